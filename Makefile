@@ -1,0 +1,47 @@
+# Two commands do everything on a machine with Python >= 3.10 and make: `make demo` and `make test`.
+# Both install the package and its tools into $(VENV) first; a second run reuses what is there.
+PYTHON ?= python3
+VENV ?= .venv
+# The environment's interpreter, by an absolute path: `make demo` changes folder.
+PY = $(abspath $(VENV))/bin/python
+STAMP = $(VENV)/.installed
+
+.DEFAULT_GOAL = help
+.PHONY: help demo test lint export readme dist clean
+
+help:  ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+demo: $(STAMP)  ## run the README's code, from a few labels to a trained classifier, in demo/
+	@"$(PY)" tools/run_readme.py
+
+test: $(STAMP)  ## run every test: each notebook, and tests/
+	@"$(PY)" -m pytest $(ARGS)
+
+lint: $(STAMP)  ## ruff for real errors, chkstyle for style
+	@"$(PY)" -m ruff check .
+	@"$(VENV)/bin/chkstyle"
+
+export: $(STAMP)  ## write the modules from the notebooks, and clean the notebooks
+	@env -u IN_TEST "$(VENV)/bin/nbdev-export"
+	@"$(VENV)/bin/nbdev-clean"
+
+readme: $(STAMP)  ## write README.md from nbs/index.ipynb and its stored outputs
+	@"$(PY)" tools/build_readme.py
+
+dist: $(STAMP)  ## build the wheel and the sdist in dist/
+	@rm -rf build dist
+	@"$(PY)" -m build --no-isolation
+
+clean:  ## remove builds, caches and the demo's folder; the environment stays
+	@rm -rf build dist demo _docs _proc .pytest_cache .hypothesis .ruff_cache *.egg-info
+	@find fastai_mixmatch tests tools nbs -name __pycache__ -prune -exec rm -rf {} +
+
+$(STAMP): settings.ini setup.py pyproject.toml
+	@command -v "$(PYTHON)" >/dev/null 2>&1 || { echo "make: no '$(PYTHON)' here. Install Python 3.10 or newer, or name one: make PYTHON=/path/to/python" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "make: '$(PYTHON)' is $$("$(PYTHON)" --version 2>&1), 3.10 or newer is needed: make PYTHON=/path/to/python" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import venv, ensurepip' 2>/dev/null || { echo "make: '$(PYTHON)' has no venv module. Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@"$(PY)" -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv "$(VENV)"
+	@echo "Installing the package and its tools into $(VENV), once (PyTorch is a large download)"
+	@"$(PY)" -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch "$@"

@@ -1,0 +1,19 @@
+"One thread, no display, and the same random examples at every run."
+import os
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+os.environ.setdefault('MPLBACKEND', 'Agg')
+
+import numpy as np, pytest, random, torch
+from hypothesis import HealthCheck, settings
+
+torch.set_num_threads(1)
+settings.register_profile('fixed', derandomize=True, deadline=None, database=None, max_examples=40, print_blob=False,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+settings.load_profile('fixed')
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    "Every test starts from the same random state, so that its result does not depend on the ones before it."
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)

@@ -1,0 +1,225 @@
+"""Whole training steps, with inputs, draws and initial weights given.
+
+First the oracle is proven: against PyTorch's autograd and AdamW, in code of this file that shares nothing with the package. Then the package's learner, with its
+real callbacks and fastai's real training loop, is compared to the oracle in every weight and buffer after every step."""
+import copy, importlib, numpy as np, oracle, pytest, torch
+from fastai.vision.all import Adam, Callback, CancelFitException, CrossEntropyLossFlat, DataLoader, DataLoaders, Learner
+from test_oracle import TOL, arr, bn_net, dtypes, rng, split_state, tens
+from torch import nn
+import torch.nn.functional as F
+
+B, BU, K, C, SHAPE, LR, WD, T = 6, 5, 3, 5, (2, 9, 6), 2e-3, .02, .5
+
+class Given:
+    "Inputs and draws of step `t`: always the same, in float32's values so that both precisions get the same numbers."
+    def __init__(self, t, k=K):
+        r = rng(100 + t)
+        n = B + k * BU
+        f = lambda a: a.astype(np.float32).astype(np.float64)
+        self.x, self.us = f(r.normal(size=(B, *SHAPE))), [f(r.normal(size=(BU, *SHAPE))) for _ in range(k)]
+        self.y, self.lam, self.perm = np.eye(C)[r.integers(0, C, B)], f(1 - r.beta(.75, .75, n) * .5), r.permutation(n)
+
+def decay_of(p): return lambda name: WD if p[name].ndim > 1 else 0.
+
+def oracle_run(model, spec, steps, weight, given=Given, wd=True):
+    "Parameters and buffers, and the values on the way, after each of `steps`; `weight` is a function of the step."
+    p, b = split_state(model)
+    opt, out = {}, []
+    for t in range(steps):
+        g = given(t)
+        p, b, opt, info = oracle.mixmatch_step(spec, p, b, opt, g.x, g.y, g.us, g.lam, g.perm, T=T, weight=weight(t), lr=LR, wd=decay_of(p) if wd else 0.)
+        out.append(({**p, **b}, info))
+    return out
+
+def same(got, want, tol):
+    assert set(got) == set(want)
+    for k in want: np.testing.assert_allclose(np.asarray(got[k], dtype=np.float64), want[k], rtol=0, atol=tol, err_msg=k)
+
+def moved(model, want):
+    "The comparison means something only if every weight went somewhere."
+    p, _ = split_state(model)
+    for k in p: assert np.abs(p[k] - want[k]).max() > 1e-4, k
+
+# --- the oracle against autograd
+
+def adamw(m):
+    "fastai's Adam in PyTorch's words; weight decay on kernels only."
+    groups = [dict(params=[q for q in m.parameters() if (q.ndim > 1) == kernel], weight_decay=WD * kernel) for kernel in (True, False)]
+    return torch.optim.AdamW(groups, lr=LR, betas=(.9, .99), eps=1e-5)
+
+def torch_step(m, opt, g, weight, T):
+    "MixMatch in a dozen lines of plain PyTorch."
+    x, y, us, lam, perm = (torch.tensor(np.array(a)) for a in (g.x, g.y, g.us, g.lam, g.perm))
+    with torch.no_grad():
+        q = copy.deepcopy(m)(us.flatten(0, 1)).softmax(1).view(len(us), BU, C).mean(0) ** (1 / T)
+        q = q / q.sum(1, keepdim=True)
+    xs, ys = torch.cat([x, *us]), torch.cat([y, *[q] * len(us)])
+    xs, ys = xs * lam[:, None, None, None] + xs[perm] * (1 - lam)[:, None, None, None], ys * lam[:, None] + ys[perm] * (1 - lam)[:, None]
+    z = m(xs)
+    lx, lu = F.cross_entropy(z[:B], ys[:B]), F.mse_loss(z[B:].softmax(1), ys[B:])
+    opt.zero_grad()
+    (lx + weight * lu).backward()
+    opt.step()
+    return lx.item(), lu.item()
+
+@pytest.mark.parametrize('weight', [0., 1., 75.])
+def test_oracle_agrees_with_autograd(weight):
+    m, spec = bn_net(torch.float64)
+    m0 = copy.deepcopy(m)
+    opt = adamw(m)
+    for t, (want, info) in enumerate(oracle_run(m, spec, 4, lambda t: weight)):
+        lx, lu = torch_step(m, opt, Given(t), weight, T)
+        np.testing.assert_allclose([lx, lu], [info['loss_x'], info['loss_u']], rtol=0, atol=1e-12)
+        same({k: v.numpy() for k, v in m.state_dict().items()}, want, 1e-10)
+        for k, q in m.named_parameters(): np.testing.assert_allclose(q.grad.numpy(), info['grads'][k], rtol=0, atol=1e-10, err_msg=k)
+    moved(m0, want)
+
+def test_oracle_gradients_by_differences():
+    "And once with no library at all: slopes measured by moving single weights."
+    m, spec = bn_net(torch.float64)
+    p, b = split_state(m)
+    g = Given(0)
+    def loss(p):
+        z, *_ = oracle.forward(spec, p, b, mx)
+        return oracle.cross_entropy(z[:B], my[:B]) + 5 * oracle.l2(z[B:], my[B:])
+    mx, my = oracle.make_batch(spec, p, b, g.x, g.y, g.us, g.lam, g.perm, T)
+    grads = oracle.mixmatch_step(spec, p, b, {}, g.x, g.y, g.us, g.lam, g.perm, T=T, weight=5.)[3]['grads']
+    for k in p:
+        i = tuple(rng(1).integers(0, s) for s in p[k].shape)
+        e = 1e-6
+        hi, lo = copy.deepcopy(p), copy.deepcopy(p)
+        hi[k][i] += e
+        lo[k][i] -= e
+        assert abs((loss(hi) - loss(lo)) / (2 * e) - grads[k][i]) < 1e-7, k
+
+# --- the package against the oracle
+
+class Snapshots(Callback):
+    "State of the model after every training step, and the one used for validation."
+    order = 200
+    def __init__(self, dtype): self.dtype, self.steps, self.valid = dtype, [], None
+    def _state(self): return {k: v.detach().clone().numpy() for k, v in self.learn.model.state_dict().items()}
+    def before_batch(self):
+        if self.training: return
+        self.learn.xb = tuple(x.to(self.dtype) for x in self.xb)
+        if self.valid is None: self.valid = self._state()
+    def after_batch(self):
+        if self.training: self.steps.append(self._state())
+
+def given_inputs(monkeypatch, dtype, given=Given, draws=True):
+    "Make the package's own `make_batch` and `mixup` work on the given inputs and draws; returns the list of what `make_batch` was called on."
+    from fastai_mixmatch.callback import MixMatch
+    mixup, real, calls = importlib.import_module('fastai_mixmatch.mixup'), MixMatch.make_batch, []
+    def make_batch(self, x, y, us):
+        g = given(len(calls))
+        calls.append((x, y, us))
+        return real(self, tens(g.x, dtype), tens(g.y, dtype), [tens(u, dtype) for u in g.us])
+    def mixup_draws(n, alpha, *args, **kwargs):
+        g = given(len(calls) - 1)
+        assert n == len(g.lam), (n, len(g.lam))
+        return tens(g.lam, dtype), torch.tensor(g.perm)
+    monkeypatch.setattr(MixMatch, 'make_batch', make_batch)
+    if draws: monkeypatch.setattr(mixup, 'mixup_draws', mixup_draws)
+    return calls
+
+def plain_dls():
+    "Any labeled data will do, since the inputs are given: they only have to have the right form."
+    r = rng(5)
+    items = [(tens(r.normal(size=SHAPE), torch.float32), torch.tensor(i % C)) for i in range(30)]
+    dls = DataLoaders(DataLoader(items, bs=B, shuffle=True, drop_last=True), DataLoader(items, bs=10))
+    dls.c = C
+    dls.vocab = list('abcde')
+    return dls
+
+def pool(steps): return tens(rng(6).normal(size=(B * steps, *SHAPE)), torch.float32)
+
+def package_run(model, dtype, make, steps=3, **kw):
+    "Train for at least `steps` steps; `make(dls, unlabeled, model, cbs, **kw)` gives the learner."
+    snap = Snapshots(dtype)
+    learn = make(plain_dls(), pool(steps), model, [snap], **kw)
+    with learn.no_bar(), learn.no_logging(): learn.fit(1, LR, wd=WD)
+    assert len(snap.steps) >= steps
+    return learn, snap
+
+def by_callbacks(dls, unlabeled, model, cbs, ema=True, **kw):
+    from fastai_mixmatch.callback import MixMatch
+    from fastai_mixmatch.ema import EMA
+    return Learner(dls, model, loss_func=CrossEntropyLossFlat(), opt_func=Adam, cbs=[MixMatch(unlabeled, **kw), *([EMA(decay=.999)] if ema else []), *cbs])
+
+def by_factory(dls, unlabeled, model, cbs, **kw):
+    from fastai_mixmatch.learner import mixmatch_learner
+    return mixmatch_learner(dls, unlabeled, arch=model, opt_func=Adam, cbs=cbs, **kw)
+
+@dtypes
+@pytest.mark.parametrize('make', [by_callbacks, by_factory])
+@pytest.mark.parametrize('ramp', [0, 4])
+def test_whole_steps(monkeypatch, dtype, make, ramp):
+    m, spec = bn_net(dtype)
+    m0 = copy.deepcopy(m)
+    calls = given_inputs(monkeypatch, dtype)
+    # Float32 is compared after one step: rounding grows from step to step, a wrong formula shows in the first
+    n = 3 if dtype == torch.float64 else 1
+    learn, snap = package_run(m, dtype, make, k=K, T=T, alpha=.75, lambda_u=75., ramp=ramp)
+    assert len(calls) == len(snap.steps)
+    want = oracle_run(m0, spec, len(snap.steps), lambda t: 75 * oracle.linear_ramp(t, ramp))
+    for t in range(n): same(snap.steps[t], want[t][0], TOL[dtype])
+    moved(m0, want[0][0])
+
+def test_validation_is_of_the_average(monkeypatch):
+    "The weights and buffers with which an epoch is validated are the oracle's average of those of all its steps."
+    m, spec = bn_net(torch.float64)
+    m0 = copy.deepcopy(m)
+    given_inputs(monkeypatch, torch.float64)
+    learn, snap = package_run(m, torch.float64, by_callbacks, steps=4, k=K, T=T, alpha=.75, lambda_u=75., ramp=0)
+    p, b = split_state(m0)
+    avg = {**p, **b}
+    for t, (s, _) in enumerate(oracle_run(m0, spec, len(snap.steps), lambda t: 75.)): avg = oracle.ema_update(avg, s, t)
+    same(snap.valid, avg, 1e-10)
+    assert max(np.abs(snap.valid[k] - snap.steps[-1][k]).max() for k in avg) > 1e-4
+
+@dtypes
+def test_batch_and_losses(monkeypatch, dtype):
+    "The two small methods that a step is made of, one by one."
+    from fastai_mixmatch.callback import MixMatch
+    m, spec = bn_net(dtype)
+    p, b = split_state(m)
+    g = Given(0)
+    r = rng(8)
+    got = {}
+    real = MixMatch.make_batch
+    class Probe(Callback):
+        order = 200
+        def before_batch(self):
+            mm = next(c for c in self.learn.cbs if isinstance(c, MixMatch))
+            got['batch'] = real(mm, tens(g.x, dtype), tens(g.y, dtype), [tens(u, dtype) for u in g.us])
+            z, y, q = tens(r.normal(size=(B + K * BU, C)), dtype), tens(r.dirichlet(np.ones(C), B), dtype), tens(r.dirichlet(np.ones(C), K * BU), dtype)
+            got['losses'] = mm.losses(z, y, q), (oracle.cross_entropy(arr(z)[:B], arr(y)), oracle.l2(arr(z)[B:], arr(q)))
+            raise CancelFitException
+    given_inputs(monkeypatch, dtype)
+    learn = by_callbacks(plain_dls(), pool(2), m, [Probe()], ema=False, k=K, T=T, alpha=.75, lambda_u=75., ramp=0)
+    with learn.no_bar(), learn.no_logging(): learn.fit(1, LR)
+    (x, (y, q)), (lo, wl) = got['batch'], got['losses']
+    wx, wy = oracle.make_batch(spec, p, b, g.x, g.y, g.us, g.lam, g.perm, T)
+    for a, w in [(x, wx), (y, wy[:B]), (q, wy[B:]), (lo[0], wl[0]), (lo[1], wl[1])]:
+        assert tuple(a.shape) == np.shape(w) and not isinstance(a, tuple)
+        np.testing.assert_allclose(arr(a), w, rtol=0, atol=TOL[dtype])
+
+def test_reduces_to_supervised(monkeypatch):
+    "K=1, alpha=0 and lambda_u=0 on a net without batch norm are ordinary training on the labels; with lambda_u they are not."
+    net = nn.Sequential(nn.Flatten(), nn.Linear(int(np.prod(SHAPE)), 7), nn.LeakyReLU(.1), nn.Linear(7, C)).double()
+    one = lambda t: Given(t, k=1)
+    def run(lambda_u):
+        with monkeypatch.context() as mp:
+            m = copy.deepcopy(net)
+            given_inputs(mp, torch.float64, one, draws=False)
+            return package_run(m, torch.float64, by_callbacks, ema=False, k=1, T=T, alpha=0., lambda_u=lambda_u, ramp=0)[1].steps
+    m = copy.deepcopy(net)
+    opt = adamw(m)
+    got, other = run(0.), run(75.)
+    for t in range(3):
+        g = one(t)
+        opt.zero_grad()
+        F.cross_entropy(m(torch.tensor(g.x)), torch.tensor(g.y.argmax(1))).backward()
+        opt.step()
+        same(got[t], {k: v.numpy() for k, v in m.state_dict().items()}, 1e-10)
+    assert np.abs(other[2]['1.weight'] - got[2]['1.weight']).max() > 1e-5
