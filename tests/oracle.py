@@ -26,6 +26,20 @@ def align(p, prior, p_model):
     a = f64(p) * f64(prior) / f64(p_model)
     return a / a.sum(axis=-1, keepdims=True)
 
+def entropy(p):
+    "In nats, over the last axis; 0 log 0 is 0."
+    p = f64(p)
+    return -(p * np.log(np.where(p > 0, p, 1.))).sum(axis=-1)
+
+def trust(guesses, momentum=.95):
+    """Not of the paper: how much the guesses say, from 0 to 1. The information of the guessed class about the image (entropy of the mean minus mean entropy)
+    over its largest possible value log C, of exponential averages over all steps' (B, C) guesses; the first steps are averaged evenly."""
+    m, h = 0., 0.
+    for n, p in enumerate(guesses, 1):
+        w = max(1 - momentum, 1 / n)
+        m, h = (1 - w) * m + w * p.mean(axis=0), (1 - w) * h + w * entropy(p).mean()
+    return min(1., max(0., (entropy(m) - h) / np.log(len(m))))
+
 # --- mixing
 
 def mixup(x, y, lam, perm):
@@ -156,16 +170,22 @@ def backward(layers, p, tape, d):
 
 # --- the training step of algorithm 1
 
-def make_batch(layers, p, b, x, y, us, lam, perm, T=.5):
-    "Guess with the statistics of the batch of all views, sharpen, and mix everything with one shuffle; buffers do not move."
+def make_batch(layers, p, b, x, y, us, lam, perm, T=.5, guesses=None):
+    """Guess with the statistics of the batch of all views, sharpen, and mix everything with one shuffle; buffers do not move. Given the list of the guesses
+    of the steps before, this one's are appended, and all mix as much less as the guesses are trusted less."""
     z, _, _ = forward(layers, p, b, np.concatenate([f64(u) for u in us]))
-    q = sharpen(guess(z.reshape(len(us), len(us[0]), -1)), T)
+    q = guess(z.reshape(len(us), len(us[0]), -1))
+    if guesses is not None:
+        guesses.append(q)
+        lam = 1 - trust(guesses) * (1 - f64(lam))
+    q = sharpen(q, T)
     return mixup(np.concatenate([f64(x), *[f64(u) for u in us]]), np.concatenate([f64(y), *[q] * len(us)]), lam, perm)
 
-def mixmatch_step(layers, p, b, opt, x, y, us, lam, perm, T=.5, weight=75., lr=2e-3, wd=0., **kw):
+def mixmatch_step(layers, p, b, opt, x, y, us, lam, perm, T=.5, weight=75., lr=2e-3, wd=0., guesses=None, **kw):
     """One step. `p` and `b` are parameters and buffers by name, `opt` the state of Adam by name, `weight` is lambda_u times the ramp, `wd` a number
     or a function of the name. Returns new p, b, opt and a dict of everything on the way."""
-    mx, my = make_batch(layers, p, b, x, y, us, lam, perm, T)
+    mx, my = make_batch(layers, p, b, x, y, us, lam, perm, T, guesses)
+    if guesses is not None: weight = weight * trust(guesses)
     n = len(x)
     z, tape, nb = forward(layers, p, b, mx)
     lx, lu = cross_entropy(z[:n], my[:n]), l2(z[n:], my[n:])

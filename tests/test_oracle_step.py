@@ -2,8 +2,12 @@
 
 First the oracle is proven: against PyTorch's autograd and AdamW, in code of this file that shares nothing with the package. Then the package's learner, with its
 real callbacks and fastai's real training loop, is compared to the oracle in every weight and buffer after every step."""
-import copy, importlib, numpy as np, oracle, pytest, torch
+import copy, numpy as np, oracle, pytest, torch
 from fastai.vision.all import Adam, Callback, CancelFitException, CrossEntropyLossFlat, DataLoader, DataLoaders, Learner
+from fastai_mixmatch import callback, mixup
+from fastai_mixmatch.callback import MixMatch
+from fastai_mixmatch.ema import EMA
+from fastai_mixmatch.learner import mixmatch_learner
 from test_oracle import TOL, arr, bn_net, dtypes, rng, split_state, tens
 from torch import nn
 import torch.nn.functional as F
@@ -21,13 +25,13 @@ class Given:
 
 def decay_of(p): return lambda name: WD if p[name].ndim > 1 else 0.
 
-def oracle_run(model, spec, steps, weight, given=Given, wd=True):
+def oracle_run(model, spec, steps, weight, adapt=False):
     "Parameters and buffers, and the values on the way, after each of `steps`; `weight` is a function of the step."
     p, b = split_state(model)
-    opt, out = {}, []
+    opt, out, guesses = {}, [], [] if adapt else None
     for t in range(steps):
-        g = given(t)
-        p, b, opt, info = oracle.mixmatch_step(spec, p, b, opt, g.x, g.y, g.us, g.lam, g.perm, T=T, weight=weight(t), lr=LR, wd=decay_of(p) if wd else 0.)
+        g = Given(t)
+        p, b, opt, info = oracle.mixmatch_step(spec, p, b, opt, g.x, g.y, g.us, g.lam, g.perm, T=T, weight=weight(t), lr=LR, wd=decay_of(p), guesses=guesses)
         out.append(({**p, **b}, info))
     return out
 
@@ -97,19 +101,22 @@ def test_oracle_gradients_by_differences():
 class Snapshots(Callback):
     "State of the model after every training step, and the one used for validation."
     order = 200
-    def __init__(self, dtype): self.dtype, self.steps, self.valid = dtype, [], None
+    def __init__(self): self.steps, self.valid = [], None
     def _state(self): return {k: v.detach().clone().numpy() for k, v in self.learn.model.state_dict().items()}
     def before_batch(self):
-        if self.training: return
-        self.learn.xb = tuple(x.to(self.dtype) for x in self.xb)
-        if self.valid is None: self.valid = self._state()
+        if not self.training and self.valid is None: self.valid = self._state()
+    def after_loss(self): self.learn.loss = self.learn.loss.float()     # fastai's meter of the loss takes nothing else; gradients come from `loss_grad`
     def after_batch(self):
         if self.training: self.steps.append(self._state())
 
+def taking_floats(net_and_spec, dtype):
+    "The package reads images as float32; a net in float64 has to take these (where they are only checked, or validated)."
+    net_and_spec[0].register_forward_pre_hook(lambda m, x: tuple(o.to(dtype) for o in x))
+    return net_and_spec
+
 def given_inputs(monkeypatch, dtype, given=Given, draws=True):
-    "Make the package's own `make_batch` and `mixup` work on the given inputs and draws; returns the list of what `make_batch` was called on."
-    from fastai_mixmatch.callback import MixMatch
-    mixup, real, calls = importlib.import_module('fastai_mixmatch.mixup'), MixMatch.make_batch, []
+    "Make the package's own `make_batch` work on the given inputs and draws; returns the list of what it was called on."
+    real, calls = MixMatch.make_batch, []
     def make_batch(self, x, y, us):
         g = given(len(calls))
         calls.append((x, y, us))
@@ -119,7 +126,8 @@ def given_inputs(monkeypatch, dtype, given=Given, draws=True):
         assert n == len(g.lam), (n, len(g.lam))
         return tens(g.lam, dtype), torch.tensor(g.perm)
     monkeypatch.setattr(MixMatch, 'make_batch', make_batch)
-    if draws: monkeypatch.setattr(mixup, 'mixup_draws', mixup_draws)
+    if draws:
+        for mod in (callback, mixup): monkeypatch.setattr(mod, 'mixup_draws', mixup_draws)
     return calls
 
 def plain_dls():
@@ -133,55 +141,60 @@ def plain_dls():
 
 def pool(steps): return tens(rng(6).normal(size=(B * steps, *SHAPE)), torch.float32)
 
-def package_run(model, dtype, make, steps=3, **kw):
+def package_run(model, make, steps=3, **kw):
     "Train for at least `steps` steps; `make(dls, unlabeled, model, cbs, **kw)` gives the learner."
-    snap = Snapshots(dtype)
+    snap = Snapshots()
     learn = make(plain_dls(), pool(steps), model, [snap], **kw)
     with learn.no_bar(), learn.no_logging(): learn.fit(1, LR, wd=WD)
     assert len(snap.steps) >= steps
     return learn, snap
 
 def by_callbacks(dls, unlabeled, model, cbs, ema=True, **kw):
-    from fastai_mixmatch.callback import MixMatch
-    from fastai_mixmatch.ema import EMA
     return Learner(dls, model, loss_func=CrossEntropyLossFlat(), opt_func=Adam, cbs=[MixMatch(unlabeled, **kw), *([EMA(decay=.999)] if ema else []), *cbs])
 
-def by_factory(dls, unlabeled, model, cbs, **kw):
-    from fastai_mixmatch.learner import mixmatch_learner
-    return mixmatch_learner(dls, unlabeled, arch=model, opt_func=Adam, cbs=cbs, **kw)
+def by_factory(dls, unlabeled, model, cbs, **kw): return mixmatch_learner(dls, unlabeled, arch=model, opt_func=Adam, cbs=cbs, **kw)
 
 @dtypes
 @pytest.mark.parametrize('make', [by_callbacks, by_factory])
-@pytest.mark.parametrize('ramp', [0, 4])
-def test_whole_steps(monkeypatch, dtype, make, ramp):
-    m, spec = bn_net(dtype)
+@pytest.mark.parametrize('ramp', [0, 4, .5])
+@pytest.mark.parametrize('adapt', [False, True])
+def test_whole_steps(monkeypatch, dtype, make, ramp, adapt):
+    "Also with the ramp in steps and as a fraction, and with the weight and the mixing adapted to the trust in the guesses."
+    m, spec = taking_floats(bn_net(dtype), dtype)
     m0 = copy.deepcopy(m)
     calls = given_inputs(monkeypatch, dtype)
-    # Float32 is compared after one step: rounding grows from step to step, a wrong formula shows in the first
-    n = 3 if dtype == torch.float64 else 1
-    learn, snap = package_run(m, dtype, make, k=K, T=T, alpha=.75, lambda_u=75., ramp=ramp)
-    assert len(calls) == len(snap.steps)
-    want = oracle_run(m0, spec, len(snap.steps), lambda t: 75 * oracle.linear_ramp(t, ramp))
-    for t in range(n): same(snap.steps[t], want[t][0], TOL[dtype])
+    _, snap = package_run(m, make, k=K, T=T, alpha=.75, lambda_u=75., ramp=ramp, adapt=adapt)
+    n = len(snap.steps)
+    assert len(calls) == n
+    length = ramp * n if isinstance(ramp, float) else ramp
+    want = oracle_run(m0, spec, n, lambda t: 75 * oracle.linear_ramp(t, length), adapt)
+    # Float32 is compared after one step: rounding grows from step to step, and a wrong formula shows in the first
+    for t in range(n if dtype == torch.float64 else 1): same(snap.steps[t], want[t][0], TOL[dtype])
     moved(m0, want[0][0])
 
-def test_validation_is_of_the_average(monkeypatch):
-    "The weights and buffers with which an epoch is validated are the oracle's average of those of all its steps."
-    m, spec = bn_net(torch.float64)
+@dtypes
+@pytest.mark.parametrize('make', [by_callbacks, by_factory])
+def test_validation_is_of_the_average(monkeypatch, dtype, make):
+    "The weights and buffers with which an epoch is validated, and those left after training, are the oracle's average over all steps."
+    m, spec = taking_floats(bn_net(dtype), dtype)
     m0 = copy.deepcopy(m)
-    given_inputs(monkeypatch, torch.float64)
-    learn, snap = package_run(m, torch.float64, by_callbacks, steps=4, k=K, T=T, alpha=.75, lambda_u=75., ramp=0)
+    given_inputs(monkeypatch, dtype)
+    learn, snap = package_run(m, make, steps=4, k=K, T=T, alpha=.75, lambda_u=75., ramp=0, adapt=False)
     p, b = split_state(m0)
-    avg = {**p, **b}
-    for t, (s, _) in enumerate(oracle_run(m0, spec, len(snap.steps), lambda t: 75.)): avg = oracle.ema_update(avg, s, t)
-    same(snap.valid, avg, 1e-10)
+    def average(states):
+        avg = {**p, **b}
+        for t, s in enumerate(states): avg = oracle.ema_update(avg, {k: np.asarray(v, dtype=avg[k].dtype) for k, v in s.items()}, t)
+        return avg
+    avg = average(snap.steps)
+    same(snap.valid, avg, TOL[dtype])
+    same({k: v.numpy() for k, v in learn.model.state_dict().items()}, avg, TOL[dtype])
+    if dtype == torch.float64: same(snap.valid, average([s for s, _ in oracle_run(m0, spec, len(snap.steps), lambda t: 75.)]), 1e-10)
     assert max(np.abs(snap.valid[k] - snap.steps[-1][k]).max() for k in avg) > 1e-4
 
 @dtypes
 def test_batch_and_losses(monkeypatch, dtype):
     "The two small methods that a step is made of, one by one."
-    from fastai_mixmatch.callback import MixMatch
-    m, spec = bn_net(dtype)
+    m, spec = taking_floats(bn_net(dtype), dtype)
     p, b = split_state(m)
     g = Given(0)
     r = rng(8)
@@ -196,7 +209,7 @@ def test_batch_and_losses(monkeypatch, dtype):
             got['losses'] = mm.losses(z, y, q), (oracle.cross_entropy(arr(z)[:B], arr(y)), oracle.l2(arr(z)[B:], arr(q)))
             raise CancelFitException
     given_inputs(monkeypatch, dtype)
-    learn = by_callbacks(plain_dls(), pool(2), m, [Probe()], ema=False, k=K, T=T, alpha=.75, lambda_u=75., ramp=0)
+    learn = by_callbacks(plain_dls(), pool(2), m, [Probe()], ema=False, k=K, T=T, alpha=.75, lambda_u=75., ramp=0, adapt=False)
     with learn.no_bar(), learn.no_logging(): learn.fit(1, LR)
     (x, (y, q)), (lo, wl) = got['batch'], got['losses']
     wx, wy = oracle.make_batch(spec, p, b, g.x, g.y, g.us, g.lam, g.perm, T)
@@ -211,8 +224,9 @@ def test_reduces_to_supervised(monkeypatch):
     def run(lambda_u):
         with monkeypatch.context() as mp:
             m = copy.deepcopy(net)
+            m[0].register_forward_pre_hook(lambda m, x: (x[0].double(),))
             given_inputs(mp, torch.float64, one, draws=False)
-            return package_run(m, torch.float64, by_callbacks, ema=False, k=1, T=T, alpha=0., lambda_u=lambda_u, ramp=0)[1].steps
+            return package_run(m, by_callbacks, ema=False, k=1, T=T, alpha=0., lambda_u=lambda_u, ramp=0, adapt=False)[1].steps
     m = copy.deepcopy(net)
     opt = adamw(m)
     got, other = run(0.), run(75.)

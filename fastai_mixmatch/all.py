@@ -1,0 +1,10 @@
+"Everything a user needs: `from fastai_mixmatch.all import *`"
+from fastai_mixmatch.data import *
+from fastai_mixmatch.views import *
+from fastai_mixmatch.targets import *
+from fastai_mixmatch.mixup import *
+from fastai_mixmatch.losses import *
+from fastai_mixmatch.callback import *
+from fastai_mixmatch.ema import *
+from fastai_mixmatch.models import *
+from fastai_mixmatch.learner import *
