@@ -18,10 +18,10 @@ def ema_decay(
     "Decay of the next update"
     return min(decay, (1+t)/(10+t)) if warmup else decay
 
-# %% ../nbs/06_ema.ipynb #586a5d75
+# %% ../nbs/06_ema.ipynb #8c0dbf2a
 class EMA(Callback):
     "Keep an average of weights and buffers, and evaluate with it"
-    order,run_valid,_stateattrs = 45,False,('avg','raw','n','active')
+    order,run_valid,_stateattrs = 45,False,('avg','raw','n','active','in_train','stepped')
     def __init__(self,
         decay:float=0.999, # Weight of the old average in an update
         warmup:bool=True, # Shorter memory in the first steps?
@@ -34,12 +34,14 @@ class EMA(Callback):
 
     def forget(self):
         "Drop the average; the next fit starts a new one"
-        self.avg,self.raw,self.n,self.active = None,None,0,False
+        self.avg,self.raw,self.n,self.active,self.in_train,self.stepped = None,None,0,False,False,False
 
     def tensors(self):
-        "Parameters and buffers that are averaged, and integer buffers that are copied"
-        ts = [t.data for t in chain(self.model.parameters(), self.model.buffers())]
-        return [t for t in ts if t.is_floating_point()],[t for t in ts if not t.is_floating_point()]
+        "Parameters and buffers that are averaged: all of floating point"
+        return [t.data for t in chain(self.learn.model.parameters(), self.learn.model.buffers()) if t.is_floating_point()]
+
+    def __call__(self, event_name):
+        if 'lr_finder' not in self.learn.__dict__: super().__call__(event_name)
 
 # %% ../nbs/06_ema.ipynb #a4ceef0a
 def _copy(dst, src):
@@ -47,12 +49,12 @@ def _copy(dst, src):
 
 def _same(a, b): return len(a)==len(b) and all(x.shape==y.shape and x.device==y.device and torch.equal(x, y) for x,y in zip(a, b))
 
-# %% ../nbs/06_ema.ipynb #14bd294b
+# %% ../nbs/06_ema.ipynb #49f228f0
 @patch
 def average(self:EMA):
     "Put the averages in the model"
     if self.active or self.avg is None: return
-    ts = self.tensors()[0]
+    ts = self.tensors()
     self.raw = [t.clone() for t in ts]
     _copy(ts, self.avg)
     self.active = True
@@ -61,27 +63,23 @@ def average(self:EMA):
 def resume(self:EMA):
     "Put the trained weights in the model; if it was changed since the averages were put in, start a new average from it"
     if self.active:
-        ts = self.tensors()[0]
+        ts = self.tensors()
         if _same(ts, self.avg): _copy(ts, self.raw)
         else: self.forget()
     self.raw,self.active = None,False
-    if self.avg is None: self.avg,self.n = [t.clone() for t in self.tensors()[0]],0
+    if self.avg is None: self.avg,self.n = [t.clone() for t in self.tensors()],0
 
 @patch
 def update(self:EMA):
     "Move the averages towards the model"
-    ts = self.tensors()[0]
-    torch._foreach_lerp_(self.avg, ts, 1-ema_decay(self.n, self.decay, self.warmup))
+    torch._foreach_lerp_(self.avg, self.tensors(), 1-ema_decay(self.n, self.decay, self.warmup))
     self.n += 1
 
-# %% ../nbs/06_ema.ipynb #879046d9
+# %% ../nbs/06_ema.ipynb #150609b4
 @patch
-def before_fit(self:EMA): self.run = not hasattr(self.learn, 'lr_finder')
-@patch
-def before_train(self:EMA): self.resume()
-@patch
-def before_batch(self:EMA):
-    if self.active: self.resume()
+def before_train(self:EMA):
+    self.in_train = True
+    self.resume()
 @patch
 def before_step(self:EMA): self.stepped = True
 @patch
@@ -90,8 +88,15 @@ def after_cancel_step(self:EMA): self.stepped = False
 def after_step(self:EMA):
     if self.stepped: self.update()
 @patch
-def after_train(self:EMA): self.average()
+def after_train(self:EMA):
+    self.in_train = False
+    self.average()
 @patch
 def before_validate(self:EMA): self.average()
 @patch
-def after_cancel_fit(self:EMA): self.average()
+def after_validate(self:EMA):
+    if self.in_train: self.resume()
+@patch
+def after_cancel_epoch(self:EMA): self.after_train()
+@patch
+def after_cancel_fit(self:EMA): self.after_train()

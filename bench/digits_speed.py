@@ -1,0 +1,98 @@
+"""How much time the fastai loop adds: the digits fit against a bare PyTorch loop that does the same work.
+
+Both train the same network on the same 20 labels and 1277 unlabeled digits, for the same steps: two weak views, guess, sharpen,
+mix, one forward and backward, AdamW with one-cycle, an average of the weights, validation after each epoch. They take turns in
+one process; the result is the ratio of neighboring runs, its median and spread.
+
+    python bench/digits_speed.py --runs 7 --epochs 10
+"""
+import argparse, copy, math, random, statistics, time, warnings
+import torch, torch.nn.functional as F
+from fastai.vision.all import (CrossEntropyLossFlat, DataLoader, DataLoaders, PILImageBW, nn, np, set_seed, tensor)
+from sklearn.datasets import load_digits
+from fastai_mixmatch.all import *
+from common import save
+
+def data(device='cpu'):
+    d = load_digits()
+    il = ImageList.from_arrays(d.images/16, d.target, img_cls=PILImageBW)
+    il = il[random.Random(0).sample(range(len(il)), len(il))]
+    labeled, rest = il[500:].split(20)
+    return labeled, rest, il[:500]
+
+def bare_views(x):
+    "A weak view, as a plain loop would make it: pad, and one gather"
+    b,c,h,w = x.shape
+    xp = F.pad(x, (1,1,1,1), mode='reflect')
+    dy,dx = torch.randint(0, 3, (b,1,1)),torch.randint(0, 3, (b,1,1))
+    rows,cols = dy+torch.arange(h)[None,:,None],dx+torch.arange(w)[None,None,:]
+    return xp[torch.arange(b)[:,None,None],:,rows,cols].permute(0,3,1,2)
+
+def bare(xl, yl, xu, xv, yv, epochs, bs=64, k=2, T=0.5, alpha=0.75, lambda_u=75., lr=2e-3, wd=0.02):
+    "MixMatch in plain PyTorch"
+    model = small_cnn(1, 10); avg = copy.deepcopy(model)
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    opt = torch.optim.AdamW([dict(params=[p for p in model.parameters() if p.ndim>1], weight_decay=wd), dict(params=[p for p in model.parameters() if p.ndim==1], weight_decay=0)], lr=lr, eps=1e-5)
+    steps = epochs*-(-len(xu)//bs)
+    sched = torch.optim.lr_scheduler.OneCycleLR(opt, lr, steps, pct_start=0.25, div_factor=25, final_div_factor=4e3, base_momentum=0.85, max_momentum=0.95)
+    beta = torch.distributions.Beta(alpha, alpha)
+    marginal,h,t,order = None,0.,0,torch.zeros(0, dtype=torch.long)
+    entropy = lambda p: torch.special.entr(p).sum(-1)
+    ema,src = [[t for t in m.state_dict().values() if t.is_floating_point()] for m in (avg, model)]
+    for _ in range(epochs):
+        model.train()
+        for idx in torch.randperm(len(xu)).split(bs):
+            while len(order)<bs: order = torch.cat([order, torch.randperm(len(xl))])
+            i,order = order[:bs],order[bs:]
+            x,y = bare_views(xl[i]),F.one_hot(yl[i], 10).float()
+            us = [bare_views(xu[idx]) for _ in range(k)]
+            with torch.no_grad():
+                for m in norms: m.track_running_stats = False
+                p = model(torch.cat(us)).softmax(1).view(k, -1, 10).mean(0)
+                for m in norms: m.track_running_stats = True
+                t += 1; w = max(0.05, 1/t)
+                marginal = p.mean(0) if marginal is None else marginal.lerp(p.mean(0), w)
+                h = h + w*(entropy(p).mean()-h)
+                trust = ((entropy(marginal)-h)/math.log(10)).clamp(0, 1)
+                q = p**(1/T); q = q/q.sum(1, keepdim=True)
+            xs,ys = torch.cat([x]+us),torch.cat([y]+[q]*k)
+            lam = beta.sample((len(xs),)); lam = 1-trust*(1-torch.maximum(lam, 1-lam)); perm = torch.randperm(len(xs))
+            xs = lam[:,None,None,None]*xs + (1-lam)[:,None,None,None]*xs[perm]
+            ys = lam[:,None]*ys + (1-lam)[:,None]*ys[perm]
+            out = model(xs)
+            loss = F.cross_entropy(out[:bs], ys[:bs]) + lambda_u*(t/steps)*trust*((out[bs:].softmax(1)-ys[bs:])**2).mean()
+            opt.zero_grad(); loss.backward(); opt.step(); sched.step()
+            if not math.isfinite(loss.item()): raise FloatingPointError(t)
+            torch._foreach_lerp_(ema, src, 1-min(0.999, t/(9+t)))
+        avg.eval()
+        with torch.no_grad(): acc = (avg(xv).argmax(1)==yv).float().mean().item()
+    return acc
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('--runs', type=int, default=7); p.add_argument('--epochs', type=int, default=10); p.add_argument('--threads', type=int, default=1)
+    a = p.parse_args()
+    torch.set_num_threads(a.threads)
+    warnings.simplefilter('ignore')
+    labeled, rest, valid = data()
+    as_t = lambda il: torch.from_numpy(np.stack(list(il.items))).float()[:,None]/255
+    xl,yl,xu,xv,yv = as_t(labeled),tensor(labeled.labels),as_t(rest),as_t(valid),tensor(valid.labels)
+    vdl = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(xv, yv), batch_size=500)
+    dls = DataLoaders(DataLoader(list(zip(xl, yl)), bs=64), DataLoader(list(zip(xv, yv)), bs=500)); dls.c = 10
+    def ours():
+        learn = mixmatch_learner(dls, xu, arch=small_cnn, cbs=None)
+        t = time.perf_counter()
+        with learn.no_logging(): learn.fit_one_cycle(a.epochs)
+        return time.perf_counter()-t, float(learn.validate()[1])
+    def plain():
+        t = time.perf_counter(); acc = bare(xl, yl, xu, xv, yv, a.epochs)
+        return time.perf_counter()-t, acc
+    rows = []
+    for i in range(a.runs+1):
+        set_seed(i); (o,oa),(b,ba) = ours(),plain()
+        if i: rows.append(dict(ours_s=round(o,3), bare_s=round(b,3), ratio=round(o/b,3), ours_acc=round(oa,4), bare_acc=round(ba,4))); print(rows[-1], flush=True)
+    ratios = [r['ratio'] for r in rows]
+    summary = dict(ratio_median=statistics.median(ratios), ratio_min=min(ratios), ratio_max=max(ratios), steps=a.epochs*-(-len(xu)//64))
+    print(summary, save('digits_speed', rows, **summary))
+
+if __name__=='__main__': main()
