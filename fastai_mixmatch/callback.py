@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['Meter', 'Trust', 'entropy', 'SemiSupervised', 'Supervised', 'MixMatch']
 
-# %% ../nbs/05_callback.ipynb #75621ad8
-import copy, math, operator, warnings
+# %% ../nbs/05_callback.ipynb #92ea5ae4
+import math, operator, warnings
 from fastai.vision.all import *
+from copy import deepcopy
 from .data import *
 from .views import *
 from .targets import *
@@ -73,7 +74,7 @@ class SemiSupervised(Callback):
         for o in self._stateattrs: setattr(self, o, None)
         self.trust = Trust()
 
-# %% ../nbs/05_callback.ipynb #acecf4e8
+# %% ../nbs/05_callback.ipynb #fc22ad39
 @patch
 def prepare(self:SemiSupervised):
     "Make both streams from `learn.dls` and `unlabeled`, and check them"
@@ -85,8 +86,8 @@ def prepare(self:SemiSupervised):
     labeled_dl = LabeledDL(dls, cache=self.cache)
     dl = UnlabeledDL(self.unlabeled, dls, bs=self.bs, k=self.k, cache=self.cache, on_error=self.on_error, steps=self.steps)
     like = torch.stack([labeled_dl.pool.read(0)[0]]*4)
-    self.view = BatchViews(dls.train, like.as_subclass(labeled_dl.pool.cls).to(labeled_dl.device or 'cpu'), labeled_dl.pool.random, self.weak)
-    if self.view.weak is not None: print(f"{type(self).__name__}: `dls` has no random transform, so views are made with {self.view.weak}; pass `batch_tfms` to `dls` for others")
+    self.view = BatchViews(dls.train, like.as_subclass(labeled_dl.pool.cls).to(labeled_dl.device or 'cpu'), self.weak)
+    if self.view.weak is not None: print(f"{type(self).__name__}: `dls` has no random batch transform, so views are made with {self.view.weak}; pass `batch_tfms` to `dls` for others")
     if n := overlap(dl.items, dls): warnings.warn(f"{n} unlabeled images are also in the validation set; the accuracy on it will be too good")
     if not is_cross_entropy(self.learn.loss_func): warnings.warn(f"`loss_func` ({loss_name(self.learn.loss_func)}) is used on the validation set only; the labeled loss of training is {type(self).__name__}'s own")
     self.labeled_dl,self.dl = labeled_dl,dl
@@ -119,7 +120,7 @@ def label_indices(ds):
     if is_listy(getattr(ds, 'targets', None)) or isinstance(getattr(ds, 'targets', None), (Tensor,np.ndarray)): return [int(o) for o in ds.targets]
     return [int(ds[i][1]) for i in range(len(ds))]
 
-# %% ../nbs/05_callback.ipynb #a14ed539
+# %% ../nbs/05_callback.ipynb #17c30a2c
 @patch
 def after_create(self:SemiSupervised):
     if self.unlabeled is not None: self.prepare()
@@ -136,10 +137,10 @@ def check_model(self:SemiSupervised):
     if not isinstance(out, Tensor) or out.shape!=(1,self.labeled_dl.c):
         got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
         raise ValueError(f"for one image the model gives {got}; expected (1, {self.labeled_dl.c}), one output for each class")
-    if self.k*self.dl.bs<2 and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()):
+    if self.k*min(self.dl.bs, len(self.dl.pool))<2 and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()):
         raise ValueError("the model has batch norm, which cannot normalize over the single image of batch size 1 with k=1; use a larger batch")
 
-# %% ../nbs/05_callback.ipynb #c71191ba
+# %% ../nbs/05_callback.ipynb #68856806
 @patch
 def before_fit(self:SemiSupervised):
     if self.learn.lock.locked(): return
@@ -163,7 +164,7 @@ def before_fit(self:SemiSupervised):
 def before_search(self:SemiSupervised):
     "Let `lr_find` have its steps, which it counts in labeled batches, and work on a copy of what adapts"
     self.learn.n_epoch = max(self.learn.n_epoch, -(-self.learn.lr_finder.num_it//len(self.dl)))
-    self.kept = {o: copy.deepcopy(getattr(self, o)) for o in self._adaptive}
+    self.kept = {o: deepcopy(getattr(self, o)) for o in self._adaptive}
 
 @patch
 def after_fit(self:SemiSupervised):
@@ -189,8 +190,7 @@ def note_precision(self:SemiSupervised):
 @patch
 def has_truth(self:SemiSupervised):
     "Did any label come with the unlabeled images?"
-    y = self.dl.pool.y
-    return bool((y>=0).any()) if y is not None else self.dl.pool.label is not None and self.dl.pool[0][1]>=0 if not isinstance(self.dl.pool, IterablePool) else False
+    return self.dl.pool.has_labels
 
 # %% ../nbs/05_callback.ipynb #1efd7639
 @patch
@@ -203,14 +203,16 @@ def before_batch(self:SemiSupervised):
     xb,yb = self.make_batch(self.view(x.to(device)), y, us)
     self.learn.xb,self.learn.yb = (xb,),yb
 
-# %% ../nbs/05_callback.ipynb #576d9240
+# %% ../nbs/05_callback.ipynb #e5f86e42
 @patch
-def after_pred(self:SemiSupervised): self.own_loss,self.learn.loss_func = self.learn.loss_func,self.step_loss
+def after_pred(self:SemiSupervised):
+    if self.learn.loss_func!=self.step_loss: self.own_loss = self.learn.loss_func
+    self.learn.loss_func = self.step_loss
 
 @patch
 def own_loss_back(self:SemiSupervised):
     "Put the user's loss function back"
-    if self.own_loss is not None: self.learn.loss_func,self.own_loss = self.own_loss,None
+    if self.learn.loss_func==self.step_loss: self.learn.loss_func = self.own_loss
 
 @patch
 def before_validate(self:SemiSupervised): self.own_loss_back()
@@ -327,18 +329,21 @@ def weight(self:MixMatch):
 def losses(self:MixMatch, pred, y, q):
     return soft_cross_entropy(pred[:len(y)], y), l2_loss(pred[len(y):], q)
 
-# %% ../nbs/05_callback.ipynb #910021a6
+# %% ../nbs/05_callback.ipynb #53d8d2ea
 @patch
 def aligned(self:MixMatch, p):
     "Guesses `(B_u,n_classes)` with their class frequencies moved to the prior: fully to one that was given, else to the labels' as far as trust is missing"
     if self.prior is None and not self.adapt: return p
     a = 1. if self.prior is not None else (1-2*self.trust.value()).clamp(min=0)
-    return align(p, self.class_prior(p)**a, self.trust.marginal**a)
+    self.frequencies = self.frequencies.to(p.dtype).to(p.device)
+    return align(p, self.frequencies**a, self.trust.marginal**a)
 
 @patch
-def class_prior(self:MixMatch, p):
-    "The prior, or else the frequencies of the labels, as `(n_classes,)`"
-    if self.prior is None or isinstance(self.prior, str): w = torch.ones(p.shape[1]) if self.prior=='uniform' else self.class_counts.float()
-    else: w = torch.as_tensor(self.prior, dtype=torch.float)
-    if w.shape!=p.shape[1:] or not (w>=0).all(): raise ValueError(f"prior must hold {p.shape[1]} frequencies of at least 0; got {self.prior!r}")
-    return (w/w.sum()).to(p)
+def check_classes(self:MixMatch):
+    "Find the class frequencies `(n_classes,)` that guesses are aligned to: the prior, or else those of the labels"
+    SemiSupervised.check_classes(self)
+    counts = self.class_counts.double()
+    w = counts if self.prior is None or isinstance(self.prior, str) else torch.as_tensor(self.prior, dtype=torch.double)
+    if self.prior=='uniform': w = torch.ones_like(counts)
+    if w.shape!=counts.shape or not (w>=0).all() or not w.sum()>0: raise ValueError(f"prior must hold {len(counts)} frequencies of at least 0; got {self.prior!r}")
+    self.frequencies = w/w.sum()

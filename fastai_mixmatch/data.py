@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['CACHE_LIMIT', 'ImageError', 'item_name', 'to_uint8', 'as_image', 'Split', 'draw_labeled', 'ImageList', 'get_item',
-           'source_name', 'raw_items', 'class_names', 'rng_state', 'is_random', 'ItemPipe', 'Pool', 'has_bars',
-           'PoolDL', 'check_labels', 'check_label', 'is_int_like', 'LabeledPool', 'LabeledDL', 'LabelIndex', 'as_items',
-           'column_files', 'as_nchw', 'array_pool', 'OwnPipe', 'ArrayPool', 'IterablePool', 'as_pool', 'UnlabeledDL',
-           'item_key', 'overlap']
+           'source_name', 'raw_items', 'class_names', 'rng_state', 'kept_rng', 'draws', 'varies', 'ItemPipe', 'Pool',
+           'has_bars', 'PoolDL', 'check_labels', 'check_label', 'is_int_like', 'LabeledPool', 'LabeledDL', 'LabelIndex',
+           'as_items', 'column_files', 'as_nchw', 'array_pool', 'OwnPipe', 'ArrayPool', 'IterablePool', 'as_pool',
+           'UnlabeledDL', 'item_key', 'overlap']
 
-# %% ../nbs/00_data.ipynb #9f09bf99
-import dataclasses, hashlib, io, itertools, json, os, random, sys, tempfile, time, warnings
+# %% ../nbs/00_data.ipynb #baea6f09
+import dataclasses, hashlib, io, itertools, json, operator, os, random, sys, tempfile, time, warnings
 from collections import Counter
+from contextlib import contextmanager
 from functools import lru_cache
 from itertools import chain
 from types import SimpleNamespace
@@ -304,21 +305,42 @@ def first_of(o):
 
 def first_not_none(os): return next((o for o in os if o is not None), None)
 
-# %% ../nbs/00_data.ipynb #62414dd1
+# %% ../nbs/00_data.ipynb #640cbf18
 def rng_state():
-    "State of the generators of Python, numpy and PyTorch (CPU)"
-    return random.getstate(), str(np.random.get_state()), torch.get_rng_state()
+    "States of the generators of Python, numpy and PyTorch"
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    return random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda
 
-def is_random(
-    f:Callable, # Function of no arguments that gives a tensor
-)->bool: # Does it draw random numbers, or give another tensor the second time?
-    "Find out, by calling it twice, whether `f` is random; the generators are put back"
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    before,a = rng_state(),f()
-    after,b = rng_state(),f()
-    random.setstate(states[0]); np.random.set_state(states[1]); torch.set_rng_state(states[2])
-    drew = before[:2]!=after[:2] or not torch.equal(before[2], after[2])
-    return drew or a.shape!=b.shape or not torch.equal(a, b)
+@contextmanager
+def kept_rng():
+    "Put the generators back at the end; gives a function that says whether random numbers were drawn"
+    py,np_,cpu,cuda = rng_state()
+    def drew():
+        a,b,c,d = rng_state()
+        return a!=py or any(map(operator.ne, b[2:], np_[2:])) or not (b[1]==np_[1]).all() or not all(map(torch.equal, (c,*d), (cpu,*cuda)))
+    try: yield drew
+    finally:
+        random.setstate(py); np.random.set_state(np_); torch.set_rng_state(cpu)
+        if cuda: torch.cuda.set_rng_state_all(cuda)
+
+def draws(
+    f:Callable, # Function of no arguments
+)->bool: # Does it draw random numbers?
+    "Find out, by calling it, whether `f` draws random numbers; the generators are put back"
+    with kept_rng() as drew:
+        f()
+        return drew()
+
+def varies(
+    *fs:Callable, # Functions of no arguments that give a tensor
+    n:int=2, # Calls of each
+)->bool: # Are the results of any of them different?
+    "Find out, by calling them, whether functions give different tensors; the generators are put back"
+    with kept_rng():
+        for f in fs:
+            x = f()
+            if any(x.shape!=y.shape or not torch.equal(x, y) for y in (f() for _ in range(n-1))): return True
+    return False
 
 # %% ../nbs/00_data.ipynb #ec15ce91
 class ItemPipe:
@@ -366,7 +388,7 @@ class ItemPipe:
 
     def __call__(self, item, i=None)->Tensor: return self.tensor(self.open(item, i))
 
-# %% ../nbs/00_data.ipynb #a2257cfc
+# %% ../nbs/00_data.ipynb #0c9a80d0
 CACHE_LIMIT = 2*2**30
 
 class Pool:
@@ -381,14 +403,15 @@ class Pool:
     ):
         if on_error not in ('raise','skip'): raise ValueError(f"on_error must be 'raise' or 'skip'; got {on_error!r}")
         self.items,self.pipe,self.label,self.on_error = items,pipe,label,on_error
-        first = self.first_readable()
-        self.look(lambda: self.read(first), k)
+        first,n = self.first_readable(),len(items)
+        self.look([partial(self.read, i) for i in (first, *range(first+1, n, -(-n//8)))], k)
 
-    def look(self, read, k):
-        "Learn from one image, which `read` gives with its label, what all are like"
-        x,y = read()
+    def look(self, reads, k):
+        "Learn from some images, which `reads` give with their labels, what all are like"
+        if not reads: raise ValueError(f"none of the first {self.kind} images can be read")
+        x,y = reads[0]()
         self.cls,self.shape,self.dtype,self.first_label = type(x),tuple(x.shape),x.dtype,y
-        self.random = is_random(lambda: read()[0])
+        self.random = varies(*[lambda f=f: f()[0] for f in (filter(self.can, reads) if draws(reads[0]) else reads[:1])], n=4)
         self.k = k if self.random else 1
 
     def __len__(self): return len(self.items) if self.x is None else len(self.x)
@@ -411,7 +434,7 @@ class Pool:
             else: return [x.as_subclass(Tensor) for x,_ in reads], reads[0][1]
         raise ValueError(f"none of the {len(self.items)} {self.kind} images can be read")
 
-# %% ../nbs/00_data.ipynb #7f0957eb
+# %% ../nbs/00_data.ipynb #31a41352
 @patch
 def failed(self:Pool, e:ImageError):
     "Raise `e`, or warn that it is skipped"
@@ -419,13 +442,18 @@ def failed(self:Pool, e:ImageError):
     warnings.warn(f"skipped: {e}")
 
 @patch
+def can(self:Pool, read:Callable)->bool:
+    "Does `read` succeed?"
+    try: read()
+    except ImageError as e: self.failed(e)
+    else: return True
+
+@patch
 def first_readable(self:Pool)->int:
     "Position of the first item that can be read"
-    for i in range(len(self.items)):
-        try: self.read(i)
-        except ImageError as e: self.failed(e)
-        else: return i
-    raise ValueError(f"none of the {len(self.items)} {self.kind} images can be read")
+    i = first(range(len(self.items)), lambda i: self.can(partial(self.read, i)))
+    if i is None: raise ValueError(f"none of the {len(self.items)} {self.kind} images can be read")
+    return i
 
 @patch(as_prop=True)
 def nbytes(self:Pool)->int:
@@ -535,13 +563,14 @@ class _Batches:
     def __iter__(self): return (b.tolist() for b in self.dl.batch_idxs())
     def __len__(self): return len(self.dl)
 
-# %% ../nbs/00_data.ipynb #a1d86dbd
+# %% ../nbs/00_data.ipynb #f67cd240
 def check_labels(
     dls, # `DataLoaders`
 )->int: # Number of classes
     "Refuse what is not single-label classification with at least two classes; `ValueError` or `TypeError` says what was found"
     ds = dls.train.dataset
     if getattr(dls.train, 'n_inp', 1)!=1: raise ValueError(f"`dls` must give one image and one label; it has {dls.train.n_inp} inputs")
+    if isinstance(ds, IterableDataset): raise TypeError(f"the labeled set is an iterable dataset ({type(ds).__name__}); it must have a length and positions, for it is repeated")
     if len(ds)==0: raise ValueError("the labeled training set is empty")
     item = get_item(ds, 0)
     if not isinstance(item, (tuple,list)) or len(item)!=2: raise ValueError(f"`dls` must give pairs (image, label); it gives {type(item).__name__}")
@@ -590,12 +619,12 @@ class LabeledDL(PoolDL):
         super().__init__(pool, bs or loader_bs(dl), endless=True, idxs=loader_idxs(dl), num_workers=ifnone(num_workers, loader_workers(dl)),
                          device=device or getattr(dls, 'device', None))
 
-# %% ../nbs/00_data.ipynb #fb2ca356
+# %% ../nbs/00_data.ipynb #ccf1ce88
 def loader_bs(dl): return getattr(dl, 'bs', None) or getattr(dl, 'batch_size', None) or 64
 def loader_workers(dl): return getattr(getattr(dl, 'fake_l', dl), 'num_workers', 0)
 def loader_idxs(dl):
     "Function that gives the positions of one pass of a fastai or PyTorch loader, in its order"
-    return getattr(dl, 'get_idxs', None) or partial(list, dl.sampler)
+    return getattr(dl, 'get_idxs', None) or (lambda: list(dl.sampler if dl.batch_size else chain.from_iterable(dl.batch_sampler)))
 
 def want_cache(pool, cache):
     "Keep `pool` in memory?"
@@ -682,7 +711,7 @@ def array_pool(
     elif x.dtype!=pipe.dtype: raise TypeError(f"labeled images are tensors of {pipe.dtype}, unlabeled ones of {x.dtype}; convert them in the same way")
     return x
 
-# %% ../nbs/00_data.ipynb #a23c3786
+# %% ../nbs/00_data.ipynb #ec10fea0
 class OwnPipe:
     "Opens and transforms an item as its `ImageList` does"
     def __init__(self, il:ImageList): self.img_cls,self.pipe = il.img_cls,il.pipe
@@ -693,7 +722,7 @@ class ArrayPool(Pool):
     def __init__(self, x, label=None):
         self.items,self.x = x,x.contiguous() if x.nbytes<=CACHE_LIMIT else x
         self.y = torch.tensor([label(i, None) if label else -1 for i in range(len(x))], device=x.device)
-        self.look(lambda: (x[0],-1), 1)
+        self.look([lambda: (x[0],int(self.y[0]))], 1)
 
 class IterablePool(Pool, IterableDataset):
     "A pool read from an iterable dataset, in its order"
@@ -702,16 +731,18 @@ class IterablePool(Pool, IterableDataset):
             raise ValueError("an iterable dataset without a length needs `steps`, the number of batches in an epoch")
         self.items,self.pipe,self.label,self.on_error = ds,pipe,label,on_error
         self.n = len(ds) if steps is None else steps*bs
-        one = next(iter(ds), None)
-        if one is None: raise ValueError("no unlabeled images: the iterable dataset gave none")
-        self.look(lambda: (pipe(one, 0),label(0, one)), k)
+        reads = [partial(self.read_item, o, i) for i,o in enumerate(itertools.islice(ds, 8))]
+        if not reads: raise ValueError("no unlabeled images: the iterable dataset gave none")
+        self.look([o for o in reads if self.can(o)], k)
+
+    def read_item(self, o, i): return self.checked(self.pipe(o, i), i),self.label(i, o)
 
     def __len__(self): return self.n
     def __iter__(self):
         for i,o in enumerate(self.items):
-            try: views = [self.checked(self.pipe(o, i).as_subclass(Tensor), i) for _ in range(self.k)]
+            try: reads = [self.read_item(o, i) for _ in range(self.k)]
             except ImageError as e: self.failed(e)
-            else: yield views, self.label(i, o)
+            else: yield [x.as_subclass(Tensor) for x,_ in reads], reads[0][1]
 
 # %% ../nbs/00_data.ipynb #a3d4b843
 def as_pool(
@@ -764,11 +795,12 @@ class UnlabeledDL(PoolDL):
                              "bring both to one size with an item transform, such as `item_tfms=Resize(224)`, and use as many channels")
         if self.pool.dtype!=self.pipe.dtype: raise TypeError(f"labeled images are {self.pipe.dtype}, unlabeled ones {self.pool.dtype}")
 
-# %% ../nbs/00_data.ipynb #229ee629
+# %% ../nbs/00_data.ipynb #be4fc184
 @patch
 def __iter__(self:UnlabeledDL):
     if not self.iterable: return PoolDL.__iter__(self)
-    if self.stream is None or self.steps is None: self.stream = self.passes()
+    if self.steps is None: return itertools.islice(self.passes(), len(self))
+    if self.stream is None: self.stream = self.passes()
     return itertools.islice(self.stream, len(self))
 
 @patch
@@ -781,9 +813,13 @@ def passes(self:UnlabeledDL):
             if n==1 or self.bs==1 or len(b[1])>1: yield b
         if n==0: raise ValueError("the iterable dataset gave no image")
 
-# %% ../nbs/00_data.ipynb #208cc704
+# %% ../nbs/00_data.ipynb #607bc0ba
 @lru_cache(4096)
 def _folder(o): return os.path.realpath(o)
+
+def _pixels(x):
+    x = np.asarray(x.detach().cpu() if isinstance(x, Tensor) else x)
+    return (to_uint8(x) if x.dtype.kind=='f' and x.size and 0<=x.min() and x.max()<=1 else x).tobytes()
 
 def item_key(
     o, # Path, array, image or `(id, position)`
@@ -793,7 +829,7 @@ def item_key(
         if os.path.islink(o): return os.path.realpath(o)
         folder,name = os.path.split(os.path.abspath(o))
         return os.path.join(_folder(folder), name)
-    if isinstance(o, (np.ndarray, Tensor)): return _hwc(o).tobytes()
+    if isinstance(o, (np.ndarray, Tensor)): return _pixels(o)
     return o if isinstance(o, (tuple,bytes)) else id(o)
 
 def overlap(

@@ -11,7 +11,7 @@ from .callback import *
 from .mixup import *
 from .targets import *
 
-# %% ../nbs/10_interpret.ipynb #04336694
+# %% ../nbs/10_interpret.ipynb #7e60e1e4
 def history(
     learn:Learner, # A learner that was fitted
 )->pd.DataFrame: # One row an epoch, with the columns of the results table but the time
@@ -26,7 +26,7 @@ def plot_history(
     "Metric by epoch of each learner, and confidence and accuracy of the guesses"
     tables = {k: history(o) for k,o in (learns if isinstance(learns, dict) else {'': learns}).items()}
     guessing = {k: o for k,o in tables.items() if 'confidence' in o and o.confidence.notna().any()}
-    _,axs = plt.subplots(1, 1+bool(guessing), figsize=(3.5*(1+bool(guessing)),2.6), dpi=72, constrained_layout=True, squeeze=False)
+    _,axs = plt.subplots(1, 1+bool(guessing), figsize=(3*(1+bool(guessing)),2.2), dpi=72, constrained_layout=True, squeeze=False)
     for k,o in tables.items(): axs[0,0].plot(o.index+1, o[metric].astype(float), label=k)
     axs[0,0].set(xlabel='epoch', ylabel=metric)
     if len(tables)>1: axs[0,0].legend()

@@ -6,9 +6,9 @@
 __all__ = ['is_arch', 'make_model', 'NoBar', 'TidyProgress', 'SemiSupervisedLearner', 'own_dls', 'empty_dl', 'ssl_learner',
            'mixmatch_learner', 'recipe']
 
-# %% ../nbs/08_learner.ipynb #b712dd3a
+# %% ../nbs/08_learner.ipynb #3d908a50
 import inspect, operator, warnings
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from fastai.vision.all import *
 from fastai.vision.learner import _add_norm,_timm_norm,_default_meta
 from .data import *
@@ -51,18 +51,21 @@ def make_model(
     _add_norm(dls, meta, norm, n_in)
     return create_vision_model(arch, n_out, pretrained=pretrained, n_in=n_in, **kwargs), meta['split']
 
-# %% ../nbs/08_learner.ipynb #487d8842
+# %% ../nbs/08_learner.ipynb #b07c1726
 class NoBar:
     "A progress bar that draws nothing"
     def __getattr__(self, name): return noop
 
 class TidyProgress(ProgressCallback):
     "fastai's progress bars where they can be drawn; elsewhere the results table as text, a line an epoch"
-    name,bars = 'progress',False
+    name,order,bars = 'progress',ProgressCallback.order-1,False # Before `CSVLogger`, whenever it was added
     def before_fit(self):
         self.bars = has_bars()
-        super().before_fit()
-        if not self.bars: self.mbar = NoBar()
+        if self.bars: return super().before_fit()
+        self.mbar,self.old_logger = NoBar(),self.learn.logger
+        if self.old_logger is noop: return
+        self.learn.logger = self._write_stats
+        self._write_stats(self.learn.recorder.metric_names)
 
     def _launch_pbar(self):
         if self.bars and len(self.learn.dl): super()._launch_pbar()
@@ -72,16 +75,14 @@ class TidyProgress(ProgressCallback):
         if self.bars: super().after_batch()
 
     def _write_stats(self, row):
-        if self.bars: return super()._write_stats(row)
+        if not hasattr(self, 'mbar') or self.bars: return super()._write_stats(row)
         texts = ['-' if o is None else f'{o:.4f}' if isinstance(o, float) else str(o) for o in row]
         print('  '.join(f'{t:>{max(len(n),8)}}' for t,n in zip(texts, self.learn.recorder.metric_names)), flush=True)
 
-# %% ../nbs/08_learner.ipynb #c0b6d87f
+# %% ../nbs/08_learner.ipynb #c2b7e4e8
 class SemiSupervisedLearner(Learner):
     "A `Learner` whose callbacks tidy up however a fit ends"
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        if hasattr(self, 'progress'): self.remove_cb(ProgressCallback).add_cb(TidyProgress())
+    def add_cb(self, cb): return super().add_cb(TidyProgress() if ProgressCallback in (cb, type(cb)) else cb)
 
     def fit(self, n_epoch, lr=None, wd=None, cbs=None, reset_opt=False, start_epoch=0):
         with self.added_cbs(cbs):
@@ -96,10 +97,6 @@ class SemiSupervisedLearner(Learner):
             for cb in self.cbs.sorted('order'):
                 with suppress(Exception): cb(e)
         self._end_cleanup()
-
-    @contextmanager
-    def no_bar(self):
-        with self.removed_cbs(self._grab_cbs(ProgressCallback)): yield self
 
 # %% ../nbs/08_learner.ipynb #bb1ec2af
 def own_dls(

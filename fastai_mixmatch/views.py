@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['shift_draws', 'reflect', 'shift_flip', 'WeakView', 'BatchViews']
 
-# %% ../nbs/01_views.ipynb #18b8ab4d
+# %% ../nbs/01_views.ipynb #567f1803
 from fastai.vision.all import *
 from types import SimpleNamespace
-from .data import is_random
+from .data import draws, varies
 
 # %% ../nbs/01_views.ipynb #c8c7b752
 def shift_draws(
@@ -65,27 +65,27 @@ class WeakView(DisplayedTransform):
 
     def encodes(self, x:TensorImage): return self.view(x.as_subclass(Tensor)).as_subclass(type(x))
 
-# %% ../nbs/01_views.ipynb #f568d6cf
+# %% ../nbs/01_views.ipynb #4fc3154b
 class BatchViews:
     "Views of a batch as the training loader `dl` would make them: call it with raw images `(B,C,H,W)`, get a float view `(B,C,H,W)`"
     def __init__(self,
         dl, # Training loader, whose batch transforms are used
         like:Tensor, # A few raw images of the labeled set `(B,C,H,W)`, of the class that the loader gives
-        item_random:bool=False, # Are the item transforms random already?
-        weak=None, # What to add where nothing is random; default: `WeakView()`
+        weak=None, # What to add where it has no random batch transform; default: `WeakView()`; False: nothing
     ):
         after = getattr(dl, 'after_batch', noop)
         self.after = Pipeline(after.fs, split_idx=0) if isinstance(after, Pipeline) else after
-        self.cls,self.weak,self.plain = type(like),None,self._plain()
-        self.is_random = is_random(lambda: self(like))
-        if not self.is_random and not item_random: self.weak = ifnone(weak, WeakView())
+        self.cls,self.weak = type(like),None
+        self.plain = self._plain()
+        self.is_random = draws(lambda: self(like)) or varies(lambda: self(like))
+        if not self.is_random: self.weak = WeakView() if weak is None else weak or None
         if not self(like).is_floating_point():
             raise TypeError(f"after the batch transforms, labeled images are {self(like).dtype}; the model needs floats. Add `IntToFloatTensor()` to `batch_tfms`")
 
     def _plain(self):
-        "Division and normalization as plain numbers, where the loader does nothing else"
+        "Division and normalization as plain numbers, where the loader does nothing else (fastai applies both to a `TensorImage` only)"
         fs = getattr(self.after, 'fs', [])
-        if not (len(fs) and all(type(f) in (IntToFloatTensor, Normalize) for f in fs)): return None
+        if not (len(fs) and issubclass(self.cls, TensorImage) and all(type(f) in (IntToFloatTensor, Normalize) for f in fs)): return None
         return [(f.div,) if isinstance(f, IntToFloatTensor) else (f.mean,f.std) for f in fs]
 
     def __call__(self, x:Tensor)->Tensor:
@@ -93,10 +93,11 @@ class BatchViews:
         if self.weak is not None: x = self.weak.view(x.as_subclass(Tensor))
         if self.plain is None: return self._loader(x)
         x = x.as_subclass(Tensor)
-        for t in self.plain: x = x.float().div_(t[0]) if len(t)==1 else (x-t[0].as_subclass(Tensor))/t[1].as_subclass(Tensor)
+        for t in self.plain: x = x.float()/t[0] if len(t)==1 else (x-t[0].as_subclass(Tensor))/t[1].as_subclass(Tensor)
         return x
 
     def _loader(self, x):
+        if x.is_floating_point(): x = x.clone() # fastai divides in place
         if issubclass(self.cls, Tensor) and self.cls is not Tensor: x = x.as_subclass(self.cls)
         x = self.after((x,)) if isinstance(self.after, Pipeline) else self.after(x)
         return (x[0] if isinstance(x, (tuple,list)) else x).as_subclass(Tensor)
