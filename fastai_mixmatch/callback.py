@@ -25,23 +25,34 @@ class Meter:
         count = float(self.count)
         return float(self.total)/count if count else None
 
-# %% ../nbs/05_callback.ipynb #6661d5c2
+# %% ../nbs/05_callback.ipynb #dcfb3573
 class Trust:
-    "Running mutual information between image and guessed class, as a fraction of log C"
-    def __init__(self, momentum:float=0.95): self.momentum = momentum; self.reset()
-    def reset(self): self.marginal,self.entropy,self.n = None,None,0
+    "How much guesses tell: running mutual information between image and guessed class, and how far its class frequencies are from a prior"
+    def __init__(self,
+        momentum:float=0.95, # Weight of the old averages in an update
+        tolerance:float=0.02, # Divergence from the prior, in nats, at which the hold on the frequencies has fallen to 1/e
+    ):
+        self.momentum,self.tolerance = momentum,tolerance
+        self.marginal,self.entropy,self.n,self.images = None,None,0,0.
 
     def update(self, q:Tensor):
         "Take in guesses `(B,C)`"
         m,h = q.mean(0),entropy(q).mean()
         self.n += 1
         w = max(1-self.momentum, 1/self.n)
+        self.images = len(q)*(2-w)/w
         self.marginal,self.entropy = (m,h) if self.n==1 else (self.marginal.lerp(m, w),self.entropy.lerp(h, w))
-        return self.value()
 
-    def value(self):
-        "Trust in [0,1], a tensor"
+    def value(self)->Tensor:
+        "Trust $r$ in [0,1]"
         return ((entropy(self.marginal)-self.entropy)/math.log(len(self.marginal))).clamp(0, 1)
+
+    def hold(self, prior:Tensor)->Tensor:
+        "Exponent $a$ in [0,1] with which class frequencies are held at `prior` `(C,)`"
+        m = self.marginal
+        noise = (len(m)-1)/self.images
+        excess = (torch.special.xlogy(m, m/prior.clamp(min=1e-6)).sum()-noise).clamp(min=0)
+        return torch.maximum(1-2*self.value(), torch.exp(-excess/self.tolerance))
 
 def entropy(p:Tensor)->Tensor:
     "Entropy over the last axis, in nats"
@@ -74,7 +85,7 @@ class SemiSupervised(Callback):
         for o in self._stateattrs: setattr(self, o, None)
         self.trust = Trust()
 
-# %% ../nbs/05_callback.ipynb #fc22ad39
+# %% ../nbs/05_callback.ipynb #7141c37e
 @patch
 def prepare(self:SemiSupervised):
     "Make both streams from `learn.dls` and `unlabeled`, and check them"
@@ -100,8 +111,9 @@ def check_classes(self:SemiSupervised):
     dl,vocab = self.labeled_dl,getattr(self.learn.dls, 'vocab', None)
     if dl.cache: dl.pool.load(dl.num_workers)
     ys = dl.pool.y if dl.pool.y is not None else label_indices(self.learn.dls.train.dataset)
-    counts = torch.bincount(torch.as_tensor(ys), minlength=dl.c)
-    if len(counts)>dl.c: raise ValueError(f"a label has index {len(counts)-1}, but there are {dl.c} classes")
+    ys = torch.as_tensor(ys)
+    if ys.min()<0 or ys.max()>=dl.c: raise ValueError(f"labels have indices {int(ys.min())} to {int(ys.max())}; expected 0 to {dl.c-1}, for {dl.c} classes")
+    counts = torch.bincount(ys, minlength=dl.c)
     missing = [str(vocab[i]) if vocab else str(i) for i in (counts==0).nonzero()[:,0].tolist()]
     if missing: raise ValueError(f"{len(missing)} of {dl.c} classes have no labeled image: {', '.join(missing[:10])}. Label at least one of each, or leave the class out of the vocabulary")
     self.class_counts = counts
@@ -203,7 +215,7 @@ def before_batch(self:SemiSupervised):
     xb,yb = self.make_batch(self.view(x.to(device)), y, us)
     self.learn.xb,self.learn.yb = (xb,),yb
 
-# %% ../nbs/05_callback.ipynb #e5f86e42
+# %% ../nbs/05_callback.ipynb #f89d8635
 @patch
 def after_pred(self:SemiSupervised):
     if self.learn.loss_func!=self.step_loss: self.own_loss = self.learn.loss_func
@@ -238,6 +250,7 @@ def check_finite(self:SemiSupervised, loss, loss_x, loss_u):
     "Stop at a loss that is not finite, and say which part; looked at in each step on a CPU, every 50 steps on other devices"
     if self.searching or (loss.device.type!='cpu' and self.learn.iter%50): return
     if not math.isfinite(loss.detach()):
+        self.trust.reset() # What it holds is not finite either
         part = 'labeled' if not math.isfinite(loss_x.detach()) else 'unlabeled' if not math.isfinite(loss_u.detach()) else 'total'
         raise FloatingPointError(f"the {part} loss is {float(loss.detach())} in epoch {self.learn.epoch}, batch {self.learn.iter} (labeled {float(loss_x.detach()):.4g}, unlabeled {float(loss_u.detach()):.4g}, "
                                  f"weight {float(self.weight()):.4g}, learning rate {self.learn.opt.hypers[-1]['lr']:.3g}); the weights are not to be used. Lower the learning rate, and look for NaN in the images")
@@ -329,13 +342,13 @@ def weight(self:MixMatch):
 def losses(self:MixMatch, pred, y, q):
     return soft_cross_entropy(pred[:len(y)], y), l2_loss(pred[len(y):], q)
 
-# %% ../nbs/05_callback.ipynb #53d8d2ea
+# %% ../nbs/05_callback.ipynb #55fc83d7
 @patch
 def aligned(self:MixMatch, p):
-    "Guesses `(B_u,n_classes)` with their class frequencies moved to the prior: fully to one that was given, else to the labels' as far as trust is missing"
+    "Guesses `(B_u,n_classes)` with their class frequencies moved to the prior: fully to one that was given, else to the labels' as far as `Trust.hold` says"
     if self.prior is None and not self.adapt: return p
-    a = 1. if self.prior is not None else (1-2*self.trust.value()).clamp(min=0)
     self.frequencies = self.frequencies.to(p.dtype).to(p.device)
+    a = 1. if self.prior is not None else self.trust.hold(self.frequencies)
     return align(p, self.frequencies**a, self.trust.marginal**a)
 
 @patch

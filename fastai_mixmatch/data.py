@@ -9,8 +9,8 @@ __all__ = ['CACHE_LIMIT', 'ImageError', 'item_name', 'to_uint8', 'as_image', 'Sp
            'as_items', 'column_files', 'as_nchw', 'array_pool', 'OwnPipe', 'ArrayPool', 'IterablePool', 'as_pool',
            'UnlabeledDL', 'item_key', 'overlap']
 
-# %% ../nbs/00_data.ipynb #baea6f09
-import dataclasses, hashlib, io, itertools, json, operator, os, random, sys, tempfile, time, warnings
+# %% ../nbs/00_data.ipynb #937cbe1d
+import dataclasses, hashlib, io, itertools, json, math, operator, os, random, sys, tempfile, time, warnings
 from collections import Counter
 from contextlib import contextmanager
 from functools import lru_cache
@@ -388,7 +388,7 @@ class ItemPipe:
 
     def __call__(self, item, i=None)->Tensor: return self.tensor(self.open(item, i))
 
-# %% ../nbs/00_data.ipynb #0c9a80d0
+# %% ../nbs/00_data.ipynb #d111dd76
 CACHE_LIMIT = 2*2**30
 
 class Pool:
@@ -401,7 +401,6 @@ class Pool:
         k:int=1, # Reads of each item where reading is random
         on_error:str='raise', # 'raise' or 'skip' unreadable images
     ):
-        if on_error not in ('raise','skip'): raise ValueError(f"on_error must be 'raise' or 'skip'; got {on_error!r}")
         self.items,self.pipe,self.label,self.on_error = items,pipe,label,on_error
         first,n = self.first_readable(),len(items)
         self.look([partial(self.read, i) for i in (first, *range(first+1, n, -(-n//8)))], k)
@@ -465,7 +464,7 @@ def has_labels(self:Pool)->bool:
     "Did a label come with any image (where they are streamed: with the first)?"
     return bool((self.y>=0).any()) if self.y is not None else self.first_label>=0
 
-# %% ../nbs/00_data.ipynb #76c0a9c2
+# %% ../nbs/00_data.ipynb #d9de6b3a
 class _Decode:
     "Dataset of `(tensor or None, label, error)`, for decoding a pool"
     def __init__(self, pool): self.pool = pool
@@ -499,6 +498,14 @@ def load(self:Pool,
         skip = ", or pass `on_error='skip'`" if self.kind=='unlabeled' else ''
         raise ImageError(f"{len(bad)} of {len(ds)} {self.kind} images cannot be read; remove them{skip}:\n" + '\n'.join(bad[:10]) + more)
     self.x,self.y,self.skipped = x[:n],torch.tensor(ys, dtype=torch.long),bad
+    return self.check_finite()
+
+@patch
+def check_finite(self:Pool):
+    "Refuse a pool in memory that holds NaN or infinity"
+    if self.dtype.is_floating_point and not math.isfinite(self.x.sum()):
+        i = next(i for i,x in enumerate(self.x) if not x.isfinite().all())
+        raise ValueError(f"{self.kind} image number {i} holds NaN or infinity")
     return self
 
 # %% ../nbs/00_data.ipynb #c2a62e23
@@ -563,7 +570,7 @@ class _Batches:
     def __iter__(self): return (b.tolist() for b in self.dl.batch_idxs())
     def __len__(self): return len(self.dl)
 
-# %% ../nbs/00_data.ipynb #f67cd240
+# %% ../nbs/00_data.ipynb #96fffb44
 def check_labels(
     dls, # `DataLoaders`
 )->int: # Number of classes
@@ -586,7 +593,7 @@ def check_label(
     "Refuse a label that is not the index of one class; `TypeError` says what it is"
     got = type(y).__name__
     if isinstance(y, (list,tuple,TensorMultiCategory)) or (np.ndim(y)>0 and is_int_like(y)):
-        raise TypeError(f"multi-label targets ({got}) are not supported: each image must have exactly one class")
+        raise TypeError(f"targets of several values ({got}: multi-label, or a mask) are not supported: each image must have exactly one class")
     if isinstance(y, str): raise TypeError(f"labels must be the indices of classes, and the first one is the text {y!r}; use `CategoryBlock`, or number the classes")
     if not is_int_like(y): raise TypeError(f"regression targets ({got} of floats) are not supported: labels must be classes")
 
@@ -594,7 +601,7 @@ def is_int_like(y):
     "Does `y`, a number, array or tensor, hold integers?"
     return not (y.is_floating_point() if isinstance(y, Tensor) else np.issubdtype(np.asarray(y).dtype, np.floating))
 
-# %% ../nbs/00_data.ipynb #828c8411
+# %% ../nbs/00_data.ipynb #244865ee
 class LabeledPool(Pool):
     "The images of a labeled dataset; it opens them, and `pipe` applies the item transforms"
     kind = 'labeled'
@@ -616,7 +623,7 @@ class LabeledDL(PoolDL):
         self.c,self.pipe = check_labels(dls),ItemPipe(dl)
         pool = LabeledPool(dl.dataset, self.pipe)
         self.cache = want_cache(pool, cache)
-        super().__init__(pool, bs or loader_bs(dl), endless=True, idxs=loader_idxs(dl), num_workers=ifnone(num_workers, loader_workers(dl)),
+        super().__init__(pool, ifnone(bs, loader_bs(dl)), endless=True, idxs=loader_idxs(dl), num_workers=ifnone(num_workers, loader_workers(dl)),
                          device=device or getattr(dls, 'device', None))
 
 # %% ../nbs/00_data.ipynb #ccf1ce88
@@ -649,7 +656,7 @@ class LabelIndex:
         if self.o2i is None: return y if isinstance(y, int) and y>=0 else -1
         return self.o2i.get(str(self.classes[y] if isinstance(y, int) and 0<=y<len(self.classes) else y), -1)
 
-# %% ../nbs/00_data.ipynb #c52d3882
+# %% ../nbs/00_data.ipynb #00950078
 def as_items(
     unlabeled, # See `UnlabeledDL`
     dls=None, # `DataLoaders` of the labeled set, for a data frame column
@@ -667,7 +674,7 @@ def as_items(
     if isinstance(o, np.ndarray) and o.dtype.kind in 'OSU': o = o.tolist()
     if isinstance(o, (np.ndarray, Tensor)): return ImageList(o)
     if isinstance(o, (list, tuple, L)): return ImageList([Path(f) if isinstance(f, str) else f for f in o])
-    if hasattr(o, '__getitem__') and hasattr(o, '__len__'): return o
+    if hasattr(o, '__getitem__') and hasattr(o, '__len__') and not isinstance(o, dict): return o
     raise TypeError("`unlabeled` must be a folder, a list of files, an `ImageList`, a data frame column, a fastai `TfmdLists`, `Datasets` or `DataLoader`, "
                     f"a PyTorch dataset (map-style or `IterableDataset`), or an array or tensor of images; got {type(o).__name__}")
 
@@ -711,7 +718,7 @@ def array_pool(
     elif x.dtype!=pipe.dtype: raise TypeError(f"labeled images are tensors of {pipe.dtype}, unlabeled ones of {x.dtype}; convert them in the same way")
     return x
 
-# %% ../nbs/00_data.ipynb #ec10fea0
+# %% ../nbs/00_data.ipynb #f60844a0
 class OwnPipe:
     "Opens and transforms an item as its `ImageList` does"
     def __init__(self, il:ImageList): self.img_cls,self.pipe = il.img_cls,il.pipe
@@ -723,6 +730,7 @@ class ArrayPool(Pool):
         self.items,self.x = x,x.contiguous() if x.nbytes<=CACHE_LIMIT else x
         self.y = torch.tensor([label(i, None) if label else -1 for i in range(len(x))], device=x.device)
         self.look([lambda: (x[0],int(self.y[0]))], 1)
+        self.check_finite()
 
 class IterablePool(Pool, IterableDataset):
     "A pool read from an iterable dataset, in its order"
@@ -761,7 +769,7 @@ def as_pool(
         if pipe.img_cls is None or x.shape[1]==pipe.shape[0]: return ArrayPool(x, label)
     return Pool(items.items, pipe, label, k, on_error)
 
-# %% ../nbs/00_data.ipynb #d31c45eb
+# %% ../nbs/00_data.ipynb #172716a7
 class UnlabeledDL(PoolDL):
     "Stream of unlabeled images, read as the labeled set of `dls` is; one pass is one epoch"
     def __init__(self,
@@ -776,7 +784,9 @@ class UnlabeledDL(PoolDL):
         steps:int|None=None, # Batches in an epoch, for an iterable dataset without a length
     ):
         dl = dls.train
-        bs,self.pipe,self.steps,self.stream = bs or loader_bs(dl),ItemPipe(dl),steps,None
+        if on_error not in ('raise','skip'): raise ValueError(f"on_error must be 'raise' or 'skip'; got {on_error!r}")
+        if steps is not None and steps<1: raise ValueError(f"steps, the number of batches in an epoch, must be at least 1; got {steps}")
+        bs,self.pipe,self.steps,self.stream = ifnone(bs, loader_bs(dl)),ItemPipe(dl),steps,None
         self.items,vocab = as_items(unlabeled, dls),class_names(dl.dataset)
         self.iterable = isinstance(self.items, IterableDataset)
         if self.iterable: pool = IterablePool(self.items, self.pipe, LabelIndex(vocab, class_names(self.items)), k, on_error, steps, bs)
