@@ -250,7 +250,7 @@ def check_finite(self:SemiSupervised, loss, loss_x, loss_u):
     "Stop at a loss that is not finite, and say which part; looked at in each step on a CPU, every 50 steps on other devices"
     if self.searching or (loss.device.type!='cpu' and self.learn.iter%50): return
     if not math.isfinite(loss.detach()):
-        self.trust.reset() # What it holds is not finite either
+        self.trust = Trust() # What it holds is not finite either
         part = 'labeled' if not math.isfinite(loss_x.detach()) else 'unlabeled' if not math.isfinite(loss_u.detach()) else 'total'
         raise FloatingPointError(f"the {part} loss is {float(loss.detach())} in epoch {self.learn.epoch}, batch {self.learn.iter} (labeled {float(loss_x.detach()):.4g}, unlabeled {float(loss_u.detach()):.4g}, "
                                  f"weight {float(self.weight()):.4g}, learning rate {self.learn.opt.hypers[-1]['lr']:.3g}); the weights are not to be used. Lower the learning rate, and look for NaN in the images")

@@ -31,14 +31,28 @@ def entropy(p):
     p = f64(p)
     return -(p * np.log(np.where(p > 0, p, 1.))).sum(axis=-1)
 
-def trust(guesses, momentum=.95):
-    """Not of the paper: how much the guesses say, from 0 to 1. The information of the guessed class about the image (entropy of the mean minus mean entropy)
-    over its largest possible value log C, of exponential averages over all steps' (B, C) guesses; the first steps are averaged evenly."""
-    m, h = 0., 0.
+def running(guesses, momentum=.95):
+    """Exponential averages over all steps' (B, C) guesses, the first steps averaged evenly: class frequencies, mean entropy, and the number of guesses that
+    an average of such a memory amounts to."""
+    m, h, w = 0., 0., 1.
     for n, p in enumerate(guesses, 1):
         w = max(1 - momentum, 1 / n)
         m, h = (1 - w) * m + w * p.mean(axis=0), (1 - w) * h + w * entropy(p).mean()
+    return m, h, len(guesses[-1]) * (2 - w) / w
+
+def trust(guesses):
+    """Not of the paper: how much the guesses say, from 0 to 1. The information of the guessed class about the image (entropy of the mean minus mean entropy)
+    over its largest possible value log C."""
+    m, h, _ = running(guesses)
     return min(1., max(0., (entropy(m) - h) / np.log(len(m))))
+
+def held(p, guesses, prior, tolerance=.02):
+    "Not of the paper: guesses moved towards class frequencies `prior`, fully while they say little or agree with it, and not where they contradict it for good."
+    m, _, images = running(guesses)
+    divergence = sum(f * np.log(f / max(q, 1e-6)) for f, q in zip(m, f64(prior)))
+    excess = max(0., divergence - (len(m) - 1) / images)
+    a = max(1 - 2 * trust(guesses), np.exp(-excess / tolerance))
+    return align(p, np.maximum(f64(prior) ** a, 1e-6), np.maximum(m ** a, 1e-6))
 
 # --- mixing
 
@@ -170,21 +184,23 @@ def backward(layers, p, tape, d):
 
 # --- the training step of algorithm 1
 
-def make_batch(layers, p, b, x, y, us, lam, perm, T=.5, guesses=None):
+def make_batch(layers, p, b, x, y, us, lam, perm, T=.5, guesses=None, prior=None):
     """Guess with the statistics of the batch of all views, sharpen, and mix everything with one shuffle; buffers do not move. Given the list of the guesses
-    of the steps before, this one's are appended, and all mix as much less as the guesses are trusted less."""
+    of the steps before, this one's are appended, all mix as much less as the guesses are trusted less, and their class
+    frequencies are held at `prior`."""
     z, _, _ = forward(layers, p, b, np.concatenate([f64(u) for u in us]))
     q = guess(z.reshape(len(us), len(us[0]), -1))
     if guesses is not None:
         guesses.append(q)
         lam = 1 - trust(guesses) * (1 - f64(lam))
+        q = held(q, guesses, prior)
     q = sharpen(q, T)
     return mixup(np.concatenate([f64(x), *[f64(u) for u in us]]), np.concatenate([f64(y), *[q] * len(us)]), lam, perm)
 
-def mixmatch_step(layers, p, b, opt, x, y, us, lam, perm, T=.5, weight=75., lr=2e-3, wd=0., guesses=None, **kw):
+def mixmatch_step(layers, p, b, opt, x, y, us, lam, perm, T=.5, weight=75., lr=2e-3, wd=0., guesses=None, prior=None, **kw):
     """One step. `p` and `b` are parameters and buffers by name, `opt` the state of Adam by name, `weight` is lambda_u times the ramp, `wd` a number
     or a function of the name. Returns new p, b, opt and a dict of everything on the way."""
-    mx, my = make_batch(layers, p, b, x, y, us, lam, perm, T, guesses)
+    mx, my = make_batch(layers, p, b, x, y, us, lam, perm, T, guesses, prior)
     if guesses is not None: weight = weight * trust(guesses)
     n = len(x)
     z, tape, nb = forward(layers, p, b, mx)

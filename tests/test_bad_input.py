@@ -259,7 +259,7 @@ def test_fewer_than_two_classes():
 
 def test_class_without_labels():
     msg = refused(ValueError, '2 of 12 classes have no labeled image', 'ten', 'eleven', 'Label at least one', dls=labeled(CategoryBlock(vocab=[*map(str, range(10)), 'ten', 'eleven']), [str(i % 10) for i in range(20)]), n=(1, 12))
-    refused(ValueError, '1 of 10 classes', '3', dls=tensor_dls(torch.tensor([0, 1, 2, 4, 5, 6, 7, 8, 9] * 2 + [0, 1])))
+    refused(ValueError, '1 of 10 classes', '3', dls=tensor_dls(torch.tensor([0, 1, 2, 4, 5, 6, 7, 8, 9] * 2 + [0, 1])), unlabeled=FLOAT)
     for cache in (None, False): refused(ValueError, 'no labeled image: 4', dls=labeled(CategoryBlock(vocab=range(5)), [i % 4 for i in range(20)]), n=(1, 5), cache=cache)
 
 @pytest.mark.parametrize('block,y,words', [

@@ -13,6 +13,8 @@ from torch import nn
 import torch.nn.functional as F
 
 B, BU, K, C, SHAPE, LR, WD, T = 6, 5, 3, 5, (2, 9, 6), 2e-3, .02, .5
+LABELS = [min(i % 7, C-1) for i in range(30)] # Not as many of each class, so that a prior taken from them can be told from a uniform one
+PRIOR = np.bincount(LABELS) / len(LABELS)
 
 class Given:
     "Inputs and draws of step `t`: always the same, in float32's values so that both precisions get the same numbers."
@@ -31,7 +33,7 @@ def oracle_run(model, spec, steps, weight, adapt=False):
     opt, out, guesses = {}, [], [] if adapt else None
     for t in range(steps):
         g = Given(t)
-        p, b, opt, info = oracle.mixmatch_step(spec, p, b, opt, g.x, g.y, g.us, g.lam, g.perm, T=T, weight=weight(t), lr=LR, wd=decay_of(p), guesses=guesses)
+        p, b, opt, info = oracle.mixmatch_step(spec, p, b, opt, g.x, g.y, g.us, g.lam, g.perm, T=T, weight=weight(t), lr=LR, wd=decay_of(p), guesses=guesses, prior=PRIOR)
         out.append(({**p, **b}, info))
     return out
 
@@ -133,7 +135,7 @@ def given_inputs(monkeypatch, dtype, given=Given, draws=True):
 def plain_dls():
     "Any labeled data will do, since the inputs are given: they only have to have the right form."
     r = rng(5)
-    items = [(tens(r.normal(size=SHAPE), torch.float32), torch.tensor(i % C)) for i in range(30)]
+    items = [(tens(r.normal(size=SHAPE), torch.float32), torch.tensor(o)) for o in LABELS]
     dls = DataLoaders(DataLoader(items, bs=B, shuffle=True, drop_last=True), DataLoader(items, bs=10))
     dls.c = C
     dls.vocab = list('abcde')
