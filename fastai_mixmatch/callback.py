@@ -58,11 +58,11 @@ def entropy(p:Tensor)->Tensor:
     "Entropy over the last axis, in nats"
     return torch.special.entr(p).sum(-1)
 
-# %% ../nbs/05_callback.ipynb #93774f20
+# %% ../nbs/05_callback.ipynb #642b12e2
 class SemiSupervised(Callback):
     "Base of the methods: every training batch is one of `unlabeled`, joined by one of the labeled set"
     order,run_valid = 20,False
-    _stateattrs = ('unlabeled','source','dl','labeled_dl','labeled','view','truth','meters','columns','kept','own_loss','searching')
+    _stateattrs = ('unlabeled','source','dl','labeled_dl','labeled','view','truth','meters','columns','rows','kept','own_loss','searching')
     _adaptive = ('trust',) # State that training moves and `lr_find` must not
     def __init__(self,
         unlabeled=None, # Unlabeled images: whatever `UnlabeledDL` takes
@@ -132,7 +132,7 @@ def label_indices(ds):
     if is_listy(getattr(ds, 'targets', None)) or isinstance(getattr(ds, 'targets', None), (Tensor,np.ndarray)): return [int(o) for o in ds.targets]
     return [int(ds[i][1]) for i in range(len(ds))]
 
-# %% ../nbs/05_callback.ipynb #17c30a2c
+# %% ../nbs/05_callback.ipynb #b23c2c91
 @patch
 def after_create(self:SemiSupervised):
     if self.unlabeled is not None: self.prepare()
@@ -143,16 +143,18 @@ def check_model(self:SemiSupervised):
     model,x = self.learn.model,self.view(self.labeled_dl.pool.read(0)[0][None].to(self.labeled_dl.device or 'cpu'))
     training = {m: m.training for m in model.modules()}
     device = next(model.parameters()).device
-    model.eval()
-    with torch.no_grad(): out = model(x.to(device))
-    for m,t in training.items(): m.training = t
+    try:
+        model.eval()
+        with torch.no_grad(): out = model(x.to(device))
+    finally:
+        for m,t in training.items(): m.training = t
     if not isinstance(out, Tensor) or out.shape!=(1,self.labeled_dl.c):
         got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
         raise ValueError(f"for one image the model gives {got}; expected (1, {self.labeled_dl.c}), one output for each class")
     if self.k*min(self.dl.bs, len(self.dl.pool))<2 and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()):
         raise ValueError("the model has batch norm, which cannot normalize over the single image of batch size 1 with k=1; use a larger batch")
 
-# %% ../nbs/05_callback.ipynb #68856806
+# %% ../nbs/05_callback.ipynb #275abfc0
 @patch
 def before_fit(self:SemiSupervised):
     if self.learn.lock.locked(): return
@@ -170,6 +172,7 @@ def before_fit(self:SemiSupervised):
     else:
         self.columns = self.meters.map(lambda m: ValueMetric(m, m.name))
         self.learn.metrics = self.learn.metrics + self.columns
+        self.rows = []
         self.note_precision()
 
 @patch
@@ -185,6 +188,12 @@ def after_fit(self:SemiSupervised):
     if self.columns is not None: self.learn.metrics = self.learn.metrics.filter(lambda m: not any(m is o for o in self.columns))
     for k,v in (self.kept or {}).items(): setattr(self, k, v)
     self.labeled,self.columns,self.kept,self.truth = None,None,None,None
+
+@patch
+def after_epoch(self:SemiSupervised):
+    "Keep the row of the results table: `validate` makes the recorder forget it"
+    if self.columns is not None and hasattr(self.learn, 'recorder') and not self.learn.lock.locked():
+        self.rows.append(dict(zip(self.learn.recorder.metric_names, self.learn.recorder.log)))
 
 @patch
 def before_train(self:SemiSupervised):
@@ -215,7 +224,7 @@ def before_batch(self:SemiSupervised):
     xb,yb = self.make_batch(self.view(x.to(device)), y, us)
     self.learn.xb,self.learn.yb = (xb,),yb
 
-# %% ../nbs/05_callback.ipynb #f89d8635
+# %% ../nbs/05_callback.ipynb #fb1a555e
 @patch
 def after_pred(self:SemiSupervised):
     if self.learn.loss_func!=self.step_loss: self.own_loss = self.learn.loss_func
@@ -250,10 +259,10 @@ def check_finite(self:SemiSupervised, loss, loss_x, loss_u):
     "Stop at a loss that is not finite, and say which part; looked at in each step on a CPU, every 50 steps on other devices"
     if self.searching or (loss.device.type!='cpu' and self.learn.iter%50): return
     if not math.isfinite(loss.detach()):
-        self.trust = Trust() # What it holds is not finite either
+        w,self.trust = float(self.weight()),Trust() # What the trust holds is not finite either
         part = 'labeled' if not math.isfinite(loss_x.detach()) else 'unlabeled' if not math.isfinite(loss_u.detach()) else 'total'
         raise FloatingPointError(f"the {part} loss is {float(loss.detach())} in epoch {self.learn.epoch}, batch {self.learn.iter} (labeled {float(loss_x.detach()):.4g}, unlabeled {float(loss_u.detach()):.4g}, "
-                                 f"weight {float(self.weight()):.4g}, learning rate {self.learn.opt.hypers[-1]['lr']:.3g}); the weights are not to be used. Lower the learning rate, and look for NaN in the images")
+                                 f"weight {w:.4g}, learning rate {self.learn.opt.hypers[-1]['lr']:.3g}); the weights are not to be used. Lower the learning rate, and look for NaN in the images")
 
 # %% ../nbs/05_callback.ipynb #8fba03f7
 @patch

@@ -4,18 +4,16 @@
 
 # %% auto #0
 __all__ = ['CACHE_LIMIT', 'ImageError', 'item_name', 'to_uint8', 'as_image', 'Split', 'draw_labeled', 'ImageList', 'get_item',
-           'source_name', 'raw_items', 'class_names', 'rng_state', 'kept_rng', 'draws', 'varies', 'ItemPipe', 'Pool',
+           'source_name', 'raw_items', 'class_names', 'ItemPipe', 'rng_state', 'kept_rng', 'draws', 'varies', 'Pool',
            'has_bars', 'PoolDL', 'check_labels', 'check_label', 'is_int_like', 'LabeledPool', 'LabeledDL', 'LabelIndex',
            'as_items', 'column_files', 'as_nchw', 'array_pool', 'OwnPipe', 'ArrayPool', 'IterablePool', 'as_pool',
            'UnlabeledDL', 'item_key', 'overlap']
 
-# %% ../nbs/00_data.ipynb #937cbe1d
-import dataclasses, hashlib, io, itertools, json, math, operator, os, random, sys, tempfile, time, warnings
-from collections import Counter
+# %% ../nbs/00_data.ipynb #6033a148
+import dataclasses, hashlib, io, itertools, json, math, operator, os, random, sys, time, warnings
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import chain
-from types import SimpleNamespace
 from fastcore.imports import in_notebook
 from fastprogress.fastprogress import progress_bar
 from fastai.vision.all import *
@@ -33,7 +31,7 @@ def item_name(
     if isinstance(item, (str, Path)): return str(item)
     return f"{type(item).__name__}{'' if i is None else f' number {i}'}"
 
-# %% ../nbs/00_data.ipynb #803fa1cb
+# %% ../nbs/00_data.ipynb #b9ff3ac8
 def _hwc(x):
     "One image as an array `(H,W)` or `(H,W,C)` of uint8"
     x = np.asarray(x.detach().cpu() if isinstance(x, Tensor) else x)
@@ -43,6 +41,7 @@ def _hwc(x):
         raise ValueError(f"an image array must be (H,W), (H,W,1), (H,W,3), (1,H,W) or (3,H,W); got shape {tuple(x.shape)}")
     return to_uint8(x)
 
+# %% ../nbs/00_data.ipynb #90a7a551
 def to_uint8(
     x, # Array or tensor of uint8, or of floats in [0,1]
 ): # The same shape, uint8
@@ -264,7 +263,7 @@ def dataloaders(self:ImageList,
         splitter=IndexSplitter(list(range(len(self), len(pairs)))), item_tfms=item_tfms, batch_tfms=batch_tfms)
     return block.dataloaders(pairs, bs=bs, num_workers=num_workers, path=self.root or '.', **kwargs)
 
-# %% ../nbs/00_data.ipynb #2be2306c
+# %% ../nbs/00_data.ipynb #fedcf7b3
 def get_item(
     ds, # Dataset or list
     i:int, # Position
@@ -275,28 +274,10 @@ def get_item(
         if isinstance(e, ImageError): raise
         raise ImageError(f"cannot read image {source_name(ds, i)}: {type(e).__name__}: {e}") from e
 
-def source_name(ds, i): return item_name(raw_items(ds)[i], i)
-
-def raw_items(
-    ds, # Dataset or list
-): # Sequence of what the items are made from: paths, arrays, images; `(id, position)` where that is unknown
-    "What the images of a dataset are opened from"
-    if isinstance(ds, Subset):
-        items = raw_items(ds.dataset)
-        return [items[int(i)] for i in ds.indices]
-    items = first_not_none(getattr(ds, o, None) for o in ('items','samples'))
-    if items is None and isinstance(ds, (list, tuple, np.ndarray, Tensor)): items = ds
-    if isinstance(items, pd.DataFrame): return [ds.tls[0].tfms.fs[0](row) for _,row in items.iterrows()]
-    if is_array(items): return items
-    return [(id(ds),i) for i in range(len(ds))] if items is None else list(map(first_of, items))
-
-def class_names(
-    ds, # Dataset
-)->list|None: # Class of each label index, if the dataset knows
-    "The classes of a dataset"
-    while isinstance(ds, Subset): ds = ds.dataset
-    names = first_not_none(getattr(ds, o, None) for o in ('vocab','classes'))
-    return list(names) if hasattr(names, '__len__') and hasattr(names, '__getitem__') else None
+def source_name(ds, i):
+    "Name of what item `i` is opened from, as far as the dataset knows"
+    o = raw_items(ds)[i]
+    return f'number {i} of {type(ds).__name__}' if isinstance(o, tuple) else item_name(o, i)
 
 # %% ../nbs/00_data.ipynb #7fe7e3d5
 def first_of(o):
@@ -305,42 +286,27 @@ def first_of(o):
 
 def first_not_none(os): return next((o for o in os if o is not None), None)
 
-# %% ../nbs/00_data.ipynb #640cbf18
-def rng_state():
-    "States of the generators of Python, numpy and PyTorch"
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    return random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda
+# %% ../nbs/00_data.ipynb #4b8a0f1c
+def raw_items(
+    ds, # Dataset or list
+): # Sequence of what the items are made from: paths, arrays, images; `(id, position)` where that is unknown
+    "What the images of a dataset are opened from"
+    if isinstance(ds, Subset):
+        items = raw_items(ds.dataset)
+        return [items[int(i)] for i in ds.indices]
+    items = ds if isinstance(ds, (list, tuple, np.ndarray, Tensor)) else first_not_none(getattr(ds, o, None) for o in ('items','samples'))
+    if isinstance(items, pd.DataFrame) and hasattr(ds, 'tls'): return [ds.tls[0].tfms.fs[0](row) for _,row in items.iterrows()]
+    if isinstance(items, (np.ndarray, Tensor)): return items
+    return list(map(first_of, items)) if isinstance(items, (list, tuple, L)) else [(id(ds),i) for i in range(len(ds))]
 
-@contextmanager
-def kept_rng():
-    "Put the generators back at the end; gives a function that says whether random numbers were drawn"
-    py,np_,cpu,cuda = rng_state()
-    def drew():
-        a,b,c,d = rng_state()
-        return a!=py or any(map(operator.ne, b[2:], np_[2:])) or not (b[1]==np_[1]).all() or not all(map(torch.equal, (c,*d), (cpu,*cuda)))
-    try: yield drew
-    finally:
-        random.setstate(py); np.random.set_state(np_); torch.set_rng_state(cpu)
-        if cuda: torch.cuda.set_rng_state_all(cuda)
-
-def draws(
-    f:Callable, # Function of no arguments
-)->bool: # Does it draw random numbers?
-    "Find out, by calling it, whether `f` draws random numbers; the generators are put back"
-    with kept_rng() as drew:
-        f()
-        return drew()
-
-def varies(
-    *fs:Callable, # Functions of no arguments that give a tensor
-    n:int=2, # Calls of each
-)->bool: # Are the results of any of them different?
-    "Find out, by calling them, whether functions give different tensors; the generators are put back"
-    with kept_rng():
-        for f in fs:
-            x = f()
-            if any(x.shape!=y.shape or not torch.equal(x, y) for y in (f() for _ in range(n-1))): return True
-    return False
+# %% ../nbs/00_data.ipynb #7bb371a3
+def class_names(
+    ds, # Dataset
+)->list|None: # Class of each label index, if the dataset knows
+    "The classes of a dataset"
+    while isinstance(ds, Subset): ds = ds.dataset
+    names = first_not_none(getattr(ds, o, None) for o in ('vocab','classes'))
+    return list(names) if hasattr(names, '__len__') and hasattr(names, '__getitem__') else None
 
 # %% ../nbs/00_data.ipynb #ec15ce91
 class ItemPipe:
@@ -388,7 +354,45 @@ class ItemPipe:
 
     def __call__(self, item, i=None)->Tensor: return self.tensor(self.open(item, i))
 
-# %% ../nbs/00_data.ipynb #d111dd76
+# %% ../nbs/00_data.ipynb #e9d59160
+def rng_state():
+    "States of the generators of Python, numpy and PyTorch"
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    return random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda
+
+@contextmanager
+def kept_rng():
+    "Put the generators back at the end; gives a function that says whether random numbers were drawn"
+    py,np_,cpu,cuda = rng_state()
+    def drew():
+        a,b,c,d = rng_state()
+        return a!=py or any(map(operator.ne, b[2:], np_[2:])) or not (b[1]==np_[1]).all() or not all(map(torch.equal, (c,*d), (cpu,*cuda)))
+    try: yield drew
+    finally:
+        random.setstate(py); np.random.set_state(np_); torch.set_rng_state(cpu)
+        if cuda: torch.cuda.set_rng_state_all(cuda)
+
+# %% ../nbs/00_data.ipynb #0699656c
+def draws(
+    f:Callable, # Function of no arguments
+)->bool: # Does it draw random numbers?
+    "Find out, by calling it, whether `f` draws random numbers; the generators are put back"
+    with kept_rng() as drew:
+        f()
+        return drew()
+
+def varies(
+    *fs:Callable, # Functions of no arguments that give a tensor
+    n:int=2, # Calls of each
+)->bool: # Are the results of any of them different?
+    "Find out, by calling them, whether functions give different tensors; the generators are put back"
+    with kept_rng():
+        for f in fs:
+            x = f()
+            if any(x.shape!=y.shape or not torch.equal(x, y) for y in (f() for _ in range(n-1))): return True
+    return False
+
+# %% ../nbs/00_data.ipynb #373fef31
 CACHE_LIMIT = 2*2**30
 
 class Pool:
@@ -414,6 +418,7 @@ class Pool:
         self.k = k if self.random else 1
 
     def __len__(self): return len(self.items) if self.x is None else len(self.x)
+    def name(self, i): return source_name(self.items, i)
 
     def read(self, i):
         "Tensor and label index of item `i`"
@@ -422,7 +427,7 @@ class Pool:
 
     def checked(self, x, i):
         "`x`, which item `i` gave, if it has the size of the others"
-        if self.shape not in (None, tuple(x.shape)): raise ValueError(_sizes_msg(self.kind, self.shape, tuple(x.shape), source_name(self.items, i)))
+        if self.shape not in (None, tuple(x.shape)): raise ValueError(_sizes_msg(self.kind, self.shape, tuple(x.shape), self.name(i)))
         return x
 
     def __getitem__(self, i):
@@ -433,7 +438,7 @@ class Pool:
             else: return [x.as_subclass(Tensor) for x,_ in reads], reads[0][1]
         raise ValueError(f"none of the {len(self.items)} {self.kind} images can be read")
 
-# %% ../nbs/00_data.ipynb #31a41352
+# %% ../nbs/00_data.ipynb #4bcbebac
 @patch
 def failed(self:Pool, e:ImageError):
     "Raise `e`, or warn that it is skipped"
@@ -454,6 +459,7 @@ def first_readable(self:Pool)->int:
     if i is None: raise ValueError(f"none of the {len(self.items)} {self.kind} images can be read")
     return i
 
+# %% ../nbs/00_data.ipynb #17d7ba2d
 @patch(as_prop=True)
 def nbytes(self:Pool)->int:
     "Bytes of all images once decoded"
@@ -464,7 +470,7 @@ def has_labels(self:Pool)->bool:
     "Did a label come with any image (where they are streamed: with the first)?"
     return bool((self.y>=0).any()) if self.y is not None else self.first_label>=0
 
-# %% ../nbs/00_data.ipynb #d9de6b3a
+# %% ../nbs/00_data.ipynb #84f336a8
 class _Decode:
     "Dataset of `(tensor or None, label, error)`, for decoding a pool"
     def __init__(self, pool): self.pool = pool
@@ -500,6 +506,7 @@ def load(self:Pool,
     self.x,self.y,self.skipped = x[:n],torch.tensor(ys, dtype=torch.long),bad
     return self.check_finite()
 
+# %% ../nbs/00_data.ipynb #c18a4300
 @patch
 def check_finite(self:Pool):
     "Refuse a pool in memory that holds NaN or infinity"
@@ -517,7 +524,7 @@ def _collate(samples):
     "Views stacked `[(B,C,H,W)]*k`, labels `(B,)`"
     return [torch.stack(vs) for vs in zip(*[vs for vs,_ in samples])], torch.tensor([y for _,y in samples])
 
-# %% ../nbs/00_data.ipynb #036b8d50
+# %% ../nbs/00_data.ipynb #4851e558
 class PoolDL:
     "Batches from `pool`: one pass in random order, or passes without end"
     def __init__(self,
@@ -551,12 +558,13 @@ class PoolDL:
             buf = buf[self.bs:]
 
     def __iter__(self):
-        if self.pool.x is None: yield from torch.utils.data.DataLoader(self.pool, batch_sampler=_Batches(self), num_workers=self.num_workers, collate_fn=_collate)
-        else:
-            self.to(self.device)
-            for idx in self.batch_idxs():
-                idx = idx.to(self.pool.x.device)
-                yield [self.pool.x[idx]], self.pool.y[idx]
+        if self.pool.x is None:
+            yield from torch.utils.data.DataLoader(self.pool, batch_sampler=_Batches(self), num_workers=self.num_workers, collate_fn=_collate)
+            return
+        self.to(self.device)
+        for idx in self.batch_idxs():
+            idx = idx.to(self.pool.x.device)
+            yield [self.pool.x[idx]], self.pool.y[idx]
 
     def to(self, device):
         "Move a pool in memory to `device`, if it is small"
@@ -601,7 +609,7 @@ def is_int_like(y):
     "Does `y`, a number, array or tensor, hold integers?"
     return not (y.is_floating_point() if isinstance(y, Tensor) else np.issubdtype(np.asarray(y).dtype, np.floating))
 
-# %% ../nbs/00_data.ipynb #244865ee
+# %% ../nbs/00_data.ipynb #7a31acaa
 class LabeledPool(Pool):
     "The images of a labeled dataset; it opens them, and `pipe` applies the item transforms"
     kind = 'labeled'
@@ -610,6 +618,7 @@ class LabeledPool(Pool):
         x,y = get_item(self.items, i)
         return self.checked(self.pipe.tensor(x), i), int(y)
 
+# %% ../nbs/00_data.ipynb #f637e8e2
 class LabeledDL(PoolDL):
     "Endless stream of the labeled training set of `dls`"
     def __init__(self,
@@ -656,7 +665,7 @@ class LabelIndex:
         if self.o2i is None: return y if isinstance(y, int) and y>=0 else -1
         return self.o2i.get(str(self.classes[y] if isinstance(y, int) and 0<=y<len(self.classes) else y), -1)
 
-# %% ../nbs/00_data.ipynb #00950078
+# %% ../nbs/00_data.ipynb #ecb92796
 def as_items(
     unlabeled, # See `UnlabeledDL`
     dls=None, # `DataLoaders` of the labeled set, for a data frame column
@@ -678,6 +687,7 @@ def as_items(
     raise TypeError("`unlabeled` must be a folder, a list of files, an `ImageList`, a data frame column, a fastai `TfmdLists`, `Datasets` or `DataLoader`, "
                     f"a PyTorch dataset (map-style or `IterableDataset`), or an array or tensor of images; got {type(o).__name__}")
 
+# %% ../nbs/00_data.ipynb #a8229771
 def column_files(
     col, # Data frame column of file names
     dls=None, # `DataLoaders` of the labeled set
@@ -718,7 +728,7 @@ def array_pool(
     elif x.dtype!=pipe.dtype: raise TypeError(f"labeled images are tensors of {pipe.dtype}, unlabeled ones of {x.dtype}; convert them in the same way")
     return x
 
-# %% ../nbs/00_data.ipynb #f60844a0
+# %% ../nbs/00_data.ipynb #5b01b5b2
 class OwnPipe:
     "Opens and transforms an item as its `ImageList` does"
     def __init__(self, il:ImageList): self.img_cls,self.pipe = il.img_cls,il.pipe
@@ -746,6 +756,7 @@ class IterablePool(Pool, IterableDataset):
     def read_item(self, o, i): return self.checked(self.pipe(o, i), i),self.label(i, o)
 
     def __len__(self): return self.n
+    def name(self, i): return f'number {i} of {type(self.items).__name__}'
     def __iter__(self):
         for i,o in enumerate(self.items):
             try: reads = [self.read_item(o, i) for _ in range(self.k)]
@@ -823,7 +834,7 @@ def passes(self:UnlabeledDL):
             if n==1 or self.bs==1 or len(b[1])>1: yield b
         if n==0: raise ValueError("the iterable dataset gave no image")
 
-# %% ../nbs/00_data.ipynb #607bc0ba
+# %% ../nbs/00_data.ipynb #463103e3
 @lru_cache(4096)
 def _folder(o): return os.path.realpath(o)
 
@@ -842,6 +853,7 @@ def item_key(
     if isinstance(o, (np.ndarray, Tensor)): return _pixels(o)
     return o if isinstance(o, (tuple,bytes)) else id(o)
 
+# %% ../nbs/00_data.ipynb #aa7684ca
 def overlap(
     items, # Unlabeled items
     dls, # `DataLoaders`, whose validation set is looked at

@@ -11,13 +11,14 @@ from .callback import *
 from .mixup import *
 from .targets import *
 
-# %% ../nbs/10_interpret.ipynb #7e60e1e4
+# %% ../nbs/10_interpret.ipynb #b4071fa2
 def history(
     learn:Learner, # A learner that was fitted
 )->pd.DataFrame: # One row an epoch, with the columns of the results table but the time
     "Results table of the last fit"
-    names = [o for o in learn.recorder.metric_names if o not in ('epoch','time')]
-    return pd.DataFrame([list(o) for o in learn.recorder.values], columns=names).rename_axis('epoch')
+    rows = next((o.rows for o in learn.cbs if isinstance(o, SemiSupervised)), None)
+    if not rows: raise ValueError("this learner has no results yet; fit it first")
+    return pd.DataFrame(rows).set_index('epoch')
 
 def plot_history(
     learns, # A learner, or a dict of name → learner

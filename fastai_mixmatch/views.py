@@ -5,9 +5,8 @@
 # %% auto #0
 __all__ = ['shift_draws', 'reflect', 'shift_flip', 'WeakView', 'BatchViews']
 
-# %% ../nbs/01_views.ipynb #567f1803
+# %% ../nbs/01_views.ipynb #a01f8bb5
 from fastai.vision.all import *
-from types import SimpleNamespace
 from .data import draws, varies
 
 # %% ../nbs/01_views.ipynb #c8c7b752

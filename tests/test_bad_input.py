@@ -1,10 +1,9 @@
 "Whatever is wrong with the input is said before the first training step: what was passed, and what to do."
-import itertools, numpy as np, os, pandas as pd, pytest, re, torch, warnings
-from fastai.vision.all import (Callback, CategoryBlock, DataBlock, DataLoaders, Datasets, Image, ImageBlock, ImageDataLoaders, IntToFloatTensor, ItemGetter, MaskBlock,
-    MultiCategoryBlock, Path, PILImage, PILImageBW, PointBlock, ProgressCallback, RandomResizedCrop, RegressionBlock, Resize, TfmdLists, ToTensor, Transform, noop)
-from fastai_mixmatch import data
-from fastai_mixmatch.all import EMA, ImageList, MixMatch, draw_labeled, mixmatch_learner, small_cnn
-from fastai_mixmatch.data import ImageError, UnlabeledDL, as_image, overlap
+import numpy as np, os, pandas as pd, pytest, re, torch, warnings
+from fastai.vision.all import (Callback, CategoryBlock, DataBlock, DataLoaders, Datasets, Image, ImageBlock, ImageDataLoaders, ItemGetter, MaskBlock, MultiCategoryBlock,
+    Path, PILImageBW, PointBlock, ProgressCallback, RandomResizedCrop, RegressionBlock, Resize, TfmdLists, noop)
+from fastai_mixmatch.all import ImageList, mixmatch_learner, small_cnn
+from fastai_mixmatch.data import ImageError, UnlabeledDL, as_image
 from functools import partial
 from sklearn.datasets import load_digits
 from torch import nn
@@ -61,15 +60,15 @@ BROKEN = dict(
     header_only=lambda f: truncated(f, '.png', .02),
     text=lambda f: f.with_suffix('.png').write_text('not an image'),
     sixteen_bit=lambda f: Image.fromarray((X[0].astype(np.uint16) * 200)).save(f.with_suffix('.png')),
-    dangling_link=lambda f: f.with_suffix('.png').symlink_to('nowhere.png'),
-)
+    dangling_link=lambda f: f.with_suffix('.png').symlink_to('nowhere.png'))
 
 # --- no unlabeled images
 
 class Empty(IterableDataset):
     def __iter__(self): return iter(())
 
-@pytest.mark.parametrize('make', [lambda p: [], lambda p: p / 'empty', lambda p: str(p / 'empty'), lambda p: p / 'text only', lambda p: X[:0], lambda p: torch.zeros(0, 1, 8, 8), lambda p: IL[:0],
+@pytest.mark.parametrize('make', [lambda p: [], lambda p: p / 'empty', lambda p: str(p / 'empty'), lambda p: p / 'text only',
+    lambda p: X[:0], lambda p: torch.zeros(0, 1, 8, 8), lambda p: IL[:0],
     lambda p: pd.Series([], dtype=str), lambda p: Subset(IL, []), lambda p: DataLoader(list(UX[:0])) ], ids=range(10))
 def test_no_unlabeled_images(tmp_path, make):
     (tmp_path / 'empty').mkdir(), (tmp_path / 'text only').mkdir()
@@ -118,11 +117,16 @@ def test_all_broken_files_are_listed(tmp_path, capsys):
     learn.fit(1)
     assert 'skipped 15 unreadable' in capsys.readouterr().out
 
+def message_of(f):
+    "Message of the `ImageError` of `f`; nothing of its traceback stays, which would keep workers alive."
+    try: f()
+    except ImageError as e: return str(e)
+
 @pytest.mark.parametrize('workers', [0, 1])
 def test_broken_file_of_a_streamed_pool_is_named(tmp_path, workers):
     d = png(tmp_path / 'u')
     BROKEN['truncated_png'](d / 'zz')
-    with pytest.raises(ImageError, match=r'zz\.png'): list(UnlabeledDL(d, digit_dls(), num_workers=workers))
+    assert 'zz.png' in message_of(lambda: list(UnlabeledDL(d, digit_dls(), num_workers=workers)))
     with warnings.catch_warnings(record=True) as w:
         warnings.simplefilter('always')
         xs = torch.cat([x[0] for x, _ in UnlabeledDL(d, digit_dls(), num_workers=0, on_error='skip')])
@@ -161,7 +165,8 @@ def test_datasets_that_cannot_read(tmp_path):
             if known: self.samples = [(str(f), 0) for f in fs]
         def __len__(self): return len(self.fs)
         def __getitem__(self, i): return Image.open(self.fs[i]), 0
-    for u, name in ((Files(True), 'zz.png'), (Files(False), 'number 12'), (TfmdLists(fs, [PILImageBW.create]), 'zz.png'), (Datasets(fs, [[PILImageBW.create]]), 'zz.png'), (Subset(Files(True), range(1, 13)), 'zz.png')):
+    for u, name in ((Files(True), 'zz.png'), (Files(False), 'number 12 of Files'), (TfmdLists(fs, [PILImageBW.create]), 'zz.png'),
+                    (Datasets(fs, [[PILImageBW.create]]), 'zz.png'), (Subset(Files(True), range(1, 13)), 'zz.png')):
         refused(ImageError, name, 'cannot be read', unlabeled=u)
         dl = UnlabeledDL(u, digit_dls(), on_error='skip')
         dl.pool.load()
@@ -180,7 +185,7 @@ def test_broken_labeled_file_is_named(tmp_path, which, cache):
     bad = tmp_path / ('l/0/00.png' if which == 'first' else 'l/1/05.png')
     fs = sorted((tmp_path / 'l').rglob('*.png'))
     block = DataBlock((ImageBlock(PILImageBW), CategoryBlock), get_items=lambda _: fs, get_y=lambda o: o.parent.name, splitter=lambda o: (list(range(12)), []))
-    dls = block.dataloaders(tmp_path, bs=4)
+    dls = block.dataloaders(tmp_path, bs=4, num_workers=0)
     bad.write_bytes(bad.read_bytes()[:70])
     if which == 'last' and cache is False:
         with pytest.raises(ImageError, match=str(bad)): learner(dls, cache=cache).fit(9)
@@ -191,15 +196,18 @@ def test_broken_labeled_file_is_named(tmp_path, which, cache):
 def test_on_error_is_checked(): refused(ValueError, 'on_error', "'raise' or 'skip'", "'ignore'", on_error='ignore')
 
 @pytest.mark.parametrize('make', [
-    lambda f: Image.fromarray(RGB(X[0])).convert('CMYK').save(f + '.jpg'), lambda f: Image.fromarray(X[0]).convert('P').save(f + '.png'), lambda f: Image.fromarray(X[0]).convert('1').save(f + '.png'),
+    lambda f: Image.fromarray(RGB(X[0])).convert('CMYK').save(f + '.jpg'), lambda f: Image.fromarray(X[0]).convert('P').save(f + '.png'),
+    lambda f: Image.fromarray(X[0]).convert('1').save(f + '.png'),
     lambda f: Image.fromarray(RGB(X[0])).convert('RGBA').save(f + '.png'), lambda f: Image.fromarray(X[0]).convert('LA').save(f + '.png'), lambda f: Image.fromarray(X[0]).save(f + '.gif'),
-    lambda f: Image.fromarray(X[0]).save(f + '.gif', save_all=True, append_images=[Image.fromarray(X[1])]), lambda f: Image.fromarray(X[0]).save(f + '.bmp'), lambda f: Image.fromarray(X[0]).save(f + '.tif'),
+    lambda f: Image.fromarray(X[0]).save(f + '.gif', save_all=True, append_images=[Image.fromarray(X[1])]),
+    lambda f: Image.fromarray(X[0]).save(f + '.bmp'), lambda f: Image.fromarray(X[0]).save(f + '.tif'),
     lambda f: Image.fromarray(X[0]).save(f + '.webp'), lambda f: Image.fromarray(X[0]).save(f + '.JPEG')], ids=['cmyk', 'palette', 'bits', 'rgba', 'la', 'gif', 'animated', 'bmp', 'tif', 'webp', 'JPEG'])
 def test_unusual_files_work(tmp_path, make):
     make(str(tmp_path / 'x'))
     x, = UnlabeledDL(tmp_path, digit_dls()).pool.load().x
     want = torch.tensor(X[0])[None]
-    assert x.shape == (1, 8, 8) and ((x.float() - want.float()).abs().mean() < 40 or (tmp_path / 'x.png').exists() and Image.open(tmp_path / 'x.png').mode == '1')
+    if len(x.unique()) == 2: want = (want > 127) * 255                # one bit
+    assert x.shape == (1, 8, 8) and (x.float() - want.float()).abs().mean() < 25
 
 def test_one_pixel_among_others(tmp_path):
     d = png(tmp_path / 'u')
@@ -207,14 +215,15 @@ def test_one_pixel_among_others(tmp_path):
     learner(digit_dls(item_tfms=Resize(8)), d).fit(1)
     refused(ValueError, 'different sizes', d / 'zz.png', '(1, 1, 1)', '(1, 8, 8)', 'Resize', unlabeled=d)
 
-@pytest.mark.parametrize('item', [Image.fromarray((X[0].astype(np.uint16) * 200)), 'no_such_file.png', b'no image', X[0].astype(int), X[0] / 16 * 300, np.zeros((2, 5, 7)), object()], ids=range(7))
+@pytest.mark.parametrize('item', [Image.fromarray((X[0].astype(np.uint16) * 200)), 'no_such_file.png', b'no image',
+    X[0].astype(int), X[0] / 16 * 300, np.zeros((2, 5, 7)), object()], ids=range(7))
 def test_as_image_names_what_it_cannot_open(item):
     with pytest.raises(ImageError, match='cannot read image'): as_image(item)
 
 # --- channels and sizes
 
 def test_sizes_that_differ_from_the_labeled():
-    msg = refused(ValueError, '(1, 8, 8)', '(1, 9, 9)', 'labeled images are', 'Resize', unlabeled=np.zeros((9, 9, 9), np.uint8))
+    refused(ValueError, '(1, 8, 8)', '(1, 9, 9)', 'labeled images are', 'Resize', unlabeled=np.zeros((9, 9, 9), np.uint8))
     refused(ValueError, '(1, 8, 8)', '(1, 9, 9)', 'Resize', unlabeled=[np.zeros((9, 9), np.uint8)] * 9)
     refused(ValueError, 'different sizes', 'number 5', '(1, 7, 7)', '(1, 8, 8)', 'Resize', unlabeled=[*UX[:5], np.zeros((7, 7), np.uint8)])
     for cache in (None, False):
@@ -230,7 +239,7 @@ def test_sizes_that_differ_in_a_streamed_pool(tmp_path):
     class S(IterableDataset):
         def __iter__(self): return iter([*UX, X[0][:5]])
         def __len__(self): return 31
-    with pytest.raises(ValueError, match='number 30'): list(UnlabeledDL(S(), digit_dls(), bs=31))
+    with pytest.raises(ValueError, match='number 30 of S'): list(UnlabeledDL(S(), digit_dls(), bs=31))
 
 def test_channels_that_differ_from_the_labeled():
     "Where images are opened, fastai's image class converts them; tensors are taken as they are."
@@ -242,7 +251,8 @@ def test_channels_that_differ_from_the_labeled():
     learner(unlabeled=RGB(UX)).fit(1)
 
 @pytest.mark.parametrize('u,exc,words', [
-    (np.zeros((9, 4, 8, 8), np.uint8), ValueError, ['(9, 4, 8, 8)', 'channels']), (np.zeros((9, 8, 8, 8, 1), np.uint8), ValueError, ['(9, 8, 8, 8, 1)']), (np.zeros((9, 64), np.uint8), ValueError, ['(9, 64)', '(N,H,W)']),
+    (np.zeros((9, 4, 8, 8), np.uint8), ValueError, ['(9, 4, 8, 8)', 'channels']), (np.zeros((9, 8, 8, 8, 1), np.uint8), ValueError, ['(9, 8, 8, 8, 1)']),
+    (np.zeros((9, 64), np.uint8), ValueError, ['(9, 64)', '(N,H,W)']),
     (UX.astype(np.uint16), TypeError, ['uint16', "astype('uint8')"]), (UX.astype(int), TypeError, ['int64']), (UX.astype(float), ValueError, ['float', '255', '[0,1]']), (UX / 255 - .5, ValueError, ['-0.5']),
     (np.full((9, 8, 8), np.nan), ValueError, ['nan'])], ids=range(8))
 def test_arrays_that_are_no_images(u, exc, words): refused(exc, *words, unlabeled=u)
@@ -251,14 +261,15 @@ def test_arrays_that_are_no_images(u, exc, words): refused(exc, *words, unlabele
 
 def labeled(block, y, vocab=None, **kw):
     items = list(zip(X[:20], y))
-    return DataBlock((ImageBlock(PILImageBW), block), get_x=ItemGetter(0), get_y=ItemGetter(1), splitter=lambda o: (list(range(15)), list(range(15, 20)))).dataloaders(items, bs=5, **kw)
+    split = lambda o: (list(range(15)), list(range(15, 20)))
+    return DataBlock((ImageBlock(PILImageBW), block), get_x=ItemGetter(0), get_y=ItemGetter(1), splitter=split).dataloaders(items, bs=5, **kw)
 
 def test_fewer_than_two_classes():
     refused(ValueError, 'at least 2 classes', 'has 1', dls=labeled(CategoryBlock, ['x'] * 20))
     refused(ValueError, 'at least 2 classes', dls=tensor_dls(torch.zeros(20, dtype=torch.long)))
 
 def test_class_without_labels():
-    msg = refused(ValueError, '2 of 12 classes have no labeled image', 'ten', 'eleven', 'Label at least one', dls=labeled(CategoryBlock(vocab=[*map(str, range(10)), 'ten', 'eleven']), [str(i % 10) for i in range(20)]), n=(1, 12))
+    refused(ValueError, '2 of 12 classes have no labeled image', 'ten', 'eleven', 'Label at least one', dls=labeled(CategoryBlock(vocab=[*map(str, range(10)), 'ten', 'eleven']), [str(i % 10) for i in range(20)]), n=(1, 12))
     refused(ValueError, '1 of 10 classes', '3', dls=tensor_dls(torch.tensor([0, 1, 2, 4, 5, 6, 7, 8, 9] * 2 + [0, 1])), unlabeled=FLOAT)
     for cache in (None, False): refused(ValueError, 'no labeled image: 4', dls=labeled(CategoryBlock(vocab=range(5)), [i % 4 for i in range(20)]), n=(1, 5), cache=cache)
 
@@ -300,8 +311,10 @@ def test_iterables_are_not_kept():
     (dict(k=0), ValueError, ['k', 'at least 1', '0']), (dict(k=-2), ValueError, ['k', '-2']), (dict(k=1.5), ValueError, ['k', '1.5']),
     (dict(T=0), ValueError, ['T', 'above 0']), (dict(T=-1.), ValueError, ['T', '-1']), (dict(T=float('nan')), ValueError, ['T', 'nan']),
     (dict(alpha=-.1), ValueError, ['alpha', 'at least 0', '-0.1']), (dict(lambda_u=-1), ValueError, ['lambda_u', '-1']), (dict(lambda_u=float('nan')), ValueError, ['lambda_u', 'nan']),
-    (dict(ramp=1.5), ValueError, ['ramp', '1.5']), (dict(ramp=-.1), ValueError, ['ramp', '-0.1']), (dict(ramp=-5), ValueError, ['ramp', '-5']), (dict(ramp=True), TypeError, ['ramp', 'True']), (dict(ramp='all'), TypeError, ['ramp', 'all']),
-    (dict(ramp=float('nan')), ValueError, ['ramp', 'nan']), (dict(bs=0), ValueError, ['batch size', '0']), (dict(bs=-3), ValueError, ['batch size', '-3']), (dict(ema=1.5), ValueError, ['1.5']), (dict(ema=-.5), ValueError, ['-0.5']),
+    (dict(ramp=1.5), ValueError, ['ramp', '1.5']), (dict(ramp=-.1), ValueError, ['ramp', '-0.1']), (dict(ramp=-5), ValueError, ['ramp', '-5']),
+    (dict(ramp=True), TypeError, ['ramp', 'True']), (dict(ramp='all'), TypeError, ['ramp', 'all']),
+    (dict(ramp=float('nan')), ValueError, ['ramp', 'nan']), (dict(bs=0), ValueError, ['batch size', '0']), (dict(bs=-3), ValueError, ['batch size', '-3']),
+    (dict(ema=1.5), ValueError, ['1.5']), (dict(ema=-.5), ValueError, ['-0.5']),
     (dict(cache=True, dls=digit_dls(item_tfms=RandomResizedCrop(8))), ValueError, ['cache=True', 'random', 'batch_tfms']), (dict(steps=0), ValueError, ['steps', 'at least 1', '0']),
     ], ids=lambda o: ','.join(f'{k}={v}' for k, v in o.items() if k not in ('dls', 'unlabeled')) if isinstance(o, dict) else '')
 def test_settings(kw, exc, words): refused(exc, *words, **kw)
@@ -323,14 +336,16 @@ def test_unlabeled_images_of_the_validation_set(tmp_path, monkeypatch):
     for i, f in enumerate([*v[:3], *other]): (tmp_path / 'links' / f'{i}.png').symlink_to(f)
     monkeypatch.chdir(tmp_path)
     for u, n in ((other, 0), (v + other, 10), ([str(o) for o in v[:2]] + other, 2), (tmp_path / 'valid', 10), (tmp_path / 'links', 3), (tmp_path / 'linked', 10), (['valid/a/00.png', './other/../valid/b/01.png'] + other, 2),
-                 (pd.Series(['valid/a/00.png', 'other/00.png']), 1), (dls.valid_ds, 10), (TfmdLists(v[:4] + other, [PILImageBW.create]), 4), (Subset(dls.valid_ds, range(3)), 3), (dls.train_ds, 0)):
+                 (pd.Series(['valid/a/00.png', 'other/00.png']), 1), (dls.valid_ds, 10), (TfmdLists(v[:4] + other, [PILImageBW.create]), 4),
+                 (Subset(dls.valid_ds, range(3)), 3), (dls.train_ds, 0)):
         got = warned(lambda: learner(dls, u))
         assert len(got) == (n > 0) and (n == 0 or re.match(rf'{n} unlabeled image', got[0]) and 'accuracy' in got[0]), (type(u), n, got)
 
 def test_unlabeled_arrays_of_the_validation_set():
     "Identity of objects and datasets, equality of pixels for arrays."
     dls = digit_dls(valid=30)
-    for u, n in ((X[1690:], 30), (X[1690:] / 255, 30), (DIGITS.images[1690:] / 16, 30), (IL[1720:], 10), (X[200:230], 0), (list(X[1729:]), 1), (torch.tensor(X[1700:1710])[:, None], 10)):
+    for u, n in ((X[1690:], 30), (X[1690:] / 255, 30), (DIGITS.images[1690:] / 16, 30), (IL[1720:], 10), (X[200:230], 0),
+                 (list(X[1729:]), 1), (torch.tensor(X[1700:1710])[:, None], 10)):
         assert len(got := warned(lambda: learner(dls, u))) == (n > 0) and (n == 0 or got[0].startswith(f'{n} '))
     ds = TensorDataset(torch.tensor(X)[:, None] / 255, torch.tensor(Y))
     dls = DataLoaders(DataLoader(Subset(ds, range(50)), 10), DataLoader(Subset(ds, range(50, 80)), 10))
@@ -398,6 +413,7 @@ def test_learner_is_usable_after_nan():
         for p in learn.model.parameters(): p.normal_(0, .1)
         for b in learn.model.buffers():
             if b.is_floating_point(): b.fill_(1)
+    learn.remove_cb(At)
     learn.opt = None
     learn.ema.forget()
     learn.fit(1, 1e-3)
