@@ -50,12 +50,14 @@ def run(name, path, labels, budget, seed, method):
     view.weak = None
     with torch.no_grad(): out = torch.cat([learn.model(view(b)) for b in torch.from_numpy(xt)[:,None].split(1000)])
     acc = (out.argmax(1).numpy()==yt).mean()
-    return dict(set=name, labels=labels, budget=budget, steps=epochs*per_epoch, batch=bs, seed=seed, method=method, accuracy=round(float(acc), 4), seconds=round(time.perf_counter()-start, 1))
+    return dict(set=name, labels=labels, budget=budget, steps=epochs*per_epoch, batch=bs, seed=seed, method=method, accuracy=round(float(acc), 4),
+                seconds=round(time.perf_counter()-start, 1))
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--data', default='mnist-10k.npz', help='MNIST as an .npz with x_train, y_train, x_test, y_test'); p.add_argument('--out', default=str(results/'defaults.json'))
-    p.add_argument('--sets', nargs='+', default=list(sets)); p.add_argument('--labels', nargs='+', type=int, default=[20,100,500]); p.add_argument('--budgets', nargs='+', type=int, default=[500,1500,5000])
+    p.add_argument('--sets', nargs='+', default=list(sets)); p.add_argument('--labels', nargs='+', type=int, default=[20,100,500])
+    p.add_argument('--budgets', nargs='+', type=int, default=[500,1500,5000])
     p.add_argument('--seeds', nargs='+', type=int, default=[5], help='number of seeds, or with two numbers the range'); p.add_argument('--threads', type=int, default=1)
     a = p.parse_args()
     torch.set_num_threads(a.threads); torch.set_flush_denormal(True)

@@ -8,7 +8,7 @@ one process; the result is the ratio of neighboring runs, its median and spread.
 """
 import argparse, copy, math, random, statistics, time, warnings
 import torch, torch.nn.functional as F
-from fastai.vision.all import (CrossEntropyLossFlat, DataLoader, DataLoaders, PILImageBW, nn, np, set_seed, tensor)
+from fastai.vision.all import DataLoader, DataLoaders, PILImageBW, nn, np, set_seed, tensor
 from sklearn.datasets import load_digits
 from fastai_mixmatch.all import *
 from common import save
@@ -32,7 +32,8 @@ def bare(xl, yl, xu, xv, yv, epochs, bs=64, k=2, T=0.5, alpha=0.75, lambda_u=75.
     "MixMatch in plain PyTorch"
     model = small_cnn(1, 10); avg = copy.deepcopy(model)
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
-    opt = torch.optim.AdamW([dict(params=[p for p in model.parameters() if p.ndim>1], weight_decay=wd), dict(params=[p for p in model.parameters() if p.ndim==1], weight_decay=0)], lr=lr, eps=1e-5)
+    decayed,rest = [[p for p in model.parameters() if (p.ndim>1)==o] for o in (True, False)]
+    opt = torch.optim.AdamW([dict(params=decayed, weight_decay=wd), dict(params=rest, weight_decay=0)], lr=lr, eps=1e-5)
     steps = epochs*-(-len(xu)//bs)
     sched = torch.optim.lr_scheduler.OneCycleLR(opt, lr, steps, pct_start=0.25, div_factor=25, final_div_factor=4e3, base_momentum=0.85, max_momentum=0.95)
     beta = torch.distributions.Beta(alpha, alpha)
@@ -77,7 +78,6 @@ def main():
     labeled, rest, valid = data()
     as_t = lambda il: torch.from_numpy(np.stack(list(il.items))).float()[:,None]/255
     xl,yl,xu,xv,yv = as_t(labeled),tensor(labeled.labels),as_t(rest),as_t(valid),tensor(valid.labels)
-    vdl = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(xv, yv), batch_size=500)
     dls = DataLoaders(DataLoader(list(zip(xl, yl)), bs=64), DataLoader(list(zip(xv, yv)), bs=500)); dls.c = 10
     def ours():
         learn = mixmatch_learner(dls, xu, arch=small_cnn, cbs=None)
@@ -90,7 +90,9 @@ def main():
     rows = []
     for i in range(a.runs+1):
         set_seed(i); (o,oa),(b,ba) = ours(),plain()
-        if i: rows.append(dict(ours_s=round(o,3), bare_s=round(b,3), ratio=round(o/b,3), ours_acc=round(oa,4), bare_acc=round(ba,4))); print(rows[-1], flush=True)
+        if i==0: continue
+        rows.append(dict(ours_s=round(o,3), bare_s=round(b,3), ratio=round(o/b,3), ours_acc=round(oa,4), bare_acc=round(ba,4)))
+        print(rows[-1], flush=True)
     ratios = [r['ratio'] for r in rows]
     summary = dict(ratio_median=statistics.median(ratios), ratio_min=min(ratios), ratio_max=max(ratios), steps=a.epochs*-(-len(xu)//64))
     print(summary, save('digits_speed', rows, **summary))

@@ -154,7 +154,7 @@ def check_model(self:SemiSupervised):
     if self.k*min(self.dl.bs, len(self.dl.pool))<2 and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()):
         raise ValueError("the model has batch norm, which cannot normalize over the single image of batch size 1 with k=1; use a larger batch")
 
-# %% ../nbs/05_callback.ipynb #275abfc0
+# %% ../nbs/05_callback.ipynb #12620c47
 @patch
 def before_fit(self:SemiSupervised):
     if self.learn.lock.locked(): return
@@ -189,6 +189,7 @@ def after_fit(self:SemiSupervised):
     for k,v in (self.kept or {}).items(): setattr(self, k, v)
     self.labeled,self.columns,self.kept,self.truth = None,None,None,None
 
+# %% ../nbs/05_callback.ipynb #a0cfcc66
 @patch
 def after_epoch(self:SemiSupervised):
     "Keep the row of the results table: `validate` makes the recorder forget it"
@@ -323,7 +324,7 @@ class MixMatch(SemiSupervised):
         if isinstance(prior, str) and prior not in ('uniform','labeled'): raise ValueError(f"prior must be class frequencies, 'uniform' or 'labeled'; got {prior!r}")
         store_attr('T,alpha,adapt,prior')
 
-# %% ../nbs/05_callback.ipynb #92d0d0c2
+# %% ../nbs/05_callback.ipynb #aecf72de
 @patch
 def make_batch(self:MixMatch, x, y, us):
     q = self.guess(us)
@@ -348,8 +349,7 @@ def weight(self:MixMatch):
     return w*self.trust.value() if self.adapt else w
 
 @patch
-def losses(self:MixMatch, pred, y, q):
-    return soft_cross_entropy(pred[:len(y)], y), l2_loss(pred[len(y):], q)
+def losses(self:MixMatch, pred, y, q): return soft_cross_entropy(pred[:len(y)], y), l2_loss(pred[len(y):], q)
 
 # %% ../nbs/05_callback.ipynb #55fc83d7
 @patch

@@ -9,12 +9,12 @@ __all__ = ['CACHE_LIMIT', 'ImageError', 'item_name', 'to_uint8', 'as_image', 'Sp
            'as_items', 'column_files', 'as_nchw', 'array_pool', 'OwnPipe', 'ArrayPool', 'IterablePool', 'as_pool',
            'UnlabeledDL', 'item_key', 'overlap']
 
-# %% ../nbs/00_data.ipynb #6033a148
+# %% ../nbs/00_data.ipynb #4069449f
 import dataclasses, hashlib, io, itertools, json, math, operator, os, random, sys, time, warnings
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import chain
-from fastcore.imports import in_notebook
+from fastprogress.core import IN_NOTEBOOK
 from fastprogress.fastprogress import progress_bar
 from fastai.vision.all import *
 from torch.utils.data import IterableDataset, Subset, SubsetRandomSampler
@@ -470,7 +470,7 @@ def has_labels(self:Pool)->bool:
     "Did a label come with any image (where they are streamed: with the first)?"
     return bool((self.y>=0).any()) if self.y is not None else self.first_label>=0
 
-# %% ../nbs/00_data.ipynb #84f336a8
+# %% ../nbs/00_data.ipynb #cc90c0ba
 class _Decode:
     "Dataset of `(tensor or None, label, error)`, for decoding a pool"
     def __init__(self, pool): self.pool = pool
@@ -482,7 +482,7 @@ class _Decode:
 
 def has_bars()->bool:
     "Can progress bars be drawn: is the output a terminal or a notebook?"
-    return in_notebook() or sys.stdout.isatty()
+    return IN_NOTEBOOK or sys.stdout.isatty()
 
 @patch
 def load(self:Pool,

@@ -17,7 +17,7 @@ from .ema import EMA
 from .views import WeakView
 from .models import *
 
-# %% ../nbs/08_learner.ipynb #b0062240
+# %% ../nbs/08_learner.ipynb #5b34715e
 def is_arch(
     f, # A callable
 )->bool: # Is it an architecture function of torchvision or fastai?
@@ -41,7 +41,7 @@ def make_model(
     norm = pretrained and hasattr(dls, 'after_batch')
     if pretrained and not norm: warnings.warn("the loaders have no batch transforms, so images are not normalized as the pretrained network expects; do so in their dataset")
     if isinstance(arch, str):
-        try: import timm
+        try: import timm  # chkstyle: ignore
         except ImportError as e: raise ImportError(f"`arch={arch!r}` is the name of a timm model, and timm is not installed: `pip install timm`, or pass a module or function") from e
         model,cfg = create_timm_model(arch, n_out, default_split, pretrained, n_in=n_in, **kwargs)
         _timm_norm(dls, cfg, norm, n_in)
@@ -152,7 +152,7 @@ def ssl_learner(
     if pretrained: learn.freeze()
     return learn
 
-# %% ../nbs/08_learner.ipynb #d86b81b3
+# %% ../nbs/08_learner.ipynb #f57d0458
 @delegates(ssl_learner, but='method')
 def mixmatch_learner(
     dls, # `DataLoaders` of the labeled images, with any batch size
@@ -173,7 +173,8 @@ def mixmatch_learner(
     **kwargs
 )->Learner: # An ordinary learner, with the callbacks `mix_match` and `ema`
     "A `Learner` that trains with MixMatch (arXiv 1905.02249) on the labeled `dls` and on `unlabeled`"
-    method = MixMatch(k=k, T=T, alpha=alpha, lambda_u=lambda_u, ramp=ramp, adapt=adapt, prior=prior, bs=bs, weak=weak, cache=cache, on_error=on_error, steps=steps)
+    method = MixMatch(k=k, T=T, alpha=alpha, lambda_u=lambda_u, ramp=ramp, adapt=adapt, prior=prior,
+                      bs=bs, weak=weak, cache=cache, on_error=on_error, steps=steps)
     return ssl_learner(dls, unlabeled, arch, method=method, **kwargs)
 
 # %% ../nbs/08_learner.ipynb #b2d90833

@@ -5,9 +5,8 @@
 # %% auto #0
 __all__ = ['soft_cross_entropy', 'l2_loss', 'linear_ramp', 'check_ramp', 'ramp_weight']
 
-# %% ../nbs/04_losses.ipynb #5127b65b
-import numbers
-import torch.nn.functional as F
+# %% ../nbs/04_losses.ipynb #843683a8
+import numbers, torch.nn.functional as F
 from torch import Tensor
 from .targets import _up
 

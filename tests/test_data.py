@@ -1,9 +1,9 @@
 "Whatever holds the unlabeled images, training reads all of them, once an epoch, exactly as it reads the labeled ones."
 import collections, itertools, json, numpy as np, pandas as pd, pickle, pytest, random, torch, warnings
 from fastai.callback.data import WeightedDL
-from fastai.vision.all import (Callback, Categorize, CategoryBlock, DataBlock, DataLoader as FastaiDL, DataLoaders, Datasets, Image, ImageBlock, ImageDataLoaders,
-    IntToFloatTensor, ItemGetter, L, Normalize, Path, PILImage, PILImageBW, Pipeline, ProgressCallback, RandomResizedCrop, RandTransform, Resize, TensorImage, TfmdLists,
-    ToTensor, Transform, aug_transforms, get_image_files, image2tensor, noop, parent_label, set_seed)
+from fastai.vision.all import (Callback, Categorize, CategoryBlock, DataBlock, DataLoader as FastaiDL, DataLoaders, Datasets, Image, ImageBlock,
+    ImageDataLoaders, IntToFloatTensor, ItemGetter, L, Normalize, Path, PILImage, PILImageBW, Pipeline, ProgressCallback, RandomResizedCrop,
+    RandTransform, Resize, TensorImage, TfmdLists, ToTensor, Transform, aug_transforms, get_image_files, image2tensor, noop, parent_label, set_seed)
 from fastai_mixmatch import data
 from fastai_mixmatch.all import ImageList, mixmatch_learner, small_cnn
 from fastai_mixmatch.data import ArrayPool, LabeledDL, Split, UnlabeledDL, draw_labeled, overlap
@@ -92,7 +92,7 @@ def tfmd(root): return TfmdLists(files(root), [PILImageBW.create])
 def dsets(root): return Datasets(list(zip(files(root), map(str, UY))), [[ItemGetter(0), PILImageBW.create], [ItemGetter(1), Categorize]])
 def column(root): return pd.DataFrame(dict(f=[o.relative_to(root).as_posix() for o in files(root)])).f
 
-KINDS = dict(
+KINDS = dict( # chkstyle: ignore-node (one case a line)
     folder=lambda r: r / 'unlabeled',
     folder_str=lambda r: str(r / 'unlabeled'),
     paths=files,
@@ -134,7 +134,7 @@ KINDS = dict(
     arrays=lambda r: list(UX),
     tensors=lambda r: list(grey(UX)),
     pil_images=lambda r: [Image.fromarray(o) for o in UX])
-RGB_KINDS = dict(
+RGB_KINDS = dict( # chkstyle: ignore-node (one case a line)
     folder=lambda r: r / 'unlabeled',
     il_arrays=lambda r: ImageList.from_arrays(RGB(UX)),
     grey_array=lambda r: UX,
@@ -305,7 +305,8 @@ def test_the_user_s_dls_is_left_alone(root):
     def state():
         list(dls.train), list(dls.valid)              # fastai sets `split_idx` of the pipelines as it passes over the data
         loaders = [(id(dl), id(dl.dataset), dl.bs, len(dl), dl.n, dl.shuffle, dl.drop_last, dl.split_idx, dl.num_workers) for dl in dls.loaders]
-        pipes = [(p.split_idx, [id(f) for f in p.fs], repr([settings(f) for f in p.fs])) for dl in dls.loaders for p in (dl.after_item, dl.before_batch, dl.after_batch)]
+        pipes = [(p.split_idx, [id(f) for f in p.fs], repr([settings(f) for f in p.fs])) for dl in dls.loaders
+            for p in (dl.after_item, dl.before_batch, dl.after_batch)]
         return loaders, pipes, dls.path, dls.device, len(dls.train_ds), list(dls.vocab), dls.train_ds.tls[0].tfms.split_idx
     before, x0 = state(), [x.clone() for x, _ in dls.valid]
     learn = fitted(dls, root / 'unlabeled')
@@ -455,6 +456,7 @@ def test_splits_are_the_same_on_every_machine(tmp_path):
     assert draw_labeled(Y, 20) == [93, 253, 351, 364, 548, 655, 657, 732, 744, 919, 981, 999, 1078, 1244, 1270, 1293, 1337, 1360, 1461, 1637]
     assert draw_labeled(Y, 13) == [375, 378, 574, 656, 738, 744, 910, 1031, 1237, 1244, 1304, 1317, 1482]
     assert draw_labeled(Y, 8, balanced=False) == [82, 530, 788, 861, 995, 1047, 1552, 1729]
+    assert draw_labeled((9 - Y).tolist(), 13) == [334, 346, 539, 675, 701, 782, 919, 1046, 1192, 1280, 1306, 1309, 1475], 'classes in their order, not in that of the images'
     for labels in (Y.tolist(), list(map(str, Y)), torch.tensor(Y)): assert draw_labeled(labels, 20) == draw_labeled(Y, 20)
     assert draw_labeled(Y, 20, seed=1) != draw_labeled(Y, 20)
     il = ImageList([Path('/a/b') / f'{c}/{i}.png' for c in 'xy' for i in range(4)], labels=list('xxxxyyyy'))

@@ -1,8 +1,8 @@
 "The learner that the factory gives is an ordinary fastai learner: every use of one, on real digits."
 import numpy as np, os, pty, pytest, re, subprocess, sys, textwrap, torch, traceback, warnings
 import matplotlib.pyplot as plt
-from fastai.vision.all import (Callback, ClassificationInterpretation, CrossEntropyLossFlat, DataLoaders, FocalLossFlat, Image, ImageDataLoaders, LabelSmoothingCrossEntropy,
-    Learner, Normalize, PILImage, PILImageBW, ProgressCallback, Resize, accuracy, get_image_files, load_learner, noop)
+from fastai.vision.all import (Callback, ClassificationInterpretation, CrossEntropyLossFlat, DataLoaders, FocalLossFlat, Image, ImageDataLoaders,
+    LabelSmoothingCrossEntropy, Learner, Normalize, PILImage, PILImageBW, ProgressCallback, Resize, accuracy, get_image_files, load_learner, noop)
 from fastai.vision.models.xresnet import xresnet18
 from fastai_mixmatch.all import EMA, ImageList, MixMatch, draw_labeled, mixmatch_learner, small_cnn, wrn
 from functools import partial
@@ -32,8 +32,9 @@ def _in_tmp(tmp_path, monkeypatch): monkeypatch.chdir(tmp_path)
 def weights(learn): return {k: v.detach().clone() for k, v in learn.model.state_dict().items()}
 def same(a, b): return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 def tensors(o): return [t.clone() for t in o] if o is not None else None
-def opt_state(learn): return [{k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in s.items()} for s in (learn.opt.state[p] for p in learn.opt.all_params().itemgot(0))]
-def trust_state(learn): return {k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in vars(learn.mix_match.trust).items()}
+def copied(d): return {k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in d.items()}
+def opt_state(learn): return [copied(learn.opt.state[p]) for p in learn.opt.all_params().itemgot(0)]
+def trust_state(learn): return copied(vars(learn.mix_match.trust))
 def equal(a, b):
     if isinstance(a, torch.Tensor): return isinstance(b, torch.Tensor) and torch.equal(a, b)
     if isinstance(a, dict): return a.keys() == b.keys() and all(equal(a[k], b[k]) for k in a)
@@ -50,7 +51,10 @@ class At(Callback):
 
 # --- schedules
 
-def everything(learn): return dict(model=weights(learn), avg=tensors(learn.ema.avg), raw=tensors(learn.ema.raw), n=learn.ema.n, active=learn.ema.active, trust=trust_state(learn), opt=opt_state(learn), loss=learn.loss_func)
+def everything(learn):
+    ema = learn.ema
+    return dict(model=weights(learn), avg=tensors(ema.avg), raw=tensors(ema.raw), n=ema.n, active=ema.active, trust=trust_state(learn),
+        opt=opt_state(learn), loss=learn.loss_func)
 
 def test_lr_find_moves_nothing():
     "Before the first fit, a second time, and after a fit."
@@ -99,7 +103,7 @@ def test_schedules(fit):
 
 def test_second_fit_goes_on():
     "From the trained weights, not from the averages, and the averages go on: in two fits and in one, the same."
-    start, batches = weights(learner()), []
+    batches = []
     class Same(Callback):
         "Fix what is drawn, and note what is trained."
         order, run_valid = 200, False
@@ -207,7 +211,6 @@ def test_get_preds_and_test_dl(folders):
 
 def test_show_batch_and_results(folders):
     for bs in (10, 64): # also with a batch larger than all labels
-        dls = folder_dls(folders)
         learn = learner(ImageDataLoaders.from_folder(folders, train='labeled', valid='valid', item_tfms=Resize(8), bs=bs, num_workers=0), folders / 'unlabeled')
         learn.dls.show_batch(max_n=4)
         learn.fit(1)
@@ -327,7 +330,7 @@ def test_results_table(folders):
 
 def test_guess_acc_is_that_of_the_guesses():
     "Also where only some unlabeled images have a label."
-    truth, hits = dict(zip(map(lambda x: x.tobytes(), X), Y)), []
+    hits = []
     labels = [str(y) if i % 2 else None for i, y in enumerate(Y[200:328])]
     un = ImageList.from_arrays(X[200:328], labels, img_cls=PILImageBW)
     learn = learner(IL_str(), un, lr=0.)
@@ -444,7 +447,8 @@ def test_pretrained_with_torch_loaders(monkeypatch):
 
 def test_without_validation_set():
     train, _, x = torch_sets()
-    one = [digit_dls(valid=0), DataLoaders(digit_dls().train), DataLoaders(torch.utils.data.DataLoader(train, batch_size=10)), DataLoaders.from_dsets(train, bs=10)]
+    one = [digit_dls(valid=0), DataLoaders(digit_dls().train), DataLoaders(torch.utils.data.DataLoader(train, batch_size=10)),
+        DataLoaders.from_dsets(train, bs=10)]
     for dls in one:
         n = len(dls.loaders)
         learn = learner(dls, x if dls in one[2:] else IL[200:328])

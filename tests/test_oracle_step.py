@@ -33,7 +33,8 @@ def oracle_run(model, spec, steps, weight, adapt=False):
     opt, out, guesses = {}, [], [] if adapt else None
     for t in range(steps):
         g = Given(t)
-        p, b, opt, info = oracle.mixmatch_step(spec, p, b, opt, g.x, g.y, g.us, g.lam, g.perm, T=T, weight=weight(t), lr=LR, wd=decay_of(p), guesses=guesses, prior=PRIOR)
+        p, b, opt, info = oracle.mixmatch_step(spec, p, b, opt, g.x, g.y, g.us, g.lam, g.perm, T=T, weight=weight(t), lr=LR, wd=decay_of(p),
+            guesses=guesses, prior=PRIOR)
         out.append(({**p, **b}, info))
     return out
 
