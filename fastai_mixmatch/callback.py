@@ -85,7 +85,7 @@ class SemiSupervised(Callback):
         for o in self._stateattrs: setattr(self, o, None)
         self.trust = Trust()
 
-# %% ../nbs/05_callback.ipynb #7141c37e
+# %% ../nbs/05_callback.ipynb #fc9ab66d
 @patch
 def prepare(self:SemiSupervised):
     "Make both streams from `learn.dls` and `unlabeled`, and check them"
@@ -99,7 +99,7 @@ def prepare(self:SemiSupervised):
     like = torch.stack([labeled_dl.pool.read(0)[0]]*4)
     self.view = BatchViews(dls.train, like.as_subclass(labeled_dl.pool.cls).to(labeled_dl.device or 'cpu'), self.weak)
     if self.view.weak is not None: print(f"{type(self).__name__}: `dls` has no random batch transform, so views are made with {self.view.weak}; pass `batch_tfms` to `dls` for others")
-    if n := overlap(dl.items, dls): warnings.warn(f"{n} unlabeled images are also in the validation set; the accuracy on it will be too good")
+    if n := overlap(dl.items, dls): warnings.warn(f"{n} unlabeled image{' is' if n==1 else 's are'} also in the validation set; the accuracy on it will be too good")
     if not is_cross_entropy(self.learn.loss_func): warnings.warn(f"`loss_func` ({loss_name(self.learn.loss_func)}) is used on the validation set only; the labeled loss of training is {type(self).__name__}'s own")
     self.labeled_dl,self.dl = labeled_dl,dl
     self.check_classes()
