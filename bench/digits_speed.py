@@ -61,7 +61,7 @@ def bare(xl, yl, xu, xv, yv, epochs, bs=64, k=2, T=0.5, alpha=0.75, lambda_u=75.
             xs = lam[:,None,None,None]*xs + (1-lam)[:,None,None,None]*xs[perm]
             ys = lam[:,None]*ys + (1-lam)[:,None]*ys[perm]
             out = model(xs)
-            loss = F.cross_entropy(out[:bs], ys[:bs]) + lambda_u*(t/steps)*trust*((out[bs:].softmax(1)-ys[bs:])**2).mean()
+            loss = F.cross_entropy(out[:bs], ys[:bs]) + lambda_u*(t/steps)*trust**2*((out[bs:].softmax(1)-ys[bs:])**2).mean()
             opt.zero_grad(); loss.backward(); opt.step(); sched.step()
             if not math.isfinite(loss.item()): raise FloatingPointError(t)
             torch._foreach_lerp_(ema, src, 1-min(0.999, t/(9+t)))

@@ -324,7 +324,7 @@ class MixMatch(SemiSupervised):
         if isinstance(prior, str) and prior not in ('uniform','labeled'): raise ValueError(f"prior must be class frequencies, 'uniform' or 'labeled'; got {prior!r}")
         store_attr('T,alpha,adapt,prior')
 
-# %% ../nbs/05_callback.ipynb #aecf72de
+# %% ../nbs/05_callback.ipynb #76f3b0a6
 @patch
 def make_batch(self:MixMatch, x, y, us):
     q = self.guess(us)
@@ -346,7 +346,7 @@ def guess(self:MixMatch, us):
 @patch
 def weight(self:MixMatch):
     w = SemiSupervised.weight(self)
-    return w*self.trust.value() if self.adapt else w
+    return w*self.trust.value()**2 if self.adapt else w
 
 @patch
 def losses(self:MixMatch, pred, y, q): return soft_cross_entropy(pred[:len(y)], y), l2_loss(pred[len(y):], q)

@@ -201,7 +201,7 @@ def mixmatch_step(layers, p, b, opt, x, y, us, lam, perm, T=.5, weight=75., lr=2
     """One step. `p` and `b` are parameters and buffers by name, `opt` the state of Adam by name, `weight` is lambda_u times the ramp, `wd` a number
     or a function of the name. Returns new p, b, opt and a dict of everything on the way."""
     mx, my = make_batch(layers, p, b, x, y, us, lam, perm, T, guesses, prior)
-    if guesses is not None: weight = weight * trust(guesses)
+    if guesses is not None: weight = weight * trust(guesses) ** 2
     n = len(x)
     z, tape, nb = forward(layers, p, b, mx)
     lx, lu = cross_entropy(z[:n], my[:n]), l2(z[n:], my[n:])
