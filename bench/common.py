@@ -1,5 +1,5 @@
 "What the benchmarks share: the machine's description, and results files that say how they were made."
-import json, os, platform, statistics, subprocess, sys, time
+import json, os, platform, subprocess, sys, time
 from pathlib import Path
 
 results = Path(__file__).resolve().parent/'results'
@@ -25,5 +25,3 @@ def save(name, rows, **extra):
     f = results/f'{name}.json'
     f.write_text(json.dumps(dict(provenance(), **extra, rows=rows), indent=1)+'\n')
     return f
-
-def mean_std(xs): return statistics.mean(xs), statistics.stdev(xs) if len(xs)>1 else 0.
