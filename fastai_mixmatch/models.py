@@ -88,7 +88,7 @@ def wrn(
     "A wide residual network of any depth and width, as an `arch`"
     return partial(WideResNet, depth=depth, width=width, **kwargs)
 
-# %% ../nbs/07_models.ipynb #00316a8b
+# %% ../nbs/07_models.ipynb #978c3d6a
 def small_cnn(
     n_in:int, # Channels of the images
     n_out:int, # Classes
@@ -97,6 +97,7 @@ def small_cnn(
     slope:float=.1, # Of the leaky ReLU, below 0
 )->nn.Module: # Maps (N, n_in, H, W) to (N, n_out) logits
     "Three convolutions for images of some 8 to 32 pixels, on a CPU"
-    def layer(ni, nf, stride): return nn.Sequential(_conv(ni, nf, 3, stride), *_bn_act(nf, bn_momentum, slope))
-    return nn.Sequential(layer(n_in, width, 1), layer(width, width*2, 2), layer(width*2, width*4, 2),
-                         nn.AdaptiveAvgPool2d(1), nn.Flatten(), _linear(width*4, n_out))
+    def layer(ni, nf): return nn.Sequential(_conv(ni, nf), *_bn_act(nf, bn_momentum, slope))
+    def halve(): return nn.MaxPool2d(2, ceil_mode=True)
+    return nn.Sequential(layer(n_in, width), halve(), layer(width, width*2), halve(), layer(width*2, width*4),
+                         nn.AdaptiveMaxPool2d(2), nn.Flatten(), _linear(width*16, n_out))
