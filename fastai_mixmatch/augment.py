@@ -6,8 +6,8 @@
 __all__ = ['to_gray', 'smooth', 'brightness', 'color', 'contrast', 'sharpness', 'posterize', 'solarize', 'autocontrast',
            'equalize', 'affines', 'warp', 'RandAugment', 'Cutout', 'StrongView', 'CTAugment']
 
-# %% ../nbs/11_augment.ipynb #1b58a8bd
-import math, random
+# %% ../nbs/11_augment.ipynb #463ebb98
+import math
 from fastai.vision.all import *
 from .views import WeakView
 
