@@ -36,7 +36,7 @@ def mnist(path):
     return [d[k] for k in ('x_train','y_train','x_test','y_test')]
 
 # data, labels, batch size of labeled and of unlabeled images, epochs, width of `small_cnn`
-sets = dict(digits=(digits, 20, 32, 64, 20, 16), mnist=(mnist, 100, 32, 64, 5, 8))
+sets = dict(digits=(digits, 20, 32, 64, 12, 16), mnist=(mnist, 100, 32, 64, 5, 8))
 
 def learner(name, path, seed, method):
     "Learner, test images and labels, epochs"

@@ -298,7 +298,7 @@ class SoftMatch(Confident):
         var = self.moving('var', conf.var(correction=min(1, len(conf)-1)), self.momentum, 1.)
         return (-(conf-mean).clamp(max=0)**2/(2*var.clamp(min=1e-12)/self.n_sigma**2)).exp()
 
-# %% ../nbs/12_methods.ipynb #d99fe470
+# %% ../nbs/12_methods.ipynb #13e11f10
 class ReMixMatch(SemiSupervised):
     "ReMixMatch (arXiv 1911.09785): MixMatch with distribution alignment, augmentation anchoring, and a rotation task"
     _adaptive = (*SemiSupervised._adaptive,'p_model')
@@ -324,7 +324,7 @@ class ReMixMatch(SemiSupervised):
     def make_batch(self, x, y, us):
         q = guess_labels(self.learn.model, us[:1])
         p = self.moving('p_model', q.mean(0), self.momentum)
-        q = sharpen(align(q, (self.class_counts/self.class_counts.sum()).to(p), p), self.T)
+        q = sharpen(align(q, (self.class_counts.double()/self.class_counts.sum()).to(p), p), self.T)
         self.note_guesses(q)
         xs,ys = mixup(torch.cat([x, *us]), torch.cat([y, *[q]*len(us)]), self.alpha)
         turned,r = quarter_turns(us[1]) if self.rotation else (us[1][:0],None)
