@@ -21,7 +21,7 @@ methods = {
     'Supervised': Supervised, 'MixUpLabeled': MixUpLabeled, 'EntropyMin': partial(EntropyMin, lambda_u=10.), 'PseudoLabel': partial(PseudoLabel, threshold=0.8),
     'PiModel': PiModel, 'MeanTeacher': MeanTeacher, 'VAT': VAT, 'ICT': ICT, 'MixMatch': MixMatch,
     'ReMixMatch': lambda: ReMixMatch(ks=2, ramp=1., strong=strong()),
-    'UDA': lambda: UDA(threshold=0.6, strong=strong(), ramp=0.4), 'FixMatch': lambda: FixMatch(threshold=0.8, strong=strong(), ramp=0.4),
+    'UDA': lambda: UDA(threshold=0.6, strong=strong(), ramp=0.4), 'FixMatch': lambda: FixMatch(threshold=0.6, strong=strong(), ramp=0.4),
     'FlexMatch': lambda: FlexMatch(threshold=0.8, strong=strong(), ramp=0.4), 'FreeMatch': lambda: FreeMatch(momentum=0.95, strong=strong(), ramp=0.4),
     'SoftMatch': lambda: SoftMatch(momentum=0.95, strong=strong(), ramp=0.4)}
 
