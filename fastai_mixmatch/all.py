@@ -10,3 +10,5 @@ from fastai_mixmatch.models import *
 from fastai_mixmatch.learner import *
 from fastai_mixmatch.samples import *
 from fastai_mixmatch.interpret import *
+from fastai_mixmatch.augment import *
+from fastai_mixmatch.methods import *

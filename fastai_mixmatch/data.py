@@ -524,9 +524,10 @@ def _collate(samples):
     "Views stacked `[(B,C,H,W)]*k`, labels `(B,)`"
     return [torch.stack(vs) for vs in zip(*[vs for vs,_ in samples])], torch.tensor([y for _,y in samples])
 
-# %% ../nbs/00_data.ipynb #4851e558
+# %% ../nbs/00_data.ipynb #a6838751
 class PoolDL:
-    "Batches from `pool`: one pass in random order, or passes without end"
+    "Batches from `pool`: one pass in random order, or passes without end; `idx` are the positions in the batch given last"
+    idx = None
     def __init__(self,
         pool:Pool, # What to read
         bs:int=64, # Images in a batch
@@ -559,11 +560,14 @@ class PoolDL:
 
     def __iter__(self):
         if self.pool.x is None:
-            yield from torch.utils.data.DataLoader(self.pool, batch_sampler=_Batches(self), num_workers=self.num_workers, collate_fn=_collate)
+            batches = _Batches(self)
+            for b in torch.utils.data.DataLoader(self.pool, batch_sampler=batches, num_workers=self.num_workers, collate_fn=_collate):
+                self.idx = batches.drawn.pop(0)
+                yield b
             return
         self.to(self.device)
         for idx in self.batch_idxs():
-            idx = idx.to(self.pool.x.device)
+            self.idx = idx = idx.to(self.pool.x.device)
             yield [self.pool.x[idx]], self.pool.y[idx]
 
     def to(self, device):
@@ -572,10 +576,13 @@ class PoolDL:
             self.pool.x,self.pool.y = self.pool.x.to(device),self.pool.y.to(device)
         return self
 
-# %% ../nbs/00_data.ipynb #11e512a5
+# %% ../nbs/00_data.ipynb #83b1dfd8
 class _Batches:
-    def __init__(self, dl): self.dl = dl
-    def __iter__(self): return (b.tolist() for b in self.dl.batch_idxs())
+    def __init__(self, dl): self.dl,self.drawn = dl,[] # Workers read ahead: `drawn` are the batches that have not been given out
+    def __iter__(self):
+        for b in self.dl.batch_idxs():
+            self.drawn.append(b)
+            yield b.tolist()
     def __len__(self): return len(self.dl)
 
 # %% ../nbs/00_data.ipynb #96fffb44

@@ -64,7 +64,7 @@ class WeakView(DisplayedTransform):
 
     def encodes(self, x:TensorImage): return self.view(x.as_subclass(Tensor)).as_subclass(type(x))
 
-# %% ../nbs/01_views.ipynb #4fc3154b
+# %% ../nbs/01_views.ipynb #ac3c1ec0
 class BatchViews:
     "Views of a batch as the training loader `dl` would make them: call it with raw images `(B,C,H,W)`, get a float view `(B,C,H,W)`"
     def __init__(self,
@@ -95,8 +95,24 @@ class BatchViews:
         for t in self.plain: x = x.float()/t[0] if len(t)==1 else (x-t[0].as_subclass(Tensor))/t[1].as_subclass(Tensor)
         return x
 
-    def _loader(self, x):
+    def _loader(self, x): return self._run(x, self.after)
+
+    def _run(self, x, f):
         if x.is_floating_point(): x = x.clone() # fastai divides in place
         if issubclass(self.cls, Tensor) and self.cls is not Tensor: x = x.as_subclass(self.cls)
-        x = self.after((x,)) if isinstance(self.after, Pipeline) else self.after(x)
+        x = f((x,)) if isinstance(f, Pipeline) else f(x)
         return (x[0] if isinstance(x, (tuple,list)) else x).as_subclass(Tensor)
+
+# %% ../nbs/01_views.ipynb #fbbaac68
+@patch
+def strong(self:BatchViews,
+    x:Tensor, # Raw images `(B,C,H,W)`
+    aug, # What distorts float images `(B,C,H,W)` in [0,1], by its method `view`
+)->Tensor: # Float views `(B,C,H,W)`
+    "One view of each image, distorted by `aug` before it is normalized"
+    if self.weak is not None: x = self.weak.view(x.as_subclass(Tensor))
+    fs = getattr(self.after, 'fs', None)
+    if fs is None: return aug.view(self._loader(x))
+    ends = [f for f in fs if isinstance(f, Normalize)]
+    x = aug.view(self._run(x, Pipeline([f for f in fs if f not in ends], split_idx=0)))
+    return self._run(x, Pipeline(ends, split_idx=0)) if ends else x
