@@ -8,8 +8,10 @@ __all__ = ['archs', 'ablations', 'experiments', 'load_digits_lists', 'load_folde
            'final_accuracies', 'run', 'outcome', 'settings', 'write_json', 'checkpoint_args', 'load_results',
            'results_table', 'mean_std', 'parser', 'main']
 
-# %% ../nbs/16_reproduce.ipynb #c3ae4204
-import argparse, dataclasses, io, json, platform, re, shlex, shutil, statistics, subprocess, sys, tarfile, time, warnings
+# %% ../nbs/16_reproduce.ipynb #485f544e
+import argparse, dataclasses, json, math, os, platform, random, re, shlex, shutil, statistics, subprocess, sys, tarfile, time
+from copy import deepcopy
+from itertools import chain
 from fastai.vision.all import *
 from fastai.callback.channelslast import ChannelsLast
 from . import __version__
@@ -191,7 +193,7 @@ def article_cnn(
     "Two convolutions with 64 and 128 filters and stride 2, batch norm, average pooling, a linear layer"
     return nn.Sequential(ConvLayer(n_in, 64, stride=2), ConvLayer(64, 128, stride=2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, n_out))
 
-# %% ../nbs/16_reproduce.ipynb #c330049f
+# %% ../nbs/16_reproduce.ipynb #791ac7bd
 archs = dict(wrn_28_2=wrn_28_2, small_cnn=small_cnn, article_cnn=article_cnn)
 
 ablations = {'MixMatch': {}, 'K=1': dict(k=1), 'K=3': dict(k=3), 'K=4': dict(k=4), 'T=1': dict(T=1.), 'EMA guesses': dict(ema_guess=True),
@@ -214,7 +216,7 @@ experiments = {
         one_cycle=False, warmup=False, variants=ablations),
     'ablation-mnist': Experiment("the paper's table 4 on MNIST, a small network", 'mnist', (100,), 1500, Ablation, {**_paper, 'ramp': 1.}, arch=small_cnn,
         bs=32, ubs=32, variants=ablations),
-    'ablation-digits': Experiment("the paper's table 4 on 8×8 digits, a small network", 'digits', (20,), 360, Ablation, {**_paper, 'ramp': 1.}, arch=small_cnn,
+    'ablation-digits': Experiment("the paper's table 4 on 8×8 digits, a small network", 'digits', (20,), 800, Ablation, {**_paper, 'ramp': 1.}, arch=small_cnn,
         bs=32, ubs=32, variants=ablations)}
 
 # %% ../nbs/16_reproduce.ipynb #5aecc123
