@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['archs', 'ablations', 'experiments', 'load_digits_lists', 'load_folders', 'load_npz', 'load_tar', 'load_data',
            'MemoryDL', 'Ablation', 'Experiment', 'article_cnn', 'Clock', 'provenance', 'cpu_name', 'make_learner',
-           'final_accuracies', 'run', 'outcome', 'settings', 'write_json', 'checkpoint_args', 'load_results',
-           'results_table', 'mean_std', 'parser', 'main']
+           'final_accuracies', 'embedding', 'show_map', 'run', 'outcome', 'settings', 'write_json', 'checkpoint_args',
+           'load_results', 'results_table', 'mean_std', 'parser', 'main']
 
-# %% ../nbs/16_reproduce.ipynb #485f544e
-import argparse, dataclasses, json, math, os, platform, random, re, shlex, shutil, statistics, subprocess, sys, tarfile, time
+# %% ../nbs/16_reproduce.ipynb #273e2ae3
+import argparse, dataclasses, inspect, json, math, os, platform, random, re, shlex, shutil, statistics, subprocess, sys, tarfile, time
 from copy import deepcopy
 from itertools import chain
 from fastai.vision.all import *
@@ -158,7 +158,7 @@ def after_fit(self:Ablation):
     MixMatch.after_fit(self)
     self.teacher = None
 
-# %% ../nbs/16_reproduce.ipynb #c75c4849
+# %% ../nbs/16_reproduce.ipynb #1f0f1901
 @dataclasses.dataclass
 class Experiment:
     "A data set, a number of labels, a method and a schedule, in one or several variants"
@@ -176,6 +176,7 @@ class Experiment:
     ema:float|None=0.999 # Decay of the average of the weights
     warmup:bool=True # Shorter memory of the average in the first steps?
     one_cycle:bool=True # One-cycle schedule, or a constant learning rate?
+    embed:int=0 # Test images whose map is kept
     variants:dict=dataclasses.field(default_factory=lambda: {'': {}}) # Name → what differs
     default:tuple=() # Variants that run unless others are asked for; empty: all
 
@@ -193,7 +194,7 @@ def article_cnn(
     "Two convolutions with 64 and 128 filters and stride 2, batch norm, average pooling, a linear layer"
     return nn.Sequential(ConvLayer(n_in, 64, stride=2), ConvLayer(64, 128, stride=2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, n_out))
 
-# %% ../nbs/16_reproduce.ipynb #791ac7bd
+# %% ../nbs/16_reproduce.ipynb #838bc1f4
 archs = dict(wrn_28_2=wrn_28_2, small_cnn=small_cnn, article_cnn=article_cnn)
 
 ablations = {'MixMatch': {}, 'K=1': dict(k=1), 'K=3': dict(k=3), 'K=4': dict(k=4), 'T=1': dict(T=1.), 'EMA guesses': dict(ema_guess=True),
@@ -203,31 +204,35 @@ ablations = {k: dict(args=v) for k,v in ablations.items()}
 
 _cifar = dict(weak=WeakView(4/32, flip=0.5))
 _paper = dict(adapt=False, k=2, T=0.5, alpha=0.75, lambda_u=75.)
-experiments = {
-    'mnist-sharpening': Experiment('sharpened guesses against plain ones, neither mixup nor augmentation (article)', 'mnist', (500,), 4690, arch=article_cnn,
-        args=dict(adapt=False, k=1, alpha=0., lambda_u=10., ramp=800/4690, weak=False), ubs=128, lr=3e-3, wd=1e-4, ema=None,
-        variants={o: dict(args=dict(T=t)) for o,t in (('T=1',1.),('T=0.5',0.5))}),
-    'cifar10-supervised': Experiment('all 50 000 labels (article)', 'cifar10', (), 78200, Supervised, _cifar),
-    'cifar10-labels-only': Experiment('the labeled images alone (article)', 'cifar10', (500,250,1000,2000,4000), 20000, Supervised, _cifar),
-    'cifar10-mixmatch': Experiment('MixMatch, with the recipe of the article or of the paper', 'cifar10', (500,250,1000,2000,4000), 154800,
-        args={**_paper, **_cifar, 'ramp': 3000}, default=('article',),
-        variants=dict(article={}, paper=dict(args=dict(ramp=16384), steps=2**20, one_cycle=False, warmup=False))),
-    'ablation-cifar10': Experiment("the paper's table 4", 'cifar10', (250,4000), 2**20, Ablation, {**_paper, **_cifar, 'ramp': 16384},
-        one_cycle=False, warmup=False, variants=ablations),
-    'ablation-mnist': Experiment("the paper's table 4 on MNIST, a small network", 'mnist', (100,), 1500, Ablation, {**_paper, 'ramp': 1.}, arch=small_cnn,
-        bs=32, ubs=32, variants=ablations),
-    'ablation-digits': Experiment("the paper's table 4 on 8×8 digits, a small network", 'digits', (20,), 800, Ablation, {**_paper, 'ramp': 1.}, arch=small_cnn,
-        bs=32, ubs=32, variants=ablations)}
+experiments = {'mnist-sharpening': Experiment('sharpened guesses against plain ones, neither mixup nor augmentation (article)', 'mnist', (500,), 4690, arch=article_cnn,
+                   args=dict(adapt=False, k=1, alpha=0., lambda_u=10., ramp=800/4690, weak=False), ubs=128, lr=3e-3, wd=1e-4, ema=None, embed=400,
+                   variants={o: dict(args=dict(T=t)) for o,t in (('T=1',1.),('T=0.5',0.5))}),
+               'cifar10-supervised': Experiment('all 50 000 labels (article)', 'cifar10', (), 78200, Supervised, _cifar),
+               'cifar10-labels-only': Experiment('the labeled images alone (article)', 'cifar10', (500,250,1000,2000,4000), 20000, Supervised, _cifar),
+               'cifar10-mixmatch': Experiment('MixMatch, with the recipe of the article or of the paper', 'cifar10', (500,250,1000,2000,4000), 154800,
+                   args={**_paper, **_cifar, 'ramp': 3000}, default=('article',),
+                   variants=dict(article={}, paper=dict(args=dict(ramp=16384), steps=2**20, one_cycle=False, warmup=False))),
+               'ablation-cifar10': Experiment("the paper's table 4", 'cifar10', (250,4000), 2**20, Ablation, {**_paper, **_cifar, 'ramp': 16384},
+                   one_cycle=False, warmup=False, variants=ablations),
+               'ablation-mnist': Experiment("the paper's table 4 on MNIST, a small network", 'mnist', (100,), 1500, Ablation, {**_paper, 'ramp': 1.}, arch=small_cnn,
+                   bs=32, ubs=32, variants=ablations),
+               'ablation-digits': Experiment("the paper's table 4 on 8×8 digits, a small network", 'digits', (20,), 400, Ablation, {**_paper, 'ramp': 1.}, arch=small_cnn,
+                   bs=32, ubs=32, variants=ablations),
+               'mixup-digits': Experiment('how much mixing: α of Beta(α, α), on 8×8 digits', 'digits', (20,), 400, MixMatch, {**_paper, 'ramp': 1.}, small_cnn,
+                   bs=32, ubs=32, variants={f'α={o:g}': dict(args=dict(alpha=float(o))) for o in (0,0.2,0.75,2,10)})}
 
-# %% ../nbs/16_reproduce.ipynb #5aecc123
+# %% ../nbs/16_reproduce.ipynb #3a09fff7
 class Clock(Callback):
     "Seconds spent in training, over all starts"
     order = 60
     def __init__(self): self.seconds,self.start = 0.,None
     def before_train(self): self.start = time.perf_counter()
-    def after_train(self):
-        if self.start is not None: self.seconds += time.perf_counter()-self.start
-        self.start = None
+    def now(self):
+        "Seconds up to this moment"
+        return self.seconds + (0. if self.start is None else time.perf_counter()-self.start)
+    def after_train(self): self.seconds,self.start = self.now(),None
+    def state_dict(self): return dict(seconds=self.now())
+    def load_state_dict(self, state): self.seconds,self.start = state['seconds'],time.perf_counter() if self.start else None
 
 def provenance(
     command:str|None=None, # What was run; default: this process's command line
@@ -279,7 +284,37 @@ def final_accuracies(
     ema.resume(); raw = acc(); ema.average()
     return acc(), raw
 
-# %% ../nbs/16_reproduce.ipynb #e2b7c79d
+# %% ../nbs/16_reproduce.ipynb #6514d5a2
+def embedding(
+    learn:Learner, # After training
+    n:int=400, # Validation images
+    seed:int=0, # Of t-SNE
+)->dict: # Lists `x` and `y`, predicted class `guess`, its `confidence`, and the label `truth`
+    "Map of `n` validation images by the features before the last linear layer"
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+    last,feats = [o for o in learn.model.modules() if isinstance(o, nn.Linear)][-1],[]
+    hook = last.register_forward_pre_hook(lambda m,i: feats.append(i[0].float().cpu()))
+    learn.model.eval()
+    try:
+        with torch.no_grad(): p,y = map(torch.cat, zip(*[(learn.model(x).softmax(1), y) for x,y in learn.dls.valid]))
+    finally: hook.remove()
+    f,(conf,guess) = torch.cat(feats)[:n].numpy(),p[:n].cpu().max(1)
+    xy = TSNE(2, init='pca', random_state=seed).fit_transform(PCA(min(50, *f.shape), random_state=seed).fit_transform(f))
+    return dict(x=xy[:,0].astype(float).round(1).tolist(), y=xy[:,1].astype(float).round(1).tolist(), guess=guess.tolist(), confidence=conf.double().numpy().round(3).tolist(), truth=y[:n].cpu().tolist())
+
+def show_map(
+    m:dict, # Of `embedding`
+    ax=None, # Axes to draw in
+    title:str='', # Title
+):
+    "Draw a map: color is the predicted class, and the less sure a prediction, the larger its point"
+    ax = ifnone(ax, plt.gca())
+    ax.scatter(m['x'], m['y'], c=m['guess'], cmap='tab10', s=5+60*(1-np.array(m['confidence'])), alpha=.7, linewidths=0)
+    ax.set(title=title, xticks=[], yticks=[])
+    return ax
+
+# %% ../nbs/16_reproduce.ipynb #93460229
 def run(
     name:str, # Name of the experiment
     variant:str='', # Name of the variant
@@ -289,7 +324,7 @@ def run(
     labels:int|None=None, # Number of labels; default: the experiment's first
     limit:int|None=None, # Use only so many images
     command:str|None=None, # What to note as the command
-    device=None, bf16=False, every=None, # For `make_learner`, and steps between checkpoints
+    device=None, bf16=False, every=None, # For `make_learner`, and how often to save
     **over # Fields of `Experiment` to change: `steps`, `arch`, `bs`, `ubs`
 )->dict: # What was written
     "Train one variant, and write its results file; where that is there, read it"
@@ -307,20 +342,21 @@ def run(
     epochs = max(1, round(exp.steps/len(method.dl)))
     (learn.fit_one_cycle if exp.one_cycle else learn.fit)(epochs)
     res = dict(experiment=name, variant=variant, labels=n, seed=seed, **outcome(learn, method, epochs), settings=settings(exp, learn),
+               map=embedding(learn, exp.embed) if exp.embed else None,
                train_images=len(train), test_images=len(test), limit=limit, split=split and dataclasses.asdict(split), **provenance(command))
     write_json(f, res)
     shutil.rmtree(f.with_suffix('.checkpoint'), ignore_errors=True)
     return res
 
-# %% ../nbs/16_reproduce.ipynb #ad117954
+# %% ../nbs/16_reproduce.ipynb #2d8a1b54
 def outcome(learn, method, epochs):
     "Accuracies, curves and speed of a training"
     acc,raw = final_accuracies(learn)
     curves = pd.DataFrame(method.rows).drop(columns='epoch').astype(float).round(5)
     steps,seconds = epochs*len(method.dl),learn.clock.seconds
     last = curves.accuracy[-20:].tolist()
-    return dict(accuracy=round(acc, 5), median_last=round(statistics.median(last), 5), n_last=len(last), accuracy_without_ema=round(raw, 5), steps=steps, epochs=epochs,
-        seconds=round(seconds, 2), images_per_s=round(steps*(method.labeled_dl.bs+method.dl.bs)/seconds, 1),
+    return dict(accuracy=round(acc, 5), median_last=round(statistics.median(last), 5), n_last=len(last), accuracy_without_ema=round(raw, 5),
+        steps=steps, epochs=epochs, seconds=round(seconds, 2), images_per_s=round(steps*(method.labeled_dl.bs+method.dl.bs)/seconds, 1),
         curves={k: [None if math.isnan(o) else o for o in v] for k,v in curves.to_dict('list').items()})
 
 def settings(exp, learn):
@@ -336,10 +372,11 @@ def write_json(f, d):
     tmp.write_text('{' + ',\n '.join(f'{json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}' for k,v in d.items()) + '}\n', encoding='utf-8')
     os.replace(tmp, f)
 
-# %% ../nbs/16_reproduce.ipynb #22cdcf48
-def checkpoint_args(folder, every): # TODO(resume): pass dict(checkpoint=folder, every=...) here once `ssl_learner` takes them
+# %% ../nbs/16_reproduce.ipynb #eec54be1
+def checkpoint_args(folder, every):
     "Arguments with which `ssl_learner` saves its state in `folder`, and goes on from it"
-    return dict()
+    if 'checkpoint' not in inspect.signature(ssl_learner).parameters: return {} # RESUME: exact resume is not in the package yet; drop this line with it
+    return dict(checkpoint=folder, every=every or '1min')
 
 # %% ../nbs/16_reproduce.ipynb #1a8b2abf
 def load_results(
@@ -367,7 +404,7 @@ def mean_std(xs):
     "Mean and standard deviation, in percent"
     return f'{100*xs.mean():.1f}' + (f' ± {100*xs.std():.1f}' if len(xs)>1 else '')
 
-# %% ../nbs/16_reproduce.ipynb #06d41d4f
+# %% ../nbs/16_reproduce.ipynb #412409ad
 def parser():
     "The command line"
     p = argparse.ArgumentParser(prog='python -m fastai_mixmatch.reproduce', description='Every experiment of the article, and the ablations of the paper. Start a command that was cut off again: it goes on.')
@@ -381,7 +418,7 @@ def parser():
     p.add_argument('--steps', type=int, help='optimizer steps'); p.add_argument('--arch', choices=list(archs), help='network')
     p.add_argument('--bs', type=int, help='labeled images in a batch'); p.add_argument('--ubs', type=int, help='unlabeled images in a batch')
     p.add_argument('--limit', type=int, help='use only so many images, to try a command')
-    p.add_argument('--every', type=int, help='steps between checkpoints')
+    p.add_argument('--every', help="how often to save, as in '5min' or '500 steps'")
     p.add_argument('--device', help='cpu, cuda, ...'); p.add_argument('--bf16', action='store_true', help='mixed precision (CUDA)'); p.add_argument('--threads', type=int, help='CPU threads')
     return p
 
