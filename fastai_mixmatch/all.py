@@ -7,6 +7,7 @@ from fastai_mixmatch.losses import *
 from fastai_mixmatch.callback import *
 from fastai_mixmatch.ema import *
 from fastai_mixmatch.models import *
+from fastai_mixmatch.optim import *
 from fastai_mixmatch.learner import *
 from fastai_mixmatch.samples import *
 from fastai_mixmatch.interpret import *

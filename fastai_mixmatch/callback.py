@@ -59,11 +59,11 @@ def entropy(p:Tensor)->Tensor:
     "Entropy over the last axis, in nats"
     return torch.special.entr(p).sum(-1)
 
-# %% ../nbs/05_callback.ipynb #188dc9ac
+# %% ../nbs/05_callback.ipynb #d3d05212
 class SemiSupervised(Callback):
     "Base of the methods: every training batch is one of `unlabeled`, joined by one of the labeled set"
     order,run_valid = 20,False
-    _stateattrs = ('unlabeled','source','dl','labeled_dl','labeled','view','truth','meters','columns','rows','kept','own_loss','searching','idx')
+    _stateattrs = ('unlabeled','source','dl','labeled_dl','labeled','view','truth','meters','columns','rows','kept','own_loss','searching','idx','valid_dl')
     _adaptive = ('trust','strong') # State that training moves and `lr_find` must not: tensors, numbers, or objects with a `state_dict`
     _columns = () # More columns of the results table
     def __init__(self,
@@ -73,7 +73,7 @@ class SemiSupervised(Callback):
         ramp:float|int=0, # Weight grows linearly up to this fraction (float) of the training, or for this many steps (int)
         bs:int|None=None, # Unlabeled images in a batch; default: batch size of `dls`
         weak=None, # Batch view to add where `dls` has no random transform; default: `WeakView()`
-        cache:bool|None=None, # Keep decoded images in memory? Default: where they fit
+        cache:bool|None=None, # Keep decoded images in memory, in a fit the validation set's too? Default: where they fit
         on_error:str='raise', # 'raise' or 'skip' unreadable images
         steps:int|None=None, # Batches in an epoch, for an iterable dataset without a length
         ks:int=0, # Strong views of an unlabeled image
@@ -169,7 +169,7 @@ def check_model(self:SemiSupervised):
     if self.k*min(self.dl.bs, len(self.dl.pool))<2 and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()):
         raise ValueError("the model has batch norm, which cannot normalize over the single image of batch size 1 with k=1; use a larger batch")
 
-# %% ../nbs/05_callback.ipynb #11cffc87
+# %% ../nbs/05_callback.ipynb #97dec9e4
 @patch
 def before_fit(self:SemiSupervised):
     if self.learn.lock.locked(): return
@@ -189,6 +189,8 @@ def before_fit(self:SemiSupervised):
         self.learn.metrics = self.learn.metrics + self.columns
         self.rows = []
         self.note_precision()
+        valid = self.learn.dls[1] if len(self.learn.dls.loaders)>1 else None
+        if self.cache is not False and self.learn.n_epoch>1 and KeptDL.can(valid): self.valid_dl = KeptDL(valid)
 
 @patch
 def before_search(self:SemiSupervised):
@@ -202,7 +204,7 @@ def after_fit(self:SemiSupervised):
     self.own_loss_back()
     if self.columns is not None: self.learn.metrics = self.learn.metrics.filter(lambda m: not any(m is o for o in self.columns))
     for k,v in (self.kept or {}).items(): setattr(self, k, v)
-    self.labeled,self.columns,self.kept,self.truth = None,None,None,None
+    self.labeled,self.columns,self.kept,self.truth,self.valid_dl = None,None,None,None,None
 
 # %% ../nbs/05_callback.ipynb #a0cfcc66
 @patch
@@ -229,12 +231,13 @@ def has_truth(self:SemiSupervised):
     "Did any label come with the unlabeled images?"
     return self.dl.pool.has_labels
 
-# %% ../nbs/05_callback.ipynb #ef48af1b
+# %% ../nbs/05_callback.ipynb #6da58a6e
 @patch
 def before_batch(self:SemiSupervised):
     raw,self.truth = self.learn.xb[0],self.learn.yb[0]
     self.idx = self.dl.idx
-    us = [self.view(raw[i%len(raw)]) for i in range(self.k)] + [self.view.strong(raw[i%len(raw)], self.strong) for i in range(self.ks)]
+    us = list(self.view.views(raw[0], self.k) if len(raw)==1 else [self.view(raw[i%len(raw)]) for i in range(self.k)])
+    us += [self.view.strong(raw[i%len(raw)], self.strong) for i in range(self.ks)]
     (x,),y = next(self.labeled)
     device = us[0].device
     x,y = x.to(device),F.one_hot(y.to(device), self.labeled_dl.c).to(us[0].dtype)
@@ -276,7 +279,7 @@ class TeachView:
         x,self.used = self.ct.probe(x)
         return x
 
-# %% ../nbs/05_callback.ipynb #53abd662
+# %% ../nbs/05_callback.ipynb #f8544eea
 @patch
 def after_pred(self:SemiSupervised):
     if self.learn.loss_func!=self.step_loss: self.own_loss = self.learn.loss_func
@@ -288,7 +291,9 @@ def own_loss_back(self:SemiSupervised):
     if self.learn.loss_func==self.step_loss: self.learn.loss_func = self.own_loss
 
 @patch
-def before_validate(self:SemiSupervised): self.own_loss_back()
+def before_validate(self:SemiSupervised):
+    self.own_loss_back()
+    if self.valid_dl is not None and self.learn.dl is self.valid_dl.dl: self.learn.dl = self.valid_dl
 
 @patch
 def step_loss(self:SemiSupervised, pred, *yb):

@@ -7,7 +7,7 @@ __all__ = ['CACHE_LIMIT', 'ImageError', 'item_name', 'to_uint8', 'as_image', 'Sp
            'source_name', 'raw_items', 'class_names', 'ItemPipe', 'rng_state', 'kept_rng', 'draws', 'varies', 'Pool',
            'has_bars', 'PoolDL', 'check_labels', 'check_label', 'is_int_like', 'LabeledPool', 'LabeledDL', 'LabelIndex',
            'as_items', 'column_files', 'as_nchw', 'array_pool', 'OwnPipe', 'ArrayPool', 'IterablePool', 'as_pool',
-           'UnlabeledDL', 'item_key', 'overlap']
+           'UnlabeledDL', 'item_key', 'overlap', 'KeptDL']
 
 # %% ../nbs/00_data.ipynb #4069449f
 import dataclasses, hashlib, io, itertools, json, math, operator, os, random, sys, time, warnings
@@ -869,3 +869,37 @@ def overlap(
     valid = dls.valid.dataset if len(dls.loaders)>1 else ()
     if len(valid)==0 or not hasattr(items, '__len__'): return 0
     return len(set(map(item_key, raw_items(items))) & set(map(item_key, raw_items(valid))))
+
+# %% ../nbs/00_data.ipynb #2dd1a3bf
+class KeptDL(GetAttr):
+    "The loader `dl`, which reads its items in the first pass only"
+    _default = 'dl'
+    def __init__(self,
+        dl:DataLoader, # fastai `DataLoader`, in whose passes the items are the same, in one order
+        limit:int=CACHE_LIMIT, # Bytes to keep at most
+    ):
+        self.dl,self.limit,self.kept = dl,limit,None
+        self.raw = dl.new(after_batch=noop)
+
+    @staticmethod
+    def can(dl)->bool:
+        "Are all passes over `dl` equal, as far as one item tells?"
+        if not isinstance(dl, DataLoader) or dl.shuffle or not dl.indexed or len(dl)==0: return False
+        dl.before_iter()
+        return not draws(lambda: dl.do_item(0))
+
+    def __len__(self): return len(self.dl)
+
+    def __iter__(self):
+        self.dl.before_iter()
+        for b in self.read() if self.kept is None else self.kept: yield self.dl.after_batch(apply(torch.clone, b)) # fastai divides in place
+
+    def read(self):
+        "Batches before the batch transforms; kept if they fit"
+        kept,size = [],0
+        for b in self.raw:
+            size += sum(o.nbytes for o in b if isinstance(o, Tensor))
+            if size<=self.limit: kept.append(b)
+            else: kept.clear()
+            yield b
+        if size<=self.limit: self.kept = kept

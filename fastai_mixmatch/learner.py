@@ -6,7 +6,7 @@
 __all__ = ['is_arch', 'make_model', 'NoBar', 'TidyProgress', 'SemiSupervisedLearner', 'own_dls', 'empty_dl', 'ssl_learner',
            'mixmatch_learner', 'recipe']
 
-# %% ../nbs/08_learner.ipynb #3d908a50
+# %% ../nbs/08_learner.ipynb #e757670a
 import inspect, operator, warnings
 from contextlib import suppress
 from fastai.vision.all import *
@@ -16,6 +16,7 @@ from .callback import *
 from .ema import EMA
 from .views import WeakView
 from .models import *
+from .optim import FastAdam
 
 # %% ../nbs/08_learner.ipynb #5b34715e
 def is_arch(
@@ -79,10 +80,15 @@ class TidyProgress(ProgressCallback):
         texts = ['-' if o is None else f'{o:.4f}' if isinstance(o, float) else str(o) for o in row]
         print('  '.join(f'{t:>{max(len(n),8)}}' for t,n in zip(texts, self.learn.recorder.metric_names)), flush=True)
 
-# %% ../nbs/08_learner.ipynb #c2b7e4e8
+# %% ../nbs/08_learner.ipynb #01681730
 class SemiSupervisedLearner(Learner):
     "A `Learner` whose callbacks tidy up however a fit ends"
     def add_cb(self, cb): return super().add_cb(TidyProgress() if ProgressCallback in (cb, type(cb)) else cb)
+
+    def _call_one(self, event_name):
+        if not hasattr(event, event_name): raise ValueError(f"no event {event_name!r}")
+        for cb in sorted(self.cbs, key=operator.attrgetter('order')):
+            if event_name=='after_fit' or hasattr(type(cb), event_name) or event_name in vars(cb): cb(event_name)
 
     def fit(self, n_epoch, lr=None, wd=None, cbs=None, reset_opt=False, start_epoch=0):
         with self.added_cbs(cbs):
@@ -121,7 +127,7 @@ def empty_dl(
     ds = dl.dataset.new_empty() if hasattr(dl.dataset, 'new_empty') else torch.utils.data.Subset(dl.dataset, [])
     return dl.new(ds, shuffle=False, drop_last=False)
 
-# %% ../nbs/08_learner.ipynb #a82b4afb
+# %% ../nbs/08_learner.ipynb #0522468a
 @delegates(Learner.__init__, but='dls,model')
 def ssl_learner(
     dls, # `DataLoaders` of the labeled images, with any batch size
@@ -135,6 +141,7 @@ def ssl_learner(
     wd:float=0.02, # Default weight decay; not on biases and norms
     loss_func=None, # Loss on the validation set; default: that of `dls`, or cross entropy
     metrics=accuracy, # Metrics on the validation set
+    opt_func=FastAdam, # Optimizer: `FastAdam` is fastai's `Adam`, computed faster
     splitter=None, # Parameter groups; default: those of `arch`
     cbs=None, # More callbacks
     **kwargs
@@ -148,7 +155,8 @@ def ssl_learner(
     model,split = make_model(dls, arch, n_in, n_out, pretrained, **(model_args or {}))
     if loss_func is None: loss_func = getattr(dls.train_ds, 'loss_func', None) or CrossEntropyLossFlat()
     extra = [method] + ([ema if isinstance(ema, EMA) else EMA(ema)] if ema else []) + list(L(cbs))
-    learn = SemiSupervisedLearner(dls, model, loss_func=loss_func, lr=lr, wd=wd, metrics=metrics, splitter=ifnone(splitter, split), cbs=extra, **kwargs)
+    learn = SemiSupervisedLearner(dls, model, loss_func=loss_func, lr=lr, wd=wd, opt_func=opt_func, metrics=metrics,
+        splitter=ifnone(splitter, split), cbs=extra, **kwargs)
     if pretrained: learn.freeze()
     return learn
 

@@ -1,0 +1,81 @@
+"Weak views against a second implementation: numpy's reflecting pad and slices, one image at a time; and their distribution."
+import itertools, numpy as np, pytest, torch
+from fastai.vision.all import DataLoader as FastaiDL, IntToFloatTensor, Normalize, Pipeline, TensorImage, TensorImageBW
+from fastai_mixmatch import views
+from fastai_mixmatch.views import BatchViews, WeakView, shift_draws, shift_flip
+from types import SimpleNamespace
+
+def images(b=3, c=3, h=6, w=9, dtype=torch.uint8, seed=0):
+    x = torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (b, c, h, w), dtype=np.uint8))
+    return x if dtype==torch.uint8 else (x.to(dtype)/255 if dtype.is_floating_point else x.to(dtype))
+
+def one(im, dy, dx, flip):
+    "Pad, cut, flip"
+    (c, h, w), (dy, dx) = im.shape, (int(dy), int(dx))
+    pad = np.pad(im, ((0, 0), (abs(dy), abs(dy)), (abs(dx), abs(dx))), mode='reflect')
+    v = pad[:, abs(dy)+dy:, abs(dx)+dx:][:, :h, :w]
+    return v[..., ::-1] if flip else v
+
+@pytest.mark.parametrize('dtype', [torch.uint8, torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.bool])
+def test_any_type(dtype):
+    x, d = images(dtype=dtype), shift_draws(6, (3, 4), .5)
+    got = shift_flip(x, *d)
+    f = lambda t: t.double().numpy()
+    assert got.dtype==dtype and got.is_contiguous()
+    for i, o in enumerate(zip(*d)): np.testing.assert_array_equal(f(got[i]), one(f(x[i%3]), *o))
+
+@pytest.mark.parametrize('how', [views.shift_rows, views.shift_gather])
+@pytest.mark.parametrize('shape', [(1, 1, 1, 1), (2, 1, 1, 5), (2, 4, 5, 1), (3, 3, 6, 9), (1, 2, 9, 4), (5, 1, 2, 2)])
+def test_every_shift_and_flip(how, shape):
+    "Every shift that reflection allows, up to the size less one, in both implementations; any number of views."
+    x, (b, c, h, w) = images(*shape), shape
+    d = list(itertools.product(range(1-h, h), range(1-w, w), (False, True)))
+    d = [o for o in d for _ in range(b)]
+    dy, dx, fl = map(torch.tensor, zip(*d))
+    got = how(x, dy, dx, fl).numpy()
+    for i, o in enumerate(d): np.testing.assert_array_equal(got[i], one(x[i%b].numpy(), *o), err_msg=str(o))
+
+def test_input_is_left_alone_and_any_layout():
+    x = images()
+    d = shift_draws(6, (2, 2), .5)
+    want, old = shift_flip(x, *d), x.clone()
+    assert torch.equal(x, old)
+    for y in (x.to(memory_format=torch.channels_last), x.transpose(2, 3).contiguous().transpose(2, 3), torch.stack([x, x], 1)[:, 0]): assert torch.equal(shift_flip(y, *d), want)
+
+def test_draws_are_uniform_and_independent():
+    "All offsets, the last too, as often; flips as often as asked; views of one image drawn apart. Bounds are 5 standard deviations."
+    torch.manual_seed(0)
+    n, (dy, dx, fl) = 90000, shift_draws(90000, (4, 2), .3)
+    for d, m in ((dy, 4), (dx, 2)):
+        k = 2*m+1
+        counts = torch.bincount(d+m, minlength=k)
+        assert len(counts)==k and (counts-n/k).abs().max() < 5*(n/k*(1-1/k))**.5
+    assert abs(fl.float().mean()-.3) < 5*(.21/n)**.5
+    for a, b in itertools.combinations((dy, dx, fl), 2): assert abs(np.corrcoef(a, b)[0, 1]) < 5/n**.5
+    half = dy.view(2, -1)
+    assert abs(np.corrcoef(half[0], half[1])[0, 1]) < 5/(n/2)**.5
+
+def test_views_of_one_image_by_histogram():
+    "Views of an image whose pixels are all different say which shift and flip they had: all 2*9*5 occur, as often."
+    torch.manual_seed(1)
+    x = torch.arange(32*16).view(1, 1, 32, 16)
+    n = 18000
+    v = WeakView(1/8, flip=.5).view(x, n)[:, 0]
+    names = torch.unique(v[:, 10, 5]*100000 + v[:, 10, 6], return_counts=True)[1]
+    assert len(names)==9*5*2 and (names-n/90).abs().max() < 5*(n/90)**.5
+
+@pytest.mark.parametrize('own', [False, True])
+@pytest.mark.parametrize('c, cls', [(1, TensorImageBW), (3, TensorImage)])
+def test_batch_views_are_the_loaders(own, c, cls):
+    "On equal draws, the fused conversion gives what fastai's own transforms give; the pool is left alone."
+    tfms = [IntToFloatTensor(), Normalize.from_stats([.5, .4, .3][:c], [.2, .3, .4][:c], cuda=False)]
+    dl = SimpleNamespace(after_batch=Pipeline(([WeakView(flip=.5)] if own else []) + tfms))
+    for x in (images(4, c, 8, 8), images(4, c, 8, 8).float()):
+        v, old = BatchViews(dl, cls(x), None if own else WeakView(flip=.5)), x.clone()
+        assert v.plain is not None and (v.weak is None)==own
+        torch.manual_seed(3); got = torch.cat(v.views(x, 3))
+        torch.manual_seed(3); raw = WeakView(flip=.5).view(x, 3)
+        want = Pipeline(tfms, split_idx=0)((cls(raw.clone()),))[0]
+        assert type(got) is torch.Tensor and got.dtype==torch.float32
+        torch.testing.assert_close(got, torch.Tensor(want), rtol=0, atol=1e-5)
+        assert torch.equal(x, old)
