@@ -1,4 +1,5 @@
 "Everything a user needs: `from fastai_mixmatch.all import *`"
+from fastai_mixmatch.distributed import *
 from fastai_mixmatch.data import *
 from fastai_mixmatch.views import *
 from fastai_mixmatch.targets import *

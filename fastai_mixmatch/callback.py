@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Meter', 'Trust', 'entropy', 'SemiSupervised', 'Supervised', 'MixMatch']
 
-# %% ../nbs/05_callback.ipynb #92ea5ae4
+# %% ../nbs/05_callback.ipynb #db7d0fd6
 import math, operator, warnings
 from fastai.vision.all import *
 from copy import deepcopy
@@ -14,6 +14,7 @@ from .views import *
 from .targets import *
 from .mixup import *
 from .losses import *
+from .distributed import ranks, bare, sum_ranks, on_any_device, own_loader
 
 # %% ../nbs/05_callback.ipynb #f10bad7e
 class Meter:
@@ -25,7 +26,7 @@ class Meter:
         count = float(self.count)
         return float(self.total)/count if count else None
 
-# %% ../nbs/05_callback.ipynb #dcfb3573
+# %% ../nbs/05_callback.ipynb #fbfd628a
 class Trust:
     "How much guesses tell: running mutual information between image and guessed class, and how far its class frequencies are from a prior"
     def __init__(self,
@@ -35,12 +36,15 @@ class Trust:
         self.momentum,self.tolerance = momentum,tolerance
         self.marginal,self.entropy,self.n,self.images = None,None,0,0.
 
-    def update(self, q:Tensor):
-        "Take in guesses `(B,C)`"
-        m,h = q.mean(0),entropy(q).mean()
+    def update(self, q:Tensor, world:int=1):
+        "Take in guesses `(B,C)`, and those of the other processes of `world`"
+        m,h,n = q.mean(0),entropy(q).mean(),len(q)
+        if world>1:
+            s = sum_ranks(torch.cat([m, h[None], torch.ones_like(m[:1])])*n, world)
+            m,h,n = s[:-2]/s[-1], s[-2]/s[-1], s[-1]
         self.n += 1
         w = max(1-self.momentum, 1/self.n)
-        self.images = len(q)*(2-w)/w
+        self.images = n*(2-w)/w
         self.marginal,self.entropy = (m,h) if self.n==1 else (self.marginal.lerp(m, w),self.entropy.lerp(h, w))
 
     def value(self)->Tensor:
@@ -58,7 +62,7 @@ def entropy(p:Tensor)->Tensor:
     "Entropy over the last axis, in nats"
     return torch.special.entr(p).sum(-1)
 
-# %% ../nbs/05_callback.ipynb #642b12e2
+# %% ../nbs/05_callback.ipynb #fd502301
 class SemiSupervised(Callback):
     "Base of the methods: every training batch is one of `unlabeled`, joined by one of the labeled set"
     order,run_valid = 20,False
@@ -83,9 +87,9 @@ class SemiSupervised(Callback):
 
     def _init_state(self):
         for o in self._stateattrs: setattr(self, o, None)
-        self.trust = Trust()
+        self.rank,self.world,self.trust = 0,1,Trust()
 
-# %% ../nbs/05_callback.ipynb #fc9ab66d
+# %% ../nbs/05_callback.ipynb #857ee15c
 @patch
 def prepare(self:SemiSupervised):
     "Make both streams from `learn.dls` and `unlabeled`, and check them"
@@ -94,11 +98,14 @@ def prepare(self:SemiSupervised):
     if self.unlabeled is None:
         raise ValueError(f"no unlabeled images: set `learn.{self.name}.unlabeled` to a folder, list, dataset or array of them (an exported learner holds none)")
     dls = self.learn.dls
+    if any(own_loader(o) is not o for o in dls.loaders): # A learner that was made without `unlabeled`, in `distrib_ctx`
+        dls = copy(dls)
+        dls.loaders = [own_loader(o) for o in dls.loaders]
     labeled_dl = LabeledDL(dls, cache=self.cache)
     dl = UnlabeledDL(self.unlabeled, dls, bs=self.bs, k=self.k, cache=self.cache, on_error=self.on_error, steps=self.steps)
     like = torch.stack([labeled_dl.pool.read(0)[0]]*4)
     self.view = BatchViews(dls.train, like.as_subclass(labeled_dl.pool.cls).to(labeled_dl.device or 'cpu'), self.weak)
-    if self.view.weak is not None: print(f"{type(self).__name__}: `dls` has no random batch transform, so views are made with {self.view.weak}; pass `batch_tfms` to `dls` for others")
+    if self.view.weak is not None: rank0_print(f"{type(self).__name__}: `dls` has no random batch transform, so views are made with {self.view.weak}; pass `batch_tfms` to `dls` for others")
     if n := overlap(dl.items, dls): warnings.warn(f"{n} unlabeled image{' is' if n==1 else 's are'} also in the validation set; the accuracy on it will be too good")
     if not is_cross_entropy(self.learn.loss_func): warnings.warn(f"`loss_func` ({loss_name(self.learn.loss_func)}) is used on the validation set only; the labeled loss of training is {type(self).__name__}'s own")
     self.labeled_dl,self.dl = labeled_dl,dl
@@ -132,15 +139,15 @@ def label_indices(ds):
     if is_listy(getattr(ds, 'targets', None)) or isinstance(getattr(ds, 'targets', None), (Tensor,np.ndarray)): return [int(o) for o in ds.targets]
     return [int(ds[i][1]) for i in range(len(ds))]
 
-# %% ../nbs/05_callback.ipynb #b23c2c91
+# %% ../nbs/05_callback.ipynb #e900de88
 @patch
 def after_create(self:SemiSupervised):
     if self.unlabeled is not None: self.prepare()
 
 @patch
 def check_model(self:SemiSupervised):
-    "Refuse a model whose output is not one number per class, and batch norm over a single image"
-    model,x = self.learn.model,self.view(self.labeled_dl.pool.read(0)[0][None].to(self.labeled_dl.device or 'cpu'))
+    "Refuse a model whose output is not one number per class, and batch norm that cannot work"
+    model,x = bare(self.learn.model),self.view(self.labeled_dl.pool.read(0)[0][None].to(self.labeled_dl.device or 'cpu'))
     training = {m: m.training for m in model.modules()}
     device = next(model.parameters()).device
     try:
@@ -151,20 +158,24 @@ def check_model(self:SemiSupervised):
     if not isinstance(out, Tensor) or out.shape!=(1,self.labeled_dl.c):
         got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
         raise ValueError(f"for one image the model gives {got}; expected (1, {self.labeled_dl.c}), one output for each class")
+    if device.type=='cpu' and any(isinstance(m, nn.SyncBatchNorm) for m in model.modules()):
+        raise ValueError("batch norm cannot be synchronized between processes on a CPU: use `learn.distrib_ctx(sync_bn=False)`")
     if self.k*min(self.dl.bs, len(self.dl.pool))<2 and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()):
         raise ValueError("the model has batch norm, which cannot normalize over the single image of batch size 1 with k=1; use a larger batch")
 
-# %% ../nbs/05_callback.ipynb #12620c47
+# %% ../nbs/05_callback.ipynb #178ea8bb
 @patch
 def before_fit(self:SemiSupervised):
     if self.learn.lock.locked(): return
     self.after_fit() # A plain `Learner` runs no event when a fit is interrupted
     self.searching = 'lr_finder' in self.learn.__dict__
+    for dl in self.learn.dls: on_any_device(dl)
     if self.unlabeled is None: return
     self.prepare()
+    self.join_ranks()
     self.check_model()
     if self.dl.cache: self.dl.pool.load(self.dl.num_workers)
-    if self.dl.pool.skipped: print(f"skipped {len(self.dl.pool.skipped)} unreadable unlabeled images")
+    if self.dl.pool.skipped: rank0_print(f"skipped {len(self.dl.pool.skipped)} unreadable unlabeled images")
     self.labeled = iter(self.labeled_dl)
     self.meters = L('loss_x','loss_u','lambda_u','confidence').map(Meter)
     if self.has_truth(): self.meters.append(Meter('guess_acc'))
@@ -174,6 +185,29 @@ def before_fit(self:SemiSupervised):
         self.learn.metrics = self.learn.metrics + self.columns
         self.rows = []
         self.note_precision()
+
+@patch
+def join_ranks(self:SemiSupervised):
+    "Divide both streams among the processes that train together"
+    self.rank,self.world = ranks(self.learn.model)
+    for dl in (self.dl, self.labeled_dl):
+        dl.rank,dl.world = self.rank,self.world
+        if self.world>1: dl.device = next(self.learn.model.parameters()).device
+    n = len(self.dl.pool)
+    if not self.dl.iterable and n<self.world: raise ValueError(f"{n} unlabeled images cannot be divided among {self.world} processes; start fewer")
+
+@patch
+def sum_ranks(self:SemiSupervised, t:Tensor)->Tensor:
+    "Sum of `t` over the processes that train together: for the running averages of a method"
+    return sum_ranks(t, self.world)
+
+@patch
+def after_train(self:SemiSupervised):
+    "Sum what the processes report"
+    if self.world==1 or self.unlabeled is None: return
+    device = next(self.learn.model.parameters()).device
+    s = self.sum_ranks(torch.stack([torch.as_tensor(o, dtype=torch.float32, device=device) for m in self.meters for o in (m.total,m.count)]))
+    for m,total,count in zip(self.meters, s[::2], s[1::2]): m.total,m.count = total,count
 
 @patch
 def before_search(self:SemiSupervised):
@@ -225,7 +259,7 @@ def before_batch(self:SemiSupervised):
     xb,yb = self.make_batch(self.view(x.to(device)), y, us)
     self.learn.xb,self.learn.yb = (xb,),yb
 
-# %% ../nbs/05_callback.ipynb #fb1a555e
+# %% ../nbs/05_callback.ipynb #d6d1dbbd
 @patch
 def after_pred(self:SemiSupervised):
     if self.learn.loss_func!=self.step_loss: self.own_loss = self.learn.loss_func
@@ -237,7 +271,9 @@ def own_loss_back(self:SemiSupervised):
     if self.learn.loss_func==self.step_loss: self.learn.loss_func = self.own_loss
 
 @patch
-def before_validate(self:SemiSupervised): self.own_loss_back()
+def before_validate(self:SemiSupervised):
+    self.own_loss_back()
+    on_any_device(self.learn.dl)
 
 @patch
 def step_loss(self:SemiSupervised, pred, *yb):
@@ -324,7 +360,7 @@ class MixMatch(SemiSupervised):
         if isinstance(prior, str) and prior not in ('uniform','labeled'): raise ValueError(f"prior must be class frequencies, 'uniform' or 'labeled'; got {prior!r}")
         store_attr('T,alpha,adapt,prior')
 
-# %% ../nbs/05_callback.ipynb #76f3b0a6
+# %% ../nbs/05_callback.ipynb #09991b31
 @patch
 def make_batch(self:MixMatch, x, y, us):
     q = self.guess(us)
@@ -338,7 +374,7 @@ def make_batch(self:MixMatch, x, y, us):
 def guess(self:MixMatch, us):
     "Sharpened guess of each unlabeled image"
     p = guess_labels(self.learn.model, us)
-    if not self.searching or self.trust.n==0: self.trust.update(p)
+    if not self.searching or self.trust.n==0: self.trust.update(p, self.world)
     p = self.aligned(p)
     self.note_guesses(p)
     return sharpen(p, self.T)

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['CACHE_LIMIT', 'ImageError', 'item_name', 'to_uint8', 'as_image', 'Split', 'draw_labeled', 'ImageList', 'get_item',
            'source_name', 'raw_items', 'class_names', 'ItemPipe', 'rng_state', 'kept_rng', 'draws', 'varies', 'Pool',
-           'has_bars', 'PoolDL', 'check_labels', 'check_label', 'is_int_like', 'LabeledPool', 'LabeledDL', 'LabelIndex',
-           'as_items', 'column_files', 'as_nchw', 'array_pool', 'OwnPipe', 'ArrayPool', 'IterablePool', 'as_pool',
-           'UnlabeledDL', 'item_key', 'overlap']
+           'has_bars', 'rank0_print', 'PoolDL', 'check_labels', 'check_label', 'is_int_like', 'LabeledPool',
+           'LabeledDL', 'LabelIndex', 'as_items', 'column_files', 'as_nchw', 'array_pool', 'OwnPipe', 'ArrayPool',
+           'IterablePool', 'as_pool', 'UnlabeledDL', 'item_key', 'overlap']
 
-# %% ../nbs/00_data.ipynb #4069449f
+# %% ../nbs/00_data.ipynb #35de55cd
 import dataclasses, hashlib, io, itertools, json, math, operator, os, random, sys, time, warnings
 from contextlib import contextmanager
 from functools import lru_cache
@@ -18,6 +18,7 @@ from fastprogress.core import IN_NOTEBOOK
 from fastprogress.fastprogress import progress_bar
 from fastai.vision.all import *
 from torch.utils.data import IterableDataset, Subset, SubsetRandomSampler
+from .distributed import from_first
 
 # %% ../nbs/00_data.ipynb #cdc667f9
 class ImageError(OSError):
@@ -392,12 +393,13 @@ def varies(
             if any(x.shape!=y.shape or not torch.equal(x, y) for y in (f() for _ in range(n-1))): return True
     return False
 
-# %% ../nbs/00_data.ipynb #373fef31
+# %% ../nbs/00_data.ipynb #20057135
 CACHE_LIMIT = 2*2**30
 
 class Pool:
     "Images that are read through `pipe`; `pool[i]` is a list of raw tensors `(C,H,W)` and the index of the label, -1 where unknown"
-    kind,x,y,skipped,shape,on_error = 'unlabeled',None,None,(),None,'raise'
+    kind,x,y,kept,skipped,n_replaced,shape,on_error = 'unlabeled',None,None,None,(),0,None,'raise'
+    rank,world,seen = 0,1,None
     def __init__(self,
         items, # Sequence of items
         pipe:Callable, # Item, position → tensor `(C,H,W)`
@@ -432,18 +434,42 @@ class Pool:
 
     def __getitem__(self, i):
         if self.x is not None: return [self.x[i]], int(self.y[i])
-        for j in chain(range(i, len(self.items)), range(i)):
-            try: reads = [self.read(j) for _ in range(self.k)]
-            except ImageError as e: self.failed(e)
-            else: return [x.as_subclass(Tensor) for x,_ in reads], reads[0][1]
-        raise ValueError(f"none of the {len(self.items)} {self.kind} images can be read")
+        x,y,_,bad = self.sample(i)
+        self.replaced(bad, x is None)
+        return x,y
 
-# %% ../nbs/00_data.ipynb #4bcbebac
+# %% ../nbs/00_data.ipynb #1b3be52a
+@patch
+def sample(self:Pool, i:int):
+    "`k` reads of item `i` or, where it cannot be read and `on_error` is 'skip', of the next one; label; its position; what could not be read"
+    bad = []
+    for j in chain(range(i, len(self.items)), range(i)):
+        try: reads = [self.read(j) for _ in range(self.k)]
+        except ImageError as e: bad.append(str(e))
+        else: return [x.as_subclass(Tensor) for x,_ in reads], reads[0][1], j, bad
+        if self.on_error=='raise': break
+    return None,-1,i,bad
+
+@patch
+def replaced(self:Pool,
+    bad:list, # Messages about images that others took the place of
+    missing:bool=False, # Did none?
+):
+    "Count unreadable images; `ImageError` where they are not to be skipped, `ValueError` where none is left"
+    if bad and self.on_error=='raise': raise ImageError(bad[0])
+    self.n_replaced += len(bad)
+    for o in bad: self.failed(ImageError(o))
+    if missing: raise ValueError(f"none of the {len(self)} {self.kind} images can be read")
+
 @patch
 def failed(self:Pool, e:ImageError):
-    "Raise `e`, or warn that it is skipped"
+    "Raise `e`, or warn, once, that it is skipped"
     if self.on_error=='raise': raise e
-    warnings.warn(f"skipped: {e}")
+    if self.seen is None: self.seen,self.skipped = set(),[]
+    if str(e) in self.seen: return
+    self.seen.add(str(e)); self.skipped.append(str(e))
+    if len(self.skipped)<=10: warnings.warn(f"skipped: {e}")
+    elif len(self.skipped)==11: warnings.warn("more images were skipped; `learn.<method>.dl.pool.skipped` lists them all")
 
 @patch
 def can(self:Pool, read:Callable)->bool:
@@ -470,7 +496,7 @@ def has_labels(self:Pool)->bool:
     "Did a label come with any image (where they are streamed: with the first)?"
     return bool((self.y>=0).any()) if self.y is not None else self.first_label>=0
 
-# %% ../nbs/00_data.ipynb #cc90c0ba
+# %% ../nbs/00_data.ipynb #80f8d611
 class _Decode:
     "Dataset of `(tensor or None, label, error)`, for decoding a pool"
     def __init__(self, pool): self.pool = pool
@@ -484,6 +510,10 @@ def has_bars()->bool:
     "Can progress bars be drawn: is the output a terminal or a notebook?"
     return IN_NOTEBOOK or sys.stdout.isatty()
 
+def rank0_print(msg):
+    "Print `msg`, in the first of several processes"
+    if not rank_distrib(): print(msg, flush=True)
+
 @patch
 def load(self:Pool,
     num_workers:int=0, # Worker processes, used where decoding takes more than two seconds
@@ -494,16 +524,16 @@ def load(self:Pool,
     for i in range(min(8, len(ds))): ds[i]
     slow = (time.perf_counter()-t)/min(8, len(ds))*len(ds) > 2
     dl = torch.utils.data.DataLoader(ds, batch_size=64, num_workers=num_workers if slow else 0, collate_fn=list)
-    x,ys,bad,n = torch.empty((len(ds), *self.shape), dtype=self.dtype),[],[],0
-    if slow and not has_bars(): print(f"decoding {len(ds)} images once, {self.nbytes/2**20:.0f} MB")
-    for o,y,err in chain.from_iterable(progress_bar(dl, leave=False) if slow and has_bars() else dl):
+    x,ys,bad,kept = torch.empty((len(ds), *self.shape), dtype=self.dtype),[],[],[]
+    if slow and not has_bars(): rank0_print(f"decoding {len(ds)} images once, {self.nbytes/2**20:.0f} MB")
+    for i,(o,y,err) in enumerate(chain.from_iterable(progress_bar(dl, leave=False) if slow and has_bars() else dl)):
         if err: bad.append(err); continue
-        x[n] = o; ys.append(y); n += 1
+        x[len(ys)] = o; ys.append(y); kept.append(i)
     if bad and self.on_error=='raise':
         more = f"\n… and {len(bad)-10} more" if len(bad)>10 else ''
         skip = ", or pass `on_error='skip'`" if self.kind=='unlabeled' else ''
         raise ImageError(f"{len(bad)} of {len(ds)} {self.kind} images cannot be read; remove them{skip}:\n" + '\n'.join(bad[:10]) + more)
-    self.x,self.y,self.skipped = x[:n],torch.tensor(ys, dtype=torch.long),bad
+    self.x,self.y,self.kept,self.skipped = x[:len(ys)],torch.tensor(ys, dtype=torch.long),kept,bad
     return self.check_finite()
 
 # %% ../nbs/00_data.ipynb #c18a4300
@@ -515,16 +545,23 @@ def check_finite(self:Pool):
         raise ValueError(f"{self.kind} image number {i} holds NaN or infinity")
     return self
 
-# %% ../nbs/00_data.ipynb #c2a62e23
+# %% ../nbs/00_data.ipynb #890049e8
 def _sizes_msg(kind, want, got, name):
     return (f"images of different sizes cannot form a batch: {kind} {name} is {got}, others are {want} (channels, height, width). "
             "Bring them to one size with an item transform, such as `item_tfms=Resize(224)`")
 
-def _collate(samples):
-    "Views stacked `[(B,C,H,W)]*k`, labels `(B,)`"
-    return [torch.stack(vs) for vs in zip(*[vs for vs,_ in samples])], torch.tensor([y for _,y in samples])
+class _Samples:
+    "The samples of a pool, as a dataset"
+    def __init__(self, pool): self.pool = pool
+    def __getitem__(self, i): return self.pool.sample(i)
 
-# %% ../nbs/00_data.ipynb #4851e558
+def _collate(samples):
+    "Views stacked `[(B,C,H,W)]*k`, None where one is missing; labels `(B,)`; positions `(B,)`; messages about unreadable images"
+    views,ys,idxs,bad = zip(*samples)
+    views = None if any(o is None for o in views) else [torch.stack(vs) for vs in zip(*views)]
+    return views, torch.tensor(ys), torch.tensor(idxs), list(chain.from_iterable(bad))
+
+# %% ../nbs/00_data.ipynb #5896f45f
 class PoolDL:
     "Batches from `pool`: one pass in random order, or passes without end"
     def __init__(self,
@@ -537,34 +574,49 @@ class PoolDL:
     ):
         if bs<1: raise ValueError(f"batch size must be at least 1; got {bs}")
         self.pool,self.bs,self.endless,self.num_workers,self.device = pool,bs,endless,num_workers,device
-        self.idxs = idxs or self.shuffled
+        self.idxs,self.rank,self.world,self.now = idxs or self.shuffled,0,1,None
 
     def shuffled(self): return torch.randperm(len(self.pool))
 
     def __len__(self):
-        n,r = divmod(len(self.pool), self.bs)
-        return max(1, n + (r>1 or (r==1 and n==0)))
+        n,r = divmod(len(self.pool), self.bs*self.world)
+        return max(1, n + (r>=max(2, self.world)))
+
+    def order(self):
+        "Positions of one pass (of many where passes have no end and the order must be sent), as process 0 draws them"
+        if self.world==1: return _long(self.idxs())
+        passes,n = [_long(self.idxs())],2**14 if self.endless else 1
+        while sum(map(len, passes)) < n: passes.append(_long(self.idxs()))
+        return from_first(torch.cat(passes))
 
     def batch_idxs(self):
-        "Positions of each batch; a last batch of one image joins the batch before it"
+        "This process' positions of each batch; a last batch of one image, or of fewer than there are processes, joins the batch before it"
+        part,bs = lambda idx: idx.tensor_split(self.world)[self.rank],self.bs*self.world
         if not self.endless:
-            idxs,n = torch.as_tensor(self.idxs()),len(self)
-            yield from (idxs[i*self.bs:(i+1)*self.bs if i<n-1 else None] for i in range(n))
+            idxs,n = self.order(),len(self)
+            yield from (part(idxs[i*bs:(i+1)*bs if i<n-1 else None]) for i in range(n))
             return
         buf = torch.zeros(0, dtype=torch.long)
         while True:
-            while len(buf) < self.bs: buf = torch.cat([buf, torch.as_tensor(list(self.idxs()))])
-            yield buf[:self.bs]
-            buf = buf[self.bs:]
+            while len(buf) < bs: buf = torch.cat([buf, self.order()])
+            yield part(buf[:bs])
+            buf = buf[bs:]
 
     def __iter__(self):
         if self.pool.x is None:
-            yield from torch.utils.data.DataLoader(self.pool, batch_sampler=_Batches(self), num_workers=self.num_workers, collate_fn=_collate)
+            dl = torch.utils.data.DataLoader(_Samples(self.pool), batch_sampler=_Batches(self), num_workers=self.num_workers, collate_fn=_collate)
+            yield from self.given(dl)
             return
         self.to(self.device)
-        for idx in self.batch_idxs():
-            idx = idx.to(self.pool.x.device)
+        for self.now in self.batch_idxs():
+            idx = self.now.to(self.pool.x.device)
             yield [self.pool.x[idx]], self.pool.y[idx]
+
+    def given(self, batches):
+        "Batches of samples, with their positions noted, and unreadable images raised or counted"
+        for x,y,self.now,bad in batches:
+            self.pool.replaced(bad, x is None and not isinstance(self.pool, IterableDataset))
+            if x is not None: yield x,y
 
     def to(self, device):
         "Move a pool in memory to `device`, if it is small"
@@ -572,7 +624,9 @@ class PoolDL:
             self.pool.x,self.pool.y = self.pool.x.to(device),self.pool.y.to(device)
         return self
 
-# %% ../nbs/00_data.ipynb #11e512a5
+# %% ../nbs/00_data.ipynb #5ab68053
+def _long(o): return o if isinstance(o, Tensor) else torch.as_tensor(list(o), dtype=torch.long)
+
 class _Batches:
     def __init__(self, dl): self.dl = dl
     def __iter__(self): return (b.tolist() for b in self.dl.batch_idxs())
@@ -728,7 +782,7 @@ def array_pool(
     elif x.dtype!=pipe.dtype: raise TypeError(f"labeled images are tensors of {pipe.dtype}, unlabeled ones of {x.dtype}; convert them in the same way")
     return x
 
-# %% ../nbs/00_data.ipynb #5b01b5b2
+# %% ../nbs/00_data.ipynb #24dbe2f9
 class OwnPipe:
     "Opens and transforms an item as its `ImageList` does"
     def __init__(self, il:ImageList): self.img_cls,self.pipe = il.img_cls,il.pipe
@@ -758,10 +812,23 @@ class IterablePool(Pool, IterableDataset):
     def __len__(self): return self.n
     def name(self, i): return f'number {i} of {type(self.items).__name__}'
     def __iter__(self):
-        for i,o in enumerate(self.items):
+        for i,o in self.part():
             try: reads = [self.read_item(o, i) for _ in range(self.k)]
-            except ImageError as e: self.failed(e)
-            else: yield [x.as_subclass(Tensor) for x,_ in reads], reads[0][1]
+            except ImageError as e: bad,sample = [str(e)],(None,-1)
+            else: bad,sample = [],([x.as_subclass(Tensor) for x,_ in reads], reads[0][1])
+            yield (*sample, i, bad)
+
+    @property
+    def shards(self): return getattr(self.items, 'sharded', False) or hasattr(self.items, 'shard')
+
+    def part(self):
+        "Positions and items for this process and worker: the dataset's own choice, its shard, or every so manyth item"
+        info = torch.utils.data.get_worker_info()
+        workers,worker = (info.num_workers,info.id) if info else (1,0)
+        n,index = self.world*workers, self.rank*workers+worker
+        if getattr(self.items, 'sharded', False): return enumerate(self.items)
+        if hasattr(self.items, 'shard'): return enumerate(self.items.shard(num_shards=n, index=index))
+        return itertools.islice(enumerate(self.items), index, None, n)
 
 # %% ../nbs/00_data.ipynb #a3d4b843
 def as_pool(
@@ -816,7 +883,7 @@ class UnlabeledDL(PoolDL):
                              "bring both to one size with an item transform, such as `item_tfms=Resize(224)`, and use as many channels")
         if self.pool.dtype!=self.pipe.dtype: raise TypeError(f"labeled images are {self.pipe.dtype}, unlabeled ones {self.pool.dtype}")
 
-# %% ../nbs/00_data.ipynb #be4fc184
+# %% ../nbs/00_data.ipynb #b902788f
 @patch
 def __iter__(self:UnlabeledDL):
     if not self.iterable: return PoolDL.__iter__(self)
@@ -825,14 +892,28 @@ def __iter__(self:UnlabeledDL):
     return itertools.islice(self.stream, len(self))
 
 @patch
+def __len__(self:UnlabeledDL):
+    if not self.iterable: return PoolDL.__len__(self)
+    n,r = divmod(len(self.pool)//self.world, self.bs)
+    return self.steps or max(1, n + (r>1))
+
+@patch
 def passes(self:UnlabeledDL):
     "Batches of an iterable dataset, again from its beginning where it ends; a batch of one image, which batch norm cannot take, only where that is all"
-    dl = torch.utils.data.DataLoader(self.pool, batch_size=self.bs, num_workers=min(1, self.num_workers), collate_fn=_collate)
+    self.pool.rank,self.pool.world = self.rank,self.world
+    dl = torch.utils.data.DataLoader(self.pool, batch_size=self.bs, num_workers=self.num_workers if self.pool.shards else min(1, self.num_workers), collate_fn=_readable)
     while True:
         n = 0
-        for n,b in enumerate(dl, 1):
+        for n,b in enumerate(self.given(dl), 1):
             if n==1 or self.bs==1 or len(b[1])>1: yield b
-        if n==0: raise ValueError("the iterable dataset gave no image")
+        if n==0: raise ValueError("the iterable dataset gave no image" + (f" to process {self.rank} of {self.world}: it needs as many shards as there are processes" if self.world>1 else ''))
+
+# %% ../nbs/00_data.ipynb #7d8d9d44
+def _readable(samples):
+    "`_collate` what could be read"
+    good = [o for o in samples if o[0] is not None]
+    bad = list(chain.from_iterable(o[3] for o in samples))
+    return (*_collate(good)[:3], bad) if good else (None, None, None, bad)
 
 # %% ../nbs/00_data.ipynb #463103e3
 @lru_cache(4096)
