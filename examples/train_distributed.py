@@ -58,7 +58,7 @@ def main():
     n = len(list((path/'unlabeled').glob('*.png')))
     pool,steps = (TarImages(sorted((path.parent/'shards').glob('*.tar'))),n//(a.bs*world)) if a.shards else (path/'unlabeled',None)
     learn = mixmatch_learner(dls, pool, arch=small_cnn, steps=steps)
-    with learn.distrib_ctx(sync_bn=a.sync_bn): learn.fit_one_cycle(a.epochs)
+    with learn.distrib_ctx(sync_bn=a.sync_bn, cpu=not gpu): learn.fit_one_cycle(a.epochs)
     final = learn.final_record
     if rank_distrib()==0: print(json.dumps(dict(processes=world, steps=learn.train_iter, **dict(zip(learn.recorder.metric_names[1:], map(float, final))))))
     if torch.distributed.is_initialized(): torch.distributed.destroy_process_group()
