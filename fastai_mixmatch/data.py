@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['CACHE_LIMIT', 'ImageError', 'item_name', 'to_uint8', 'as_image', 'Split', 'draw_labeled', 'ImageList', 'get_item',
            'source_name', 'raw_items', 'class_names', 'ItemPipe', 'rng_state', 'kept_rng', 'draws', 'varies', 'Pool',
-           'has_bars', 'rank0_print', 'PoolDL', 'check_labels', 'check_label', 'is_int_like', 'LabeledPool',
-           'LabeledDL', 'LabelIndex', 'as_items', 'column_files', 'as_nchw', 'array_pool', 'OwnPipe', 'ArrayPool',
-           'IterablePool', 'as_pool', 'UnlabeledDL', 'item_key', 'overlap']
+           'has_bars', 'rank0_print', 'PoolDL', 'Walk', 'seeded', 'check_labels', 'check_label', 'is_int_like',
+           'LabeledPool', 'LabeledDL', 'LabelIndex', 'as_items', 'column_files', 'as_nchw', 'array_pool', 'OwnPipe',
+           'ArrayPool', 'IterablePool', 'as_pool', 'UnlabeledDL', 'item_key', 'overlap']
 
-# %% ../nbs/00_data.ipynb #35de55cd
+# %% ../nbs/00_data.ipynb #0c79d7d8
 import dataclasses, hashlib, io, itertools, json, math, operator, os, random, sys, time, warnings
+from collections import deque
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import chain
@@ -545,15 +546,10 @@ def check_finite(self:Pool):
         raise ValueError(f"{self.kind} image number {i} holds NaN or infinity")
     return self
 
-# %% ../nbs/00_data.ipynb #890049e8
+# %% ../nbs/00_data.ipynb #70e5e75b
 def _sizes_msg(kind, want, got, name):
     return (f"images of different sizes cannot form a batch: {kind} {name} is {got}, others are {want} (channels, height, width). "
             "Bring them to one size with an item transform, such as `item_tfms=Resize(224)`")
-
-class _Samples:
-    "The samples of a pool, as a dataset"
-    def __init__(self, pool): self.pool = pool
-    def __getitem__(self, i): return self.pool.sample(i)
 
 def _collate(samples):
     "Views stacked `[(B,C,H,W)]*k`, None where one is missing; labels `(B,)`; positions `(B,)`; messages about unreadable images"
@@ -561,7 +557,7 @@ def _collate(samples):
     views = None if any(o is None for o in views) else [torch.stack(vs) for vs in zip(*views)]
     return views, torch.tensor(ys), torch.tensor(idxs), list(chain.from_iterable(bad))
 
-# %% ../nbs/00_data.ipynb #5896f45f
+# %% ../nbs/00_data.ipynb #ae73cc32
 class PoolDL:
     "Batches from `pool`: one pass in random order, or passes without end"
     def __init__(self,
@@ -574,7 +570,7 @@ class PoolDL:
     ):
         if bs<1: raise ValueError(f"batch size must be at least 1; got {bs}")
         self.pool,self.bs,self.endless,self.num_workers,self.device = pool,bs,endless,num_workers,device
-        self.idxs,self.rank,self.world,self.now = idxs or self.shuffled,0,1,None
+        self.idxs,self.walk,self.taken_up,self.now,self.rank,self.world = idxs or self.shuffled,None,None,None,0,1
 
     def shuffled(self): return torch.randperm(len(self.pool))
 
@@ -589,30 +585,24 @@ class PoolDL:
         while sum(map(len, passes)) < n: passes.append(_long(self.idxs()))
         return from_first(torch.cat(passes))
 
-    def batch_idxs(self):
-        "This process' positions of each batch; a last batch of one image, or of fewer than there are processes, joins the batch before it"
-        part,bs = lambda idx: idx.tensor_split(self.world)[self.rank],self.bs*self.world
-        if not self.endless:
-            idxs,n = self.order(),len(self)
-            yield from (part(idxs[i*bs:(i+1)*bs if i<n-1 else None]) for i in range(n))
-            return
-        buf = torch.zeros(0, dtype=torch.long)
-        while True:
-            while len(buf) < bs: buf = torch.cat([buf, self.order()])
-            yield part(buf[:bs])
-            buf = buf[bs:]
-
     def __iter__(self):
-        if self.pool.x is None:
-            dl = torch.utils.data.DataLoader(_Samples(self.pool), batch_sampler=_Batches(self), num_workers=self.num_workers, collate_fn=_collate)
-            yield from self.given(dl)
-            return
+        walk,self.taken_up = Walk(self, self.taken_up),None
+        for b in self.in_memory(walk) if self.pool.x is not None else self.streamed(walk):
+            walk.give()
+            self.walk = walk
+            yield b
+
+    def in_memory(self, walk):
         self.to(self.device)
-        for self.now in self.batch_idxs():
+        for self.now in walk:
             idx = self.now.to(self.pool.x.device)
             yield [self.pool.x[idx]], self.pool.y[idx]
 
-    def given(self, batches):
+    def streamed(self, walk):
+        return self.readable(torch.utils.data.DataLoader(_Reader(self.pool), batch_sampler=_Batches(walk), num_workers=self.num_workers, collate_fn=_collate,
+                                                         generator=torch.Generator().manual_seed(walk.seed)))
+
+    def readable(self, batches):
         "Batches of samples, with their positions noted, and unreadable images raised or counted"
         for x,y,self.now,bad in batches:
             self.pool.replaced(bad, x is None and not isinstance(self.pool, IterableDataset))
@@ -624,13 +614,71 @@ class PoolDL:
             self.pool.x,self.pool.y = self.pool.x.to(device),self.pool.y.to(device)
         return self
 
-# %% ../nbs/00_data.ipynb #5ab68053
+# %% ../nbs/00_data.ipynb #273a8ef0
+class Walk:
+    "Positions of the batches of one iteration over `dl`; an interrupted one is taken up from its `state`"
+    def __init__(self,
+        dl, # `PoolDL`
+        state:dict|None=None, # Of `PoolDL.state_dict`; default: a new pass
+    ):
+        self.dl,self.sizes = dl,deque() # Sizes of the batches drawn and not yet given out
+        if state is None:
+            self.left,self.done = torch.zeros(0, dtype=torch.long) if dl.endless else dl.order(),0
+            self.seed = None if dl.pool.x is not None else int(torch.randint(2**62, ()))
+        else: self.left,self.done,self.seed = state['left'],state['done'],state['seed']
+
+    def draw(self):
+        "This process' positions of the next batch; a last batch of one image, or of fewer than there are processes, joins the batch before it"
+        start,size = sum(self.sizes),self.dl.bs*self.dl.world
+        if self.dl.endless:
+            while len(self.left)-start < size: self.left = torch.cat([self.left, self.dl.order()])
+        elif self.drawn==len(self.dl)-1: size = len(self.left)-start
+        self.sizes.append(size)
+        return self.left[start:start+size].tensor_split(self.dl.world)[self.dl.rank]
+
+    @property
+    def drawn(self): return self.done+len(self.sizes)
+    def give(self): self.left,self.done = self.left[self.sizes.popleft():],self.done+1
+    def __iter__(self):
+        while self.dl.endless or self.drawn<len(self.dl): yield self.draw()
+
+# %% ../nbs/00_data.ipynb #8a9bd7d4
 def _long(o): return o if isinstance(o, Tensor) else torch.as_tensor(list(o), dtype=torch.long)
 
 class _Batches:
-    def __init__(self, dl): self.dl = dl
-    def __iter__(self): return (b.tolist() for b in self.dl.batch_idxs())
-    def __len__(self): return len(self.dl)
+    "A seed and a list of positions for each batch of a walk"
+    def __init__(self, walk): self.walk = walk
+    def __iter__(self): return ((self.walk.seed+self.walk.drawn, b.tolist()) for b in self.walk)
+    def __len__(self): return len(self.walk.dl)
+
+class _Reader:
+    "Dataset whose item is a batch"
+    def __init__(self, pool): self.pool = pool
+    def __getitems__(self, batch):
+        seed,idxs = batch
+        with seeded(seed): return [self.pool.sample(i) for i in idxs]
+
+# %% ../nbs/00_data.ipynb #c43caba3
+@contextmanager
+def seeded(
+    seed:int, # At least 0
+):
+    "Seed the CPU generators of Python, numpy and PyTorch, and put them back at the end"
+    states = random.getstate(),np.random.get_state(),torch.get_rng_state()
+    random.seed(seed); np.random.seed(seed%2**32); torch.default_generator.manual_seed(seed)
+    try: yield
+    finally: random.setstate(states[0]); np.random.set_state(states[1]); torch.set_rng_state(states[2])
+
+@patch
+def state_dict(self:PoolDL)->dict|None: # None before the first batch
+    "Position in the stream, after the last batch that it gave"
+    w = self.walk
+    return None if w is None else dict(left=w.left.clone(), done=w.done, seed=w.seed)
+
+@patch
+def load_state_dict(self:PoolDL, state:dict|None):
+    "Let the next iteration go on where `state` was taken"
+    self.taken_up = state
 
 # %% ../nbs/00_data.ipynb #96fffb44
 def check_labels(
@@ -847,7 +895,7 @@ def as_pool(
         if pipe.img_cls is None or x.shape[1]==pipe.shape[0]: return ArrayPool(x, label)
     return Pool(items.items, pipe, label, k, on_error)
 
-# %% ../nbs/00_data.ipynb #172716a7
+# %% ../nbs/00_data.ipynb #6b8bae03
 class UnlabeledDL(PoolDL):
     "Stream of unlabeled images, read as the labeled set of `dls` is; one pass is one epoch"
     def __init__(self,
@@ -864,7 +912,7 @@ class UnlabeledDL(PoolDL):
         dl = dls.train
         if on_error not in ('raise','skip'): raise ValueError(f"on_error must be 'raise' or 'skip'; got {on_error!r}")
         if steps is not None and steps<1: raise ValueError(f"steps, the number of batches in an epoch, must be at least 1; got {steps}")
-        bs,self.pipe,self.steps,self.stream = ifnone(bs, loader_bs(dl)),ItemPipe(dl),steps,None
+        bs,self.pipe,self.steps,self.stream,self.given = ifnone(bs, loader_bs(dl)),ItemPipe(dl),steps,None,0
         self.items,vocab = as_items(unlabeled, dls),class_names(dl.dataset)
         self.iterable = isinstance(self.items, IterableDataset)
         if self.iterable: pool = IterablePool(self.items, self.pipe, LabelIndex(vocab, class_names(self.items)), k, on_error, steps, bs)
@@ -883,13 +931,13 @@ class UnlabeledDL(PoolDL):
                              "bring both to one size with an item transform, such as `item_tfms=Resize(224)`, and use as many channels")
         if self.pool.dtype!=self.pipe.dtype: raise TypeError(f"labeled images are {self.pipe.dtype}, unlabeled ones {self.pool.dtype}")
 
-# %% ../nbs/00_data.ipynb #b902788f
+# %% ../nbs/00_data.ipynb #27c78903
 @patch
 def __iter__(self:UnlabeledDL):
-    if not self.iterable: return PoolDL.__iter__(self)
-    if self.steps is None: return itertools.islice(self.passes(), len(self))
-    if self.stream is None: self.stream = self.passes()
-    return itertools.islice(self.stream, len(self))
+    if not self.iterable: yield from PoolDL.__iter__(self); return
+    done,self.taken_up = self.taken_up or 0,None
+    if self.steps is None or self.stream is None: self.stream = self.passes()
+    for self.given,b in enumerate(itertools.islice(self.stream, len(self)-done), done+1): yield b
 
 @patch
 def __len__(self:UnlabeledDL):
@@ -898,13 +946,31 @@ def __len__(self:UnlabeledDL):
     return self.steps or max(1, n + (r>1))
 
 @patch
+def has_state(self:UnlabeledDL)->bool:
+    "Can the position in an iterable dataset be saved?"
+    return hasattr(self.items, 'state_dict') and hasattr(self.items, 'load_state_dict') and self.num_workers==0
+
+@patch
+def state_dict(self:UnlabeledDL):
+    if not self.iterable: return PoolDL.state_dict(self)
+    return dict(done=self.given, items=self.items.state_dict() if self.has_state() else None)
+
+@patch
+def load_state_dict(self:UnlabeledDL, state):
+    if not self.iterable or state is None: return PoolDL.load_state_dict(self, state)
+    self.taken_up,self.stream = state['done'],None
+    if state['items'] is not None and self.has_state(): self.items.load_state_dict(state['items'])
+    else: warnings.warn(f"{type(self.items).__name__} is an iterable dataset whose position is not known, so the unlabeled stream begins a new pass over it and training goes on "
+                        "with other images than without the interruption. Give it `state_dict` and `load_state_dict`, and `num_workers=0`, to continue exactly")
+
+@patch
 def passes(self:UnlabeledDL):
     "Batches of an iterable dataset, again from its beginning where it ends; a batch of one image, which batch norm cannot take, only where that is all"
     self.pool.rank,self.pool.world = self.rank,self.world
     dl = torch.utils.data.DataLoader(self.pool, batch_size=self.bs, num_workers=self.num_workers if self.pool.shards else min(1, self.num_workers), collate_fn=_readable)
     while True:
         n = 0
-        for n,b in enumerate(self.given(dl), 1):
+        for n,b in enumerate(self.readable(dl), 1):
             if n==1 or self.bs==1 or len(b[1])>1: yield b
         if n==0: raise ValueError("the iterable dataset gave no image" + (f" to process {self.rank} of {self.world}: it needs as many shards as there are processes" if self.world>1 else ''))
 

@@ -107,6 +107,19 @@ def after_cancel_epoch(self:EMA): self.after_cancel()
 @patch
 def after_cancel_fit(self:EMA): self.after_cancel()
 
+# %% ../nbs/06_ema.ipynb #cf07c508
+@patch
+def state_dict(self:EMA)->dict:
+    "Averages, the trained weights while they stand aside, and how many updates were made"
+    return dict(avg=self.avg, raw=self.raw, n=self.n, active=self.active)
+
+@patch
+def load_state_dict(self:EMA, state:dict):
+    "Continue from `state`; the model must hold what it held when that was taken"
+    ts = self.tensors()
+    self.avg,self.raw = [None if state[o] is None else [s.to(t.device) for s,t in zip(state[o], ts)] for o in ('avg','raw')]
+    self.n,self.active = state['n'],state['active']
+
 # %% ../nbs/06_ema.ipynb #169d1ed4
 @patch
 def sync_buffers(self:EMA):

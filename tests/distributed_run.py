@@ -10,6 +10,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 from fastai_mixmatch import callback, views
 from fastai_mixmatch.all import *
+from fastai_mixmatch.views import shift_draws
 
 DIGITS = load_digits()
 X,Y = (DIGITS.images*255/16).round().astype(np.uint8),DIGITS.target
@@ -25,6 +26,7 @@ class Draws:
         self.call += 1
         return [torch.Generator().manual_seed(self.step*1000+self.call*10+r) for r in self.mine]
     def shift(self, n, max_shift, flip=0., device=None):
+        if n%len(self.mine): return shift_draws(n, max_shift, flip, device) # The check of the model, on one image
         n //= len(self.mine)
         rows = [[*(torch.randint(-m, m+1, (n,), generator=g) for m in max_shift), torch.rand(n, generator=g)<flip] for g in self.generators()]
         return tuple(map(torch.cat, zip(*rows)))
