@@ -1,4 +1,5 @@
 "Everything a user needs: `from fastai_mixmatch.all import *`"
+from fastai_mixmatch.distributed import *
 from fastai_mixmatch.data import *
 from fastai_mixmatch.views import *
 from fastai_mixmatch.targets import *
@@ -13,3 +14,4 @@ from fastai_mixmatch.samples import *
 from fastai_mixmatch.interpret import *
 from fastai_mixmatch.augment import *
 from fastai_mixmatch.methods import *
+from fastai_mixmatch.checkpoint import *

@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['CACHE_LIMIT', 'ImageError', 'item_name', 'to_uint8', 'as_image', 'Split', 'draw_labeled', 'ImageList', 'get_item',
            'source_name', 'raw_items', 'class_names', 'ItemPipe', 'rng_state', 'kept_rng', 'draws', 'varies', 'Pool',
-           'has_bars', 'PoolDL', 'check_labels', 'check_label', 'is_int_like', 'LabeledPool', 'LabeledDL', 'LabelIndex',
-           'as_items', 'column_files', 'as_nchw', 'array_pool', 'OwnPipe', 'ArrayPool', 'IterablePool', 'as_pool',
-           'UnlabeledDL', 'item_key', 'overlap', 'KeptDL']
+           'has_bars', 'rank0_print', 'PoolDL', 'Walk', 'seeded', 'check_labels', 'check_label', 'is_int_like',
+           'LabeledPool', 'LabeledDL', 'LabelIndex', 'as_items', 'column_files', 'as_nchw', 'array_pool', 'OwnPipe',
+           'ArrayPool', 'IterablePool', 'as_pool', 'UnlabeledDL', 'item_key', 'overlap', 'KeptDL']
 
-# %% ../nbs/00_data.ipynb #4069449f
+# %% ../nbs/00_data.ipynb #0c79d7d8
 import dataclasses, hashlib, io, itertools, json, math, operator, os, random, sys, time, warnings
+from collections import deque
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import chain
@@ -18,6 +19,7 @@ from fastprogress.core import IN_NOTEBOOK
 from fastprogress.fastprogress import progress_bar
 from fastai.vision.all import *
 from torch.utils.data import IterableDataset, Subset, SubsetRandomSampler
+from .distributed import from_first
 
 # %% ../nbs/00_data.ipynb #cdc667f9
 class ImageError(OSError):
@@ -392,12 +394,13 @@ def varies(
             if any(x.shape!=y.shape or not torch.equal(x, y) for y in (f() for _ in range(n-1))): return True
     return False
 
-# %% ../nbs/00_data.ipynb #373fef31
+# %% ../nbs/00_data.ipynb #20057135
 CACHE_LIMIT = 2*2**30
 
 class Pool:
     "Images that are read through `pipe`; `pool[i]` is a list of raw tensors `(C,H,W)` and the index of the label, -1 where unknown"
-    kind,x,y,skipped,shape,on_error = 'unlabeled',None,None,(),None,'raise'
+    kind,x,y,kept,skipped,n_replaced,shape,on_error = 'unlabeled',None,None,None,(),0,None,'raise'
+    rank,world,seen = 0,1,None
     def __init__(self,
         items, # Sequence of items
         pipe:Callable, # Item, position → tensor `(C,H,W)`
@@ -432,18 +435,42 @@ class Pool:
 
     def __getitem__(self, i):
         if self.x is not None: return [self.x[i]], int(self.y[i])
-        for j in chain(range(i, len(self.items)), range(i)):
-            try: reads = [self.read(j) for _ in range(self.k)]
-            except ImageError as e: self.failed(e)
-            else: return [x.as_subclass(Tensor) for x,_ in reads], reads[0][1]
-        raise ValueError(f"none of the {len(self.items)} {self.kind} images can be read")
+        x,y,_,bad = self.sample(i)
+        self.replaced(bad, x is None)
+        return x,y
 
-# %% ../nbs/00_data.ipynb #4bcbebac
+# %% ../nbs/00_data.ipynb #1b3be52a
+@patch
+def sample(self:Pool, i:int):
+    "`k` reads of item `i` or, where it cannot be read and `on_error` is 'skip', of the next one; label; its position; what could not be read"
+    bad = []
+    for j in chain(range(i, len(self.items)), range(i)):
+        try: reads = [self.read(j) for _ in range(self.k)]
+        except ImageError as e: bad.append(str(e))
+        else: return [x.as_subclass(Tensor) for x,_ in reads], reads[0][1], j, bad
+        if self.on_error=='raise': break
+    return None,-1,i,bad
+
+@patch
+def replaced(self:Pool,
+    bad:list, # Messages about images that others took the place of
+    missing:bool=False, # Did none?
+):
+    "Count unreadable images; `ImageError` where they are not to be skipped, `ValueError` where none is left"
+    if bad and self.on_error=='raise': raise ImageError(bad[0])
+    self.n_replaced += len(bad)
+    for o in bad: self.failed(ImageError(o))
+    if missing: raise ValueError(f"none of the {len(self)} {self.kind} images can be read")
+
 @patch
 def failed(self:Pool, e:ImageError):
-    "Raise `e`, or warn that it is skipped"
+    "Raise `e`, or warn, once, that it is skipped"
     if self.on_error=='raise': raise e
-    warnings.warn(f"skipped: {e}")
+    if self.seen is None: self.seen,self.skipped = set(),[]
+    if str(e) in self.seen: return
+    self.seen.add(str(e)); self.skipped.append(str(e))
+    if len(self.skipped)<=10: warnings.warn(f"skipped: {e}")
+    elif len(self.skipped)==11: warnings.warn("more images were skipped; `learn.<method>.dl.pool.skipped` lists them all")
 
 @patch
 def can(self:Pool, read:Callable)->bool:
@@ -470,7 +497,7 @@ def has_labels(self:Pool)->bool:
     "Did a label come with any image (where they are streamed: with the first)?"
     return bool((self.y>=0).any()) if self.y is not None else self.first_label>=0
 
-# %% ../nbs/00_data.ipynb #cc90c0ba
+# %% ../nbs/00_data.ipynb #80f8d611
 class _Decode:
     "Dataset of `(tensor or None, label, error)`, for decoding a pool"
     def __init__(self, pool): self.pool = pool
@@ -484,6 +511,10 @@ def has_bars()->bool:
     "Can progress bars be drawn: is the output a terminal or a notebook?"
     return IN_NOTEBOOK or sys.stdout.isatty()
 
+def rank0_print(msg):
+    "Print `msg`, in the first of several processes"
+    if not rank_distrib(): print(msg, flush=True)
+
 @patch
 def load(self:Pool,
     num_workers:int=0, # Worker processes, used where decoding takes more than two seconds
@@ -494,16 +525,16 @@ def load(self:Pool,
     for i in range(min(8, len(ds))): ds[i]
     slow = (time.perf_counter()-t)/min(8, len(ds))*len(ds) > 2
     dl = torch.utils.data.DataLoader(ds, batch_size=64, num_workers=num_workers if slow else 0, collate_fn=list)
-    x,ys,bad,n = torch.empty((len(ds), *self.shape), dtype=self.dtype),[],[],0
-    if slow and not has_bars(): print(f"decoding {len(ds)} images once, {self.nbytes/2**20:.0f} MB")
-    for o,y,err in chain.from_iterable(progress_bar(dl, leave=False) if slow and has_bars() else dl):
+    x,ys,bad,kept = torch.empty((len(ds), *self.shape), dtype=self.dtype),[],[],[]
+    if slow and not has_bars(): rank0_print(f"decoding {len(ds)} images once, {self.nbytes/2**20:.0f} MB")
+    for i,(o,y,err) in enumerate(chain.from_iterable(progress_bar(dl, leave=False) if slow and has_bars() else dl)):
         if err: bad.append(err); continue
-        x[n] = o; ys.append(y); n += 1
+        x[len(ys)] = o; ys.append(y); kept.append(i)
     if bad and self.on_error=='raise':
         more = f"\n… and {len(bad)-10} more" if len(bad)>10 else ''
         skip = ", or pass `on_error='skip'`" if self.kind=='unlabeled' else ''
         raise ImageError(f"{len(bad)} of {len(ds)} {self.kind} images cannot be read; remove them{skip}:\n" + '\n'.join(bad[:10]) + more)
-    self.x,self.y,self.skipped = x[:n],torch.tensor(ys, dtype=torch.long),bad
+    self.x,self.y,self.kept,self.skipped = x[:len(ys)],torch.tensor(ys, dtype=torch.long),kept,bad
     return self.check_finite()
 
 # %% ../nbs/00_data.ipynb #c18a4300
@@ -515,19 +546,20 @@ def check_finite(self:Pool):
         raise ValueError(f"{self.kind} image number {i} holds NaN or infinity")
     return self
 
-# %% ../nbs/00_data.ipynb #c2a62e23
+# %% ../nbs/00_data.ipynb #70e5e75b
 def _sizes_msg(kind, want, got, name):
     return (f"images of different sizes cannot form a batch: {kind} {name} is {got}, others are {want} (channels, height, width). "
             "Bring them to one size with an item transform, such as `item_tfms=Resize(224)`")
 
 def _collate(samples):
-    "Views stacked `[(B,C,H,W)]*k`, labels `(B,)`"
-    return [torch.stack(vs) for vs in zip(*[vs for vs,_ in samples])], torch.tensor([y for _,y in samples])
+    "Views stacked `[(B,C,H,W)]*k`, None where one is missing; labels `(B,)`; positions `(B,)`; messages about unreadable images"
+    views,ys,idxs,bad = zip(*samples)
+    views = None if any(o is None for o in views) else [torch.stack(vs) for vs in zip(*views)]
+    return views, torch.tensor(ys), torch.tensor(idxs), list(chain.from_iterable(bad))
 
-# %% ../nbs/00_data.ipynb #a6838751
+# %% ../nbs/00_data.ipynb #08cfb31c
 class PoolDL:
-    "Batches from `pool`: one pass in random order, or passes without end; `idx` are the positions in the batch given last"
-    idx = None
+    "Batches from `pool`: one pass in random order, or passes without end; `now` are the positions in the batch given last"
     def __init__(self,
         pool:Pool, # What to read
         bs:int=64, # Images in a batch
@@ -538,37 +570,43 @@ class PoolDL:
     ):
         if bs<1: raise ValueError(f"batch size must be at least 1; got {bs}")
         self.pool,self.bs,self.endless,self.num_workers,self.device = pool,bs,endless,num_workers,device
-        self.idxs = idxs or self.shuffled
+        self.idxs,self.walk,self.taken_up,self.now,self.rank,self.world = idxs or self.shuffled,None,None,None,0,1
 
     def shuffled(self): return torch.randperm(len(self.pool))
 
     def __len__(self):
-        n,r = divmod(len(self.pool), self.bs)
-        return max(1, n + (r>1 or (r==1 and n==0)))
+        n,r = divmod(len(self.pool), self.bs*self.world)
+        return max(1, n + (r>=max(2, self.world)))
 
-    def batch_idxs(self):
-        "Positions of each batch; a last batch of one image joins the batch before it"
-        if not self.endless:
-            idxs,n = torch.as_tensor(self.idxs()),len(self)
-            yield from (idxs[i*self.bs:(i+1)*self.bs if i<n-1 else None] for i in range(n))
-            return
-        buf = torch.zeros(0, dtype=torch.long)
-        while True:
-            while len(buf) < self.bs: buf = torch.cat([buf, torch.as_tensor(list(self.idxs()))])
-            yield buf[:self.bs]
-            buf = buf[self.bs:]
+    def order(self):
+        "Positions of one pass (of many where passes have no end and the order must be sent), as process 0 draws them"
+        if self.world==1: return _long(self.idxs())
+        passes,n = [_long(self.idxs())],2**14 if self.endless else 1
+        while sum(map(len, passes)) < n: passes.append(_long(self.idxs()))
+        return from_first(torch.cat(passes))
 
     def __iter__(self):
-        if self.pool.x is None:
-            batches = _Batches(self)
-            for b in torch.utils.data.DataLoader(self.pool, batch_sampler=batches, num_workers=self.num_workers, collate_fn=_collate):
-                self.idx = batches.drawn.pop(0)
-                yield b
-            return
+        walk,self.taken_up = Walk(self, self.taken_up),None
+        for b in self.in_memory(walk) if self.pool.x is not None else self.streamed(walk):
+            walk.give()
+            self.walk = walk
+            yield b
+
+    def in_memory(self, walk):
         self.to(self.device)
-        for idx in self.batch_idxs():
-            self.idx = idx = idx.to(self.pool.x.device)
+        for self.now in walk:
+            idx = self.now.to(self.pool.x.device)
             yield [self.pool.x[idx]], self.pool.y[idx]
+
+    def streamed(self, walk):
+        return self.readable(torch.utils.data.DataLoader(_Reader(self.pool), batch_sampler=_Batches(walk), num_workers=self.num_workers, collate_fn=_collate,
+                                                         generator=torch.Generator().manual_seed(walk.seed)))
+
+    def readable(self, batches):
+        "Batches of samples, with their positions noted, and unreadable images raised or counted"
+        for x,y,self.now,bad in batches:
+            self.pool.replaced(bad, x is None and not isinstance(self.pool, IterableDataset))
+            if x is not None: yield x,y
 
     def to(self, device):
         "Move a pool in memory to `device`, if it is small"
@@ -576,14 +614,71 @@ class PoolDL:
             self.pool.x,self.pool.y = self.pool.x.to(device),self.pool.y.to(device)
         return self
 
-# %% ../nbs/00_data.ipynb #83b1dfd8
-class _Batches:
-    def __init__(self, dl): self.dl,self.drawn = dl,[] # Workers read ahead: `drawn` are the batches that have not been given out
+# %% ../nbs/00_data.ipynb #273a8ef0
+class Walk:
+    "Positions of the batches of one iteration over `dl`; an interrupted one is taken up from its `state`"
+    def __init__(self,
+        dl, # `PoolDL`
+        state:dict|None=None, # Of `PoolDL.state_dict`; default: a new pass
+    ):
+        self.dl,self.sizes = dl,deque() # Sizes of the batches drawn and not yet given out
+        if state is None:
+            self.left,self.done = torch.zeros(0, dtype=torch.long) if dl.endless else dl.order(),0
+            self.seed = None if dl.pool.x is not None else int(torch.randint(2**62, ()))
+        else: self.left,self.done,self.seed = state['left'],state['done'],state['seed']
+
+    def draw(self):
+        "This process' positions of the next batch; a last batch of one image, or of fewer than there are processes, joins the batch before it"
+        start,size = sum(self.sizes),self.dl.bs*self.dl.world
+        if self.dl.endless:
+            while len(self.left)-start < size: self.left = torch.cat([self.left, self.dl.order()])
+        elif self.drawn==len(self.dl)-1: size = len(self.left)-start
+        self.sizes.append(size)
+        return self.left[start:start+size].tensor_split(self.dl.world)[self.dl.rank]
+
+    @property
+    def drawn(self): return self.done+len(self.sizes)
+    def give(self): self.left,self.done = self.left[self.sizes.popleft():],self.done+1
     def __iter__(self):
-        for b in self.dl.batch_idxs():
-            self.drawn.append(b)
-            yield b.tolist()
-    def __len__(self): return len(self.dl)
+        while self.dl.endless or self.drawn<len(self.dl): yield self.draw()
+
+# %% ../nbs/00_data.ipynb #8a9bd7d4
+def _long(o): return o if isinstance(o, Tensor) else torch.as_tensor(list(o), dtype=torch.long)
+
+class _Batches:
+    "A seed and a list of positions for each batch of a walk"
+    def __init__(self, walk): self.walk = walk
+    def __iter__(self): return ((self.walk.seed+self.walk.drawn, b.tolist()) for b in self.walk)
+    def __len__(self): return len(self.walk.dl)
+
+class _Reader:
+    "Dataset whose item is a batch"
+    def __init__(self, pool): self.pool = pool
+    def __getitems__(self, batch):
+        seed,idxs = batch
+        with seeded(seed): return [self.pool.sample(i) for i in idxs]
+
+# %% ../nbs/00_data.ipynb #c43caba3
+@contextmanager
+def seeded(
+    seed:int, # At least 0
+):
+    "Seed the CPU generators of Python, numpy and PyTorch, and put them back at the end"
+    states = random.getstate(),np.random.get_state(),torch.get_rng_state()
+    random.seed(seed); np.random.seed(seed%2**32); torch.default_generator.manual_seed(seed)
+    try: yield
+    finally: random.setstate(states[0]); np.random.set_state(states[1]); torch.set_rng_state(states[2])
+
+@patch
+def state_dict(self:PoolDL)->dict|None: # None before the first batch
+    "Position in the stream, after the last batch that it gave"
+    w = self.walk
+    return None if w is None else dict(left=w.left.clone(), done=w.done, seed=w.seed)
+
+@patch
+def load_state_dict(self:PoolDL, state:dict|None):
+    "Let the next iteration go on where `state` was taken"
+    self.taken_up = state
 
 # %% ../nbs/00_data.ipynb #96fffb44
 def check_labels(
@@ -735,7 +830,7 @@ def array_pool(
     elif x.dtype!=pipe.dtype: raise TypeError(f"labeled images are tensors of {pipe.dtype}, unlabeled ones of {x.dtype}; convert them in the same way")
     return x
 
-# %% ../nbs/00_data.ipynb #5b01b5b2
+# %% ../nbs/00_data.ipynb #24dbe2f9
 class OwnPipe:
     "Opens and transforms an item as its `ImageList` does"
     def __init__(self, il:ImageList): self.img_cls,self.pipe = il.img_cls,il.pipe
@@ -765,10 +860,23 @@ class IterablePool(Pool, IterableDataset):
     def __len__(self): return self.n
     def name(self, i): return f'number {i} of {type(self.items).__name__}'
     def __iter__(self):
-        for i,o in enumerate(self.items):
+        for i,o in self.part():
             try: reads = [self.read_item(o, i) for _ in range(self.k)]
-            except ImageError as e: self.failed(e)
-            else: yield [x.as_subclass(Tensor) for x,_ in reads], reads[0][1]
+            except ImageError as e: bad,sample = [str(e)],(None,-1)
+            else: bad,sample = [],([x.as_subclass(Tensor) for x,_ in reads], reads[0][1])
+            yield (*sample, i, bad)
+
+    @property
+    def shards(self): return getattr(self.items, 'sharded', False) or hasattr(self.items, 'shard')
+
+    def part(self):
+        "Positions and items for this process and worker: the dataset's own choice, its shard, or every so manyth item"
+        info = torch.utils.data.get_worker_info()
+        workers,worker = (info.num_workers,info.id) if info else (1,0)
+        n,index = self.world*workers, self.rank*workers+worker
+        if getattr(self.items, 'sharded', False): return enumerate(self.items)
+        if hasattr(self.items, 'shard'): return enumerate(self.items.shard(num_shards=n, index=index))
+        return itertools.islice(enumerate(self.items), index, None, n)
 
 # %% ../nbs/00_data.ipynb #a3d4b843
 def as_pool(
@@ -787,7 +895,7 @@ def as_pool(
         if pipe.img_cls is None or x.shape[1]==pipe.shape[0]: return ArrayPool(x, label)
     return Pool(items.items, pipe, label, k, on_error)
 
-# %% ../nbs/00_data.ipynb #172716a7
+# %% ../nbs/00_data.ipynb #6b8bae03
 class UnlabeledDL(PoolDL):
     "Stream of unlabeled images, read as the labeled set of `dls` is; one pass is one epoch"
     def __init__(self,
@@ -804,7 +912,7 @@ class UnlabeledDL(PoolDL):
         dl = dls.train
         if on_error not in ('raise','skip'): raise ValueError(f"on_error must be 'raise' or 'skip'; got {on_error!r}")
         if steps is not None and steps<1: raise ValueError(f"steps, the number of batches in an epoch, must be at least 1; got {steps}")
-        bs,self.pipe,self.steps,self.stream = ifnone(bs, loader_bs(dl)),ItemPipe(dl),steps,None
+        bs,self.pipe,self.steps,self.stream,self.given = ifnone(bs, loader_bs(dl)),ItemPipe(dl),steps,None,0
         self.items,vocab = as_items(unlabeled, dls),class_names(dl.dataset)
         self.iterable = isinstance(self.items, IterableDataset)
         if self.iterable: pool = IterablePool(self.items, self.pipe, LabelIndex(vocab, class_names(self.items)), k, on_error, steps, bs)
@@ -823,23 +931,55 @@ class UnlabeledDL(PoolDL):
                              "bring both to one size with an item transform, such as `item_tfms=Resize(224)`, and use as many channels")
         if self.pool.dtype!=self.pipe.dtype: raise TypeError(f"labeled images are {self.pipe.dtype}, unlabeled ones {self.pool.dtype}")
 
-# %% ../nbs/00_data.ipynb #be4fc184
+# %% ../nbs/00_data.ipynb #27c78903
 @patch
 def __iter__(self:UnlabeledDL):
-    if not self.iterable: return PoolDL.__iter__(self)
-    if self.steps is None: return itertools.islice(self.passes(), len(self))
-    if self.stream is None: self.stream = self.passes()
-    return itertools.islice(self.stream, len(self))
+    if not self.iterable: yield from PoolDL.__iter__(self); return
+    done,self.taken_up = self.taken_up or 0,None
+    if self.steps is None or self.stream is None: self.stream = self.passes()
+    for self.given,b in enumerate(itertools.islice(self.stream, len(self)-done), done+1): yield b
+
+@patch
+def __len__(self:UnlabeledDL):
+    if not self.iterable: return PoolDL.__len__(self)
+    n,r = divmod(len(self.pool)//self.world, self.bs)
+    return self.steps or max(1, n + (r>1))
+
+@patch
+def has_state(self:UnlabeledDL)->bool:
+    "Can the position in an iterable dataset be saved?"
+    return hasattr(self.items, 'state_dict') and hasattr(self.items, 'load_state_dict') and self.num_workers==0
+
+@patch
+def state_dict(self:UnlabeledDL):
+    if not self.iterable: return PoolDL.state_dict(self)
+    return dict(done=self.given, items=self.items.state_dict() if self.has_state() else None)
+
+@patch
+def load_state_dict(self:UnlabeledDL, state):
+    if not self.iterable or state is None: return PoolDL.load_state_dict(self, state)
+    self.taken_up,self.stream = state['done'],None
+    if state['items'] is not None and self.has_state(): self.items.load_state_dict(state['items'])
+    else: warnings.warn(f"{type(self.items).__name__} is an iterable dataset whose position is not known, so the unlabeled stream begins a new pass over it and training goes on "
+                        "with other images than without the interruption. Give it `state_dict` and `load_state_dict`, and `num_workers=0`, to continue exactly")
 
 @patch
 def passes(self:UnlabeledDL):
     "Batches of an iterable dataset, again from its beginning where it ends; a batch of one image, which batch norm cannot take, only where that is all"
-    dl = torch.utils.data.DataLoader(self.pool, batch_size=self.bs, num_workers=min(1, self.num_workers), collate_fn=_collate)
+    self.pool.rank,self.pool.world = self.rank,self.world
+    dl = torch.utils.data.DataLoader(self.pool, batch_size=self.bs, num_workers=self.num_workers if self.pool.shards else min(1, self.num_workers), collate_fn=_readable)
     while True:
         n = 0
-        for n,b in enumerate(dl, 1):
+        for n,b in enumerate(self.readable(dl), 1):
             if n==1 or self.bs==1 or len(b[1])>1: yield b
-        if n==0: raise ValueError("the iterable dataset gave no image")
+        if n==0: raise ValueError("the iterable dataset gave no image" + (f" to process {self.rank} of {self.world}: it needs as many shards as there are processes" if self.world>1 else ''))
+
+# %% ../nbs/00_data.ipynb #7d8d9d44
+def _readable(samples):
+    "`_collate` what could be read"
+    good = [o for o in samples if o[0] is not None]
+    bad = list(chain.from_iterable(o[3] for o in samples))
+    return (*_collate(good)[:3], bad) if good else (None, None, None, bad)
 
 # %% ../nbs/00_data.ipynb #463103e3
 @lru_cache(4096)

@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['ema_decay', 'EMA']
 
-# %% ../nbs/06_ema.ipynb #a89bfe14
+# %% ../nbs/06_ema.ipynb #68295453
 from itertools import chain
 from fastai.basics import *
+from .distributed import ranks, sum_ranks
 
 # %% ../nbs/06_ema.ipynb #f524f0ff
 def ema_decay(
@@ -75,7 +76,7 @@ def update(self:EMA):
     torch._foreach_lerp_(self.avg, self.tensors(), 1-ema_decay(self.n, self.decay, self.warmup))
     self.n += 1
 
-# %% ../nbs/06_ema.ipynb #150609b4
+# %% ../nbs/06_ema.ipynb #4ab4a310
 @patch
 def before_train(self:EMA):
     self.in_train = True
@@ -90,6 +91,11 @@ def after_step(self:EMA):
 @patch
 def after_train(self:EMA):
     self.in_train = False
+    self.sync_buffers()
+    self.average()
+@patch
+def after_cancel(self:EMA):
+    self.in_train = False
     self.average()
 @patch
 def before_validate(self:EMA): self.average()
@@ -97,6 +103,28 @@ def before_validate(self:EMA): self.average()
 def after_validate(self:EMA):
     if self.in_train: self.resume()
 @patch
-def after_cancel_epoch(self:EMA): self.after_train()
+def after_cancel_epoch(self:EMA): self.after_cancel()
 @patch
-def after_cancel_fit(self:EMA): self.after_train()
+def after_cancel_fit(self:EMA): self.after_cancel()
+
+# %% ../nbs/06_ema.ipynb #cf07c508
+@patch
+def state_dict(self:EMA)->dict:
+    "Averages, the trained weights while they stand aside, and how many updates were made"
+    return dict(avg=self.avg, raw=self.raw, n=self.n, active=self.active)
+
+@patch
+def load_state_dict(self:EMA, state:dict):
+    "Continue from `state`; the model must hold what it held when that was taken"
+    ts = self.tensors()
+    self.avg,self.raw = [None if state[o] is None else [s.to(t.device) for s,t in zip(state[o], ts)] for o in ('avg','raw')]
+    self.n,self.active = state['n'],state['active']
+
+# %% ../nbs/06_ema.ipynb #169d1ed4
+@patch
+def sync_buffers(self:EMA):
+    "Average the buffers over the processes that train together"
+    world,bufs = ranks(self.learn.model)[1],self.avg and self.avg[sum(p.is_floating_point() for p in self.learn.model.parameters()):]
+    if world==1 or not bufs or self.active: return
+    s = sum_ranks(torch.cat([o.float().flatten() for o in bufs]), world)/world
+    _copy(bufs, [o.view_as(b).to(b.dtype) for o,b in zip(s.split([b.numel() for b in bufs]), bufs)])

@@ -6,13 +6,14 @@
 __all__ = ['is_arch', 'make_model', 'NoBar', 'TidyProgress', 'SemiSupervisedLearner', 'own_dls', 'empty_dl', 'ssl_learner',
            'mixmatch_learner', 'recipe']
 
-# %% ../nbs/08_learner.ipynb #e757670a
+# %% ../nbs/08_learner.ipynb #e188f1ac
 import inspect, operator, warnings
 from contextlib import suppress
 from fastai.vision.all import *
 from fastai.vision.learner import _add_norm,_timm_norm,_default_meta
 from .data import *
 from .callback import *
+from .checkpoint import Checkpoint
 from .ema import EMA
 from .views import WeakView
 from .models import *
@@ -127,7 +128,7 @@ def empty_dl(
     ds = dl.dataset.new_empty() if hasattr(dl.dataset, 'new_empty') else torch.utils.data.Subset(dl.dataset, [])
     return dl.new(ds, shuffle=False, drop_last=False)
 
-# %% ../nbs/08_learner.ipynb #0522468a
+# %% ../nbs/08_learner.ipynb #dda2c053
 @delegates(Learner.__init__, but='dls,model')
 def ssl_learner(
     dls, # `DataLoaders` of the labeled images, with any batch size
@@ -144,6 +145,8 @@ def ssl_learner(
     opt_func=FastAdam, # Optimizer: `FastAdam` is fastai's `Adam`, computed faster
     splitter=None, # Parameter groups; default: those of `arch`
     cbs=None, # More callbacks
+    checkpoint=None, # Folder for checkpoints, from which the same program, started again, continues; or a `Checkpoint`
+    every:str='5min', # How often to save one: '30s', '5min', '1 epoch', '500 steps'
     **kwargs
 )->Learner: # An ordinary learner, with the callbacks `method` and `EMA`
     "A `Learner` that trains on the labeled `dls` and on `unlabeled`"
@@ -155,6 +158,7 @@ def ssl_learner(
     model,split = make_model(dls, arch, n_in, n_out, pretrained, **(model_args or {}))
     if loss_func is None: loss_func = getattr(dls.train_ds, 'loss_func', None) or CrossEntropyLossFlat()
     extra = [method] + ([ema if isinstance(ema, EMA) else EMA(ema)] if ema else []) + list(L(cbs))
+    if checkpoint is not None: extra.append(checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint, every))
     learn = SemiSupervisedLearner(dls, model, loss_func=loss_func, lr=lr, wd=wd, opt_func=opt_func, metrics=metrics,
         splitter=ifnone(splitter, split), cbs=extra, **kwargs)
     if pretrained: learn.freeze()

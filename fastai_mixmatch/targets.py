@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['sharpen', 'frozen_stats', 'guess_labels', 'align']
 
-# %% ../nbs/02_targets.ipynb #0b5d447d
+# %% ../nbs/02_targets.ipynb #362ae97f
 from contextlib import contextmanager
 import torch
 from torch import nn, Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
+from .distributed import bare
 
 # %% ../nbs/02_targets.ipynb #446e374d
 def _up(t): return t.to(torch.promote_types(t.dtype, torch.float32))  # at least float32; float64 stays
@@ -44,7 +45,7 @@ def frozen_stats(
             b.data.copy_(c)  # through `.data`: a graph that saved this buffer can still go backward
             m._buffers[n] = b
 
-# %% ../nbs/02_targets.ipynb #4db20aa5
+# %% ../nbs/02_targets.ipynb #f358222d
 @torch.no_grad()
 def guess_labels(
     model:nn.Module, # Maps (N, ...) images to (N, C) logits; used in the mode it is in and left as it was
@@ -56,6 +57,7 @@ def guess_labels(
     if k<1: raise ValueError("guess_labels: at least one view (K>=1) is needed, got none")
     if len(shapes:={tuple(v.shape) for v in views})>1: raise ValueError(f"guess_labels: all views must have one shape, got {sorted(shapes)}")
     x = views.flatten(0,1) if isinstance(views, Tensor) else torch.cat(views)
+    model = bare(model)
     with frozen_stats(model): out = model(x)
     torch.clear_autocast_cache()  # torch versions that cache casts made without gradient would train on them next
     if not isinstance(out, Tensor) or out.ndim!=2 or len(out)!=len(x):

@@ -1,0 +1,249 @@
+"""Killed, corrupted and starved of disk space: is the result still that of a training without interruption?
+
+Each program trains once without a checkpoint. Then the same program runs with checkpoints, is killed with SIGKILL (at random times, and at
+chosen moments: within a step, in validation, in the writing of a checkpoint, before and after its renaming), and started again until it ends.
+Its weights, buffers, averages, optimizer, recorder, results table and generators are compared with those of the first run, bit by bit. Files
+are cut and changed, and the disk is filled, between the starts. A start is a process forked from one that has only imported; the last of
+each run is a new interpreter.
+
+    python bench/faults.py
+"""
+import argparse, hashlib, json, os, random, resource, signal, subprocess, sys, tempfile, threading, time, traceback, warnings
+from functools import partial
+from pathlib import Path
+import numpy as np, torch
+from fastai.vision.all import *
+from fastai_mixmatch.all import *
+from fastai_mixmatch import checkpoint as checkpoint_module
+
+# --- the programs, and what they leave
+
+def memory(data, checkpoint, cbs, every):
+    "Images in memory"
+    dls = data['labeled'].dataloaders(data['valid'], bs=20)
+    learn = mixmatch_learner(dls, data['rest'], partial(small_cnn, width=8), bs=32, cbs=cbs, checkpoint=checkpoint, every=every)
+    learn.fit_one_cycle(3)
+    return learn
+
+def workers(data, checkpoint, cbs, every):
+    "Files read by two worker processes, cut at random by the item transforms"
+    dls = ImageDataLoaders.from_folder(data['path'], train='labeled', valid='test', img_cls=PILImageBW, bs=16, num_workers=2, item_tfms=RandomResizedCrop(8, min_scale=0.6))
+    learn = mixmatch_learner(dls, data['path']/'unlabeled', partial(small_cnn, width=8), bs=32, cbs=cbs, checkpoint=checkpoint, every=every)
+    learn.fit_one_cycle(2)
+    return learn
+
+def fits(data, checkpoint, cbs, every):
+    "Two fits, one of them frozen, with an optimizer of PyTorch, accumulated gradients and a tracker"
+    dls = data['labeled'].dataloaders(data['valid'], bs=20, batch_tfms=aug_transforms(size=8))
+    split = lambda m: [params(m[:3]), params(m[3:])]
+    learn = mixmatch_learner(dls, data['rest'], partial(small_cnn, width=8), bs=32, splitter=split, opt_func=partial(OptimWrapper, opt=torch.optim.AdamW),
+                             cbs=[GradientAccumulation(64), ReduceLROnPlateau(patience=1), *cbs], checkpoint=checkpoint, every=every)
+    learn.fine_tune(2, base_lr=1e-2)
+    return learn
+
+programs = dict(memory=memory, workers=workers, fits=fits)
+
+def make_data(path):
+    "The digits, as arrays and as folders of files; the folders are made once"
+    from sklearn.datasets import load_digits
+    d = load_digits()
+    il = ImageList.from_arrays((d.images*255/16).round().astype('uint8'), d.target, img_cls=PILImageBW)
+    labeled,rest = il[:340].split(20)
+    path = Path(path)
+    if not (path/'unlabeled.csv').exists():
+        digits_sample(path, 20)
+        for f in sorted((path/'unlabeled').iterdir())[320:]: f.unlink()
+        for f in sorted(path.glob('test/*/*'))[60:]: f.unlink()
+    return dict(labeled=labeled, rest=rest, valid=il[1700:1760], path=path)
+
+def digest(o):
+    "Digest of nested tensors, numbers and texts, to the last bit"
+    h = hashlib.sha256()
+    def add(o):
+        if isinstance(o, Tensor): h.update(f'{o.dtype}{tuple(o.shape)}'.encode()+o.detach().cpu().contiguous().numpy().tobytes())
+        elif isinstance(o, np.ndarray): add(torch.tensor(o.astype('int64') if o.dtype=='uint32' else o))
+        elif isinstance(o, dict):
+            for k,v in o.items(): add(str(k)); add(v)
+        elif isinstance(o, (list,tuple,L)): [add(v) for v in o]
+        else: h.update(repr(o.item() if isinstance(o, np.generic) else o).encode())
+        h.update(b';')
+    add(o)
+    return h.hexdigest()[:16]
+
+def outcome(learn):
+    "Digest of each part of a trained learner"
+    rec,ema = learn.recorder,learn.ema
+    rows = [{k: v for k,v in o.items() if k!='time'} for o in learn.mix_match.rows]
+    parts = dict(weights=learn.model.state_dict(), averages=[ema.avg, ema.raw, ema.n, ema.active], optimizer=pack(learn.opt.state_dict()), losses=rec.losses, rates=[rec.lrs, rec.hps, rec.iters],
+        recorder=rec.values, table=rows, trust=pack(learn.mix_match.trust), generators=[random.getstate(), np.random.get_state(), torch.get_rng_state(), learn.dls.train.rng.getstate()])
+    return {k: digest(v) for k,v in parts.items()}
+
+# --- the faults, in the process itself
+
+def kill(*_): os.kill(os.getpid(), signal.SIGKILL)
+
+def arm(fault):
+    "Prepare `fault`: 'time:SECONDS', 'step:N', 'loss:N' (within a step), 'valid:EPOCH', 'write:N:FRACTION', 'rename:N:before', 'rename:N:after', 'full:N' (disk)"
+    kind,*args = (fault or 'none').split(':')
+    class Killer(Callback):
+        order,in_checkpoint = 2000,False
+        def after_batch(self):
+            if kind=='step' and self.learn.training and self.learn.train_iter==int(args[0]): kill()
+        def after_loss(self):
+            if kind=='loss' and self.learn.training and self.learn.train_iter==int(args[0]): kill()
+            if kind=='valid' and not self.learn.training and self.learn.epoch==int(args[0]): kill()
+    if kind=='time':
+        timer = threading.Timer(float(args[0]), kill)
+        timer.daemon = True
+        timer.start()
+    if kind in ('write','rename','full'): arm_writing(kind, *args)
+    return Killer()
+
+def arm_writing(kind, n, how=None):
+    "Kill in the writing of checkpoint `n` of this process, or forbid files of more than a few KB from there on"
+    n,count,mod = int(n),[0],checkpoint_module
+    write,replace,init = mod._Hashed.write,os.replace,mod._Hashed.__init__
+    def new_init(self, f):
+        count[0] += 1; self.n = 0
+        if kind=='full' and count[0]==n:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000,)*2)
+        init(self, f)
+    def new_write(self, b):
+        self.n += 1
+        if kind=='write' and count[0]==n and self.n>float(how)*100: self.f.flush(); kill()
+        return write(self, b)
+    def new_replace(a, b):
+        if kind=='rename' and count[0]==n and how=='before': kill()
+        replace(a, b)
+        if kind=='rename' and count[0]==n and how=='after': kill()
+    mod._Hashed.__init__,mod._Hashed.write,os.replace = new_init,new_write,new_replace
+
+def child(name, data, checkpoint, fault, every, out):
+    "Run a program in this process"
+    torch.set_num_threads(1)
+    warnings.simplefilter('ignore'); warnings.filterwarnings('always', '.*(damaged|written)')
+    data = make_data(data)
+    class Progress(Callback):
+        "A line for each step, and whether it could be lost"
+        order,in_checkpoint = 1500,False
+        def after_batch(self):
+            if self.learn.training: os.write(log, f'{self.learn.checkpoint.fits if checkpoint else 0} {self.learn.train_iter}\n'.encode())
+    log = os.open(f'{out}.log', os.O_WRONLY|os.O_CREAT|os.O_APPEND)
+    os.write(log, b'start\n')
+    set_seed(7)
+    start = time.perf_counter()
+    learn = programs[name](data, checkpoint or None, [Progress(), arm(fault)], every)
+    Path(out).write_text(json.dumps(dict(outcome(learn), seconds=time.perf_counter()-start)))
+
+# --- starting them
+
+def forked(args, f):
+    "Run `child(*args)` in a forked process that writes to `f`; its exit status"
+    pid = os.fork()
+    if pid: return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    rc = 1
+    try:
+        for fd in (1,2): os.dup2(f.fileno(), fd)
+        sys.stdout = sys.stderr = f
+        child(*args)
+        rc = 0
+    except BaseException: traceback.print_exc()
+    finally:
+        f.flush()
+        os._exit(rc)
+
+class Trial:
+    "A program that is started until it ends"
+    def __init__(self, name, folder, data, every='4 steps', checkpoint=True):
+        self.name,self.folder,self.data,self.every = name,Path(folder),data,every
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.checkpoint,self.out,self.faults = self.folder/'checkpoint' if checkpoint else '',self.folder/'out.json',[]
+
+    def start(self, fault='', fresh=False):
+        "Run once, in a forked process or a new interpreter; gives its exit status"
+        args = [str(o) for o in (self.name, self.data, self.checkpoint, fault, self.every, self.out)]
+        self.out.unlink(missing_ok=True)
+        with open(f'{self.out}.txt', 'w+') as f:
+            if fresh: rc = subprocess.run([sys.executable, '-W', 'ignore', __file__, '--child', *args], stdout=f, stderr=subprocess.STDOUT, timeout=600).returncode
+            else: rc = forked(args, f)
+        self.text = Path(f.name).read_text()
+        if fault: self.faults.append((fault, rc))
+        return rc
+
+    def outcome(self): return json.loads(self.out.read_text())
+    def files(self): return sorted(Path(self.checkpoint).glob('*.pt'), key=lambda o: o.name)
+
+    def lost(self):
+        "Steps that each start had to do again"
+        runs = [[tuple(map(int, o.split())) for o in part.split('\n') if o] for part in (self.folder/'out.json.log').read_text().split('start\n')[1:]]
+        seen,res = set(),[]
+        for i,r in enumerate(runs):
+            if i: res.append(len(seen & set(r)))
+            seen |= set(r)
+        return res
+
+def same(a, b):
+    "Names of the parts that differ"
+    return [k for k in a if k!='seconds' and a[k]!=b[k]]
+
+def damage(file, how, rng):
+    "Cut a file, empty it, or change a bit"
+    b = bytearray(file.read_bytes())
+    if how=='bit': b[rng.randrange(len(b))] ^= 1<<rng.randrange(8)
+    elif how=='cut': b = b[:rng.randrange(1, len(b))]
+    else: b = b''
+    file.write_bytes(bytes(b))
+
+def trial(name, folder, data, expected, faults, seed, every, fresh=True):
+    "Run a program through `faults`, then to its end; a row for the table"
+    t,rng = Trial(name, folder, data, every),random.Random(seed)
+    row,done = dict(program=name, seed=seed, every=every, kills=0, damaged=0, full=0, detected=0),False
+    for f in faults:
+        if f.startswith('damage'):
+            if t.files(): damage(max(t.files(), key=lambda o: (o.name.split('.')[0], o.stat().st_mtime)), f.split(':')[1], rng); row['damaged'] += 1
+            continue
+        rc = t.start(f)
+        row['detected'] += 'is damaged' in t.text
+        if rc==-signal.SIGKILL: row['kills'] += 1
+        elif f.startswith('full') and rc==1:
+            assert 'CheckpointError' in t.text and 'cannot write' in t.text, t.text
+            row['full'] += 1
+        elif rc: raise RuntimeError(t.text)
+        if rc==0: break
+    else:
+        if t.start(fresh=fresh): raise RuntimeError(t.text)
+        row['detected'] += 'is damaged' in t.text
+    row.update(most_lost_steps=max(t.lost(), default=0), lost=t.lost(), wrong=same(expected, t.outcome()))
+    return row
+
+def plan(name, seconds, rng, n):
+    "A program's faults: chosen moments, damaged files, and random times"
+    last = dict(memory=30, workers=20, fits=10)[name]
+    chosen = [f'write:1:{rng.random():.2f}', f'loss:{rng.randrange(2, last//2)}', f'write:2:{rng.random():.2f}', 'rename:1:before', 'damage:cut', 'valid:0', f'rename:{rng.randrange(1, 3)}:after',
+              'full:1', 'damage:bit', f'step:{last-rng.randrange(1, 4)}']
+    return chosen + [f'time:{rng.uniform(0, seconds):.2f}' for _ in range(n)]
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('--child', nargs=6); p.add_argument('--seeds', type=int, default=3); p.add_argument('--times', type=int, default=4)
+    p.add_argument('--programs', nargs='+', default=list(programs))
+    a = p.parse_args()
+    if a.child: return child(*a.child)
+    rows = []
+    with tempfile.TemporaryDirectory() as d:
+        for name in a.programs:
+            base = Trial(name, f'{d}/{name}', f'{d}/digits', checkpoint=False)
+            if base.start(): raise RuntimeError(base.text)
+            expected = base.outcome()
+            for seed in range(a.seeds):
+                rng = random.Random(seed)
+                faults = plan(name, expected['seconds'], rng, a.times)
+                if seed: faults = rng.sample(faults, len(faults))
+                rows.append(trial(name, f'{d}/{name}{seed}', f'{d}/digits', expected, faults, seed, f'{rng.randrange(2, 6)} steps'))
+                print(rows[-1], flush=True)
+    from common import save
+    total = {k: sum(r[k] for r in rows) for k in ('kills','damaged','full','detected')}
+    print(save('faults', rows, total=dict(total, wrong=sum(bool(r['wrong']) for r in rows))))
+
+if __name__=='__main__': main()

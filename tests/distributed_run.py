@@ -1,0 +1,112 @@
+"""What tests/test_distributed.py runs in each of two processes, started by torchrun, and in one process to compare with.
+
+    torchrun --nproc_per_node 2 tests/distributed_run.py FOLDER [--broken]
+"""
+import contextlib, io, os, random, sys, warnings
+from pathlib import Path
+import numpy as np, torch
+from fastai.vision.all import Callback, ImageDataLoaders, PILImageBW
+from sklearn.datasets import load_digits
+from torch import nn
+from fastai_mixmatch import callback, views
+from fastai_mixmatch.all import *
+from fastai_mixmatch.views import shift_draws
+
+DIGITS = load_digits()
+X,Y = (DIGITS.images*255/16).round().astype(np.uint8),DIGITS.target
+
+def no_norm(n_in, n_out):
+    "A network without batch norm, whose output for an image does not depend on the batch"
+    return nn.Sequential(nn.Conv2d(n_in, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 3, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(128, n_out))
+
+class Draws:
+    "The same random numbers for an image of a global batch, however many processes it is cut for: each part has a generator of its own"
+    def __init__(self, rank, world, parts=2): self.mine,self.step,self.call = range(parts) if world==1 else [rank],0,0
+    def generators(self):
+        self.call += 1
+        return [torch.Generator().manual_seed(self.step*1000+self.call*10+r) for r in self.mine]
+    def shift(self, n, max_shift, flip=0., device=None):
+        if n%len(self.mine): return shift_draws(n, max_shift, flip, device) # The check of the model, on one image
+        n //= len(self.mine)
+        rows = [[*(torch.randint(-m, m+1, (n,), generator=g) for m in max_shift), torch.rand(n, generator=g)<flip] for g in self.generators()]
+        return tuple(map(torch.cat, zip(*rows)))
+    def mixup(self, n, alpha, device=None, dtype=None):
+        parts,n = len(self.mine),n//len(self.mine)
+        lam,perm = torch.empty(parts*n),torch.empty(parts*n, dtype=torch.long)
+        b = n//3 # Labeled images, first views, second views
+        for r,g in enumerate(self.generators()):
+            places = torch.arange(n)//b*(b*parts) + r*b + torch.arange(n)%b
+            lam[places] = 0.5+torch.rand(n, generator=g)/2
+            perm[places] = places[torch.randperm(n, generator=g)]
+        return lam,perm
+
+class Watch(Callback):
+    "Notes what happens in each step; one seed for the order of the pool"
+    order,run_valid = 19,False
+    def __init__(self, draws): self.draws,self.seen,self.losses = draws,[],[]
+    def before_train(self): torch.manual_seed(self.learn.epoch+1000*self.learn.mix_match.rank)
+    def before_batch(self): self.draws.step,self.draws.call = self.learn.train_iter,0
+    def after_loss(self): self.losses.append(self.learn.loss.item())
+    def after_pred(self): self.seen.append(self.learn.mix_match.dl.now.tolist())
+
+def state(learn):
+    return dict(params=[p.detach().clone() for p in learn.model.parameters()], buffers=[b.clone() for b in learn.model.buffers()],
+                avg=[o.clone() for o in learn.ema.avg], marginal=learn.mix_match.trust.marginal, images=float(learn.mix_match.trust.images), rows=learn.mix_match.rows,
+                device_loaders=[type(o).__name__ for o in learn.dls.loaders], wrapped=type(learn.model).__name__)
+
+def given(rank, world):
+    "22 steps of MixMatch with given draws, and 64 images of each kind in a step"
+    random.seed(0); torch.manual_seed(rank)
+    il = ImageList.from_arrays(X, Y, img_cls=PILImageBW)
+    dls,draws = il[:40].dataloaders(il[1500:1700], bs=64//world),Draws(rank, world)
+    learn = mixmatch_learner(dls, il[40:1440], arch=no_norm, cbs=Watch(draws))
+    old = views.shift_draws,callback.mixup_draws
+    views.shift_draws,callback.mixup_draws = draws.shift,draws.mixup
+    try:
+        with learn.no_logging(), shared(learn, world): learn.fit(1, 2e-3)
+    finally: views.shift_draws,callback.mixup_draws = old
+    return dict(state(learn), losses=learn.watch.losses, seen=learn.watch.seen, steps=learn.train_iter)
+
+def shared(learn, world):
+    if world==1: return contextlib.nullcontext()
+    import fastai.distributed  # noqa: F401 - gives a learner its `distrib_ctx`
+    return learn.distrib_ctx(sync_bn=False, cpu=True)
+
+def ordinary(rank, world, folder):
+    "The public API: folders, batch norm, metrics, a fit after a fit, predictions"
+    torch.manual_seed(rank); random.seed(rank); np.random.seed(rank)
+    dls = ImageDataLoaders.from_folder(folder/'digits', train='labeled', valid='test', img_cls=PILImageBW, bs=20, num_workers=0)
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        learn = mixmatch_learner(dls, folder/'digits/unlabeled', arch=small_cnn, on_error='skip', cbs=Watch(Draws(rank, world)))
+        with shared(learn, world):
+            learn.fit_one_cycle(2)
+            learn.fit(1)
+            res = learn.validate()
+    learn.model.eval()
+    xs,ys = zip(*[(x,y) for x,y in dls.valid])
+    with torch.no_grad(): acc = (learn.model(torch.cat(xs).as_subclass(torch.Tensor)).argmax(1)==torch.cat(ys)).float().mean()
+    return dict(state(learn), seen=learn.watch.seen, out=out.getvalue(), accuracy=float(acc), validated=list(map(float, res)),
+                skipped=learn.mix_match.dl.pool.skipped, marginals=learn.mix_match.trust.marginal)
+
+def broken(rank, folder):
+    "An image that only the second process reads, when training has begun, and that cannot be read"
+    random.seed(0); torch.manual_seed(0)
+    dls = ImageDataLoaders.from_folder(folder/'digits', train='labeled', valid='test', img_cls=PILImageBW, bs=16, num_workers=0)
+    files = sorted((folder/'digits/unlabeled').glob('*.png'))[:64]
+    learn = mixmatch_learner(dls, files, arch=small_cnn, cache=False)
+    class Spoil(Callback):
+        order = 21
+        def before_batch(self):
+            if self.learn.mix_match.rank==1 and self.learn.train_iter==1:
+                learn.mix_match.dl.pool.items = [folder/'digits/no such file.png']*64
+    with shared(learn, 2): learn.fit(2, cbs=Spoil())
+
+def main(folder):
+    warnings.simplefilter('ignore')
+    rank = int(os.environ['RANK'])
+    if '--broken' in sys.argv: return broken(rank, folder)
+    torch.save(dict(given=given(rank, 2), ordinary=ordinary(rank, 2, folder)), folder/f'{rank}.pt')
+    torch.distributed.destroy_process_group()
+
+if __name__=='__main__': main(Path(sys.argv[1]))

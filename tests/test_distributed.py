@@ -1,0 +1,190 @@
+"Two real processes on the CPU train together as one would: the same steps, nothing seen twice, everything that adapts equal."
+import contextlib, importlib.util, itertools, os, subprocess, sys, tarfile, time
+from pathlib import Path
+
+import numpy as np, pytest, torch
+from fastai.vision.all import PILImageBW
+from torch.utils.data import IterableDataset, get_worker_info
+from fastai_mixmatch import data
+from fastai_mixmatch.all import ImageList, UnlabeledDL, digits_sample
+from fastai_mixmatch.data import LabeledDL, PoolDL, Walk
+
+root = Path(__file__).resolve().parent.parent
+needs_accelerate = pytest.mark.skipif(importlib.util.find_spec('accelerate') is None, reason='accelerate is not installed: pip install -e .[dev]')
+
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    mod = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(mod)
+    return mod
+
+run = load(root/'tests/distributed_run.py')
+example = load(root/'examples/train_distributed.py')
+
+def torchrun(*args, timeout=240):
+    "Run a script in two processes; status, output and seconds"
+    cmd = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2', *map(str, args)]
+    t = time.time()
+    r = subprocess.run(cmd, cwd=root, env={**os.environ, 'OMP_NUM_THREADS': '1'}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout)
+    return r.returncode, r.stdout, time.time()-t
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    tmp = tmp_path_factory.mktemp('distributed')
+    digits_sample(tmp/'digits', 40, n_test=201)
+    (tmp/'digits/unlabeled/broken.png').write_bytes(b'no image')
+    return tmp
+
+@pytest.fixture(scope='module')
+def both(folder):
+    "What the two processes noted"
+    rc,out,_ = torchrun('tests/distributed_run.py', folder)
+    assert rc==0, out
+    return [torch.load(folder/f'{r}.pt', weights_only=False) for r in range(2)]
+
+def same(a, b): return len(a)==len(b) and all(torch.equal(x, y) for x,y in zip(a, b))
+
+@needs_accelerate
+def test_two_processes_step_as_one(both):
+    one,(a,b) = run.given(0, 1),[o['given'] for o in both]
+    assert one['steps']==a['steps']==b['steps']==22
+    two = (np.array(a['losses'])+b['losses'])/2
+    assert np.abs(two[:20]-one['losses'][:20]).max()<1e-4 and np.ptp(one['losses'])>0.5
+    for i,j,k in zip(one['seen'], a['seen'], b['seen']): assert i==j+k, 'a global batch is cut in two, in order'
+    assert max(float((p-q).abs().max()) for p,q in zip(one['params'], a['params']))<1e-3
+    assert torch.allclose(one['marginal'], a['marginal'], atol=1e-4) and one['images']==pytest.approx(a['images'])
+    for col in ('loss_x','loss_u','lambda_u','confidence','guess_acc','valid_loss','accuracy'):
+        assert a['rows'][0][col]==pytest.approx(one['rows'][0][col], abs=5e-3), col
+
+@needs_accelerate
+@pytest.mark.parametrize('part', ['given', 'ordinary'])
+def test_processes_stay_equal(both, part):
+    a,b = [o[part] for o in both]
+    for k in ('params','avg'): assert same(a[k], b[k]), k
+    assert torch.equal(a['marginal'], b['marginal']) and a['images']==b['images']
+    assert a['rows'] and [{k: v for k,v in r.items() if k!='time'} for r in a['rows']]==[{k: v for k,v in r.items() if k!='time'} for r in b['rows']]
+    assert a['wrapped']==b['wrapped']!='DistributedDataParallel' and a['device_loaders']==['TfmdDL', 'TfmdDL']
+
+@needs_accelerate
+def test_no_image_twice(both):
+    a,b = [o['ordinary']['seen'] for o in both]
+    n = 1797-201-40 # The broken one is skipped
+    assert len(a)==len(b)==3*(-(-n//40))
+    for e in range(3):
+        epoch = slice(e*len(a)//3, (e+1)*len(a)//3)
+        assert sorted(itertools.chain(*a[epoch], *b[epoch]))==list(range(n))
+
+@needs_accelerate
+def test_metrics_are_those_of_the_whole_validation_set(both):
+    for o in both:
+        o = o['ordinary']
+        assert o['rows'][-1]['accuracy']==o['validated'][1]==pytest.approx(o['accuracy'], abs=1/202), 'fastai repeats an image where their number is odd'
+        assert same(o['buffers'], both[0]['ordinary']['buffers']), 'running statistics of the average'
+    assert both[0]['given']['rows'][-1]['accuracy']==pytest.approx(run.given(0, 1)['rows'][-1]['accuracy'], abs=1e-6), 'exact where it is even'
+
+@needs_accelerate
+def test_the_first_process_speaks(both):
+    a,b = [o['ordinary'] for o in both]
+    assert b['out']=='' and 'accuracy' in a['out'] and 'skipped 1 unreadable' in a['out']
+    assert len(a['skipped'])==1 and 'broken.png' in a['skipped'][0]
+
+@needs_accelerate
+def test_an_error_in_one_process_ends_both(folder):
+    rc,out,seconds = torchrun('tests/distributed_run.py', folder, '--broken')
+    assert rc!=0 and 'cannot read image' in out and 'no such file.png' in out
+    assert seconds<100, 'the other process must not wait for the group to time out'
+
+# --- sharding without processes
+
+@pytest.fixture(scope='module')
+def dls(): return ImageList.from_arrays(run.X, run.Y, img_cls=PILImageBW)[:40].dataloaders(bs=10)
+
+class Plain:
+    "As much of a pool as a walk over it needs"
+    def __init__(self, n): self.x = range(n)
+    def __len__(self): return len(self.x)
+
+def on_rank(dl, rank, world, monkeypatch, order=None):
+    "`dl` as process `rank` of `world`; the order, which process 0 would send, is taken as drawn"
+    monkeypatch.setattr(data, 'from_first', lambda t: t)
+    dl.rank,dl.world = rank,world
+    return dl
+
+@pytest.mark.parametrize('n, bs, world', [(30,10,1), (31,5,2), (97,8,3), (64,8,8), (65,8,8), (71,8,8), (72,8,8), (5,8,4), (3,64,3), (1,8,1)])
+def test_parts_of_an_epoch(n, bs, world, monkeypatch):
+    "Together the processes see each image once, in as many steps as each other, none of them empty; the same as one with a large batch where that can be"
+    parts = []
+    for r in range(world):
+        torch.manual_seed(0)
+        dl = on_rank(PoolDL(Plain(n), bs), r, world, monkeypatch)
+        parts.append([o.tolist() for o in Walk(dl)])
+        assert len(parts[-1])==len(dl) and all(parts[-1])
+    assert sorted(itertools.chain(*itertools.chain(*parts)))==list(range(n))
+    torch.manual_seed(0)
+    one = [o.tolist() for o in Walk(PoolDL(Plain(n), bs*world))]
+    if n%(bs*world)>=world or n%(bs*world)<2: assert [sum(o, []) for o in zip(*parts)]==one
+    else: assert len(parts[0])==len(one)-1
+
+def test_labeled_draw_is_divided(dls, monkeypatch):
+    def batches(rank, world, bs):
+        dls.train.rng.seed(0)
+        return [o.tolist() for o in itertools.islice(Walk(on_rank(LabeledDL(dls, bs=bs), rank, world, monkeypatch)), 30)]
+    one,a,b = batches(0, 1, 20),batches(0, 2, 10),batches(1, 2, 10)
+    assert [x+y for x,y in zip(a, b)]==one
+
+class Numbers(IterableDataset):
+    "Images whose first pixel is their number"
+    def __init__(self, n, length=True): self.n = n; self.__class__.__len__ = (lambda self: self.n) if length else IterableDataset.__len__
+    def images(self, numbers): return (np.full((8,8), i, dtype=np.uint8) for i in numbers)
+    def __iter__(self): return self.images(range(self.n))
+
+class Shards(Numbers):
+    def __init__(self, n, numbers=None): super().__init__(n); self.numbers = range(n) if numbers is None else numbers
+    def shard(self, num_shards, index): return Shards(self.n, self.numbers[index::num_shards])
+    def __iter__(self): return self.images(self.numbers)
+
+class Knowing(Numbers):
+    "Knows its part by itself"
+    sharded,rank,world = True,0,1
+    def __iter__(self):
+        info = get_worker_info()
+        return self.images(range(self.rank*(info.num_workers if info else 1) + (info.id if info else 0), self.n, self.world*(info.num_workers if info else 1)))
+
+@pytest.mark.parametrize('kind', [Numbers, Shards, Knowing])
+@pytest.mark.parametrize('workers', [0, 2])
+@pytest.mark.parametrize('world', [1, 2, 3])
+def test_iterable_datasets_are_divided(kind, workers, world, dls, monkeypatch):
+    seen,steps = [],set()
+    for r in range(world):
+        ds = kind(120)
+        if kind is Knowing: ds.rank,ds.world = r,world
+        dl = on_rank(UnlabeledDL(ds, dls, bs=10, num_workers=workers), r, world, monkeypatch)
+        batches = [x[0][:,0,0,0].tolist() for x,_ in dl]
+        steps.add(len(batches))
+        assert len(batches)==len(dl)
+        seen += sum(batches, [])
+    assert len(seen)==len(set(seen))==120 and steps=={120//10//world}
+
+def test_too_few_shards(dls, monkeypatch):
+    dl = on_rank(UnlabeledDL(Shards(10, [1]), dls, bs=10, steps=2), 1, 2, monkeypatch)
+    with pytest.raises(ValueError, match='to process 1 of 2'): list(dl)
+
+def test_tar_shards(folder, dls, monkeypatch, tmp_path):
+    "The files of the example: bytes out of tar files, each read by one reader, in as many steps as `steps` says"
+    files = sorted((folder/'digits/unlabeled').glob('0*.png'))[:64]
+    tars = example.write_shards(files, tmp_path/'shards', 8)
+    assert sum(len(tarfile.open(o).getnames()) for o in tars)==64
+    want = {np.asarray(PILImageBW.create(f)).tobytes() for f in files}
+    for workers in (0, 2):
+        got = [x[0] for r in range(2) for x,_ in on_rank(UnlabeledDL(example.TarImages(tars), dls, bs=8, steps=4, num_workers=workers), r, 2, monkeypatch)]
+        assert len(got)==8 and {o.numpy().tobytes() for o in torch.cat(got)[:,0]}==want
+
+def test_webdataset(folder, dls, tmp_path):
+    wds = pytest.importorskip('webdataset', reason='webdataset is not installed')
+    files = sorted((folder/'digits/unlabeled').glob('0*.png'))[:64]
+    tars = example.write_shards(files, tmp_path/'shards', 4)
+    pool = wds.WebDataset([str(o) for o in tars], shardshuffle=False).to_tuple('png')
+    pool.sharded = True
+    got = torch.cat([x[0] for x,_ in UnlabeledDL(pool, dls, bs=8, steps=8, num_workers=2)])
+    want = {np.asarray(PILImageBW.create(f)).tobytes() for f in files}
+    assert {o.numpy().tobytes() for o in got[:,0]}==want
