@@ -16,7 +16,7 @@ demo: $(STAMP)  ## run the README's code, from a few labels to a trained classif
 	@"$(PY)" tools/run_readme.py
 
 test: $(STAMP)  ## run every test: each notebook, and tests/
-	@"$(PY)" -m pytest $(ARGS)
+	@"$(PY)" -m pytest $(or $(ARGS),-n auto --maxprocesses 8 --dist worksteal)
 
 lint: $(STAMP)  ## ruff for real errors, chkstyle for style
 	@"$(PY)" -m ruff check .
