@@ -308,7 +308,7 @@ def class_names(
     names = first_not_none(getattr(ds, o, None) for o in ('vocab','classes'))
     return list(names) if hasattr(names, '__len__') and hasattr(names, '__getitem__') else None
 
-# %% ../nbs/00_data.ipynb #ee6f550b
+# %% ../nbs/00_data.ipynb #4c725e3d
 class ItemPipe:
     "What a training loader does to one image: open it, apply the item transforms, give a tensor `(C,H,W)`"
     def __init__(self,
@@ -363,8 +363,7 @@ class ItemPipe:
         except Exception as e: raise ImageError(f"cannot read image {item_name(item, i)}: {type(e).__name__}: {e}") from e
         return torch.from_numpy(x[None] if x.ndim==2 else x.transpose(2, 0, 1))
 
-    def __call__(self, item, i=None)->Tensor:
-        return self.pixels(item, i) if self.is_file(item) else self.tensor(self.open(item, i))
+    def __call__(self, item, i=None)->Tensor: return self.pixels(item, i) if self.is_file(item) else self.tensor(self.open(item, i))
 
 # %% ../nbs/00_data.ipynb #e9d59160
 def rng_state():

@@ -11,7 +11,7 @@ def images(b=3, c=3, h=6, w=9, dtype=torch.uint8, seed=0):
 
 def one(im, dy, dx, flip):
     "Pad, cut, flip"
-    (c, h, w), (dy, dx) = im.shape, (int(dy), int(dx))
+    (h, w), (dy, dx) = im.shape[1:], (int(dy), int(dx))
     pad = np.pad(im, ((0, 0), (abs(dy), abs(dy)), (abs(dx), abs(dx))), mode='reflect')
     v = pad[:, abs(dy)+dy:, abs(dx)+dx:][:, :h, :w]
     return v[..., ::-1] if flip else v
