@@ -1,7 +1,7 @@
 """Speed on a CPU, against code that is written here: views, training loops, import, decoding, number formats.
 
 Rivals take turns in one process, so that what else the machine does weighs on all of them; what counts is the ratio within a turn,
-its median and spread. Throughputs are for one thread.
+its median and spread. Times are of the processor, in one thread: time that other work took is not in them.
 
     python bench/speed.py                    # everything, results/speed.json
     python bench/speed.py --only views loop  # some of it
@@ -15,12 +15,13 @@ from fastai_mixmatch.all import *
 from common import save
 from digits_speed import bare, data
 
-def turns(rivals, n, clock=time.perf_counter):
-    "Seconds of each rival in each of `n` turns, after one that does not count"
+def turns(rivals, n, warm=False):
+    "Seconds of processor time of each rival in each of `n` turns, after one that does not count; `warm`: after a call that does not count either"
     secs = {k: [] for k in rivals}
     for i in range(n+1):
         for k,f in rivals.items():
-            t = clock(); f(); t = clock()-t
+            if warm: f()
+            t = time.process_time(); f(); t = time.process_time()-t
             if i: secs[k].append(t)
     return secs
 
@@ -79,8 +80,8 @@ def views(a):
         x = torch.randint(0, 256, (b, 3, 32, 32), dtype=torch.uint8)
         ours = BatchViews(dl, TensorImage(x[:4]), WeakView(flip=.5))
         fs = {'BatchViews': lambda: ours.views(x, 2), 'uint8 gather': lambda: gather_views(x), 'plain batch code': lambda: batch_views(x),
-              'numpy, image by image': lambda: numpy_views(x), 'PIL, image by image': lambda: pil_views(x)}
-        secs = turns(fs, a.runs*4)
+              **({'numpy, image by image': lambda: numpy_views(x), 'PIL, image by image': lambda: pil_views(x)} if b==64 else {})}
+        secs = turns(fs, a.runs*4, warm=True)
         for k in fs: rows.append(row('views', k, secs, 'BatchViews', batch=b, images_s=round(b/statistics.median(secs[k])), images_s_best=round(b/min(secs[k]))))
     return rows
 
