@@ -7,7 +7,7 @@ PY = $(abspath $(VENV))/bin/python
 STAMP = $(VENV)/.installed
 
 .DEFAULT_GOAL = help
-.PHONY: help demo test lint export readme dist clean
+.PHONY: help demo test lint bench export readme dist clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -21,6 +21,9 @@ test: $(STAMP)  ## run every test: each notebook, and tests/
 lint: $(STAMP)  ## ruff for real errors, chkstyle for style
 	@"$(PY)" -m ruff check .
 	@"$(VENV)/bin/chkstyle"
+
+bench: $(STAMP)  ## measure speed on this CPU, into bench/results/
+	@cd bench && OMP_NUM_THREADS=1 "$(PY)" speed.py $(ARGS)
 
 export: $(STAMP)  ## write the modules from the notebooks, and clean the notebooks
 	@env -u IN_TEST "$(VENV)/bin/nbdev-export"

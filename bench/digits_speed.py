@@ -23,14 +23,15 @@ def data(device='cpu'):
 def bare_views(x):
     "A weak view, as a plain loop would make it: pad, and one gather"
     b,c,h,w = x.shape
-    xp = F.pad(x, (1,1,1,1), mode='reflect')
-    dy,dx = torch.randint(0, 3, (b,1,1)),torch.randint(0, 3, (b,1,1))
+    m = round(h/8)
+    xp = F.pad(x, (m,)*4, mode='reflect')
+    dy,dx = torch.randint(0, 2*m+1, (b,1,1)),torch.randint(0, 2*m+1, (b,1,1))
     rows,cols = dy+torch.arange(h)[None,:,None],dx+torch.arange(w)[None,None,:]
     return xp[torch.arange(b)[:,None,None],:,rows,cols].permute(0,3,1,2)
 
-def bare(xl, yl, xu, xv, yv, epochs, bs=64, k=2, T=0.5, alpha=0.75, lambda_u=75., lr=2e-3, wd=0.02):
+def bare(xl, yl, xu, xv, yv, epochs, bs=64, k=2, T=0.5, alpha=0.75, lambda_u=75., lr=2e-3, wd=0.02, arch=small_cnn):
     "MixMatch in plain PyTorch"
-    model = small_cnn(1, 10); avg = copy.deepcopy(model)
+    model = arch(xl.shape[1], 10); avg = copy.deepcopy(model)
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     decayed,rest = [[p for p in model.parameters() if (p.ndim>1)==o] for o in (True, False)]
     opt = torch.optim.AdamW([dict(params=decayed, weight_decay=wd), dict(params=rest, weight_decay=0)], lr=lr, eps=1e-5)

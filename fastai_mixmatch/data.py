@@ -310,7 +310,7 @@ def class_names(
     names = first_not_none(getattr(ds, o, None) for o in ('vocab','classes'))
     return list(names) if hasattr(names, '__len__') and hasattr(names, '__getitem__') else None
 
-# %% ../nbs/00_data.ipynb #ec15ce91
+# %% ../nbs/00_data.ipynb #4c725e3d
 class ItemPipe:
     "What a training loader does to one image: open it, apply the item transforms, give a tensor `(C,H,W)`"
     def __init__(self,
@@ -354,7 +354,18 @@ class ItemPipe:
         if not isinstance(x, Tensor): raise TypeError(f"the item transforms give a {type(x).__name__}, not a tensor; add `ToTensor()`")
         return x
 
-    def __call__(self, item, i=None)->Tensor: return self.tensor(self.open(item, i))
+    def is_file(self, item)->bool:
+        "Is the tensor of `item` the pixels of an image file, opened as fastai opens one?"
+        return isinstance(item, (str, Path)) and self.img_cls in (PILImage, PILImageBW) and self.plain(item)
+
+    def pixels(self, item, i=None)->Tensor:
+        "The same for such a file, several times faster"
+        try:
+            with Image.open(item) as im: x = np.array(_shallow(im).convert(self.img_cls._open_args.get('mode', 'RGB')))
+        except Exception as e: raise ImageError(f"cannot read image {item_name(item, i)}: {type(e).__name__}: {e}") from e
+        return torch.from_numpy(x[None] if x.ndim==2 else x.transpose(2, 0, 1))
+
+    def __call__(self, item, i=None)->Tensor: return self.pixels(item, i) if self.is_file(item) else self.tensor(self.open(item, i))
 
 # %% ../nbs/00_data.ipynb #e9d59160
 def rng_state():

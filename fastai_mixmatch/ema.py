@@ -5,8 +5,7 @@
 # %% auto #0
 __all__ = ['ema_decay', 'EMA']
 
-# %% ../nbs/06_ema.ipynb #68295453
-from itertools import chain
+# %% ../nbs/06_ema.ipynb #da8a2e86
 from fastai.basics import *
 from .distributed import ranks, sum_ranks
 
@@ -19,10 +18,10 @@ def ema_decay(
     "Decay of the next update"
     return min(decay, (1+t)/(10+t)) if warmup else decay
 
-# %% ../nbs/06_ema.ipynb #8c0dbf2a
+# %% ../nbs/06_ema.ipynb #522aa086
 class EMA(Callback):
     "Keep an average of weights and buffers, and evaluate with it"
-    order,run_valid,_stateattrs = 45,False,('avg','raw','n','active','in_train','stepped')
+    order,run_valid,_stateattrs = 45,False,('avg','raw','n','active','in_train','stepped','slots')
     def __init__(self,
         decay:float=0.999, # Weight of the old average in an update
         warmup:bool=True, # Shorter memory in the first steps?
@@ -35,11 +34,19 @@ class EMA(Callback):
 
     def forget(self):
         "Drop the average; the next fit starts a new one"
+        self.slots = None
         self.avg,self.raw,self.n,self.active,self.in_train,self.stepped = None,None,0,False,False,False
+
+    def find(self):
+        "Find where modules hold their parameters and buffers, each once: walking through a network at every step takes time"
+        named = [(d,n,t) for kind in ('_parameters','_buffers') for m in self.learn.model.modules() for d in [getattr(m, kind)] for n,t in d.items()]
+        seen = set()
+        self.slots = [(d,n) for d,n,t in named if t is not None and t.is_floating_point() and not (id(t) in seen or seen.add(id(t)))]
 
     def tensors(self):
         "Parameters and buffers that are averaged: all of floating point"
-        return [t.data for t in chain(self.learn.model.parameters(), self.learn.model.buffers()) if t.is_floating_point()]
+        if self.slots is None: self.find()
+        return [d[n].data for d,n in self.slots]
 
     def __call__(self, event_name):
         if 'lr_finder' not in self.learn.__dict__: super().__call__(event_name)
@@ -50,11 +57,12 @@ def _copy(dst, src):
 
 def _same(a, b): return len(a)==len(b) and all(x.shape==y.shape and x.device==y.device and torch.equal(x, y) for x,y in zip(a, b))
 
-# %% ../nbs/06_ema.ipynb #49f228f0
+# %% ../nbs/06_ema.ipynb #56bbc996
 @patch
 def average(self:EMA):
     "Put the averages in the model"
     if self.active or self.avg is None: return
+    self.find()
     ts = self.tensors()
     self.raw = [t.clone() for t in ts]
     _copy(ts, self.avg)
@@ -64,6 +72,7 @@ def average(self:EMA):
 def resume(self:EMA):
     "Put the trained weights in the model; if it was changed since the averages were put in, start a new average from it"
     if self.active:
+        self.find()
         ts = self.tensors()
         if _same(ts, self.avg): _copy(ts, self.raw)
         else: self.forget()
@@ -76,10 +85,11 @@ def update(self:EMA):
     torch._foreach_lerp_(self.avg, self.tensors(), 1-ema_decay(self.n, self.decay, self.warmup))
     self.n += 1
 
-# %% ../nbs/06_ema.ipynb #4ab4a310
+# %% ../nbs/06_ema.ipynb #45f2fe7e
 @patch
 def before_train(self:EMA):
     self.in_train = True
+    self.find()
     self.resume()
 @patch
 def before_step(self:EMA): self.stepped = True

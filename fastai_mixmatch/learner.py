@@ -81,10 +81,13 @@ class TidyProgress(ProgressCallback):
         texts = ['-' if o is None else f'{o:.4f}' if isinstance(o, float) else str(o) for o in row]
         print('  '.join(f'{t:>{max(len(n),8)}}' for t,n in zip(texts, self.learn.recorder.metric_names)), flush=True)
 
-# %% ../nbs/08_learner.ipynb #01681730
+# %% ../nbs/08_learner.ipynb #cc0e4da3
 class SemiSupervisedLearner(Learner):
     "A `Learner` whose callbacks tidy up however a fit ends"
     def add_cb(self, cb): return super().add_cb(TidyProgress() if ProgressCallback in (cb, type(cb)) else cb)
+
+    def __call__(self, event_name):
+        for o in [event_name] if isinstance(event_name, str) else event_name: self._call_one(o)
 
     def _call_one(self, event_name):
         if not hasattr(event, event_name): raise ValueError(f"no event {event_name!r}")

@@ -25,7 +25,7 @@ def sharpen(
     lp = lp - lp.amax(-1, keepdim=True)
     return torch.softmax(lp * min(1/T, torch.finfo(lp.dtype).max), -1)  # a capped factor: 0*inf would be nan for the largest class
 
-# %% ../nbs/02_targets.ipynb #3d3a5e3f
+# %% ../nbs/02_targets.ipynb #b0413c23
 _bn_stats = {'running_mean', 'running_var', 'num_batches_tracked'}
 
 @contextmanager
@@ -33,8 +33,9 @@ def frozen_stats(
     model:nn.Module, # Any module; its modes and parameters are not touched
 ): # Context manager that gives `model`
     "Inside, forwards of `model` normalize as its modes say, and leave no trace in running statistics or any other buffer"
-    bns = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
-    saved = [(m,n,b,b.clone()) for m in model.modules() for n,b in m._buffers.items()
+    ms = [m for m in model.modules() if m._buffers]
+    bns = [m for m in ms if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
+    saved = [(m,n,b,b.clone()) for m in ms for n,b in m._buffers.items()
              if b is not None and not (isinstance(m, _BatchNorm) and n in _bn_stats)]
     try:
         for m in bns: m.track_running_stats = False

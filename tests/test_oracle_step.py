@@ -155,7 +155,7 @@ def package_run(model, make, steps=3, **kw):
 def by_callbacks(dls, unlabeled, model, cbs, ema=True, **kw):
     return Learner(dls, model, loss_func=CrossEntropyLossFlat(), opt_func=Adam, cbs=[MixMatch(unlabeled, **kw), *([EMA(decay=.999)] if ema else []), *cbs])
 
-def by_factory(dls, unlabeled, model, cbs, **kw): return mixmatch_learner(dls, unlabeled, arch=model, opt_func=Adam, cbs=cbs, **kw)
+def by_factory(dls, unlabeled, model, cbs, **kw): return mixmatch_learner(dls, unlabeled, arch=model, cbs=cbs, **kw) # Its optimizer is `FastAdam`
 
 @dtypes
 @pytest.mark.parametrize('make', [by_callbacks, by_factory])

@@ -1,6 +1,6 @@
 "Weak views against a second implementation: numpy's reflecting pad and slices, one image at a time; and their distribution."
 import itertools, numpy as np, pytest, torch
-from fastai.vision.all import DataLoader as FastaiDL, IntToFloatTensor, Normalize, Pipeline, TensorImage, TensorImageBW
+from fastai.vision.all import IntToFloatTensor, Normalize, Pipeline, TensorImage, TensorImageBW
 from fastai_mixmatch import views
 from fastai_mixmatch.views import BatchViews, WeakView, shift_draws, shift_flip
 from types import SimpleNamespace
@@ -11,7 +11,7 @@ def images(b=3, c=3, h=6, w=9, dtype=torch.uint8, seed=0):
 
 def one(im, dy, dx, flip):
     "Pad, cut, flip"
-    (c, h, w), (dy, dx) = im.shape, (int(dy), int(dx))
+    (h, w), (dy, dx) = im.shape[1:], (int(dy), int(dx))
     pad = np.pad(im, ((0, 0), (abs(dy), abs(dy)), (abs(dx), abs(dx))), mode='reflect')
     v = pad[:, abs(dy)+dy:, abs(dx)+dx:][:, :h, :w]
     return v[..., ::-1] if flip else v
@@ -28,7 +28,7 @@ def test_any_type(dtype):
 @pytest.mark.parametrize('shape', [(1, 1, 1, 1), (2, 1, 1, 5), (2, 4, 5, 1), (3, 3, 6, 9), (1, 2, 9, 4), (5, 1, 2, 2)])
 def test_every_shift_and_flip(how, shape):
     "Every shift that reflection allows, up to the size less one, in both implementations; any number of views."
-    x, (b, c, h, w) = images(*shape), shape
+    x, (b, _, h, w) = images(*shape), shape
     d = list(itertools.product(range(1-h, h), range(1-w, w), (False, True)))
     d = [o for o in d for _ in range(b)]
     dy, dx, fl = map(torch.tensor, zip(*d))
@@ -40,7 +40,8 @@ def test_input_is_left_alone_and_any_layout():
     d = shift_draws(6, (2, 2), .5)
     want, old = shift_flip(x, *d), x.clone()
     assert torch.equal(x, old)
-    for y in (x.to(memory_format=torch.channels_last), x.transpose(2, 3).contiguous().transpose(2, 3), torch.stack([x, x], 1)[:, 0]): assert torch.equal(shift_flip(y, *d), want)
+    layouts = x.to(memory_format=torch.channels_last), x.transpose(2, 3).contiguous().transpose(2, 3), torch.stack([x, x], 1)[:, 0]
+    for y in layouts: assert torch.equal(shift_flip(y, *d), want)
 
 def test_draws_are_uniform_and_independent():
     "All offsets, the last too, as often; flips as often as asked; views of one image drawn apart. Bounds are 5 standard deviations."
