@@ -56,7 +56,8 @@ def test_histograms_against_pil(name):
 def affine(im, *coefs): return im.transform(im.size, Image.AFFINE, coefs)
 
 GEOMETRY = dict(rotate=lambda im, v: im.rotate(30*v), shear_x=lambda im, v: affine(im, 1, .3*v, 0, 0, 1, 0),
-    shear_y=lambda im, v: affine(im, 1, 0, 0, .3*v, 1, 0), translate_x=lambda im, v: affine(im, 1, 0, .3*v*im.size[0], 0, 1, 0), translate_y=lambda im, v: affine(im, 1, 0, 0, 0, 1, .3*v*im.size[1]))
+    shear_y=lambda im, v: affine(im, 1, 0, 0, .3*v, 1, 0), translate_x=lambda im, v: affine(im, 1, 0, .3*v*im.size[0], 0, 1, 0),
+    translate_y=lambda im, v: affine(im, 1, 0, 0, 0, 1, .3*v*im.size[1]))
 
 @pytest.mark.parametrize('size', [(24, 24), (24, 30)])
 @pytest.mark.parametrize('v', [-1., -.4, .7, 1.])
