@@ -570,12 +570,6 @@ class PoolDL:
             self.idx = idx = idx.to(self.pool.x.device)
             yield [self.pool.x[idx]], self.pool.y[idx]
 
-    def to(self, device):
-        "Move a pool in memory to `device`, if it is small"
-        if device is not None and self.pool.nbytes<=CACHE_LIMIT and self.pool.x.device!=torch.device(device):
-            self.pool.x,self.pool.y = self.pool.x.to(device),self.pool.y.to(device)
-        return self
-
 # %% ../nbs/00_data.ipynb #83b1dfd8
 class _Batches:
     def __init__(self, dl): self.dl,self.drawn = dl,[] # Workers read ahead: `drawn` are the batches that have not been given out
@@ -584,6 +578,13 @@ class _Batches:
             self.drawn.append(b)
             yield b.tolist()
     def __len__(self): return len(self.dl)
+
+@patch
+def to(self:PoolDL, device):
+    "Move a pool in memory to `device`, if it is small"
+    if device is not None and self.pool.nbytes<=CACHE_LIMIT and self.pool.x.device!=torch.device(device):
+        self.pool.x,self.pool.y = self.pool.x.to(device),self.pool.y.to(device)
+    return self
 
 # %% ../nbs/00_data.ipynb #96fffb44
 def check_labels(
