@@ -17,13 +17,12 @@ from fastai_mixmatch.all import *
 from common import provenance, results
 
 strong = lambda: StrongView(cutout=0.25) # Half of an image of 8×8 pixels hides the digit
-methods = {
-    'Supervised': Supervised, 'MixUpLabeled': MixUpLabeled, 'EntropyMin': partial(EntropyMin, lambda_u=10.), 'PseudoLabel': partial(PseudoLabel, threshold=0.8),
-    'PiModel': PiModel, 'MeanTeacher': MeanTeacher, 'VAT': VAT, 'ICT': ICT, 'MixMatch': MixMatch,
-    'ReMixMatch': lambda: ReMixMatch(ks=2, ramp=1., strong=strong()),
-    'UDA': lambda: UDA(threshold=0.6, strong=strong(), ramp=0.4), 'FixMatch': lambda: FixMatch(threshold=0.6, strong=strong(), ramp=0.4),
-    'FlexMatch': lambda: FlexMatch(threshold=0.8, strong=strong(), ramp=0.4), 'FreeMatch': lambda: FreeMatch(momentum=0.95, strong=strong(), ramp=0.4),
-    'SoftMatch': lambda: SoftMatch(momentum=0.95, strong=strong(), ramp=0.4)}
+methods = dict(
+    Supervised=Supervised, MixUpLabeled=MixUpLabeled, EntropyMin=partial(EntropyMin, lambda_u=10.), PseudoLabel=partial(PseudoLabel, threshold=0.8),
+    PiModel=PiModel, MeanTeacher=MeanTeacher, VAT=VAT, ICT=ICT, MixMatch=MixMatch, ReMixMatch=lambda: ReMixMatch(ks=2, ramp=1., strong=strong()),
+    UDA=lambda: UDA(threshold=0.6, strong=strong(), ramp=0.4), FixMatch=lambda: FixMatch(threshold=0.6, strong=strong(), ramp=0.4),
+    FlexMatch=lambda: FlexMatch(threshold=0.8, strong=strong(), ramp=0.4), FreeMatch=lambda: FreeMatch(momentum=0.95, strong=strong(), ramp=0.4),
+    SoftMatch=lambda: SoftMatch(momentum=0.95, strong=strong(), ramp=0.4))
 
 def digits(_):
     d = load_digits()
@@ -63,8 +62,9 @@ def run(name, path, seed, method):
     with learn.no_logging(): learn.fit_one_cycle(epochs)
     s,c,h = time.perf_counter()-start,time.process_time()-cpu,m.rows[-1]
     steps,n = epochs*len(m.dl),epochs*len(m.dl.pool)
-    return dict(set=name, labels=sets[name][1], seed=seed, method=method, steps=steps, error=round(error(learn, m, xt, yt), 4), seconds=round(s, 1), cpu_seconds=round(c, 1),
-                images_per_s=round(n/c), loss_u=h['loss_u'] and round(h['loss_u'], 5), mask_rate=h.get('mask_rate') and round(h['mask_rate'], 3), guess_acc=h.get('guess_acc') and round(h['guess_acc'], 3))
+    some = lambda k,n: None if h.get(k) is None else round(h[k], n)
+    return dict(set=name, labels=sets[name][1], seed=seed, method=method, steps=steps, error=round(error(learn, m, xt, yt), 4), seconds=round(s, 1),
+                cpu_seconds=round(c, 1), images_per_s=round(n/c), loss_u=some('loss_u', 5), mask_rate=some('mask_rate', 3), guess_acc=some('guess_acc', 3))
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

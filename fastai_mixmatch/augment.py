@@ -110,7 +110,7 @@ class RandAugment(DisplayedTransform):
         "Magnitudes `(n,)` in [0,1] for operations number `ops` `(n,)` of the pool, and what to remember of the draw `(n,)`"
         return torch.empty(len(ops), device=ops.device).uniform_(self.lo, self.hi), ops
 
-# %% ../nbs/11_augment.ipynb #bbfd6760
+# %% ../nbs/11_augment.ipynb #2fed108f
 @patch
 def slices(self:RandAugment, b:int)->list:
     "Which part of a shuffled batch of `b` images gets which operation in a pass: `(number, start, end)`, in the pool's order"
@@ -132,7 +132,7 @@ def run(self:RandAugment, x:Tensor, draw:Callable)->tuple:
         ops = torch.cat([torch.full((e-s,), o) for o,s,e in plan]).to(x.device)
         m,notes[i,:len(ops)] = draw(ops)
         self.apply(x, ops, m.to(x.dtype), plan)
-    return torch.empty_like(x).index_copy_(0, back, x.clamp(0, 1)),notes
+    return torch.empty_like(x).index_copy_(0, back, x.clamp(0, 1)),torch.empty_like(notes).index_copy_(1, back, notes)
 
 @patch
 def apply(self:RandAugment, x, ops, m, plan):

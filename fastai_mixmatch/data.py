@@ -568,7 +568,7 @@ def _collate(samples):
     views = None if any(o is None for o in views) else [torch.stack(vs) for vs in zip(*views)]
     return views, torch.tensor(ys), torch.tensor(idxs), list(chain.from_iterable(bad))
 
-# %% ../nbs/00_data.ipynb #08cfb31c
+# %% ../nbs/00_data.ipynb #6c5fbc6a
 class PoolDL:
     "Batches from `pool`: one pass in random order, or passes without end; `now` are the positions in the batch given last"
     def __init__(self,
@@ -619,12 +619,6 @@ class PoolDL:
             self.pool.replaced(bad, x is None and not isinstance(self.pool, IterableDataset))
             if x is not None: yield x,y
 
-    def to(self, device):
-        "Move a pool in memory to `device`, if it is small"
-        if device is not None and self.pool.nbytes<=CACHE_LIMIT and self.pool.x.device!=torch.device(device):
-            self.pool.x,self.pool.y = self.pool.x.to(device),self.pool.y.to(device)
-        return self
-
 # %% ../nbs/00_data.ipynb #273a8ef0
 class Walk:
     "Positions of the batches of one iteration over `dl`; an interrupted one is taken up from its `state`"
@@ -669,7 +663,7 @@ class _Reader:
         seed,idxs = batch
         with seeded(seed): return [self.pool.sample(i) for i in idxs]
 
-# %% ../nbs/00_data.ipynb #c43caba3
+# %% ../nbs/00_data.ipynb #c54e4aa4
 @contextmanager
 def seeded(
     seed:int, # At least 0
@@ -690,6 +684,13 @@ def state_dict(self:PoolDL)->dict|None: # None before the first batch
 def load_state_dict(self:PoolDL, state:dict|None):
     "Let the next iteration go on where `state` was taken"
     self.taken_up = state
+
+@patch
+def to(self:PoolDL, device):
+    "Move a pool in memory to `device`, if it is small"
+    if device is not None and self.pool.nbytes<=CACHE_LIMIT and self.pool.x.device!=torch.device(device):
+        self.pool.x,self.pool.y = self.pool.x.to(device),self.pool.y.to(device)
+    return self
 
 # %% ../nbs/00_data.ipynb #96fffb44
 def check_labels(

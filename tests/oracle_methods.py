@@ -1,7 +1,7 @@
 """The relatives of MixMatch in float64 numpy, written from their papers, to check the package against. Numpy and the MixMatch oracle only; loops where they are
 clearer. Each stateful method is a class with one `step(weak, strong, ...)` -> (weights of the guesses, unlabeled loss)."""
 import numpy as np
-from oracle import align, cross_entropy, entropy, f64, l2, sharpen, softmax
+from oracle import align, f64, sharpen, softmax
 
 def log_softmax(z):
     z = f64(z)
@@ -33,7 +33,7 @@ class UDA(FixMatch):
 def tsa_loss(z, y, t, schedule):
     "Training-signal annealing: only labeled images whose class has less probability than the threshold."
     C = y.shape[1]
-    a = {'linear': t, 'log': 1 - np.exp(-t * 5), 'exp': np.exp((t - 1) * 5)}[schedule]
+    a = dict(linear=t, log=1 - np.exp(-t * 5), exp=np.exp((t - 1) * 5))[schedule]
     eta, kept = a * (1 - 1 / C) + 1 / C, []
     for p, o, lp in zip(softmax(z), y, log_softmax(z)):
         c = o.argmax()
