@@ -8,13 +8,14 @@ __all__ = ['loader_rngs', 'rngs_state', 'set_rngs', 'init_names', 'memory', 'rem
            'write_checkpoint', 'file_digest', 'read_checkpoint', 'plain', 'describe_items', 'data_settings',
            'fit_settings', 'settings', 'environment', 'differences', 'parse_every', 'Checkpoint', 'labeled_names']
 
-# %% ../nbs/13_checkpoint.ipynb #c223d221
-import hashlib, inspect, json, math, os, random, re, sys, time, warnings
+# %% ../nbs/13_checkpoint.ipynb #92e4eeb5
+import hashlib, inspect, json, math, os, pickle, random, re, sys, time, warnings
 from collections import Counter
 from contextlib import suppress
 from functools import partial
 from fastai.vision.all import *
 from .callback import *
+from .callback import label_indices
 from .data import *
 
 # %% ../nbs/13_checkpoint.ipynb #a3298a50
@@ -176,7 +177,7 @@ def write_checkpoint(
         raise CheckpointError(f"cannot write the checkpoint {folder/stem}: {e}. Older checkpoints are as they were; make room or give the right to write, and start the program again") from e
     return dst
 
-# %% ../nbs/13_checkpoint.ipynb #5641a44d
+# %% ../nbs/13_checkpoint.ipynb #ca101160
 def file_digest(file)->str:
     "First 32 digits of the SHA-256 of a file's content"
     h = hashlib.sha256()
@@ -194,7 +195,7 @@ def read_checkpoint(
     try:
         if file_digest(file)!=Path(file).name.split('.')[-2]: raise CheckpointError(f"the checkpoint {file} is damaged: its content does not agree with the checksum in its name")
         state = torch.load(file, map_location=place, weights_only=True)
-    except OSError as e: raise CheckpointError(f"cannot read the checkpoint {file}: {e}") from e
+    except (OSError,EOFError,ValueError,KeyError,pickle.UnpicklingError) as e: raise CheckpointError(f"cannot read the checkpoint {file}: {e}") from e
     if state.get('format')!=1: raise CheckpointError(f"the checkpoint {file} has format {state.get('format')}, and this version of fastai_mixmatch reads format 1")
     return state
 
@@ -230,7 +231,7 @@ def describe_items(
     if y is not None: parts.append(_pixels_of(torch.as_tensor(y)))
     return f'{n}' + (f', digest {_sha(*parts)}' if parts else '')
 
-# %% ../nbs/13_checkpoint.ipynb #830e63d0
+# %% ../nbs/13_checkpoint.ipynb #fd9ce4f7
 def data_settings(learn, method)->dict:
     "Which images, in which batches"
     dl,ldl,valid = method.dl,method.labeled_dl,learn.dls.loaders[1:]
@@ -272,8 +273,9 @@ def differences(
     new:dict, # Settings now
 )->dict: # Name → text
     "Settings that differ"
-    short = lambda o: t if len(t := json.dumps(o))<=100 else t[:97]+'…'
-    return {k: f"{k}: {short(old.get(k))} then, {short(new.get(k))} now" for k in {**old, **new} if old.get(k)!=new.get(k)}
+    short = lambda o: t if len(t := json.dumps(o))<=80 else t[:79]+'…'
+    keys = [k for k in {**old, **new} if k in old and k in new or '.' not in k] # A callback that came or went is named once
+    return {k: f"{k}: {short(old.get(k))} then, {short(new.get(k))} now" for k in keys if old.get(k)!=new.get(k)}
 
 # %% ../nbs/13_checkpoint.ipynb #ef6f6fa5
 _units = dict(s=1, sec=1, second=1, min=60, minute=60, h=3600, hour=3600, epoch='epoch', step='step')
@@ -347,7 +349,7 @@ def save(self:Checkpoint, ended:bool=False)->Path:
         if o not in keep: o.unlink(missing_ok=True)
     return file
 
-# %% ../nbs/13_checkpoint.ipynb #4ad91c59
+# %% ../nbs/13_checkpoint.ipynb #4049df91
 @patch
 def load_first(self:Checkpoint, files)->tuple:
     "File and state of the first of `files` that can be read; warns of those that cannot, and raises `CheckpointError` if none can"
@@ -365,9 +367,13 @@ def find(self:Checkpoint)->tuple|None:
     "File and state from which this fit continues; None where it has no checkpoint"
     files,fit = self.files(),self.fits+1
     mine,later = [[o for *_,o in filter(which, files)] for which in (lambda o: o[0]==fit, lambda o: o[0]>fit)]
-    if not later: return self.load_first(mine) if mine else None
-    ends = [f for n,step,f in files if n==fit and step==math.inf]
-    return self.load_first(ends+later)
+    ends = {n: f for n,step,f in files if step==math.inf}
+    if later: return self.load_first([*([ends[fit]] if fit in ends else []), *later])
+    if not mine: return
+    try: return self.load_first(mine)
+    except CheckpointError as e:
+        if fit-1 not in ends or ends[fit-1] in self.damaged: raise
+        warnings.warn(f"{e.args[0].split('. ')[0]}. Fit {fit} begins again, from the end of fit {fit-1}")
 
 @patch
 def check(self:Checkpoint, file, state)->dict: # Settings that differ, where `override` lets them
