@@ -74,8 +74,9 @@ def outcome(learn):
     "Digest of each part of a trained learner"
     rec,ema = learn.recorder,learn.ema
     rows = [{k: v for k,v in o.items() if k!='time'} for o in learn.mix_match.rows]
-    parts = dict(weights=learn.model.state_dict(), averages=[ema.avg, ema.raw, ema.n, ema.active], optimizer=pack(learn.opt.state_dict()), losses=rec.losses, rates=[rec.lrs, rec.hps, rec.iters],
-        recorder=rec.values, table=rows, trust=pack(learn.mix_match.trust), generators=[random.getstate(), np.random.get_state(), torch.get_rng_state(), learn.dls.train.rng.getstate()])
+    parts = dict(weights=learn.model.state_dict(), averages=[ema.avg, ema.raw, ema.n, ema.active], optimizer=pack(learn.opt.state_dict()), losses=rec.losses,
+        rates=[rec.lrs, rec.hps, rec.iters], recorder=rec.values, table=rows, trust=pack(learn.mix_match.trust),
+        generators=[random.getstate(), np.random.get_state(), torch.get_rng_state(), learn.dls.train.rng.getstate()])
     return {k: digest(v) for k,v in parts.items()}
 
 # --- the faults, in the process itself
@@ -175,12 +176,12 @@ class Trial:
     def files(self): return sorted(Path(self.checkpoint).glob('*.pt'), key=lambda o: o.name)
 
     def lost(self):
-        "Steps that each start had to do again"
+        "Steps between the last one that a start made and the first one of the next start"
         runs = [[tuple(map(int, o.split())) for o in part.split('\n') if o] for part in (self.folder/'out.json.log').read_text().split('start\n')[1:]]
-        seen,res = set(),[]
-        for i,r in enumerate(runs):
-            if i: res.append(len(seen & set(r)))
-            seen |= set(r)
+        res,reached = [],runs[0][-1] if runs[0] else None
+        for r in runs[1:]:
+            res.append(reached[1]-r[0][1]+1 if r and reached and reached[0]==r[0][0] else 0)
+            reached = r[-1] if r else reached
         return res
 
 def same(a, b):
@@ -215,7 +216,8 @@ def trial(name, folder, data, expected, faults, seed, every, fresh=True):
         elif rc: raise RuntimeError(t.text)
         if rc==0: break
     lost = t.lost()
-    return dict(row, starts=len(bounds), lost=lost, most_lost_steps=max(lost, default=0), beyond_bound=sum(n>b for n,b in zip(lost, bounds[1:])), wrong=same(expected, t.outcome()))
+    beyond = sum(n>b for n,b in zip(lost, bounds[1:]))
+    return dict(row, starts=len(bounds), lost=lost, most_lost_steps=max(lost, default=0), beyond_bound=beyond, wrong=same(expected, t.outcome()))
 
 def plan(name, seconds, rng, n):
     "A program's faults: chosen moments, damaged files, and random times"

@@ -11,3 +11,4 @@ from fastai_mixmatch.learner import *
 from fastai_mixmatch.samples import *
 from fastai_mixmatch.interpret import *
 from fastai_mixmatch.checkpoint import *
+from fastai_mixmatch.predictor import *

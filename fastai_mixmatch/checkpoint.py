@@ -18,7 +18,7 @@ from .callback import *
 from .callback import label_indices
 from .data import *
 
-# %% ../nbs/13_checkpoint.ipynb #a3298a50
+# %% ../nbs/13_checkpoint.ipynb #42cf8c7f
 def _python_rng(rng):
     version,ints,gauss = rng.getstate()
     return dict(version=version, ints=torch.tensor(ints), gauss=gauss)
@@ -37,8 +37,10 @@ def rngs_state(
     "States of all random generators"
     _,keys,pos,has_gauss,gauss = np.random.get_state()
     own = [_python_rng(o) if isinstance(o, random.Random) else o.get_state() for dl in dls.loaders for o in loader_rngs(dl)]
-    return dict(python=_python_rng(random), numpy=dict(keys=torch.tensor(keys.astype('int64')), pos=pos, has_gauss=has_gauss, gauss=gauss), torch=torch.get_rng_state(),
-                cuda=torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [], mps=torch.mps.get_rng_state() if torch.backends.mps.is_available() else None, loaders=own)
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
+    return dict(python=_python_rng(random), numpy=dict(keys=torch.tensor(keys.astype('int64')), pos=pos, has_gauss=has_gauss, gauss=gauss),
+                torch=torch.get_rng_state(), cuda=cuda, mps=mps, loaders=own)
 
 def set_rngs(
     dls, # `DataLoaders`
@@ -314,7 +316,7 @@ class _Gate(Callback):
     def before_batch(self):
         if self.learn.epoch==self.first_epoch: self.learn.iter += self.first_batch
 
-# %% ../nbs/13_checkpoint.ipynb #288dc436
+# %% ../nbs/13_checkpoint.ipynb #b2dc47aa
 _name = re.compile(r'fit(\d+)-(\d+|end)\.[0-9a-f]{32}\.pt')
 
 @patch
@@ -340,8 +342,8 @@ def save(self:Checkpoint, ended:bool=False)->Path:
     self.since = time.monotonic()
     if rank_distrib(): return
     learn,fit = self.learn,self.fits+1
-    state = dict(format=1, fit=fit, ended=ended, epoch=learn.epoch, batch=learn.iter+1, step=learn.train_iter, pct=learn.pct_train, settings=json.dumps(self.settings),
-                 environment=json.dumps(environment()), labeled=self.labeled, **training_state(learn))
+    state = dict(format=1, fit=fit, ended=ended, epoch=learn.epoch, batch=learn.iter+1, step=learn.train_iter, pct=learn.pct_train,
+                 settings=json.dumps(self.settings), environment=json.dumps(environment()), labeled=self.labeled, **training_state(learn))
     file = write_checkpoint(state, self.folder, f'fit{fit}-end' if ended else f'fit{fit}-{learn.train_iter:09d}')
     files = [o for o in self.files() if o[2] not in self.damaged]
     keep = {file, *(f for _,_,f in files[:2]), *(f for _,step,f in files if step==math.inf)}
