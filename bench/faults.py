@@ -63,7 +63,7 @@ def digest(o):
         if isinstance(o, Tensor): h.update(f'{o.dtype}{tuple(o.shape)}'.encode()+o.detach().cpu().contiguous().numpy().tobytes())
         elif isinstance(o, np.ndarray): add(torch.tensor(o.astype('int64') if o.dtype=='uint32' else o))
         elif isinstance(o, dict):
-            for k,v in o.items(): add(str(k)); add(v)
+            for k in sorted(o, key=str): add(str(k)); add(o[k])
         elif isinstance(o, (list,tuple,L)): [add(v) for v in o]
         else: h.update(repr(o.item() if isinstance(o, np.generic) else o).encode())
         h.update(b';')
@@ -226,7 +226,7 @@ def plan(name, seconds, rng, n):
               'full:1', 'damage:bit', f'step:{last-rng.randrange(1, 4)}']
     return chosen + [f'time:{rng.uniform(0, seconds):.2f}' for _ in range(n)]
 
-small = dict(memory=['write:1:.5','loss:7','rename:1:before','valid:1','damage:cut','full:1','step:29'], workers=['loss:6','damage:bit','step:17'], fits=['step:3','loss:7','rename:1:after'])
+small = dict(memory=['write:1:.5','loss:7','rename:1:before','valid:1','damage:cut','full:1','step:29'], workers=['loss:6','damage:bit'], fits=['step:3','rename:2:after'])
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -74,7 +74,7 @@ def load_tensors(
         tensors[k] = torch.frombuffer(bytearray(data[i:j]), dtype=dtype).reshape(h['shape']) if j>i else torch.zeros(h['shape'], dtype=dtype)
     return tensors,meta
 
-# %% ../nbs/14_predictor.ipynb #39f029bd
+# %% ../nbs/14_predictor.ipynb #71b3f89c
 _item_tfms = dict(Resize=(Resize, ('size','method','pad_mode')), RandomResizedCrop=(RandomResizedCrop, ('size','val_xtra')), CropPad=(CropPad, ('size','pad_mode')))
 
 def _value(o): return str(getattr(o, 'value', o)) if isinstance(o, (Enum,str)) else list(o) if isinstance(o, (tuple,L)) else o
@@ -87,7 +87,8 @@ def describe_tfms(
     for f in dl.after_item.fs:
         if isinstance(f, ToTensor): continue
         if type(f).__name__ not in _item_tfms: raise PredictorError(f"the item transform {type(f).__name__} cannot be stored in a predictor; there are {', '.join(_item_tfms)}. `learn.export` keeps it, as a pickle")
-        items.append([type(f).__name__, {k: _value(getattr(f, k)) for k in _item_tfms[type(f).__name__][1]}])
+        kw = {k: _value(getattr(f, k)) for k in _item_tfms[type(f).__name__][1]}
+        items.append([type(f).__name__, dict(kw, size=kw['size'][::-1])]) # fastai keeps (width, height), and takes (height, width)
     norm = first(f for f in dl.after_batch.fs if isinstance(f, Normalize))
     div = first(f for f in dl.after_batch.fs if isinstance(f, IntToFloatTensor))
     mean,std = (None,None) if norm is None else [o.flatten().tolist() for o in (norm.mean, norm.std)]

@@ -74,7 +74,7 @@ def test_killed(tmp_path):
     assert r.returncode == 0, r.stdout + r.stderr
     rows = {o['program']: o for o in json.loads((tmp_path/'rows.json').read_text())}
     for row in rows.values(): assert row['wrong'] == [] and row['beyond_bound'] == 0 and row['detected'] == row['damaged'], row
-    assert [(rows[o]['kills'], rows[o]['damaged'], rows[o]['full']) for o in ('memory', 'workers', 'fits')] == [(5, 1, 1), (2, 1, 0), (3, 0, 0)]
+    assert [(rows[o]['kills'], rows[o]['damaged'], rows[o]['full']) for o in ('memory', 'workers', 'fits')] == [(5, 1, 1), (1, 1, 0), (2, 0, 0)]
     assert all(any(o['lost']) for o in rows.values())
 
 # --- the same bits, whatever is trained
@@ -367,7 +367,7 @@ def test_changed_setting(kw, names, changed_folder):
     assert 'override=True' in str(e.value)
 
 def test_changed_fit():
-    program(partial(learner, checkpoint='cp', every='3 steps'), 5)
+    program(partial(learner, checkpoint='cp', every='3 steps'), 4)
     for fit, text in ((lambda o: o.fit_one_cycle(4), 'epochs: 3 then, 4 now'), (lambda o: o.fit(3), 'schedule of lr'), (lambda o: o.fit_one_cycle(3, 1e-2), 'schedule of lr')):
         with pytest.raises(CheckpointError, match=text): program(partial(learner, checkpoint='cp', every='3 steps'), fit=fit)
     with pytest.raises(CheckpointError, match='method: "MixMatch" then, "Supervised" now'):
