@@ -246,10 +246,13 @@ def main():
                 if seed: faults = rng.sample(faults, len(faults))
                 every = '3 steps' if a.small else f'{rng.randrange(2, 6)} steps'
                 rows.append(trial(name, f'{d}/{name}{seed}', f'{d}/digits', expected, faults, seed, every, fresh=not a.small or name=='memory'))
-                print(rows[-1], flush=True)
-    if a.small: return Path(a.small).write_text(json.dumps(rows))
+                print(rows[-1], '' if a.small else write(rows), flush=True)
+    if a.small: Path(a.small).write_text(json.dumps(rows))
+
+def write(rows):
+    "Results so far"
     from common import save
     total = {k: sum(r[k] for r in rows) for k in ('kills','damaged','full','detected','beyond_bound')}
-    print(save('faults', rows, total=dict(total, wrong=sum(bool(r['wrong']) for r in rows))))
+    return save('faults', rows, total=dict(total, wrong=sum(bool(r['wrong']) for r in rows)))
 
 if __name__=='__main__': main()
