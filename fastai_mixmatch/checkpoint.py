@@ -201,20 +201,24 @@ def read_checkpoint(
     if state.get('format')!=1: raise CheckpointError(f"the checkpoint {file} has format {state.get('format')}, and this version of fastai_mixmatch reads format 1")
     return state
 
-# %% ../nbs/13_checkpoint.ipynb #f7a1664a
+# %% ../nbs/13_checkpoint.ipynb #2ac2b070
 def plain(v):
     "A setting as JSON data that is the same in another process"
     if v is None or isinstance(v, (bool,int,float,str)): return v
     if isinstance(v, np.generic): return v.item()
     if isinstance(v, (Tensor,np.ndarray)): return v.tolist() if np.prod(v.shape)<=1000 else f'{tuple(v.shape)}, digest {_sha(np.asarray(v).tobytes())}'
-    if isinstance(v, (list,tuple,L,set)): return [plain(o) for o in v]
+    if isinstance(v, (list,tuple,L)): return [plain(o) for o in v]
+    if isinstance(v, (set,frozenset)): return sorted((plain(o) for o in v), key=str)
     if isinstance(v, dict): return {str(k): plain(o) for k,o in v.items()}
     if isinstance(v, partial): return [plain(v.func), plain(v.args), plain(v.keywords)]
     return getattr(v, '__qualname__', None) or (type(v).__qualname__ if ' at 0x' in repr(v) else repr(v))
 
 def _sha(*bs): return hashlib.sha256(b'\0'.join(bs)).hexdigest()[:12]
 
-def _pixels_of(o): return np.asarray(o.detach().cpu() if isinstance(o, Tensor) else o).tobytes()
+def _pixels_of(o):
+    "Bytes of an image; none of an object that is no array, for they would be addresses"
+    o = np.asarray(o.detach().cpu() if isinstance(o, Tensor) else o)
+    return b'' if o.dtype==object else o.tobytes()
 
 def describe_items(
     items, # Sequence of items, dataset, or iterable dataset
@@ -227,7 +231,8 @@ def describe_items(
     if n==0 or isinstance(items[0], tuple): parts = []
     elif isinstance(items[0], (str,Path)):
         names = [os.fspath(o) for o in items]
-        start = len(os.path.commonpath({os.path.dirname(o) for o in names}))
+        folders = {os.path.dirname(o) for o in names}
+        start = len(os.path.commonpath(folders)) if len(set(map(os.path.isabs, folders)))==1 else 0
         parts = [o[start:].encode('utf-8', 'surrogateescape') for o in names]
     else: parts = [_pixels_of(items[i]) for i in range(0, n, -(-n//64))]
     if y is not None: parts.append(_pixels_of(torch.as_tensor(y)))
@@ -390,7 +395,7 @@ def check(self:Checkpoint, file, state)->dict: # Settings that differ, where `ov
     warnings.warn(f"{msg}. `override=True`: training continues all the same")
     return diff
 
-# %% ../nbs/13_checkpoint.ipynb #ffc47cc7
+# %% ../nbs/13_checkpoint.ipynb #5b774a09
 _stream_settings = {'labeled images','unlabeled images','labeled batch size','unlabeled batch size','batches in an epoch','unlabeled images in memory','labeled images in memory'}
 
 @patch
@@ -400,6 +405,7 @@ def before_fit(self:Checkpoint):
     if 'lr_finder' in learn.__dict__ or learn.lock.locked(): return
     method = first(cb for cb in learn.cbs if isinstance(cb, SemiSupervised))
     if method is None: raise CheckpointError("`Checkpoint` needs a method beside it, such as `MixMatch` or `Supervised`: make the learner with `mixmatch_learner` or `ssl_learner`")
+    if method.dl is None: return # Without unlabeled images: `before_train` says so
     self.prepare_folder()
     self.settings,self.labeled = settings(learn, method),labeled_names(method)
     self.active,self.finished,self.failed,self.since = True,learn.n_epoch==0,False,time.monotonic()
