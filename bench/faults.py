@@ -63,7 +63,7 @@ def digest(o):
         if isinstance(o, Tensor): h.update(f'{o.dtype}{tuple(o.shape)}'.encode()+o.detach().cpu().contiguous().numpy().tobytes())
         elif isinstance(o, np.ndarray): add(torch.tensor(o.astype('int64') if o.dtype=='uint32' else o))
         elif isinstance(o, dict):
-            for k,v in o.items(): add(str(k)); add(v)
+            for k in sorted(o, key=str): add(str(k)); add(o[k])
         elif isinstance(o, (list,tuple,L)): [add(v) for v in o]
         else: h.update(repr(o.item() if isinstance(o, np.generic) else o).encode())
         h.update(b';')
@@ -74,8 +74,9 @@ def outcome(learn):
     "Digest of each part of a trained learner"
     rec,ema = learn.recorder,learn.ema
     rows = [{k: v for k,v in o.items() if k!='time'} for o in learn.mix_match.rows]
-    parts = dict(weights=learn.model.state_dict(), averages=[ema.avg, ema.raw, ema.n, ema.active], optimizer=pack(learn.opt.state_dict()), losses=rec.losses, rates=[rec.lrs, rec.hps, rec.iters],
-        recorder=rec.values, table=rows, trust=pack(learn.mix_match.trust), generators=[random.getstate(), np.random.get_state(), torch.get_rng_state(), learn.dls.train.rng.getstate()])
+    parts = dict(weights=learn.model.state_dict(), averages=[ema.avg, ema.raw, ema.n, ema.active], optimizer=pack(learn.opt.state_dict()), losses=rec.losses,
+        rates=[rec.lrs, rec.hps, rec.iters], recorder=rec.values, table=rows, trust=pack(learn.mix_match.trust),
+        generators=[random.getstate(), np.random.get_state(), torch.get_rng_state(), learn.dls.train.rng.getstate()])
     return {k: digest(v) for k,v in parts.items()}
 
 # --- the faults, in the process itself
@@ -175,12 +176,12 @@ class Trial:
     def files(self): return sorted(Path(self.checkpoint).glob('*.pt'), key=lambda o: o.name)
 
     def lost(self):
-        "Steps that each start had to do again"
+        "Steps between the last one that a start made and the first one of the next start"
         runs = [[tuple(map(int, o.split())) for o in part.split('\n') if o] for part in (self.folder/'out.json.log').read_text().split('start\n')[1:]]
-        seen,res = set(),[]
-        for i,r in enumerate(runs):
-            if i: res.append(len(seen & set(r)))
-            seen |= set(r)
+        res,reached = [],runs[0][-1] if runs[0] else None
+        for r in runs[1:]:
+            res.append(reached[1]-r[0][1]+1 if r and reached and reached[0]==r[0][0] else 0)
+            reached = r[-1] if r else reached
         return res
 
 def same(a, b):
@@ -195,27 +196,28 @@ def damage(file, how, rng):
     else: b = b''
     file.write_bytes(bytes(b))
 
+def newest(files): return sorted(files, key=lambda o: (o.name.split('.')[0], o.stat().st_mtime))[-1]
+
 def trial(name, folder, data, expected, faults, seed, every, fresh=True):
     "Run a program through `faults`, then to its end; a row for the table"
-    t,rng = Trial(name, folder, data, every),random.Random(seed)
-    row,done = dict(program=name, seed=seed, every=every, kills=0, damaged=0, full=0, detected=0),False
-    for f in faults:
+    t,rng,hurt,bounds = Trial(name, folder, data, every),random.Random(seed),False,[]
+    row = dict(program=name, seed=seed, every=every, kills=0, damaged=0, full=0, detected=0)
+    for f in [*faults, '']:
         if f.startswith('damage'):
-            if t.files(): damage(max(t.files(), key=lambda o: (o.name.split('.')[0], o.stat().st_mtime)), f.split(':')[1], rng); row['damaged'] += 1
+            if len(t.files())<2 or hurt: continue
+            damage(newest(t.files()), f.split(':')[1], rng)
+            hurt = True; row['damaged'] += 1
             continue
-        rc = t.start(f)
-        row['detected'] += 'is damaged' in t.text
+        rc = t.start(f, fresh=fresh and not f)
+        bounds.append(int(every.split()[0])*(1+hurt)); row['detected'] += hurt and 'is damaged' in t.text
+        hurt = False
         if rc==-signal.SIGKILL: row['kills'] += 1
-        elif f.startswith('full') and rc==1:
-            assert 'CheckpointError' in t.text and 'cannot write' in t.text, t.text
-            row['full'] += 1
+        elif f.startswith('full') and rc==1 and 'cannot write the checkpoint' in t.text: row['full'] += 1
         elif rc: raise RuntimeError(t.text)
         if rc==0: break
-    else:
-        if t.start(fresh=fresh): raise RuntimeError(t.text)
-        row['detected'] += 'is damaged' in t.text
-    row.update(most_lost_steps=max(t.lost(), default=0), lost=t.lost(), wrong=same(expected, t.outcome()))
-    return row
+    lost = t.lost()
+    beyond = sum(n>b for n,b in zip(lost, bounds[1:]))
+    return dict(row, starts=len(bounds), lost=lost, most_lost_steps=max(lost, default=0), beyond_bound=beyond, wrong=same(expected, t.outcome()))
 
 def plan(name, seconds, rng, n):
     "A program's faults: chosen moments, damaged files, and random times"
@@ -224,10 +226,12 @@ def plan(name, seconds, rng, n):
               'full:1', 'damage:bit', f'step:{last-rng.randrange(1, 4)}']
     return chosen + [f'time:{rng.uniform(0, seconds):.2f}' for _ in range(n)]
 
+small = dict(memory=['write:1:.5','loss:7','rename:1:before','valid:1','damage:cut','full:1','step:29'], workers=['loss:6','damage:bit'], fits=['step:3','rename:2:after'])
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--child', nargs=6); p.add_argument('--seeds', type=int, default=3); p.add_argument('--times', type=int, default=4)
-    p.add_argument('--programs', nargs='+', default=list(programs))
+    p.add_argument('--programs', nargs='+', default=list(programs)); p.add_argument('--small', metavar='FILE', help='a few faults of each program; writes the rows to FILE')
     a = p.parse_args()
     if a.child: return child(*a.child)
     rows = []
@@ -236,14 +240,19 @@ def main():
             base = Trial(name, f'{d}/{name}', f'{d}/digits', checkpoint=False)
             if base.start(): raise RuntimeError(base.text)
             expected = base.outcome()
-            for seed in range(a.seeds):
+            for seed in range(1 if a.small else a.seeds):
                 rng = random.Random(seed)
-                faults = plan(name, expected['seconds'], rng, a.times)
+                faults = small[name] if a.small else plan(name, expected['seconds'], rng, a.times)
                 if seed: faults = rng.sample(faults, len(faults))
-                rows.append(trial(name, f'{d}/{name}{seed}', f'{d}/digits', expected, faults, seed, f'{rng.randrange(2, 6)} steps'))
-                print(rows[-1], flush=True)
+                every = '3 steps' if a.small else f'{rng.randrange(2, 6)} steps'
+                rows.append(trial(name, f'{d}/{name}{seed}', f'{d}/digits', expected, faults, seed, every, fresh=not a.small or name=='memory'))
+                print(rows[-1], '' if a.small else write(rows), flush=True)
+    if a.small: Path(a.small).write_text(json.dumps(rows))
+
+def write(rows):
+    "Results so far"
     from common import save
-    total = {k: sum(r[k] for r in rows) for k in ('kills','damaged','full','detected')}
-    print(save('faults', rows, total=dict(total, wrong=sum(bool(r['wrong']) for r in rows))))
+    total = {k: sum(r[k] for r in rows) for k in ('kills','damaged','full','detected','beyond_bound')}
+    return save('faults', rows, total=dict(total, wrong=sum(bool(r['wrong']) for r in rows)))
 
 if __name__=='__main__': main()

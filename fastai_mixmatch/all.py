@@ -16,3 +16,4 @@ from fastai_mixmatch.augment import *
 from fastai_mixmatch.methods import *
 from fastai_mixmatch.checkpoint import *
 from fastai_mixmatch.speed import *
+from fastai_mixmatch.predictor import *

@@ -8,16 +8,17 @@ __all__ = ['loader_rngs', 'rngs_state', 'set_rngs', 'init_names', 'memory', 'rem
            'write_checkpoint', 'file_digest', 'read_checkpoint', 'plain', 'describe_items', 'data_settings',
            'fit_settings', 'settings', 'environment', 'differences', 'parse_every', 'Checkpoint', 'labeled_names']
 
-# %% ../nbs/13_checkpoint.ipynb #c223d221
-import hashlib, inspect, json, math, os, random, re, sys, time, warnings
+# %% ../nbs/13_checkpoint.ipynb #92e4eeb5
+import hashlib, inspect, json, math, os, pickle, random, re, sys, time, warnings
 from collections import Counter
 from contextlib import suppress
 from functools import partial
 from fastai.vision.all import *
 from .callback import *
+from .callback import label_indices
 from .data import *
 
-# %% ../nbs/13_checkpoint.ipynb #a3298a50
+# %% ../nbs/13_checkpoint.ipynb #42cf8c7f
 def _python_rng(rng):
     version,ints,gauss = rng.getstate()
     return dict(version=version, ints=torch.tensor(ints), gauss=gauss)
@@ -36,8 +37,10 @@ def rngs_state(
     "States of all random generators"
     _,keys,pos,has_gauss,gauss = np.random.get_state()
     own = [_python_rng(o) if isinstance(o, random.Random) else o.get_state() for dl in dls.loaders for o in loader_rngs(dl)]
-    return dict(python=_python_rng(random), numpy=dict(keys=torch.tensor(keys.astype('int64')), pos=pos, has_gauss=has_gauss, gauss=gauss), torch=torch.get_rng_state(),
-                cuda=torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [], mps=torch.mps.get_rng_state() if torch.backends.mps.is_available() else None, loaders=own)
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
+    return dict(python=_python_rng(random), numpy=dict(keys=torch.tensor(keys.astype('int64')), pos=pos, has_gauss=has_gauss, gauss=gauss),
+                torch=torch.get_rng_state(), cuda=cuda, mps=mps, loaders=own)
 
 def set_rngs(
     dls, # `DataLoaders`
@@ -176,7 +179,7 @@ def write_checkpoint(
         raise CheckpointError(f"cannot write the checkpoint {folder/stem}: {e}. Older checkpoints are as they were; make room or give the right to write, and start the program again") from e
     return dst
 
-# %% ../nbs/13_checkpoint.ipynb #5641a44d
+# %% ../nbs/13_checkpoint.ipynb #ca101160
 def file_digest(file)->str:
     "First 32 digits of the SHA-256 of a file's content"
     h = hashlib.sha256()
@@ -194,24 +197,28 @@ def read_checkpoint(
     try:
         if file_digest(file)!=Path(file).name.split('.')[-2]: raise CheckpointError(f"the checkpoint {file} is damaged: its content does not agree with the checksum in its name")
         state = torch.load(file, map_location=place, weights_only=True)
-    except OSError as e: raise CheckpointError(f"cannot read the checkpoint {file}: {e}") from e
+    except (OSError,EOFError,ValueError,KeyError,pickle.UnpicklingError) as e: raise CheckpointError(f"cannot read the checkpoint {file}: {e}") from e
     if state.get('format')!=1: raise CheckpointError(f"the checkpoint {file} has format {state.get('format')}, and this version of fastai_mixmatch reads format 1")
     return state
 
-# %% ../nbs/13_checkpoint.ipynb #f7a1664a
+# %% ../nbs/13_checkpoint.ipynb #2ac2b070
 def plain(v):
     "A setting as JSON data that is the same in another process"
     if v is None or isinstance(v, (bool,int,float,str)): return v
     if isinstance(v, np.generic): return v.item()
     if isinstance(v, (Tensor,np.ndarray)): return v.tolist() if np.prod(v.shape)<=1000 else f'{tuple(v.shape)}, digest {_sha(np.asarray(v).tobytes())}'
-    if isinstance(v, (list,tuple,L,set)): return [plain(o) for o in v]
+    if isinstance(v, (list,tuple,L)): return [plain(o) for o in v]
+    if isinstance(v, (set,frozenset)): return sorted((plain(o) for o in v), key=str)
     if isinstance(v, dict): return {str(k): plain(o) for k,o in v.items()}
     if isinstance(v, partial): return [plain(v.func), plain(v.args), plain(v.keywords)]
     return getattr(v, '__qualname__', None) or (type(v).__qualname__ if ' at 0x' in repr(v) else repr(v))
 
 def _sha(*bs): return hashlib.sha256(b'\0'.join(bs)).hexdigest()[:12]
 
-def _pixels_of(o): return np.asarray(o.detach().cpu() if isinstance(o, Tensor) else o).tobytes()
+def _pixels_of(o):
+    "Bytes of an image; none of an object that is no array, for they would be addresses"
+    o = np.asarray(o.detach().cpu() if isinstance(o, Tensor) else o)
+    return b'' if o.dtype==object else o.tobytes()
 
 def describe_items(
     items, # Sequence of items, dataset, or iterable dataset
@@ -224,13 +231,14 @@ def describe_items(
     if n==0 or isinstance(items[0], tuple): parts = []
     elif isinstance(items[0], (str,Path)):
         names = [os.fspath(o) for o in items]
-        start = len(os.path.commonpath({os.path.dirname(o) for o in names}))
+        folders = {os.path.dirname(o) for o in names}
+        start = len(os.path.commonpath(folders)) if len(set(map(os.path.isabs, folders)))==1 else 0
         parts = [o[start:].encode('utf-8', 'surrogateescape') for o in names]
     else: parts = [_pixels_of(items[i]) for i in range(0, n, -(-n//64))]
     if y is not None: parts.append(_pixels_of(torch.as_tensor(y)))
     return f'{n}' + (f', digest {_sha(*parts)}' if parts else '')
 
-# %% ../nbs/13_checkpoint.ipynb #830e63d0
+# %% ../nbs/13_checkpoint.ipynb #fd9ce4f7
 def data_settings(learn, method)->dict:
     "Which images, in which batches"
     dl,ldl,valid = method.dl,method.labeled_dl,learn.dls.loaders[1:]
@@ -272,8 +280,9 @@ def differences(
     new:dict, # Settings now
 )->dict: # Name → text
     "Settings that differ"
-    short = lambda o: t if len(t := json.dumps(o))<=100 else t[:97]+'…'
-    return {k: f"{k}: {short(old.get(k))} then, {short(new.get(k))} now" for k in {**old, **new} if old.get(k)!=new.get(k)}
+    short = lambda o: t if len(t := json.dumps(o))<=80 else t[:79]+'…'
+    keys = [k for k in {**old, **new} if k in old and k in new or '.' not in k] # A callback that came or went is named once
+    return {k: f"{k}: {short(old.get(k))} then, {short(new.get(k))} now" for k in keys if old.get(k)!=new.get(k)}
 
 # %% ../nbs/13_checkpoint.ipynb #ef6f6fa5
 _units = dict(s=1, sec=1, second=1, min=60, minute=60, h=3600, hour=3600, epoch='epoch', step='step')
@@ -312,7 +321,7 @@ class _Gate(Callback):
     def before_batch(self):
         if self.learn.epoch==self.first_epoch: self.learn.iter += self.first_batch
 
-# %% ../nbs/13_checkpoint.ipynb #288dc436
+# %% ../nbs/13_checkpoint.ipynb #b2dc47aa
 _name = re.compile(r'fit(\d+)-(\d+|end)\.[0-9a-f]{32}\.pt')
 
 @patch
@@ -338,8 +347,8 @@ def save(self:Checkpoint, ended:bool=False)->Path:
     self.since = time.monotonic()
     if rank_distrib(): return
     learn,fit = self.learn,self.fits+1
-    state = dict(format=1, fit=fit, ended=ended, epoch=learn.epoch, batch=learn.iter+1, step=learn.train_iter, pct=learn.pct_train, settings=json.dumps(self.settings),
-                 environment=json.dumps(environment()), labeled=self.labeled, **training_state(learn))
+    state = dict(format=1, fit=fit, ended=ended, epoch=learn.epoch, batch=learn.iter+1, step=learn.train_iter, pct=learn.pct_train,
+                 settings=json.dumps(self.settings), environment=json.dumps(environment()), labeled=self.labeled, **training_state(learn))
     file = write_checkpoint(state, self.folder, f'fit{fit}-end' if ended else f'fit{fit}-{learn.train_iter:09d}')
     files = [o for o in self.files() if o[2] not in self.damaged]
     keep = {file, *(f for _,_,f in files[:2]), *(f for _,step,f in files if step==math.inf)}
@@ -347,7 +356,7 @@ def save(self:Checkpoint, ended:bool=False)->Path:
         if o not in keep: o.unlink(missing_ok=True)
     return file
 
-# %% ../nbs/13_checkpoint.ipynb #4ad91c59
+# %% ../nbs/13_checkpoint.ipynb #4049df91
 @patch
 def load_first(self:Checkpoint, files)->tuple:
     "File and state of the first of `files` that can be read; warns of those that cannot, and raises `CheckpointError` if none can"
@@ -365,9 +374,13 @@ def find(self:Checkpoint)->tuple|None:
     "File and state from which this fit continues; None where it has no checkpoint"
     files,fit = self.files(),self.fits+1
     mine,later = [[o for *_,o in filter(which, files)] for which in (lambda o: o[0]==fit, lambda o: o[0]>fit)]
-    if not later: return self.load_first(mine) if mine else None
-    ends = [f for n,step,f in files if n==fit and step==math.inf]
-    return self.load_first(ends+later)
+    ends = {n: f for n,step,f in files if step==math.inf}
+    if later: return self.load_first([*([ends[fit]] if fit in ends else []), *later])
+    if not mine: return
+    try: return self.load_first(mine)
+    except CheckpointError as e:
+        if fit-1 not in ends or ends[fit-1] in self.damaged: raise
+        warnings.warn(f"{e.args[0].split('. ')[0]}. Fit {fit} begins again, from the end of fit {fit-1}")
 
 @patch
 def check(self:Checkpoint, file, state)->dict: # Settings that differ, where `override` lets them
@@ -382,7 +395,7 @@ def check(self:Checkpoint, file, state)->dict: # Settings that differ, where `ov
     warnings.warn(f"{msg}. `override=True`: training continues all the same")
     return diff
 
-# %% ../nbs/13_checkpoint.ipynb #ffc47cc7
+# %% ../nbs/13_checkpoint.ipynb #5b774a09
 _stream_settings = {'labeled images','unlabeled images','labeled batch size','unlabeled batch size','batches in an epoch','unlabeled images in memory','labeled images in memory'}
 
 @patch
@@ -392,6 +405,7 @@ def before_fit(self:Checkpoint):
     if 'lr_finder' in learn.__dict__ or learn.lock.locked(): return
     method = first(cb for cb in learn.cbs if isinstance(cb, SemiSupervised))
     if method is None: raise CheckpointError("`Checkpoint` needs a method beside it, such as `MixMatch` or `Supervised`: make the learner with `mixmatch_learner` or `ssl_learner`")
+    if method.dl is None: return # Without unlabeled images: `before_train` says so
     self.prepare_folder()
     self.settings,self.labeled = settings(learn, method),labeled_names(method)
     self.active,self.finished,self.failed,self.since = True,learn.n_epoch==0,False,time.monotonic()

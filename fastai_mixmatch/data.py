@@ -943,12 +943,13 @@ class UnlabeledDL(PoolDL):
                              "bring both to one size with an item transform, such as `item_tfms=Resize(224)`, and use as many channels")
         if self.pool.dtype!=self.pipe.dtype: raise TypeError(f"labeled images are {self.pipe.dtype}, unlabeled ones {self.pool.dtype}")
 
-# %% ../nbs/00_data.ipynb #27c78903
+# %% ../nbs/00_data.ipynb #ada8dcd9
 @patch
 def __iter__(self:UnlabeledDL):
     if not self.iterable: yield from PoolDL.__iter__(self); return
-    done,self.taken_up = self.taken_up or 0,None
-    if self.steps is None or self.stream is None: self.stream = self.passes()
+    done,seed = self.taken_up or 0,int(torch.randint(2**62, ())) if self.taken_up is None else 0
+    self.taken_up = None
+    if self.steps is None or self.stream is None: self.stream = self.passes(seed)
     for self.given,b in enumerate(itertools.islice(self.stream, len(self)-done), done+1): yield b
 
 @patch
@@ -976,10 +977,11 @@ def load_state_dict(self:UnlabeledDL, state):
                         "with other images than without the interruption. Give it `state_dict` and `load_state_dict`, and `num_workers=0`, to continue exactly")
 
 @patch
-def passes(self:UnlabeledDL):
+def passes(self:UnlabeledDL, seed:int=0):
     "Batches of an iterable dataset, again from its beginning where it ends; a batch of one image, which batch norm cannot take, only where that is all"
     self.pool.rank,self.pool.world = self.rank,self.world
-    dl = torch.utils.data.DataLoader(self.pool, batch_size=self.bs, num_workers=self.num_workers if self.pool.shards else min(1, self.num_workers), collate_fn=_readable)
+    dl = torch.utils.data.DataLoader(self.pool, batch_size=self.bs, num_workers=self.num_workers if self.pool.shards else min(1, self.num_workers),
+                                     collate_fn=_readable, generator=torch.Generator().manual_seed(seed))
     while True:
         n = 0
         for n,b in enumerate(self.readable(dl), 1):

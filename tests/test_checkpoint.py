@@ -1,0 +1,438 @@
+"Killed, damaged, starved of disk space, started with other settings: a training continues to the same bits, or says why not."
+import errno, hashlib, importlib.util, json, numpy as np, os, pickle, pytest, random, shutil, subprocess, sys, torch, warnings
+from fastai.callback.all import EarlyStoppingCallback, GradientAccumulation, GradientClip, ReduceLROnPlateau
+from fastai.vision.all import SGD, Callback, DataLoaders, OptimWrapper, PILImageBW, RandomResizedCrop, WeightedDL, accuracy, noop, ranger, set_seed
+from fastai_mixmatch import checkpoint as module
+from fastai_mixmatch.all import *
+from fastai_mixmatch.checkpoint import rngs_state, set_rngs, training_state
+from functools import partial
+from pathlib import Path
+from test_learner import IL, SMALL, X, Y, digit_dls, learner
+from torch import nn
+
+root = Path(__file__).resolve().parent.parent
+
+def faults_module():
+    sys.path.insert(0, str(root/'bench'))
+    try:
+        spec = importlib.util.spec_from_file_location('faults', root/'bench/faults.py')
+        mod = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(mod)
+    finally: sys.path.remove(str(root/'bench'))
+    return mod
+
+digest = faults_module().digest
+
+@pytest.fixture(autouse=True)
+def _in_tmp(tmp_path, monkeypatch): monkeypatch.chdir(tmp_path)
+
+class Stop(Callback):
+    "An interrupt after training step `n`"
+    order, in_checkpoint = 2000, False
+    def __init__(self, n): self.n, self.seen = n, 0
+    def after_batch(self):
+        if not self.learn.training: return
+        self.seen += 1
+        if self.learn.train_iter == self.n: raise KeyboardInterrupt
+
+def result(learn):
+    "Everything that a training leaves, without the time that it took"
+    state = training_state(learn)
+    rows = [{k: v for k, v in o.items() if k != 'time'} for o in first_method(learn).rows]
+    for k in ('elapsed', 'rngs'): state.pop(k)
+    state['cbs'] = {k: {n: v for n, v in o.items() if n not in ('start_epoch', 'log', 'labeled', 'unlabeled', 'rows')} for k, o in state['cbs'].items()}
+    return dict({k: digest(v) for k, v in state.items()}, rows=digest(rows), rngs=digest(rngs_state(learn.dls)))
+
+def first_method(learn): return next(o for o in learn.cbs if isinstance(o, SemiSupervised))
+
+def program(make, n=None, fit=lambda learn: learn.fit_one_cycle(3), seed=3):
+    "All of a program from its seed on; stopped after step `n`"
+    set_seed(seed)
+    learn = make()
+    if n: learn.add_cb(Stop(n))
+    try: fit(learn)
+    except KeyboardInterrupt: assert n
+    else: assert not n, 'was not stopped'
+    return learn
+
+def both(make, n, **kw):
+    "Results without and with an interruption after step `n`; `make` takes the arguments for checkpoints"
+    whole = program(make, **kw)
+    program(partial(make, checkpoint='cp', every='3 steps'), n, **kw)
+    assert list(Path('cp').glob('fit*.pt'))
+    learn = program(partial(make, checkpoint='cp', every='3 steps'), **kw)
+    return result(whole), result(learn)
+
+def files(folder='cp'): return sorted(Path(folder).glob('fit*.pt'), key=lambda o: o.name)
+
+# --- real kills
+
+def test_killed(tmp_path):
+    "SIGKILL in a step, in validation and in a checkpoint's writing; with workers; in the second of two fits; a full disk and damaged files between."
+    r = subprocess.run([sys.executable, '-W', 'ignore', str(root/'bench/faults.py'), '--small', str(tmp_path/'rows.json')], text=True, capture_output=True,
+        env={**os.environ, 'PYTHONPATH': str(root)})
+    assert r.returncode == 0, r.stdout + r.stderr
+    rows = {o['program']: o for o in json.loads((tmp_path/'rows.json').read_text())}
+    for row in rows.values(): assert row['wrong'] == [] and row['beyond_bound'] == 0 and row['detected'] == row['damaged'], row
+    assert [(rows[o]['kills'], rows[o]['damaged'], rows[o]['full']) for o in ('memory', 'workers', 'fits')] == [(5, 1, 1), (1, 1, 0), (2, 0, 0)]
+    assert all(any(o['lost']) for o in rows.values())
+
+# --- the same bits, whatever is trained
+
+def torch_loaders(**kw):
+    x, y = torch.tensor(X[:20]/16.).float()[:, None], torch.tensor(Y[:20])
+    ds = torch.utils.data.TensorDataset(x, y)
+    g = torch.Generator().manual_seed(5)
+    dls = DataLoaders(torch.utils.data.DataLoader(ds, 8, sampler=torch.utils.data.RandomSampler(ds, generator=g)), torch.utils.data.DataLoader(ds, 8))
+    dls.vocab = list(range(10))
+    un = torch.utils.data.TensorDataset(torch.tensor(X[200:300]/16.).float()[:, None])
+    return learner(dls, un, loss_func=nn.CrossEntropyLoss(), **kw)
+
+def weighted(**kw):
+    dls = digit_dls()
+    dls.train = WeightedDL(dls.train_ds, bs=20, wgts=np.arange(1., 21), after_item=dls.train.after_item, after_batch=dls.train.after_batch, num_workers=0)
+    return learner(dls, **kw)
+
+class Odd(nn.Module):
+    "A buffer that is not saved with the weights, and a weight without a gradient in the second half"
+    def __init__(self, ni, no):
+        super().__init__()
+        self.net, self.late = SMALL(ni, no), nn.Parameter(torch.ones(1))
+        self.register_buffer('n', torch.zeros(1), persistent=False)
+    def forward(self, x):
+        if self.training: self.n += 1
+        return self.net(x) * self.late if self.n < 12 else self.net(x)
+
+class Noisy(Callback):
+    "A method of somebody's own draws random numbers and keeps a number"
+    def before_fit(self): self.level = 0.
+    def after_loss(self):
+        if self.learn.training:
+            self.level += random.random() + np.random.rand()
+            self.learn.loss_grad = self.learn.loss_grad * (1 + self.level/100)
+
+CASES = dict(ranger=dict(opt_func=ranger, k=3, ema=None), adamw=dict(opt_func=partial(OptimWrapper, opt=torch.optim.AdamW), prior='uniform', adapt=False),
+    accumulation=dict(cbs=lambda: [GradientAccumulation(100), GradientClip]),
+    trackers=dict(cbs=lambda: [ReduceLROnPlateau(patience=1, min_delta=1.), EarlyStoppingCallback(patience=3)]),
+    odd=dict(arch=Odd), noisy=dict(cbs=Noisy))
+
+@pytest.mark.parametrize('name', CASES)
+@pytest.mark.filterwarnings('ignore')
+def test_same_bits(name):
+    kw = {k: v for k, v in CASES[name].items() if k != 'cbs'}
+    cbs = CASES[name].get('cbs', lambda: [])
+    def make(**o): return learner(cbs=cbs(), **kw, **o)
+    a, b = both(make, 8)
+    assert a == b
+
+@pytest.mark.parametrize('make', [torch_loaders, weighted, lambda **o: learner(digit_dls(valid=0), metrics=[], **o),
+    lambda **o: learner(digit_dls(item_tfms=RandomResizedCrop(8, min_scale=0.5)), IL[200:328], **o),
+    lambda **o: ssl_learner(digit_dls(), IL[200:328], SMALL, method=Supervised(bs=32), **o)], ids=['torch', 'weighted', 'no validation', 'random items', 'supervised'])
+@pytest.mark.filterwarnings('ignore')
+def test_same_bits_of_other_data(make):
+    a, b = both(make, 7)
+    assert a == b
+
+@pytest.mark.parametrize('n', [1, 4, 11])
+def test_same_bits_at_any_step(n):
+    "Also before the first checkpoint, and at the ends of epochs."
+    whole = program(learner)
+    program(partial(learner, checkpoint='cp', every='2 steps'), n)
+    assert result(program(partial(learner, checkpoint='cp', every='2 steps'))) == result(whole)
+
+@pytest.mark.parametrize('every', ['1 epoch', '0.001s'])
+def test_every(every):
+    whole = program(learner)
+    program(partial(learner, checkpoint='cp', every=every), 9)
+    assert files()[-1].name.split('.')[0] == ('fit1-000000008' if every == '1 epoch' else 'fit1-000000009')
+    assert result(program(partial(learner, checkpoint='cp', every=every))) == result(whole)
+
+def test_other_number_of_workers():
+    "The generators of the streams belong to the batch, not to the worker."
+    def make(workers, **o): return learner(digit_dls(item_tfms=RandomResizedCrop(8, min_scale=0.5), num_workers=workers), IL[200:328], **o)
+    fit = lambda learn: learn.fit(2)
+    whole = program(partial(make, 0), fit=fit)
+    program(partial(make, 2, checkpoint='cp', every='3 steps'), 5, fit=fit)
+    learn = program(partial(make, 0, checkpoint='cp', every='3 steps'), fit=fit)
+    assert result(learn)['model'] == result(whole)['model']
+
+class Stream(torch.utils.data.IterableDataset):
+    def __len__(self): return 128
+    def __iter__(self):
+        self.at = getattr(self, 'next_at', 0)
+        self.next_at = 0
+        while self.at < 128:
+            self.at += 1
+            yield torch.tensor(X[199+self.at])[None]/255
+
+class StateStream(Stream):
+    def state_dict(self): return dict(at=self.at)
+    def load_state_dict(self, s): self.next_at = s['at']
+
+@pytest.mark.parametrize('cls', [Stream, StateStream])
+@pytest.mark.filterwarnings('ignore:`loss_func`')
+def test_iterable_dataset(cls):
+    "Exact with a state of its own; without one, a warning says what happens."
+    x, y = torch.tensor(X[:20]/255.).float()[:, None], torch.tensor(Y[:20])
+    ds = torch.utils.data.TensorDataset(x, y)
+    def make(**o):
+        dls = DataLoaders(torch.utils.data.DataLoader(ds, 20, shuffle=True), torch.utils.data.DataLoader(ds, 20))
+        return learner(dls, cls(), loss_func=nn.CrossEntropyLoss(), **o)
+    whole = program(make)
+    program(partial(make, checkpoint='cp', every='1 steps'), 6)
+    with warnings.catch_warnings(record=True) as ws:
+        warnings.simplefilter('always')
+        learn = program(partial(make, checkpoint='cp', every='1 steps'))
+    said = [o for o in ws if 'begins a new pass' in str(o.message)]
+    if cls is StateStream: assert result(learn) == result(whole) and not said
+    else: assert len(said) == 1 and len(learn.recorder.losses) == len(whole.recorder.losses) == 12
+
+# --- fits
+
+def test_complete_fit_returns_at_once(capsys):
+    make = partial(learner, checkpoint='cp')
+    whole = program(make)
+    expected, learn = result(whole), make()
+    learn.add_cb(stop := Stop(None))
+    learn.fit_one_cycle(3)
+    assert stop.seen == 0 and learn.recorder.values == whole.recorder.values and result(learn) == expected
+    assert 'fit 1 is complete (3 epochs, 12 steps)' in capsys.readouterr().out
+    learn.fit(1)
+    assert stop.seen == 4
+
+@pytest.mark.parametrize('stops', [(2,), (0, 3), (2, 0, 3)], ids=str)
+def test_several_fits(stops):
+    "`fine_tune` and a third fit; `lr_find` between them is no fit."
+    def make(**o): return learner(splitter=lambda m: [list(m[:3].parameters()), list(m[3:].parameters())], **o)
+    def run(stop=(), **o):
+        set_seed(1)
+        learn = make(**o)
+        learn.fit(1, cbs=Stop(stop[0]) if stop[0:1] else None)
+        learn.fine_tune(1, cbs=Stop(stop[1]) if stop[1:2] else None)
+        with learn.no_bar(): learn.lr_find(num_it=4, show_plot=False)
+        learn.fit_one_cycle(1, cbs=Stop(stop[2]) if stop[2:3] else None)
+        return learn
+    whole = run()
+    with pytest.raises(KeyboardInterrupt): run(stops, checkpoint='cp', every='1 steps')
+    if len(stops) > 1:
+        with pytest.raises(KeyboardInterrupt): run((0, 0, 3), checkpoint='cp', every='1 steps')
+    assert result(run(checkpoint='cp', every='1 steps')) == result(whole)
+    assert {o.name.split('.')[0].split('-')[0] for o in files() if 'end' in o.name} == {'fit1', 'fit2', 'fit3', 'fit4'}
+
+def test_interrupted_in_one_session():
+    "The same call continues, and so does another after it."
+    whole = program(learner, fit=lambda learn: (learn.fit(2), learn.fit(1)))
+    set_seed(3)
+    learn = learner(checkpoint='cp', every='1 steps')
+    for n in (3, 6):
+        with pytest.raises(KeyboardInterrupt): learn.fit(2, cbs=Stop(n))
+    learn.fit(2)
+    learn.fit(1)
+    assert result(learn) == result(whole)
+
+def test_error_is_no_end():
+    class Fail(Callback):
+        in_checkpoint = False
+        def after_epoch(self): raise ZeroDivisionError('x')
+    learn = learner(checkpoint='cp', every='1 epoch')
+    with pytest.raises(ZeroDivisionError): learn.fit(1, cbs=Fail())
+    assert [o.name[:14] for o in files()] == ['fit1-000000004']
+
+def test_early_stop_is_an_end():
+    make = lambda **o: learner(cbs=EarlyStoppingCallback(monitor='accuracy', patience=1), **o)
+    fit = lambda learn: learn.fit(6, 0.)
+    whole = program(make, fit=fit)
+    program(partial(make, checkpoint='cp', every='1 steps'), 5, fit=fit)
+    for _ in range(2): assert result(program(partial(make, checkpoint='cp', every='1 steps'), fit=fit)) == result(whole)
+    assert len(whole.recorder.values) < 6
+
+# --- files
+
+def damaged(f, how):
+    b = bytearray(f.read_bytes())
+    if how == 'bit': b[len(b)//3] ^= 16
+    f.write_bytes(dict(bit=bytes(b), cut=bytes(b[:-1]), empty=b'')[how])
+
+@pytest.mark.parametrize('how', ['bit', 'cut', 'empty'])
+def test_damaged_file(how):
+    whole = program(learner)
+    program(partial(learner, checkpoint='cp', every='2 steps'), 7)
+    assert [o.name[:14] for o in files()] == ['fit1-000000004', 'fit1-000000006']
+    damaged(files()[-1], how)
+    with pytest.warns(UserWarning, match='fit1-000000006.* is damaged.*before it is used'): learn = program(partial(learner, checkpoint='cp', every='2 steps'))
+    assert result(learn) == result(whole)
+    assert [o.name.split('.')[0] for o in files()] == ['fit1-000000012', 'fit1-end']
+
+def test_nothing_to_load():
+    "Never a silent start from zero, however often it is tried."
+    program(partial(learner, checkpoint='cp', every='2 steps'), 7)
+    for f in files(): damaged(f, 'cut')
+    before = [o.read_bytes() for o in files()]
+    for _ in range(2):
+        with pytest.warns(UserWarning), pytest.raises(CheckpointError, match='none of the 2 checkpoints in cp can be read.*delete them'): program(partial(learner, checkpoint='cp', every='2 steps'))
+    assert [o.read_bytes() for o in files()] == before
+
+def test_damaged_second_fit_begins_again_from_the_first():
+    fit = lambda learn: (learn.fit(1), learn.fit(2))
+    whole = program(learner, fit=fit)
+    def stopped(learn): learn.fit(1); learn.fit(2, cbs=Stop(3))
+    with pytest.raises(KeyboardInterrupt):
+        set_seed(3)
+        stopped(learner(checkpoint='cp', every='2 steps'))
+    damaged(files()[-1], 'bit')
+    with pytest.warns(UserWarning, match='Fit 2 begins again, from the end of fit 1'): learn = program(partial(learner, checkpoint='cp', every='2 steps'), fit=fit)
+    assert result(learn) == result(whole)
+
+def test_full_disk(monkeypatch):
+    "The older checkpoint is intact, nothing half written stays, and the message says what happened."
+    whole, init = program(learner), module._Hashed.__init__
+    class Full:
+        def __init__(self, f): self.f = f
+        def write(self, b): raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        def flush(self): pass
+    with monkeypatch.context() as m:
+        m.setattr(module._Hashed, '__init__', lambda self, f: init(self, f if not files() else Full(f)))
+        with pytest.raises(CheckpointError, match='cannot write the checkpoint .*No space left on device.*Older checkpoints are as they were'): program(partial(learner, checkpoint='cp', every='4 steps'))
+    assert [o.name[:14] for o in files()] == ['fit1-000000004'] and len(list(Path('cp').iterdir())) == 1
+    assert result(program(partial(learner, checkpoint='cp', every='4 steps'))) == result(whole)
+
+def test_read_only_folder(monkeypatch):
+    Path('file').write_text('x')
+    with pytest.raises(CheckpointError, match='cannot write checkpoints to file/cp'): program(partial(learner, checkpoint='file/cp'))
+    program(partial(learner, checkpoint='cp', every='2 steps'), 3)
+    before = [(o.name, o.read_bytes()) for o in files()]
+    def refuse(*_): raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+    for owner, name in ((Path, 'write_bytes'), (module.os, 'replace')):
+        with monkeypatch.context() as m:
+            m.setattr(owner, name, refuse)
+            with pytest.raises(CheckpointError, match='Read-only file system'): program(partial(learner, checkpoint='cp', every='2 steps'))
+        assert [(o.name, o.read_bytes()) for o in files()] == before
+
+def test_half_written_files_are_cleared():
+    program(partial(learner, checkpoint='cp', every='2 steps'), 3)
+    (Path('cp')/'fit1-000000004.77.tmp').write_bytes(b'x')
+    (Path('cp')/'notes.txt').write_text('mine')
+    program(partial(learner, checkpoint='cp', every='2 steps'))
+    assert sorted(o.name.split('.')[0] for o in Path('cp').iterdir()) == ['fit1-000000012', 'fit1-end', 'notes']
+
+class Evil:
+    def __reduce__(self): return os.mkdir, ('pwned',)
+
+def test_runs_no_code():
+    "A file made by somebody else, with the right checksum in its name."
+    program(partial(learner, checkpoint='cp', every='2 steps'), 3)
+    for write in (lambda f: torch.save(dict(format=1, a=Evil()), f), lambda f: pickle.dump(Evil(), f)):
+        for o in files(): o.unlink()
+        with open('x', 'wb') as f: write(f)
+        b = Path('x').read_bytes()
+        Path(f'cp/fit1-000000008.{hashlib.sha256(b).hexdigest()[:32]}.pt').write_bytes(b)
+        with pytest.warns(UserWarning), pytest.raises(CheckpointError, match='can be read'): program(partial(learner, checkpoint='cp', every='2 steps'))
+    assert not Path('pwned').exists()
+
+def test_plain_data_only():
+    "What is saved is tensors, numbers and texts, and a new interpreter reads it without this package."
+    program(partial(learner, checkpoint='cp', every='2 steps'), 3)
+    def leaves(o):
+        if isinstance(o, dict):
+            for k, v in o.items(): yield k; yield from leaves(v)
+        elif isinstance(o, (list, tuple)):
+            for v in o: yield from leaves(v)
+        else: yield o
+    state = torch.load(files()[-1], weights_only=True)
+    assert {type(o) for o in leaves(state)} <= {torch.Tensor, int, float, str, bool, type(None)}
+
+# --- settings
+
+def changed(**kw):
+    k = dict(seed=0, bs=20, n=20, un=IL[200:328], il=IL)
+    k.update({o: kw.pop(o) for o in list(kw) if o in k})
+    dls = k['il'][:200].split(k['n'], seed=k['seed'])[0].dataloaders(IL[1700:1760], bs=k['bs'])
+    return learner(dls, k['un'], **kw)
+
+@pytest.fixture(scope='module')
+def changed_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('changed')/'cp'
+    program(partial(changed, checkpoint=folder, every='3 steps'), 5)
+    return folder
+
+RELABELED = ImageList.from_arrays(X, (Y+1)%10, img_cls=PILImageBW)
+@pytest.mark.parametrize('kw, names', [(dict(k=3), ['k: 2 then, 3 now']), (dict(seed=1), ['labeled images']), (dict(n=30), ['labeled images']), (dict(bs=10), ['labeled batch size: 20 then, 10 now']),
+    (dict(un=IL[201:329]), ['unlabeled images']), (dict(un=IL[200:296]), ['unlabeled images', 'batches in an epoch: 4 then']), (dict(alpha=0.5), ['alpha: 0.75 then, 0.5 now']),
+    (dict(arch=partial(small_cnn, width=4)), ['model: ']), (dict(opt_func=SGD), ['optimizer']), (dict(ema=0.9), ['ema.decay: 0.999 then, 0.9 now']), (dict(il=RELABELED), ['labeled images']),
+    (dict(wd=0.1), ['wd: ']), (dict(lr=1e-3), ['schedule of lr']), (dict(cbs=GradientClip(0.1)), ['callbacks']), (dict(adapt=False), ['adapt: true then, false now'])], ids=lambda o: o[0] if isinstance(o, list) else '')
+def test_changed_setting(kw, names, changed_folder):
+    shutil.copytree(changed_folder, 'cp')
+    with pytest.raises(CheckpointError) as e: program(partial(changed, checkpoint='cp', every='3 steps', **kw))
+    for name in names: assert name in str(e.value)
+    assert 'override=True' in str(e.value)
+
+def test_changed_fit():
+    program(partial(learner, checkpoint='cp', every='3 steps'), 4)
+    for fit, text in ((lambda o: o.fit_one_cycle(4), 'epochs: 3 then, 4 now'), (lambda o: o.fit(3), 'schedule of lr'), (lambda o: o.fit_one_cycle(3, 1e-2), 'schedule of lr')):
+        with pytest.raises(CheckpointError, match=text): program(partial(learner, checkpoint='cp', every='3 steps'), fit=fit)
+    with pytest.raises(CheckpointError, match='method: "MixMatch" then, "Supervised" now'):
+        program(lambda: ssl_learner(digit_dls(), IL[200:328], SMALL, method=Supervised(bs=32), checkpoint='cp'))
+
+def test_override():
+    "Weights and averages are kept; with other images the epoch begins again."
+    program(partial(changed, checkpoint='cp', every='1 steps'), 6)
+    with pytest.warns(UserWarning, match='alpha.*continues all the same'): learn = program(partial(changed, checkpoint=Checkpoint('cp', override=True), alpha=0.5))
+    assert len(learn.recorder.losses) == 12 and learn.ema.n == 12
+    for f in files(): f.unlink()
+    program(partial(changed, checkpoint='cp', every='1 steps'), 6)
+    with pytest.warns(UserWarning, match='unlabeled images'): learn = program(partial(changed, checkpoint=Checkpoint('cp', override=True), un=IL[200:456]))
+    assert learn.train_iter == 24 and learn.ema.n == 6 + 16 and len(learn.recorder.values) == 3
+
+def test_needs_a_method():
+    from fastai.vision.all import Learner
+    learn = Learner(digit_dls(), SMALL(1, 10), cbs=Checkpoint('cp'))
+    with pytest.raises(CheckpointError, match='needs a method'): learn.fit(1)
+
+def test_plain_learner():
+    "The callbacks beside fastai's own `Learner` do as well."
+    from fastai.vision.all import CrossEntropyLossFlat, Learner
+    def make(**o):
+        cbs = [MixMatch(IL[200:328], bs=32), EMA(), *([Checkpoint(o['checkpoint'], o['every'])] if o else [])]
+        learn = Learner(digit_dls(), SMALL(1, 10), loss_func=CrossEntropyLossFlat(), metrics=accuracy, cbs=cbs)
+        learn.remove_cb(learn.progress), setattr(learn, 'logger', noop)
+        return learn
+    a, b = both(make, 8)
+    assert a == b
+
+# --- generators
+
+def test_generators_come_back():
+    dls = digit_dls()
+    s = rngs_state(dls)
+    def draw(): return random.random(), random.gauss(0, 1), np.random.rand(), np.random.randn(), torch.rand(2).tolist(), [o.rng.random() for o in dls.loaders]
+    a = draw()
+    set_rngs(dls, torch.load(_saved(s), weights_only=True))
+    assert draw() == a
+
+def _saved(s):
+    torch.save(s, 'rngs')
+    return 'rngs'
+
+def test_scaler_is_kept():
+    "On a CPU mixed precision is off; its scaler's state is kept all the same."
+    learn = learner()
+    learn.fit(1)
+    learn.scaler = torch.amp.GradScaler('cpu', init_scale=8.)
+    s = training_state(learn)
+    learn.scaler = torch.amp.GradScaler('cpu', init_scale=2.)
+    module.load_training_state(learn, s)
+    assert learn.scaler.get_scale() == 8.
+
+def test_walk_is_one_pass():
+    "Taken up at every position, the rest of a pass is what was left."
+    dl = PoolDL(list_pool(), bs=4)
+    whole = [b.tolist() for b in Walk(dl, dict(left=torch.arange(17), done=0, seed=0))]
+    assert [len(b) for b in whole] == [4, 4, 4, 5]
+    for n in range(5):
+        w = Walk(dl, dict(left=torch.arange(17)[4*n:] if n < 4 else torch.arange(0), done=n, seed=0))
+        assert [b.tolist() for b in w] == whole[n:]
+
+def list_pool():
+    dls = digit_dls()
+    from fastai_mixmatch.data import ItemPipe, Pool
+    return Pool(IL[:17].items, ItemPipe(dls.train)).load()
