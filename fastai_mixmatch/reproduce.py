@@ -310,7 +310,7 @@ def show_map(
 ):
     "Draw a map: color is the predicted class, and the less sure a prediction, the larger its point"
     ax = ifnone(ax, plt.gca())
-    ax.scatter(m['x'], m['y'], c=m['guess'], cmap='tab10', s=5+60*(1-np.array(m['confidence'])), alpha=.7, linewidths=0)
+    ax.scatter(m['x'], m['y'], c=m['guess'], cmap='tab10', s=4+40*(1-np.array(m['confidence'])), linewidths=0, antialiased=False)
     ax.set(title=title, xticks=[], yticks=[])
     return ax
 

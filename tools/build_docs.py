@@ -25,7 +25,7 @@ def mathml(tex, block=False):
     "A formula as MathML"
     from latex2mathml.converter import convert
     m = convert(tex, display='block' if block else 'inline')
-    return f'\n<div class="formula">{m}</div>\n' if block else m
+    return f'\n<div class="formula">{m}</div>\n' if block else f'<span>{m}</span>'
 
 def prose(md, src, page, pages):
     "Markdown of the file `src` as it stands on `page`: links lead to pages, formulas are MathML; `ValueError` for a link to nothing"
@@ -106,9 +106,15 @@ def output_md(out, name, pictures):
         f = f'{Path(name).stem}_{len(pictures)}.png'
         pictures[f] = base64.b64decode(data['image/png'])
         return f'![Figure {len(pictures)}]({f})'
-    table = html_table(data['text/html']) if 'text/html' in data else None
+    table = one_head(html_table(data['text/html'])) if 'text/html' in data else None
     txt = clean_text(data.get('text/plain', ''))
     return table or console('' if re.fullmatch(r'<[\w.]+( object)?( at 0x[0-9a-f]+)?>', txt) else txt)
+
+def one_head(table):
+    "A data frame's table with the name of its index in the head, not in a row below it"
+    lines = (table or '').split('\n')
+    if len(lines)<3 or not re.fullmatch(r'\| [^|]+ \|(  \|)+', lines[2]) or not lines[0].startswith('|  |'): return table
+    return '\n'.join([lines[2].split('|')[1].join(['|', lines[0][3:]]), lines[1], *lines[3:]])
 
 def console(txt): return f'<div class="output" markdown>\n\n```text\n{txt}\n```\n\n</div>' if txt else ''
 
@@ -172,7 +178,8 @@ def execute():
 def build(proc, site):
     "Pages to `proc`, site to `site`; `CalledProcessError` where MkDocs is not content"
     write_pages(proc)
-    subprocess.run([sys.executable, '-m', 'mkdocs', 'build', '--strict', '--quiet', '-f', proc/'mkdocs.yml', '-d', site], check=True)
+    env = os.environ | dict(NO_MKDOCS_2_WARNING='1')
+    subprocess.run([sys.executable, '-m', 'mkdocs', 'build', '--strict', '--quiet', '-f', proc/'mkdocs.yml', '-d', site], check=True, env=env)
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
