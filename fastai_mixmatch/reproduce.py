@@ -301,7 +301,8 @@ def embedding(
     finally: hook.remove()
     f,(conf,guess) = torch.cat(feats)[:n].numpy(),p[:n].cpu().max(1)
     xy = TSNE(2, init='pca', random_state=seed).fit_transform(PCA(min(50, *f.shape), random_state=seed).fit_transform(f))
-    return dict(x=xy[:,0].astype(float).round(1).tolist(), y=xy[:,1].astype(float).round(1).tolist(), guess=guess.tolist(), confidence=conf.double().numpy().round(3).tolist(), truth=y[:n].cpu().tolist())
+    x,y2 = xy.astype(float).round(1).T.tolist()
+    return dict(x=x, y=y2, guess=guess.tolist(), confidence=conf.double().numpy().round(3).tolist(), truth=y[:n].cpu().tolist())
 
 def show_map(
     m:dict, # Of `embedding`

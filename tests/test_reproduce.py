@@ -1,5 +1,5 @@
 "The reproductions: their command from beginning to end on small data, every data layout, what is written, and the ablations' mixing."
-import json, math, os, subprocess, sys, tarfile
+import json, subprocess, sys, tarfile
 
 import numpy as np, pytest, torch
 from PIL import Image
