@@ -7,7 +7,7 @@ PY = $(abspath $(VENV))/bin/python
 STAMP = $(VENV)/.installed
 
 .DEFAULT_GOAL = help
-.PHONY: help demo test lint bench export readme dist clean
+.PHONY: help demo test lint bench export readme docs dist clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -31,6 +31,9 @@ export: $(STAMP)  ## write the modules from the notebooks, and clean the noteboo
 
 readme: $(STAMP)  ## write README.md from nbs/index.ipynb and its stored outputs
 	@"$(PY)" tools/build_readme.py
+
+docs: $(STAMP)  ## execute every notebook and build the site in _docs/; strict
+	@"$(PY)" tools/build_docs.py --execute
 
 dist: $(STAMP)  ## build the wheel and the sdist in dist/
 	@rm -rf build dist

@@ -301,7 +301,8 @@ def embedding(
     finally: hook.remove()
     f,(conf,guess) = torch.cat(feats)[:n].numpy(),p[:n].cpu().max(1)
     xy = TSNE(2, init='pca', random_state=seed).fit_transform(PCA(min(50, *f.shape), random_state=seed).fit_transform(f))
-    return dict(x=xy[:,0].astype(float).round(1).tolist(), y=xy[:,1].astype(float).round(1).tolist(), guess=guess.tolist(), confidence=conf.double().numpy().round(3).tolist(), truth=y[:n].cpu().tolist())
+    x,y2 = xy.astype(float).round(1).T.tolist()
+    return dict(x=x, y=y2, guess=guess.tolist(), confidence=conf.double().numpy().round(3).tolist(), truth=y[:n].cpu().tolist())
 
 def show_map(
     m:dict, # Of `embedding`
@@ -310,7 +311,7 @@ def show_map(
 ):
     "Draw a map: color is the predicted class, and the less sure a prediction, the larger its point"
     ax = ifnone(ax, plt.gca())
-    ax.scatter(m['x'], m['y'], c=m['guess'], cmap='tab10', s=5+60*(1-np.array(m['confidence'])), alpha=.7, linewidths=0)
+    ax.scatter(m['x'], m['y'], c=m['guess'], cmap='tab10', s=4+40*(1-np.array(m['confidence'])), linewidths=0, antialiased=False)
     ax.set(title=title, xticks=[], yticks=[])
     return ax
 

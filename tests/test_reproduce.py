@@ -1,0 +1,131 @@
+"The reproductions: their command from beginning to end on small data, every data layout, what is written, and the ablations' mixing."
+import json, subprocess, sys, tarfile
+
+import numpy as np, pytest, torch
+from PIL import Image
+
+from fastai_mixmatch.ema import EMA
+from fastai_mixmatch.learner import ssl_learner
+from fastai_mixmatch.models import small_cnn
+from fastai_mixmatch.reproduce import Ablation, experiments, load_data, load_results, main, results_table, run
+
+@pytest.fixture(scope='module')
+def cifar(tmp_path_factory):
+    "A folder like `URLs.CIFAR`'s, with three classes of noise around three colors"
+    path,rng = tmp_path_factory.mktemp('cifar'),np.random.default_rng(0)
+    for part,n in (('train',20),('test',6)):
+        for c,color in enumerate(np.eye(3)*160):
+            (path/part/f'class{c}').mkdir(parents=True)
+            for i in range(n): Image.fromarray((rng.random((32,32,3))*90+color).astype(np.uint8)).save(path/part/f'class{c}'/f'{i:04d}.png')
+    return path
+
+small = ['--limit', '60', '--steps', '4', '--arch', 'small_cnn', '--bs', '6', '--ubs', '8', '--device', 'cpu']
+
+@pytest.mark.parametrize('words', [
+    ['cifar10-supervised'], ['cifar10-labels-only', '--labels', '9'], ['cifar10-mixmatch', '--labels', '9', '--recipe', 'article'],
+    ['cifar10-mixmatch', '--labels', '9', '--recipe', 'paper'], ['ablation-cifar10', '--labels', '9', '--only', 'K=3', 'ICT']], ids=' '.join)
+def test_cifar_commands(words, cifar, tmp_path):
+    main([*words, *small, '--data', str(cifar), '--out', str(tmp_path), '--seed', '3'])
+    files = sorted(tmp_path.glob('*.json'))
+    assert len(files)==(2 if words[0]=='ablation-cifar10' else 1)
+    for f in files:
+        d = json.loads(f.read_text())
+        assert d['experiment']==words[0] and d['seed']==3 and d['limit']==60 and d['train_images']==60
+        assert 0<=d['accuracy']<=1 and d['median_last']==pytest.approx(np.median(d['curves']['accuracy'][-20:]), abs=1e-4)
+        assert d['images_per_s']>0 and d['seconds']>0 and len(d['curves']['accuracy'])==d['epochs']
+        assert shlex_words(d['command'])[:4]==['python','-m','fastai_mixmatch.reproduce',words[0]]
+        for o in ('commit','date','python','torch','fastai','cpu','settings'): assert d[o], o
+        if d['labels']: assert len(d['split']['labeled'])==9
+    assert load_results(tmp_path).limit.notna().all()
+    assert set(results_table(words[0], tmp_path).accuracy)=={'not yet run'}, 'a run with --limit is in no table'
+
+def shlex_words(s):
+    import shlex
+    return shlex.split(s)
+
+def test_mnist_layouts(tmp_path):
+    rng = np.random.default_rng(0)
+    x,y = rng.integers(0, 256, (24,28,28), dtype=np.uint8),np.arange(24)%2
+    for part,s in (('training',slice(0,16)),('testing',slice(16,24))):
+        for i,(a,b) in enumerate(zip(x[s], y[s])):
+            (tmp_path/part/str(b)).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(a).save(tmp_path/part/str(b)/f'{i:02d}.png')
+    np.savez(tmp_path/'m.npz', x_train=x[:16], y_train=y[:16], x_test=x[16:], y_test=y[16:])
+    folders,arrays = load_data('mnist', tmp_path),load_data('mnist', tmp_path/'m.npz')
+    for a,b in zip(folders, arrays):
+        key = lambda il: sorted((np.asarray(il.open(i)).tobytes(), str(il.labels[i])) for i in range(len(il)))
+        assert key(a)==key(b)
+
+def test_tar_is_as_folders(cifar, tmp_path):
+    with tarfile.open(tmp_path/'c.tar.xz', 'w:xz') as t:
+        for part in ('test','train'): t.add(cifar/part, part)
+    for a,b in zip(load_data('cifar10', cifar), load_data('cifar10', tmp_path/'c.tar.xz')):
+        assert list(a.labels)==list(b.labels)
+        assert all((np.asarray(a.open(i))==np.asarray(b.open(i))).all() for i in range(len(a)))
+
+@pytest.mark.parametrize('make, words', [
+    (lambda p: None, 'no file or folder'), (lambda p: p.mkdir(), 'training/<class>/'), (lambda p: p.write_text('x'), 'neither a folder'),
+    (lambda p: np.savez(open(p, 'wb'), x=[1]), 'neither a folder')])
+def test_bad_data(make, words, tmp_path):
+    make(tmp_path/'d')
+    with pytest.raises((ValueError, FileNotFoundError), match=words): load_data('mnist', tmp_path/'d')
+
+@pytest.mark.parametrize('words, message', [(['nothing'], 'invalid choice'), ([], 'name an experiment'), (['mnist-sharpening', '--only', 'T=2'], 'no variant T=2'),
+                                            (['cifar10-supervised', '--labels', '5'], 'all labels')])
+def test_bad_command(words, message, capsys):
+    with pytest.raises(SystemExit): main(words)
+    assert message in capsys.readouterr().err
+
+def test_result_is_not_made_twice(tmp_path):
+    a = run('mixup-digits', 'α=0', out=tmp_path, steps=20)
+    stamp = next(tmp_path.glob('*.json')).stat().st_mtime_ns
+    assert run('mixup-digits', 'α=0', out=tmp_path, steps=20)==a and next(tmp_path.glob('*.json')).stat().st_mtime_ns==stamp
+    b = run('mixup-digits', 'α=0', out=tmp_path/'again', steps=20)
+    assert b['curves']==a['curves'] and b['accuracy']==a['accuracy'], 'the same seed gives the same result'
+
+@pytest.mark.parametrize('mix, on', [('all', (1,1)), ('separate', (1,1)), ('labeled', (1,0)), ('unlabeled', (0,1)), ('none', (0,0))])
+def test_what_is_mixed(mix, on):
+    "Against the paper's description of each row: who is blended with whom"
+    train,test = load_data('digits')
+    labeled,rest = train.split(20)
+    learn = ssl_learner(labeled.dataloaders(bs=12), rest, small_cnn, method=Ablation(mix=mix, adapt=False, bs=10, alpha=5.))
+    cb = learn.ablation
+    learn.fit(0)
+    cb.guess = lambda us: torch.eye(10)[[9]*10]  # every unlabeled target is class 9
+    n = torch.arange(32.)
+    x,us = n[:12,None,None,None].expand(-1,1,8,8)*0,[torch.ones(10,1,8,8)]*2
+    y = torch.eye(10)[[0]*12]
+    xs,(yx,yu) = cb.make_batch(x, y, us)
+    share = torch.cat([yx,yu])[:,9]  # how much of an unlabeled image is in each mix
+    assert torch.allclose(xs[:,0,0,0], share, atol=1e-6)
+    across = ((share[:12]>0).any() or (share[12:]<1-1e-6).any()).item()
+    assert across==(mix=='all')
+    cb.partners_seen = cb.partners(12, 32, 'cpu')
+    perm,mixed = cb.partners_seen
+    assert sorted(perm.tolist())==list(range(32))
+    assert mixed.tolist()==[on[0]]*12+[on[1]]*20
+
+def test_ema_guesses():
+    "The guess is that of the averaged weights, and leaves model and average alone"
+    train,_ = load_data('digits')
+    labeled,rest = train.split(20)
+    learn = ssl_learner(labeled.dataloaders(bs=12), rest, small_cnn, method=Ablation(ema_guess=True, T=1., adapt=False, bs=100), ema=EMA(0.5))
+    seen = []
+    old = learn.ablation.note_guesses
+    def note(p):
+        sd = {k: v.clone() for k,v in learn.model.state_dict().items()}
+        for t,a in zip(learn.ema.tensors(), learn.ema.avg): t.copy_(a)
+        mean = torch.stack([learn.model.train()(u).softmax(1) for u in us]).mean(0)
+        learn.model.load_state_dict(sd)
+        seen.append(torch.allclose(mean, p, atol=1e-5)); old(p)
+    us = []
+    guess = learn.ablation.guess
+    def keep(o): us[:] = [t.clone() for t in o]; return guess(o)
+    learn.ablation.guess,learn.ablation.note_guesses = keep,torch.no_grad()(note)
+    with learn.no_logging(): learn.fit(1)
+    assert len(seen)>5 and all(seen)
+
+def test_command_line_in_a_process(tmp_path):
+    r = subprocess.run([sys.executable, '-W', 'ignore', '-m', 'fastai_mixmatch.reproduce', '--list'], cwd=tmp_path, text=True, capture_output=True)
+    assert r.returncode==0, r.stderr
+    for k in experiments: assert k in r.stdout

@@ -1,0 +1,192 @@
+"""Build the documentation site in _docs/ from the notebooks, their stored outputs, and the Markdown files.
+
+    python tools/build_docs.py             # pages from stored outputs, then a strict build
+    python tools/build_docs.py --execute   # execute every notebook first; a cell that fails fails the build
+
+Each notebook is a page. An export cell appears as the signature and the parameters of what it defines, with its source folded below.
+Formulas become MathML, so that pages need nothing from elsewhere. A stored error, a link to nothing, or a warning of MkDocs is a failure."""
+import argparse, ast, base64, io, json, os, re, shutil, subprocess, sys, tokenize
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from build_readme import _text, clean_text, html_table, root, split_directives
+
+extra_pages = {'docs/architecture.md': 'architecture.md', 'CONTRIBUTING.md': 'contributing.md', 'CHANGELOG.md': 'changes.md'}
+_exports = {'export', 'exports'}
+
+def page_map():
+    "Source file → page, both relative and with forward slashes"
+    nbs = sorted(p for p in (root/'nbs').glob('**/*.ipynb') if not any(o[0] in '._' for o in p.relative_to(root).parts))
+    return {p.relative_to(root).as_posix(): p.relative_to(root/'nbs').with_suffix('.md').as_posix() for p in nbs} | extra_pages
+
+# --- prose
+
+def mathml(tex, block=False):
+    "A formula as MathML"
+    from latex2mathml.converter import convert
+    m = convert(tex, display='block' if block else 'inline')
+    return f'\n<div class="formula">{m}</div>\n' if block else f'<span>{m}</span>'
+
+def prose(md, src, page, pages):
+    "Markdown of the file `src` as it stands on `page`: links lead to pages, formulas are MathML; `ValueError` for a link to nothing"
+    def link(m):
+        url,hash_,anchor = m[2].partition('#')
+        if not url or re.match(r'[a-z][a-z0-9+.-]*:', url): return m[0]
+        path = os.path.normpath(os.path.join(os.path.dirname(src), url)).replace(os.sep, '/')
+        if path not in pages: raise ValueError(f"{src} links to {url}, which is no page of the site")
+        return f"{m[1]}{os.path.relpath(pages[path], os.path.dirname(page) or '.').replace(os.sep, '/')}{hash_}{anchor}{m[3]}"
+    def text(s):
+        s = re.sub(r'(\]\()([^)\s]+)(\))', link, s)
+        s = re.sub(r'\$\$(.+?)\$\$', lambda m: mathml(m[1], True), s, flags=re.S)
+        return re.sub(r'(?<![\\$\w])\$([^$\n]+?)\$(?!\w)', lambda m: mathml(m[1]), s)
+    parts = re.split(r'(^```.*?^```|`[^`\n]+`)', md, flags=re.M|re.S)
+    return ''.join(p if i%2 else text(p) for i,p in enumerate(parts))
+
+# --- definitions
+
+def comments(src):
+    "Line number → comment"
+    return {t.start[0]: t.string.lstrip('# ') for t in tokenize.generate_tokens(io.StringIO(src).readline) if t.type==tokenize.COMMENT}
+
+def definitions(src):
+    "Name, node, and node of the parameters for each public definition of a cell"
+    for node in ast.parse(src).body:
+        if not isinstance(node, (ast.FunctionDef, ast.ClassDef)) or node.name[0]=='_': continue
+        if isinstance(node, ast.ClassDef):
+            init = [o for o in node.body if isinstance(o, ast.FunctionDef) and o.name=='__init__']
+            yield node.name, node, init[0] if init else None
+        else:
+            patched = any('patch' in ast.unparse(o) for o in node.decorator_list)
+            cls = re.sub(r'\W.*', '', ast.unparse(node.args.args[0].annotation)) if patched and node.args.args and node.args.args[0].annotation else ''
+            if ast.get_docstring(node): yield f'{cls}.{node.name}' if cls else node.name, node, node
+
+def parameters(fn, notes):
+    "Rows (name, type, default, meaning) of a function's parameters"
+    a = fn.args
+    pos = a.posonlyargs+a.args
+    pairs = list(zip(pos, [None]*(len(pos)-len(a.defaults))+a.defaults)) + list(zip(a.kwonlyargs, a.kw_defaults))
+    pairs += [(o, None) for o in (a.vararg, a.kwarg) if o]
+    rows = []
+    for arg,default in pairs:
+        if arg.arg in ('self', 'cls'): continue
+        star = '*' if arg is a.vararg else '**' if arg is a.kwarg else ''
+        rows.append((star+arg.arg, ast.unparse(arg.annotation) if arg.annotation else '', ast.unparse(default) if default else '', notes.get(arg.lineno, '')))
+    return rows
+
+def cell_md(text): return text.replace('|', '\\|')
+
+def definition_md(name, node, fn, src):
+    "Heading, signature, docstring and parameters of a definition"
+    rows,notes = parameters(fn, comments(src)) if fn else [],comments(src)
+    sig = f"{'class ' if isinstance(node, ast.ClassDef) else ''}{name}({', '.join(n+('='+d if d else '') for n,_,d,_ in rows)})"
+    parts = [f'### {name} {{ #{anchor(name)} }}', f'```python\n{sig}\n```', (ast.get_docstring(node) or '').replace('<', '&lt;')]
+    if any(r[3] for r in rows):
+        table = [f"| `{n}` | {f'`{cell_md(t)}`' if t else ''} | {f'`{cell_md(d)}`' if d else ''} | {cell_md(c)} |" for n,t,d,c in rows]
+        if fn is node and fn.returns:
+            back = notes.get(fn.returns.end_lineno, '') if not rows or fn.returns.end_lineno!=fn.lineno else ''
+            table.append(f"| *returns* | `{cell_md(ast.unparse(fn.returns))}` | | {cell_md(back)} |")
+        parts.append('\n'.join(['| parameter | type | default | |', '|---|---|---|---|', *table]))
+    return '\n\n'.join(o for o in parts if o)
+
+def anchor(name): return name.replace('.', '-').lower()
+
+def folded(src): return '??? note "Source"\n' + '\n'.join('    '+o for o in ['```python', *src.split('\n'), '```'])
+
+# --- pages
+
+def output_md(out, name, pictures):
+    "A stored output as Markdown; a picture is added to `pictures`"
+    if out['output_type']=='error': raise ValueError(f"{name} has a stored error: {out.get('ename')}: {out.get('evalue')}")
+    if out['output_type']=='stream':
+        txt = clean_text(_text(out['text'])) if out.get('name')!='stderr' else ''
+        return console(txt)
+    data = {k: v if isinstance(v, dict) else _text(v) for k,v in out.get('data', {}).items()}
+    if 'text/markdown' in data: return data['text/markdown']
+    if 'image/png' in data:
+        f = f'{Path(name).stem}_{len(pictures)}.png'
+        pictures[f] = base64.b64decode(data['image/png'])
+        return f'![Figure {len(pictures)}]({f})'
+    table = one_head(html_table(data['text/html'])) if 'text/html' in data else None
+    txt = clean_text(data.get('text/plain', ''))
+    return table or console('' if re.fullmatch(r'<[\w.]+( object)?( at 0x[0-9a-f]+)?>', txt) else txt)
+
+def one_head(table):
+    "A data frame's table with the name of its index in the head, not in a row below it"
+    lines = (table or '').split('\n')
+    if len(lines)<3 or not re.fullmatch(r'\| [^|]+ \|(  \|)+', lines[2]) or not lines[0].startswith('|  |'): return table
+    return '\n'.join([lines[2].split('|')[1].join(['|', lines[0][3:]]), lines[1], *lines[3:]])
+
+def console(txt): return f'<div class="output" markdown>\n\n```text\n{txt}\n```\n\n</div>' if txt else ''
+
+def notebook_md(nb, src, page, pages):
+    "Markdown of a notebook, {file: picture}, and (name, line, anchor) of what it defines"
+    parts,pictures,names = [],{},[]
+    for cell in nb['cells']:
+        code,directives = split_directives(_text(cell['source']))
+        if 'hide' in directives or directives.get('include')=='false' or 'default_exp' in directives or not code: continue
+        if cell['cell_type']=='markdown': parts.append(prose(code, src, page, pages))
+        elif cell['cell_type']=='code':
+            if _exports & set(directives):
+                for name,node,fn in definitions(code):
+                    parts.append(definition_md(name, node, fn, code))
+                    names.append((name, (ast.get_docstring(node) or '').split('\n')[0], anchor(name)))
+                parts.append(folded(code))
+            elif directives.get('echo')!='false' and 'hide_input' not in directives: parts.append(f'```python\n{code}\n```')
+            if directives.get('output')!='false' and 'hide_output' not in directives:
+                parts += [o for o in (output_md(o, src, pictures) for o in cell.get('outputs', [])) if o]
+    return '\n\n'.join(parts)+'\n', pictures, names
+
+def title(md): return re.search(r'^# (.+)', md, re.M)[1].strip()
+
+def write_pages(out):
+    "Write all pages and mkdocs.yml to the folder `out`"
+    pages,nav,refs = page_map(),{},[]
+    shutil.rmtree(out, ignore_errors=True)
+    for src,page in pages.items():
+        f = out/'pages'/page
+        f.parent.mkdir(parents=True, exist_ok=True)
+        text = (root/src).read_text(encoding='utf-8')
+        if src.endswith('.md'): md = prose(text, src, page, pages)
+        else:
+            md,pictures,names = notebook_md(json.loads(text), src, page, pages)
+            for k,b in pictures.items(): (f.parent/k).write_bytes(b)
+            if names: refs.append((title(md), page, names))
+        f.write_text(md, encoding='utf-8')
+        kind = 'Project' if src.endswith('.md') else 'Tutorials' if '/tutorials/' in src else 'Home' if page=='index.md' else 'Package'
+        nav.setdefault(kind, []).append({title(md): page})
+    (out/'pages/reference.md').write_text(reference_md(refs), encoding='utf-8')
+    shutil.copy(root/'docs/style.css', out/'pages')
+    nav = [{'Home': 'index.md'}, {'Tutorials': nav['Tutorials']}, {'Reference': 'reference.md'}, {'Package': nav['Package']}, {'Project': nav['Project']}]
+    (out/'mkdocs.yml').write_text(json.dumps(dict(INHERIT=os.path.relpath(root/'docs/mkdocs.yml', out), nav=nav), indent=1)) # JSON is YAML
+    return pages
+
+def reference_md(refs):
+    "Every public name, with the place where it is explained"
+    parts = ['# Reference', '> Every public name of the package, and what it is for']
+    for head,page,names in refs:
+        parts += [f'## {head}', '\n'.join(['| name | |', '|---|---|', *[f'| [`{n}`]({page}#{a}) | {cell_md(line)} |' for n,line,a in names]])]
+    return '\n\n'.join(parts).replace('<', '&lt;')+'\n'
+
+def execute():
+    "Execute every notebook, each in a process of its own; exit where a cell fails"
+    run = 'import sys; from nbdev.test import test_nb; sys.exit(not test_nb(sys.argv[1], basepath=sys.argv[2])[0])'
+    for src in page_map():
+        if not src.endswith('.ipynb'): continue
+        print(f'executing {src}', flush=True)
+        if subprocess.run([sys.executable, '-W', 'ignore', '-c', run, root/src, root], cwd=root, env=os.environ | dict(MPLBACKEND='agg')).returncode: sys.exit(f'{src} fails')
+
+def build(proc, site):
+    "Pages to `proc`, site to `site`; `CalledProcessError` where MkDocs is not content"
+    write_pages(proc)
+    env = os.environ | dict(NO_MKDOCS_2_WARNING='1')
+    subprocess.run([sys.executable, '-m', 'mkdocs', 'build', '--strict', '--quiet', '-f', proc/'mkdocs.yml', '-d', site], check=True, env=env)
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('--execute', action='store_true', help='execute every notebook first')
+    a = p.parse_args()
+    if a.execute: execute()
+    build(root/'_proc', root/'_docs')
+    print(f"{root/'_docs/index.html'}")
+
+if __name__=='__main__': main()
