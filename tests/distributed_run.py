@@ -59,7 +59,7 @@ def given(rank, world):
     random.seed(0); torch.manual_seed(rank)
     il = ImageList.from_arrays(X, Y, img_cls=PILImageBW)
     dls,draws = il[:40].dataloaders(il[1500:1700], bs=64//world),Draws(rank, world)
-    learn = mixmatch_learner(dls, il[40:1440], arch=no_norm, cbs=Watch(draws))
+    learn = mixmatch_learner(dls, il[40:1448], arch=no_norm, cbs=Watch(draws))
     old = views.shift_draws,callback.mixup_draws
     views.shift_draws,callback.mixup_draws = draws.shift,draws.mixup
     try:
