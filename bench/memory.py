@@ -77,7 +77,8 @@ def many_files(n):
         learn = mixmatch_learner(dls, il, arch=small_cnn, cache=False)
         batch = next(iter(learn.mix_match.dl))
         first,all_mb = time.perf_counter()-start,resident()-before
-        return dict(what='files', n=len(il), batch=len(batch[1]), list_s=round(listed, 2), first_batch_s=round(first, 2), list_mb=round(list_mb, 1), with_first_batch_mb=round(all_mb, 1))
+        return dict(what='files', n=len(il), batch=len(batch[1]), list_s=round(listed, 2), first_batch_s=round(first, 2),
+                    list_mb=round(list_mb, 1), with_first_batch_mb=round(all_mb, 1))
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

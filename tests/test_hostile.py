@@ -3,7 +3,7 @@ import gc, math, os, sys, time, warnings, weakref
 from functools import partial
 
 import numpy as np, pytest, torch
-from fastai.vision.all import Callback, Image, ImageDataLoaders, Path, PILImage, PILImageBW, Resize, ResizeMethod
+from fastai.vision.all import Callback, CancelStepException, DataLoader, DataLoaders, Image, ImageDataLoaders, Path, PILImage, PILImageBW, Resize, ResizeMethod
 from sklearn.datasets import load_digits
 from fastai_mixmatch.all import *
 from fastai_mixmatch.data import Files, ImageError, PILImageShown, as_image, item_name
@@ -220,7 +220,6 @@ class Poison(Callback):
         if self.training and self.train_iter==self.n: self.f(self.learn)
 
 def tensor_learner(n=50, **kw):
-    from fastai.vision.all import DataLoader, DataLoaders
     x,y = torch.tensor(X)[:,None]/255,torch.tensor(Y)
     dls = DataLoaders(DataLoader(list(zip(x[:40], y[:40])), bs=10), DataLoader(list(zip(x[40:60], y[40:60])), bs=10)); dls.c = 10
     return mixmatch_learner(dls, x[100:100+n].clone(), arch=SMALL, **kw)
@@ -252,7 +251,6 @@ def test_steps_that_the_scaler_skips_are_no_fault(enabled, when, fails, monkeypa
         def before_fit(self): self.learn.scaler = Scaler()
         def before_step(self):
             if not math.isfinite(self.learn.loss.detach()): raise CancelStepException()
-    from fastai.vision.all import CancelStepException
     learn = tensor_learner(300, bs=4, adapt=False)
     losses = learn.mix_match.losses
     learn.mix_match.losses = lambda *args: (lambda x,u: (x*float('inf') if learn.train_iter in when else x, u))(*losses(*args))
