@@ -6,12 +6,11 @@
 
 Needs `pip install accelerate`. `--bs` is the batch size of each process. The last line, printed once, is a JSON with the results.
 """
-import argparse, io, json, os, tarfile, tempfile, warnings
+import argparse, importlib, io, json, os, tarfile, tempfile
 from pathlib import Path
 import torch
-from fastai.distributed import rank_distrib
-from fastai.vision.all import ImageDataLoaders, PILImageBW, set_seed
-from torch.utils.data import IterableDataset, get_worker_info
+from fastai.vision.all import ImageDataLoaders, PILImageBW, rank_distrib, set_seed
+from torch.utils.data import IterableDataset
 from fastai_mixmatch.all import *
 
 class TarImages(IterableDataset):
@@ -43,6 +42,7 @@ def data(path, n_shards):
     return path/'digits'
 
 def main():
+    importlib.import_module('fastai.distributed') # Gives a learner its `distrib_ctx`, and needs Accelerate
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--epochs', type=int, default=5); p.add_argument('--bs', type=int, default=32)
     p.add_argument('--shards', action='store_true'); p.add_argument('--workers', type=int, default=0)

@@ -1,5 +1,5 @@
 "Two real processes on the CPU train together as one would: the same steps, nothing seen twice, everything that adapts equal."
-import contextlib, importlib.util, itertools, os, subprocess, sys, tarfile, time
+import importlib.util, itertools, os, subprocess, sys, tarfile, time
 from pathlib import Path
 
 import numpy as np, pytest, torch

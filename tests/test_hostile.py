@@ -1,0 +1,285 @@
+"Broken files, classes that are rare or unknown, numbers that are not finite, and long runs: said, counted, survived."
+import gc, math, os, sys, time, warnings, weakref
+from functools import partial
+
+import numpy as np, pytest, torch
+from fastai.vision.all import Callback, CancelStepException, DataLoader, DataLoaders, Image, ImageDataLoaders, Path, PILImage, PILImageBW, Resize, ResizeMethod
+from sklearn.datasets import load_digits
+from fastai_mixmatch.all import *
+from fastai_mixmatch.data import Files, ImageError, PILImageShown, as_image, item_name
+
+DIGITS = load_digits()
+X,Y = (DIGITS.images*255/16).round().astype(np.uint8),DIGITS.target
+IL = ImageList.from_arrays(X, Y, img_cls=PILImageBW)
+SMALL = partial(small_cnn, width=8)
+RGB = np.repeat(X[:200,:,:,None], 3, -1)
+
+def quiet(learn, *args, **kw):
+    with learn.no_logging(), learn.no_bar(): learn.fit(*args, **kw)
+    return learn
+
+# --- files
+
+def broken_files(d):
+    "One of each kind of file that cannot be read; name → what the message says"
+    Image.fromarray(RGB[0]).resize((64,64)).save(d/'whole.jpg')
+    data = (d/'whole.jpg').read_bytes()
+    (d/'truncated.jpg').write_bytes(data[:len(data)//2])
+    (d/'empty.png').touch()
+    (d/'text.png').write_text('not an image')
+    (d/'folder.png').mkdir()
+    os.mkfifo(d/'pipe.png')
+    (d/'gone.png').symlink_to(d/'nowhere.png')
+    Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8,8)*1000).save(d/'deep.png')
+    bomb = bytearray((d/'deep.png').read_bytes())
+    import struct, zlib
+    bomb[16:24] = struct.pack('>II', 20_000, 20_000)
+    bomb[29:33] = struct.pack('>I', zlib.crc32(bytes(bomb[12:29])))
+    (d/'bomb.png').write_bytes(bytes(bomb))
+    Path(os.fsdecode(bytes(d)+b'/\xff\xfe.png')).write_bytes(b'')
+    return {'truncated.jpg': 'runcated', 'empty.png': 'cannot identify', 'text.png': 'cannot identify', 'folder.png': 'not a regular file', 'pipe.png': 'not a regular file',
+            'gone.png': 'No such file', 'deep.png': 'more than 8 bits', 'bomb.png': 'DecompressionBomb', '\\udcff\\udcfe.png': 'cannot identify'}
+
+def odd_files(d):
+    "Files that can be read, with what is to be said about them"
+    im = Image.fromarray(RGB[1]).resize((16,12))
+    im.convert('CMYK').save(d/'cmyk.jpg')
+    exif = Image.Exif(); exif[274] = 6
+    im.save(d/'turned.jpg', exif=exif)
+    im.convert('P').save(d/'palette.png', transparency=0)
+    im.save(d/'moving.gif', save_all=True, append_images=[im.rotate(90), im.rotate(180)])
+    im.resize((1,1)).save(d/'pixel.png')
+    im.save(d/'jpeg.jpg'); (d/'jpeg.jpg').rename(d/'wrong extension.png')
+    return {'cmyk.jpg': 'CMYK', 'turned.jpg': 'EXIF', 'palette.png': 'transparency', 'moving.gif': 'first of 3', 'pixel.png': 'single pixel'}
+
+class Pool:
+    "A folder, its unlabeled files, and what is wrong with them"
+    def __init__(self, path, bad, odd): self.path,self.bad,self.odd,self.files = path,bad,odd,sorted((path/'unlabeled').iterdir())
+    def __truediv__(self, o): return self.path/o
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    d = tmp_path_factory.mktemp('pool')
+    for c in range(2):
+        (d/'labeled'/str(c)).mkdir(parents=True)
+        for i in range(4): Image.fromarray(RGB[10*c+i]).save(d/'labeled'/str(c)/f'{i}.png')
+    (d/'unlabeled').mkdir()
+    for i in range(100, 180): Image.fromarray(RGB[i]).save(d/'unlabeled'/f'good {i}.png')
+    bad,odd = broken_files(d/'unlabeled'),odd_files(d/'unlabeled')
+    return Pool(d, bad, odd)
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_verify_lists_every_file(folder, workers, capsys):
+    il = ImageList(folder.files)
+    report = il.verify(num_workers=workers)
+    problems = {Path(n).name: (r, p) for n,r,p in zip(report['name'], report.readable, report.problem)}
+    assert set(problems)==set(folder.bad)|set(folder.odd), 'no more and no less'
+    for k,v in folder.bad.items(): assert not problems[k][0] and v in problems[k][1], (k, problems[k])
+    for k,v in folder.odd.items(): assert problems[k][0] and v in problems[k][1], (k, problems[k])
+    assert f"{len(folder.bad)} of {len(il)} images cannot be read, {len(folder.odd)} are read otherwise" in capsys.readouterr().out
+    good = il.readable(report)
+    assert len(good)==len(il)-len(folder.bad) and not len([o for o in good.verify().readable if not o])
+
+def learner(folder, workers=0, files=None, img_cls=PILImage, **kw):
+    dls = ImageDataLoaders.from_folder(folder.path, train='labeled', valid='labeled', bs=8, item_tfms=Resize(8, ResizeMethod.Squish), num_workers=workers, img_cls=img_cls)
+    return mixmatch_learner(dls, folder.files if files is None else files, arch=SMALL, **kw)
+
+@pytest.mark.parametrize('cache,workers', [(True, 0), (False, 0), (False, 2)])
+def test_skipped_files_are_counted_and_named(folder, cache, workers, capsys):
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        learn = quiet(learner(folder, workers, cache=cache, on_error='skip'), 2)
+    pool,out = learn.mix_match.dl.pool,capsys.readouterr().out
+    assert learn.train_iter==2*len(learn.mix_match.dl)
+    assert {k for k in folder.bad if any(k in o for o in pool.skipped)}==set(folder.bad)
+    if cache: assert f'skipped {len(folder.bad)} unreadable' in out
+    else: assert f'{2*len(folder.bad)+extra(pool, folder)} times another image took the place' in out and 'empty.png' in out
+
+def extra(pool, folder): return pool.n_replaced-2*len(folder.bad) # An unreadable file whose place the next one cannot take either counts again
+
+@pytest.mark.parametrize('name', ['truncated.jpg', 'empty.png', 'folder.png', 'pipe.png', 'bomb.png', 'gone.png', 'deep.png'])
+@pytest.mark.parametrize('cache', [True, False])
+def test_one_broken_file_is_named(folder, name, cache):
+    files = [o for o in folder.files if o.name.startswith('good')][:20] + [folder/'unlabeled'/name]
+    t = time.time()
+    with pytest.raises((ImageError, OSError), match=name): quiet(learner(folder, files=files, cache=cache), 2)
+    assert time.time()-t<20
+
+def test_a_broken_file_with_workers_ends_at_once(folder):
+    files = [o for o in folder.files if o.name.startswith('good')] + [folder/'unlabeled/truncated.jpg']
+    learn = learner(folder, 2, files=files, cache=False)
+    t = time.time()
+    with pytest.raises((ImageError, OSError), match='truncated.jpg'): quiet(learn, 2)
+    assert time.time()-t<20
+
+def test_names_can_be_printed(folder, capsys):
+    name = item_name(folder/os.fsdecode(b'\xff.png'))
+    print(name)
+    assert name.encode('utf-8') and '\\udcff.png' in capsys.readouterr().out
+
+def test_shown_images(folder):
+    "Independent of Pillow's own way back: sizes, scale and background of images as a viewer shows them"
+    read = lambda name, cls=PILImageShown: np.asarray(as_image(folder/'unlabeled'/name, cls))
+    assert read('turned.jpg').shape==(16,12,3) and read('turned.jpg', PILImage).shape==(12,16,3)
+    assert (read('deep.png')[...,0]==np.round(np.arange(64).reshape(8,8)*1000/257)).all()
+    im = Image.open(folder/'unlabeled/palette.png')
+    assert (read('palette.png')[np.asarray(im)==0]==255).all() and (np.asarray(im)==0).any()
+    assert read('cmyk.jpg').shape==(12,16,3) and read('moving.gif').shape==(12,16,3)
+    with pytest.raises(ValueError, match='range'): PILImageShown.create(Image.fromarray(np.ones((2,2), dtype=np.float32)))
+
+def test_shown_images_in_training(folder):
+    files = [o for o in folder.files if o.name.startswith('good')] + [folder/'unlabeled/deep.png', folder/'unlabeled/turned.jpg']
+    learn = quiet(learner(folder, files=files, img_cls=PILImageShown), 1)
+    i = files.index(folder/'unlabeled/deep.png')
+    assert 100<learn.mix_match.dl.pool.x[i].float().mean()<140, 'scaled, not clipped'
+
+# --- lists of files
+
+def test_files(folder, tmp_path):
+    il = ImageList.from_folder(folder/'unlabeled')
+    assert isinstance(il.items, Files) and list(il)==sorted((o for o in folder.files if not o.is_dir() or o.name!='folder.png'), key=lambda o: o.name)
+    assert il[3]==il.items[3]==list(il)[3] and isinstance(il[3], Path) and il[-1]==list(il)[-1]
+    assert list(il[2:9:3])==list(il)[2:9:3] and list(il[[5,1]])==[il[5],il[1]] and list(il[np.arange(len(il))%2==0])==list(il)[::2]
+    with pytest.raises(IndexError): il[len(il)]
+    (tmp_path/'a/b').mkdir(parents=True); (tmp_path/'.hidden').mkdir()
+    for o in ('a/1.png', 'a/b/2.JPG', '0.png', '.no.png', '.hidden/3.png', 'a/4.txt'): (tmp_path/o).touch()
+    (tmp_path/'a/loop').symlink_to(tmp_path); (tmp_path/'z.png').symlink_to(tmp_path/'0.png')
+    names = lambda **kw: [o.relative_to(tmp_path).as_posix() for o in ImageList.from_folder(tmp_path, **kw)]
+    assert names()==['0.png','a/1.png','a/b/2.JPG','z.png']
+    assert names(recurse=False)==['0.png','z.png'] and names(folders=['a'])==['a/1.png','a/b/2.JPG'] and names(folders=['.'])==['0.png','z.png']
+    assert ImageList.from_folder(tmp_path).items.links.tolist()==[False,False,False,True]
+
+def test_overlap_of_a_folder(folder, tmp_path):
+    (tmp_path/'u').mkdir()
+    for i in range(4): os.symlink(folder/'labeled/0'/f'{i}.png', tmp_path/'u'/f'{i}.png')
+    os.link(folder/'labeled/1/0.png', tmp_path/'u/linked.png')
+    learn = learner(folder, files=[o for o in folder.files if o.name.startswith('good')])
+    assert overlap(ImageList.from_folder(tmp_path/'u'), learn.dls)==4, 'links are followed'
+    assert overlap(ImageList.from_folder(folder/'labeled'), learn.dls)==8
+
+def test_many_files_are_small(tmp_path):
+    names = [f'{i//1000:03d}/image_{i:07d}.png' for i in range(200_000)]
+    import tracemalloc
+    tracemalloc.start()
+    files = Files(tmp_path, names)
+    size = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert size<60*len(names) and files[123_456]==tmp_path/names[123_456] and len(files)==200_000
+
+# --- classes
+
+def skewed(n=500, ratio=100, seed=0):
+    "Unlabeled digits whose class frequencies fall by `ratio`"
+    keep = np.random.default_rng(seed).random(len(Y)) < (1/ratio)**(Y/9)
+    keep[:200] = False
+    return IL[np.flatnonzero(keep)[:n]]
+
+def test_imbalance_and_unknown_classes():
+    "Labels of four classes only; unlabeled images of all ten, 100 to 1"
+    il = IL[:200]
+    il = il[[i for i in range(200) if Y[i]<4]].split(16)[0]
+    il = ImageList(il.items, labels=il.labels, img_cls=PILImageBW)
+    learn = quiet(mixmatch_learner(il.dataloaders(bs=16), skewed(), arch=SMALL), 3)
+    rows,counts = learn.mix_match.rows,learn.mix_match.guess_counts
+    assert all(math.isfinite(v) for r in rows for k,v in r.items() if k.startswith(('loss','lambda','conf')))
+    assert len(counts)==3 and all(len(o)==4 and sum(o)==len(learn.mix_match.dl.pool) for o in counts)
+    hist = guess_counts(learn)
+    assert hist.shape==(3,4) and list(hist.columns)==['0','1','2','3'] and hist.sum(axis=1).eq(len(learn.mix_match.dl.pool)).all()
+
+def test_classes_without_guesses_are_named():
+    learn = mixmatch_learner(IL[:200].split(20)[0].dataloaders(bs=10), IL[200:400], arch=SMALL)
+    class Blind(Callback):
+        "Makes classes 3 and 7 impossible"
+        order = 5
+        def before_batch(self):
+            with torch.no_grad(): self.learn.model[-1].bias[[3,7]] = -1e4
+    learn.add_cb(Blind())
+    learn.mix_match.adapt = False
+    with pytest.warns(UserWarning, match=r'none of 200 guesses took class .*\b3\b.*\b7\b'): quiet(learn, 1)
+
+def test_prior_moves_the_guesses():
+    "With the true frequencies of a skewed pool as prior, guesses have these frequencies more nearly than with the even ones of the labels"
+    u = skewed(600)
+    true = np.bincount(u.labels, minlength=10)/len(u)
+    def distance(prior):
+        torch.manual_seed(0)
+        learn = mixmatch_learner(IL[:200].split(50)[0].dataloaders(bs=32), u, arch=SMALL, prior=prior)
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            with learn.no_logging(): learn.fit_one_cycle(8)
+        guessed = np.array(learn.mix_match.guess_counts[-1])
+        return np.abs(guessed/guessed.sum()-true).sum()
+    assert distance(true)<0.75*distance('uniform')
+
+# --- numbers
+
+class Poison(Callback):
+    order = 5
+    def __init__(self, n, f): self.n,self.f = n,f
+    def before_batch(self):
+        if self.training and self.train_iter==self.n: self.f(self.learn)
+
+def tensor_learner(n=50, **kw):
+    x,y = torch.tensor(X)[:,None]/255,torch.tensor(Y)
+    dls = DataLoaders(DataLoader(list(zip(x[:40], y[:40])), bs=10), DataLoader(list(zip(x[40:60], y[40:60])), bs=10)); dls.c = 10
+    return mixmatch_learner(dls, x[100:100+n].clone(), arch=SMALL, **kw)
+
+def test_nan_in_an_input_names_the_image():
+    learn = tensor_learner(cbs=Poison(2, lambda learn: learn.mix_match.dl.pool.x[:, 0, 0, 0].fill_(float('nan'))))
+    learn.mix_match.dl.pool.items = [f'image {i}.png' for i in range(50)]
+    with pytest.raises(FloatingPointError, match=r'(?s)unlabeled image image \d+.png.*holds NaN or infinity; .*in epoch 0, batch [23].*The unlabeled images of this batch:\nimage \d+.png'): quiet(learn, 1)
+
+def test_nan_in_a_labeled_input():
+    learn = tensor_learner()
+    learn.mix_match.labeled_dl.pool.load()
+    learn.mix_match.labeled_dl.pool.x[:, 0, 0, 0] = float('inf')
+    with pytest.raises(FloatingPointError, match=r'labeled image .*holds NaN or infinity; '): quiet(learn, 1)
+
+def test_nan_in_a_guess(monkeypatch):
+    from fastai_mixmatch import callback
+    real = callback.guess_labels
+    monkeypatch.setattr(callback, 'guess_labels', lambda *args: real(*args)*float('nan'))
+    with pytest.raises(FloatingPointError, match='the guesses are not finite; the labeled loss is nan in epoch 0, batch 0'): quiet(tensor_learner(), 1)
+
+@pytest.mark.parametrize('enabled,when,fails', [(True, range(3, 6), False), (True, range(0, 200), True), (False, range(3, 6), True)])
+def test_steps_that_the_scaler_skips_are_no_fault(enabled, when, fails, monkeypatch):
+    "A gradient scaler as fastai's, without its GPU: a step whose loss overflows is skipped"
+    class Scaler:
+        def is_enabled(self): return enabled
+    class Half(Callback):
+        order = 21
+        def before_fit(self): self.learn.scaler = Scaler()
+        def before_step(self):
+            if not math.isfinite(self.learn.loss.detach()): raise CancelStepException()
+    learn = tensor_learner(300, bs=4, adapt=False)
+    losses = learn.mix_match.losses
+    learn.mix_match.losses = lambda *args: (lambda x,u: (x*float('inf') if learn.train_iter in when else x, u))(*losses(*args))
+    learn.add_cb(Half())
+    if not fails: quiet(learn, 1); assert all(torch.isfinite(p).all() for p in learn.model.parameters())
+    else:
+        with pytest.raises(FloatingPointError): quiet(learn, 1)
+        assert learn.train_iter==(49 if enabled else 3)
+
+# --- long runs
+
+def resident():
+    "Resident memory in MB"
+    with open('/proc/self/statm') as f: return int(f.read().split()[1])*os.sysconf('SC_PAGE_SIZE')/2**20
+
+@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='reads /proc')
+def test_memory_is_flat_over_steps():
+    learn,sizes = mixmatch_learner(IL[:200].split(20)[0].dataloaders(bs=16), IL[200:840], arch=SMALL),[]
+    class Note(Callback):
+        run_valid = False
+        def after_batch(self):
+            if self.train_iter%40==39: sizes.append(resident())
+    quiet(learn, 10, cbs=Note())
+    assert len(sizes)==10 and max(sizes[3:])-sizes[2]<8, sizes
+
+def test_learners_are_freed():
+    def fit():
+        learn = quiet(tensor_learner(), 1)
+        return [weakref.ref(o) for o in (learn, learn.model, learn.mix_match, learn.mix_match.dl, learn.ema)]
+    refs = sum([fit() for _ in range(3)], [])
+    gc.collect()
+    assert not [o() for o in refs if o() is not None]
