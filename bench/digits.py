@@ -25,7 +25,7 @@ def run(folder, labels, seed, epochs):
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--seeds', type=int, default=5); p.add_argument('--labels', type=int, nargs='+', default=[20,50])
-    p.add_argument('--epochs', type=int, default=25); p.add_argument('--threads', type=int, default=2)
+    p.add_argument('--epochs', type=int, default=60); p.add_argument('--threads', type=int, default=2)
     a = p.parse_args()
     torch.set_num_threads(a.threads)
     warnings.simplefilter('ignore')
