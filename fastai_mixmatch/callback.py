@@ -164,7 +164,7 @@ def check_model(self:SemiSupervised):
     if self.k*min(self.dl.bs, len(self.dl.pool))<2 and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()):
         raise ValueError("the model has batch norm, which cannot normalize over the single image of batch size 1 with k=1; use a larger batch")
 
-# %% ../nbs/05_callback.ipynb #010f0299
+# %% ../nbs/05_callback.ipynb #fdefd8c0
 @patch
 def before_fit(self:SemiSupervised):
     if self.learn.lock.locked(): return
@@ -189,6 +189,7 @@ def before_fit(self:SemiSupervised):
         self.rows = []
         self.note_precision()
 
+# %% ../nbs/05_callback.ipynb #1cdf6137
 @patch
 def join_ranks(self:SemiSupervised):
     "Divide both streams among the processes that train together"
@@ -216,6 +217,7 @@ def after_train(self:SemiSupervised):
     s = self.sum_ranks(torch.stack([torch.as_tensor(o, dtype=torch.float32, device=device) for m in self.meters for o in (m.total,m.count)]))
     for m,total,count in zip(self.meters, s[::2], s[1::2]): m.total,m.count = total,count
 
+# %% ../nbs/05_callback.ipynb #ebdaa8b4
 @patch
 def before_search(self:SemiSupervised):
     "Let `lr_find` have its steps, which it counts in labeled batches, and work on a copy of what adapts"
