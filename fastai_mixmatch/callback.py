@@ -181,7 +181,7 @@ def check_model(self:SemiSupervised):
     if self.k*min(self.dl.bs, len(self.dl.pool))<2 and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()):
         raise ValueError("the model has batch norm, which cannot normalize over the single image of batch size 1 with k=1; use a larger batch")
 
-# %% ../nbs/05_callback.ipynb #8e2225d7
+# %% ../nbs/05_callback.ipynb #4c3b0ea5
 @patch
 def before_fit(self:SemiSupervised):
     if self.learn.lock.locked(): return
@@ -208,6 +208,7 @@ def before_fit(self:SemiSupervised):
         valid = self.learn.dls[1] if len(self.learn.dls.loaders)>1 else None
         if self.cache is not False and self.learn.n_epoch>1 and KeptDL.can(valid): self.valid_dl = KeptDL(valid)
 
+# %% ../nbs/05_callback.ipynb #1cdf6137
 @patch
 def join_ranks(self:SemiSupervised):
     "Divide both streams among the processes that train together"
@@ -235,6 +236,7 @@ def after_train(self:SemiSupervised):
     s = self.sum_ranks(torch.stack([torch.as_tensor(o, dtype=torch.float32, device=device) for m in self.meters for o in (m.total,m.count)]))
     for m,total,count in zip(self.meters, s[::2], s[1::2]): m.total,m.count = total,count
 
+# %% ../nbs/05_callback.ipynb #5b7478af
 @patch
 def before_search(self:SemiSupervised):
     "Let `lr_find` have its steps, which it counts in labeled batches, and work on a copy of what adapts"

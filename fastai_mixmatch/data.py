@@ -8,10 +8,10 @@ __all__ = ['CACHE_LIMIT', 'ImageError', 'item_name', 'to_uint8', 'as_image', 'as
            'ItemPipe', 'rng_state', 'kept_rng', 'draws', 'varies', 'Pool', 'has_bars', 'rank0_print', 'remarks',
            'PoolDL', 'Walk', 'seeded', 'check_labels', 'check_label', 'is_int_like', 'LabeledPool', 'LabeledDL',
            'LabelIndex', 'as_items', 'column_files', 'as_nchw', 'array_pool', 'OwnPipe', 'ArrayPool', 'IterablePool',
-           'as_pool', 'UnlabeledDL', 'item_key', 'overlap', 'item_keys', 'KeptDL']
+           'as_pool', 'UnlabeledDL', 'item_key', 'overlap', 'has_file', 'KeptDL']
 
-# %% ../nbs/00_data.ipynb #86d4567d
-import dataclasses, hashlib, io, itertools, json, math, operator, os, random, stat, sys, time, warnings
+# %% ../nbs/00_data.ipynb #d63bf7f9
+import bisect, dataclasses, hashlib, io, itertools, json, math, operator, os, random, stat, sys, time, warnings
 from collections.abc import Sequence
 from collections import deque
 from contextlib import contextmanager
@@ -161,16 +161,18 @@ def draw_labeled(
         raise ValueError(f"class {short[0]!r} has {len(groups[short[0]])} images, fewer than the {want[short[0]]} that {n} balanced labels need; pass `balanced=False` or a smaller n")
     return sorted(i for c in classes for i in rng.sample(groups[c], want[c]))
 
-# %% ../nbs/00_data.ipynb #781b2651
+# %% ../nbs/00_data.ipynb #594c1ef1
 class Files(Sequence):
     "Paths below `root`, stored in one block of bytes"
     def __init__(self,
         root, # Folder
         names, # Names below it, with forward slashes
-        links=None, # Is the file a symbolic link? `(n,)` bool
+        links=None, # Does a symbolic link lead to the file? `(n,)` bool
     ):
-        names = [os.fsencode(o) for o in names]
-        self.root,self.block,self.ends = Path(root),b''.join(names),np.cumsum([0, *map(len, names)])
+        self.root,self.block = Path(root),os.fsencode(''.join(names))
+        ends = np.fromiter(map(len, names), dtype=np.int64, count=len(names)).cumsum()
+        if len(ends) and ends[-1]!=len(self.block): ends = np.fromiter((len(os.fsencode(o)) for o in names), dtype=np.int64, count=len(names)).cumsum() # Not ASCII
+        self.ends,self.sorted = np.concatenate([[0], ends]).astype(np.int64),all(map(operator.le, names, itertools.islice(names, 1, None)))
         self.links = np.zeros(len(names), dtype=bool) if links is None else np.asarray(links, dtype=bool)
 
     def __len__(self): return len(self.ends)-1
@@ -191,19 +193,24 @@ class Files(Sequence):
     def found(cls, path, recurse=True, folders=None):
         "The image files below `path` as fastai's `get_image_files` finds them, sorted by name"
         names,links = [],set()
-        for o,is_link in _image_names(str(path), '', recurse, folders or ()):
-            names.append(o)
-            if is_link: links.add(o)
+        _find_images(str(path), '', recurse, folders or (), False, names, links)
         names.sort()
         return cls(path, names, [o in links for o in names] if links else None)
 
-def _image_names(path, below, recurse, folders):
-    with os.scandir(path) as entries: entries = sorted(entries, key=lambda o: o.name) if folders else list(entries)
-    for o in entries:
-        if o.is_dir():
-            loops = o.is_symlink() and os.path.realpath(path).startswith(os.path.realpath(o.path))
-            if recurse and not loops and (o.name in folders if folders else o.name[0]!='.'): yield from _image_names(o.path, f'{below}{o.name}/', True, ())
-        elif o.name[0]!='.' and os.path.splitext(o.name)[1].lower() in image_extensions and (not folders or '.' in folders): yield below+o.name,o.is_symlink()
+def _find_images(path, below, recurse, folders, linked, names, links):
+    "Add the names of image files below `path` to the list `names`, and of those that a symbolic link leads to to the set `links`"
+    subs,take = [],not folders or '.' in folders
+    with os.scandir(path) as entries:
+        for o in entries:
+            name = o.name
+            if o.is_dir(): subs.append((name, linked or o.is_symlink()))
+            elif take and name[0]!='.' and '.'+name.rpartition('.')[2].lower() in image_extensions:
+                names.append(below+name)
+                if linked or o.is_symlink(): links.add(below+name)
+    for name,link in subs if recurse else ():
+        sub = os.path.join(path, name)
+        loops = link and os.path.realpath(path).startswith(os.path.realpath(sub))
+        if not loops and (name in folders if folders else name[0]!='.'): _find_images(sub, f'{below}{name}/', True, (), link, names, links)
 
 # %% ../nbs/00_data.ipynb #420266f2
 class ImageList(L):
@@ -1079,7 +1086,7 @@ class UnlabeledDL(PoolDL):
                              "bring both to one size with an item transform, such as `item_tfms=Resize(224)`, and use as many channels")
         if self.pool.dtype!=self.pipe.dtype: raise TypeError(f"labeled images are {self.pipe.dtype}, unlabeled ones {self.pool.dtype}")
 
-# %% ../nbs/00_data.ipynb #ada8dcd9
+# %% ../nbs/00_data.ipynb #60adc9ee
 @patch
 def __iter__(self:UnlabeledDL):
     if not self.iterable: yield from PoolDL.__iter__(self); return
@@ -1116,8 +1123,15 @@ def load_state_dict(self:UnlabeledDL, state):
 def passes(self:UnlabeledDL, seed:int=0):
     "Batches of an iterable dataset, again from its beginning where it ends; a batch of one image, which batch norm cannot take, only where that is all"
     self.pool.rank,self.pool.world = self.rank,self.world
+<<<<<<< /tmp/w/merge/00_data.txt
     dl = torch.utils.data.DataLoader(self.pool, batch_size=self.bs, num_workers=self.num_workers if self.pool.shards else min(1, self.num_workers),
                                      collate_fn=_readable, generator=torch.Generator().manual_seed(seed))
+||||||| /tmp/w/merge/00_data.base.txt
+    dl = torch.utils.data.DataLoader(self.pool, batch_size=self.bs, num_workers=self.num_workers if self.pool.shards else min(1, self.num_workers), collate_fn=_readable)
+=======
+    workers = self.num_workers if self.pool.shards else min(1, self.num_workers)
+    dl = torch.utils.data.DataLoader(self.pool, batch_size=self.bs, num_workers=workers, collate_fn=_readable)
+>>>>>>> /tmp/w/merge/00_data.theirs.txt
     while True:
         n = 0
         for n,b in enumerate(self.readable(dl), 1):
@@ -1150,7 +1164,7 @@ def item_key(
     if isinstance(o, (np.ndarray, Tensor)): return _pixels(o)
     return o if isinstance(o, (tuple,bytes)) else id(o)
 
-# %% ../nbs/00_data.ipynb #ebd91034
+# %% ../nbs/00_data.ipynb #3c02494b
 def overlap(
     items, # Unlabeled items
     dls, # `DataLoaders`, whose validation set is looked at
@@ -1158,20 +1172,21 @@ def overlap(
     "Number of unlabeled images that are also in the validation set"
     valid = dls.valid.dataset if len(dls.loaders)>1 else ()
     if len(valid)==0 or not hasattr(items, '__len__'): return 0
-    known = set(map(item_key, raw_items(valid)))
-    return len({o for o in item_keys(raw_items(items)) if o in known})
+    known,items = set(map(item_key, raw_items(valid))),raw_items(items)
+    if not (isinstance(items, Files) and items.sorted): return len({o for o in map(item_key, items) if o in known})
+    linked = {item_key(items[i]) for i in np.flatnonzero(items.links)}
+    return len({o for o in known if o in linked or has_file(items, o)})
 
-def item_keys(
-    items, # Sequence of items
-): # Their keys, one by one
-    "`item_key` of each item; of the files of a folder without asking for each whether it is a link"
-    if not isinstance(items, Files): return map(item_key, items)
-    root = os.path.abspath(items.root)
-    def key(i):
-        if items.links[i]: return item_key(items[i])
-        folder,_,name = items.below(i).rpartition('/')
-        return os.path.join(_folder(os.path.join(root, folder)), name)
-    return map(key, range(len(items)))
+def has_file(
+    files, # Sorted `Files`
+    path, # Real path
+)->bool:
+    "Is `path` one of `files` without links?"
+    root = os.path.realpath(files.root)+'/'
+    if not (isinstance(path, str) and path.startswith(root)): return False
+    name = path[len(root):]
+    i = bisect.bisect_left(range(len(files)), name, key=files.below)
+    return i<len(files) and files.below(i)==name and not files.links[i]
 
 # %% ../nbs/00_data.ipynb #2dd1a3bf
 class KeptDL(GetAttr):

@@ -38,7 +38,7 @@ def broken_files(d):
     (d/'bomb.png').write_bytes(bytes(bomb))
     Path(os.fsdecode(bytes(d)+b'/\xff\xfe.png')).write_bytes(b'')
     return {'truncated.jpg': 'runcated', 'empty.png': 'cannot identify', 'text.png': 'cannot identify', 'folder.png': 'not a regular file', 'pipe.png': 'not a regular file',
-            'gone.png': 'No such file', 'deep.png': 'more than 8 bits', 'bomb.png': 'DecompressionBomb', '\\udcff\\udcfe.png': 'cannot identify'}
+            'gone.png': 'No such file', 'deep.png': 'more than 8 bits', 'bomb.png': 'decompression bomb', '\\udcff\\udcfe.png': 'cannot identify'}
 
 def odd_files(d):
     "Files that can be read, with what is to be said about them"
