@@ -204,22 +204,23 @@ ablations = {k: dict(args=v) for k,v in ablations.items()}
 
 _cifar = dict(weak=WeakView(4/32, flip=0.5))
 _paper = dict(adapt=False, k=2, T=0.5, alpha=0.75, lambda_u=75.)
-experiments = {'mnist-sharpening': Experiment('sharpened guesses against plain ones, neither mixup nor augmentation (article)', 'mnist', (500,), 4690, arch=article_cnn,
-                   args=dict(adapt=False, k=1, alpha=0., lambda_u=10., ramp=800/4690, weak=False), ubs=128, lr=3e-3, wd=1e-4, ema=None, embed=400,
-                   variants={o: dict(args=dict(T=t)) for o,t in (('T=1',1.),('T=0.5',0.5))}),
-               'cifar10-supervised': Experiment('all 50 000 labels (article)', 'cifar10', (), 78200, Supervised, _cifar),
-               'cifar10-labels-only': Experiment('the labeled images alone (article)', 'cifar10', (500,250,1000,2000,4000), 20000, Supervised, _cifar),
-               'cifar10-mixmatch': Experiment('MixMatch, with the recipe of the article or of the paper', 'cifar10', (500,250,1000,2000,4000), 154800,
-                   args={**_paper, **_cifar, 'ramp': 3000}, default=('article',),
-                   variants=dict(article={}, paper=dict(args=dict(ramp=16384), steps=2**20, one_cycle=False, warmup=False))),
-               'ablation-cifar10': Experiment("the paper's table 4", 'cifar10', (250,4000), 2**20, Ablation, {**_paper, **_cifar, 'ramp': 16384},
-                   one_cycle=False, warmup=False, variants=ablations),
-               'ablation-mnist': Experiment("the paper's table 4 on MNIST, a small network", 'mnist', (100,), 1500, Ablation, {**_paper, 'ramp': 1.}, arch=small_cnn,
-                   bs=32, ubs=32, variants=ablations),
-               'ablation-digits': Experiment("the paper's table 4 on 8×8 digits, a small network", 'digits', (20,), 400, Ablation, {**_paper, 'ramp': 1.}, arch=small_cnn,
-                   bs=32, ubs=32, variants=ablations),
-               'mixup-digits': Experiment('how much mixing: α of Beta(α, α), on 8×8 digits', 'digits', (20,), 400, MixMatch, {**_paper, 'ramp': 1.}, small_cnn,
-                   bs=32, ubs=32, variants={f'α={o:g}': dict(args=dict(alpha=float(o))) for o in (0,0.2,0.75,2,10)})}
+experiments = {}
+experiments['mnist-sharpening'] = Experiment('sharpened guesses against plain ones, neither mixup nor augmentation (article)', 'mnist', (500,), 4690, arch=article_cnn,
+    args=dict(adapt=False, k=1, alpha=0., lambda_u=10., ramp=800/4690, weak=False), ubs=128, lr=3e-3, wd=1e-4, ema=None, embed=400,
+    variants={o: dict(args=dict(T=t)) for o,t in (('T=1',1.),('T=0.5',0.5))})
+experiments['cifar10-supervised'] = Experiment('all 50 000 labels (article)', 'cifar10', (), 78200, Supervised, _cifar)
+experiments['cifar10-labels-only'] = Experiment('the labeled images alone (article)', 'cifar10', (500,250,1000,2000,4000), 20000, Supervised, _cifar)
+experiments['cifar10-mixmatch'] = Experiment('MixMatch, with the recipe of the article or of the paper', 'cifar10', (500,250,1000,2000,4000), 154800,
+    args={**_paper, **_cifar, 'ramp': 3000}, default=('article',),
+    variants=dict(article={}, paper=dict(args=dict(ramp=16384), steps=2**20, one_cycle=False, warmup=False)))
+experiments['ablation-cifar10'] = Experiment("the paper's table 4", 'cifar10', (250,4000), 2**20, Ablation, {**_paper, **_cifar, 'ramp': 16384},
+    one_cycle=False, warmup=False, variants=ablations)
+experiments['ablation-mnist'] = Experiment("the paper's table 4 on MNIST, a small network", 'mnist', (100,), 1500, Ablation, {**_paper, 'ramp': 1.}, arch=small_cnn,
+    bs=32, ubs=32, variants=ablations)
+experiments['ablation-digits'] = Experiment("the paper's table 4 on 8×8 digits, a small network", 'digits', (20,), 400, Ablation, {**_paper, 'ramp': 1.}, arch=small_cnn,
+    bs=32, ubs=32, variants=ablations)
+experiments['mixup-digits'] = Experiment('how much mixing: α of Beta(α, α), on 8×8 digits', 'digits', (20,), 400, MixMatch, {**_paper, 'ramp': 1.}, small_cnn,
+    bs=32, ubs=32, variants={f'α={o:g}': dict(args=dict(alpha=float(o))) for o in (0,0.2,0.75,2,10)})
 
 # %% ../nbs/16_reproduce.ipynb #3a09fff7
 class Clock(Callback):
