@@ -1086,7 +1086,7 @@ class UnlabeledDL(PoolDL):
                              "bring both to one size with an item transform, such as `item_tfms=Resize(224)`, and use as many channels")
         if self.pool.dtype!=self.pipe.dtype: raise TypeError(f"labeled images are {self.pipe.dtype}, unlabeled ones {self.pool.dtype}")
 
-# %% ../nbs/00_data.ipynb #60adc9ee
+# %% ../nbs/00_data.ipynb #6573bff6
 @patch
 def __iter__(self:UnlabeledDL):
     if not self.iterable: yield from PoolDL.__iter__(self); return
@@ -1123,15 +1123,8 @@ def load_state_dict(self:UnlabeledDL, state):
 def passes(self:UnlabeledDL, seed:int=0):
     "Batches of an iterable dataset, again from its beginning where it ends; a batch of one image, which batch norm cannot take, only where that is all"
     self.pool.rank,self.pool.world = self.rank,self.world
-<<<<<<< /tmp/w/merge/00_data.txt
-    dl = torch.utils.data.DataLoader(self.pool, batch_size=self.bs, num_workers=self.num_workers if self.pool.shards else min(1, self.num_workers),
-                                     collate_fn=_readable, generator=torch.Generator().manual_seed(seed))
-||||||| /tmp/w/merge/00_data.base.txt
-    dl = torch.utils.data.DataLoader(self.pool, batch_size=self.bs, num_workers=self.num_workers if self.pool.shards else min(1, self.num_workers), collate_fn=_readable)
-=======
     workers = self.num_workers if self.pool.shards else min(1, self.num_workers)
-    dl = torch.utils.data.DataLoader(self.pool, batch_size=self.bs, num_workers=workers, collate_fn=_readable)
->>>>>>> /tmp/w/merge/00_data.theirs.txt
+    dl = torch.utils.data.DataLoader(self.pool, batch_size=self.bs, num_workers=workers, collate_fn=_readable, generator=torch.Generator().manual_seed(seed))
     while True:
         n = 0
         for n,b in enumerate(self.readable(dl), 1):
