@@ -59,8 +59,8 @@ def given(rank, world):
     "22 steps of MixMatch with given draws, and 64 images of each kind in a step"
     random.seed(0); torch.manual_seed(rank)
     il = ImageList.from_arrays(X, Y, img_cls=PILImageBW)
-    dls,draws = il[:40].dataloaders(il[1500:1700], bs=64//world),Draws(rank, world)
-    learn = mixmatch_learner(dls, il[40:1448], arch=no_norm, cbs=Watch(draws))
+    dls,draws = il[:80].dataloaders(il[1500:1700], bs=64//world),Draws(rank, world)
+    learn = mixmatch_learner(dls, il[80:1488], arch=no_norm, cbs=Watch(draws))
     old = views.shift_draws,callback.mixup_draws
     views.shift_draws,callback.mixup_draws = draws.shift,draws.mixup
     try:
