@@ -476,8 +476,8 @@ def moving(self:SemiSupervised,
     momentum:float, # Weight of the old average
     start:float|None=None, # Average before the first step; default: `new`
 )->Tensor: # The average
-    "Move an adaptive average towards `new`"
-    new,old = new.detach(),getattr(self, name)
+    "Move an adaptive average towards `new`, which is averaged over processes"
+    new,old = self.sum_ranks(new.detach())/self.world,getattr(self, name)
     if old is None: old = new if start is None else torch.full_like(new, start)
     res = old.to(new.device).lerp(new, 1-momentum)
     setattr(self, name, res)
