@@ -814,8 +814,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'fastai_mixmatch/reproduce.py'),
                                            'fastai_mixmatch.reproduce.article_cnn': ( 'reproduce.html#article_cnn',
                                                                                       'fastai_mixmatch/reproduce.py'),
-                                           'fastai_mixmatch.reproduce.checkpoint_args': ( 'reproduce.html#checkpoint_args',
-                                                                                          'fastai_mixmatch/reproduce.py'),
                                            'fastai_mixmatch.reproduce.cpu_name': ( 'reproduce.html#cpu_name',
                                                                                    'fastai_mixmatch/reproduce.py'),
                                            'fastai_mixmatch.reproduce.embedding': ( 'reproduce.html#embedding',

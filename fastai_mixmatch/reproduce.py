@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['archs', 'ablations', 'experiments', 'load_digits_lists', 'load_folders', 'load_npz', 'load_tar', 'load_data',
            'MemoryDL', 'Ablation', 'Experiment', 'article_cnn', 'Clock', 'provenance', 'cpu_name', 'make_learner',
-           'final_accuracies', 'embedding', 'show_map', 'run', 'outcome', 'settings', 'write_json', 'checkpoint_args',
-           'load_results', 'results_table', 'mean_std', 'parser', 'main']
+           'final_accuracies', 'embedding', 'show_map', 'run', 'outcome', 'settings', 'write_json', 'load_results',
+           'results_table', 'mean_std', 'parser', 'main']
 
 # %% ../nbs/16_reproduce.ipynb #273e2ae3
 import argparse, dataclasses, inspect, json, math, os, platform, random, re, shlex, shutil, statistics, subprocess, sys, tarfile, time
@@ -194,7 +194,7 @@ def article_cnn(
     "Two convolutions with 64 and 128 filters and stride 2, batch norm, average pooling, a linear layer"
     return nn.Sequential(ConvLayer(n_in, 64, stride=2), ConvLayer(64, 128, stride=2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, n_out))
 
-# %% ../nbs/16_reproduce.ipynb #838bc1f4
+# %% ../nbs/16_reproduce.ipynb #2a965542
 archs = dict(wrn_28_2=wrn_28_2, small_cnn=small_cnn, article_cnn=article_cnn)
 
 ablations = {'MixMatch': {}, 'K=1': dict(k=1), 'K=3': dict(k=3), 'K=4': dict(k=4), 'T=1': dict(T=1.), 'EMA guesses': dict(ema_guess=True),
@@ -285,7 +285,7 @@ def final_accuracies(
     ema.resume(); raw = acc(); ema.average()
     return acc(), raw
 
-# %% ../nbs/16_reproduce.ipynb #6514d5a2
+# %% ../nbs/16_reproduce.ipynb #30ff3a9c
 def embedding(
     learn:Learner, # After training
     n:int=400, # Validation images
@@ -316,7 +316,7 @@ def show_map(
     ax.set(title=title, xticks=[], yticks=[])
     return ax
 
-# %% ../nbs/16_reproduce.ipynb #93460229
+# %% ../nbs/16_reproduce.ipynb #c404a2f5
 def run(
     name:str, # Name of the experiment
     variant:str='', # Name of the variant
@@ -339,7 +339,7 @@ def run(
     split = train.choose(n, seed=seed) if n else None
     labeled,rest = train.split(split) if split else (train,train)
     set_seed(seed)
-    learn = make_learner(exp, labeled, rest, test, device, bf16, **checkpoint_args(f.with_suffix('.checkpoint'), every))
+    learn = make_learner(exp, labeled, rest, test, device, bf16, checkpoint=f.with_suffix('.checkpoint'), every=every or '1min')
     method = first(learn.cbs, risinstance(SemiSupervised))
     epochs = max(1, round(exp.steps/len(method.dl)))
     (learn.fit_one_cycle if exp.one_cycle else learn.fit)(epochs)
@@ -373,12 +373,6 @@ def write_json(f, d):
     tmp = f.with_suffix('.tmp')
     tmp.write_text('{' + ',\n '.join(f'{json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}' for k,v in d.items()) + '}\n', encoding='utf-8')
     os.replace(tmp, f)
-
-# %% ../nbs/16_reproduce.ipynb #eec54be1
-def checkpoint_args(folder, every):
-    "Arguments with which `ssl_learner` saves its state in `folder`, and goes on from it"
-    if 'checkpoint' not in inspect.signature(ssl_learner).parameters: return {} # RESUME: exact resume is not in the package yet; drop this line with it
-    return dict(checkpoint=folder, every=every or '1min')
 
 # %% ../nbs/16_reproduce.ipynb #1a8b2abf
 def load_results(

@@ -1,5 +1,5 @@
 "The reproductions: their command from beginning to end on small data, every data layout, what is written, and the ablations' mixing."
-import json, subprocess, sys, tarfile
+import json, os, signal, subprocess, sys, tarfile, time
 
 import numpy as np, pytest, torch
 from PIL import Image
@@ -129,3 +129,23 @@ def test_command_line_in_a_process(tmp_path):
     r = subprocess.run([sys.executable, '-W', 'ignore', '-m', 'fastai_mixmatch.reproduce', '--list'], cwd=tmp_path, text=True, capture_output=True)
     assert r.returncode==0, r.stderr
     for k in experiments: assert k in r.stdout
+
+def test_killed_and_started_again(tmp_path):
+    "The command goes on where it was killed, to the same numbers"
+    def start(out):
+        cmd = [sys.executable, '-W', 'ignore', '-m', 'fastai_mixmatch.reproduce', 'ablation-digits', '--only', 'T=1', '--steps', '200', '--every', '10steps', '--threads', '1', '--out', out]
+        return subprocess.Popen(cmd, cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, 'OMP_NUM_THREADS': '1'})
+    whole = start('whole')
+    text = whole.communicate(timeout=300)[0]
+    assert whole.returncode==0, text
+    p,deadline = start('cut'),time.time()+300
+    while len(list((tmp_path/'cut').rglob('*.pt')))<2 and p.poll() is None and time.time()<deadline: time.sleep(.01)
+    assert p.poll() is None, f'ended before it could be killed:\n{p.communicate()[0]}'
+    p.send_signal(signal.SIGKILL); p.wait()
+    assert not list((tmp_path/'cut').rglob('*.json'))
+    p = start('cut')
+    text = p.communicate(timeout=300)[0]
+    assert p.returncode==0 and 'continu' in text, text
+    a,b = (json.loads(next((tmp_path/o).rglob('*.json')).read_text()) for o in ('whole','cut'))
+    assert a['accuracy']==b['accuracy'] and a['curves']==b['curves'] and a['split']==b['split']
+    assert not list((tmp_path/'cut').rglob('*.pt')), 'the checkpoints of a finished run are removed'
