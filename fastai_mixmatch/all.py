@@ -1,5 +1,4 @@
 "Everything a user needs: `from fastai_mixmatch.all import *`"
-from fastai_mixmatch.distributed import *
 from fastai_mixmatch.data import *
 from fastai_mixmatch.views import *
 from fastai_mixmatch.targets import *
@@ -12,8 +11,8 @@ from fastai_mixmatch.optim import *
 from fastai_mixmatch.learner import *
 from fastai_mixmatch.samples import *
 from fastai_mixmatch.interpret import *
-from fastai_mixmatch.augment import *
+from fastai_mixmatch.augment import RandAugment, Cutout, CTAugment, StrongView
 from fastai_mixmatch.methods import *
-from fastai_mixmatch.checkpoint import *
+from fastai_mixmatch.checkpoint import Checkpoint, CheckpointError
 from fastai_mixmatch.speed import *
-from fastai_mixmatch.predictor import *
+from fastai_mixmatch.predictor import Predictor, PredictorError, load_predictor, save_predictor

@@ -15,7 +15,7 @@ from contextlib import suppress
 from functools import partial
 from fastai.vision.all import *
 from .callback import *
-from .callback import label_indices
+from .callback import label_indices,pack,unpack
 from .data import *
 
 # %% ../nbs/13_checkpoint.ipynb #42cf8c7f

@@ -1181,7 +1181,7 @@ def has_file(
     i = bisect.bisect_left(range(len(files)), name, key=files.below)
     return i<len(files) and files.below(i)==name and not files.links[i]
 
-# %% ../nbs/00_data.ipynb #2dd1a3bf
+# %% ../nbs/00_data.ipynb #f1fbbe62
 class KeptDL(GetAttr):
     "The loader `dl`, which reads its items in the first pass only"
     _default = 'dl'
@@ -1207,8 +1207,10 @@ class KeptDL(GetAttr):
 
     def read(self):
         "Batches before the batch transforms; kept if they fit"
-        kept,size = [],0
-        for b in self.raw:
+        kept,size,batches = [],0,iter(self.raw)
+        while True:
+            with kept_rng(): b = next(batches, None) # A first pass must draw no more than the next
+            if b is None: break
             size += sum(o.nbytes for o in b if isinstance(o, Tensor))
             if size<=self.limit: kept.append(b)
             else: kept.clear()
