@@ -11,8 +11,8 @@ from fastai_mixmatch.optim import *
 from fastai_mixmatch.learner import *
 from fastai_mixmatch.samples import *
 from fastai_mixmatch.interpret import *
-from fastai_mixmatch.augment import RandAugment, Cutout, CTAugment, StrongView
+from fastai_mixmatch.augment import RandAugment, Cutout, CTAugment, StrongView  # chkstyle: ignore
 from fastai_mixmatch.methods import *
-from fastai_mixmatch.checkpoint import Checkpoint, CheckpointError
+from fastai_mixmatch.checkpoint import Checkpoint, CheckpointError  # chkstyle: ignore
 from fastai_mixmatch.speed import *
-from fastai_mixmatch.predictor import Predictor, PredictorError, load_predictor, save_predictor
+from fastai_mixmatch.predictor import Predictor, PredictorError, load_predictor, save_predictor  # chkstyle: ignore

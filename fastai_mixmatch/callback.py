@@ -549,7 +549,8 @@ def adaptive(self:SemiSupervised)->dict:
 def state_dict(self:SemiSupervised)->dict:
     "State of the training, as plain data"
     return dict(adaptive={o: pack(v) for o,v in self.adaptive().items()}, meters=[(m.name, pack(m.total), pack(m.count)) for m in self.meters or ()],
-                rows=pack(self.rows), counts=pack(self.counts), guess_counts=self.guess_counts, labeled=self.labeled_dl.state_dict(), unlabeled=self.dl.state_dict())
+                rows=pack(self.rows), counts=pack(self.counts), guess_counts=self.guess_counts,
+                labeled=self.labeled_dl.state_dict(), unlabeled=self.dl.state_dict())
 
 @patch
 def load_state_dict(self:SemiSupervised,

@@ -442,18 +442,22 @@ class ItemPipe:
         if not isinstance(x, Tensor): raise TypeError(f"the item transforms give a {type(x).__name__}, not a tensor; add `ToTensor()`")
         return x
 
-    def is_file(self, item)->bool:
-        "Is the tensor of `item` the pixels of an image file, opened as fastai opens one?"
-        return isinstance(item, (str, Path)) and self.img_cls in (PILImage, PILImageBW) and self.plain(item)
+# %% ../nbs/00_data.ipynb #ee7a914a
+@patch
+def is_file(self:ItemPipe, item)->bool:
+    "Is the tensor of `item` the pixels of an image file, opened as fastai opens one?"
+    return isinstance(item, (str, Path)) and self.img_cls in (PILImage, PILImageBW) and self.plain(item)
 
-    def pixels(self, item, i=None)->Tensor:
-        "The same for such a file, several times faster"
-        try:
-            with Image.open(item) as im: x = np.array(_shallow(im).convert(self.img_cls._open_args.get('mode', 'RGB')))
-        except Exception as e: raise ImageError(f"cannot read image {item_name(item, i)}: {type(e).__name__}: {e}") from e
-        return torch.from_numpy(x[None] if x.ndim==2 else x.transpose(2, 0, 1))
+@patch
+def pixels(self:ItemPipe, item, i=None)->Tensor:
+    "The same for such a file, several times faster"
+    try:
+        with Image.open(item) as im: x = np.array(_shallow(im).convert(self.img_cls._open_args.get('mode', 'RGB')))
+    except Exception as e: raise ImageError(f"cannot read image {item_name(item, i)}: {type(e).__name__}: {e}") from e
+    return torch.from_numpy(x[None] if x.ndim==2 else x.transpose(2, 0, 1))
 
-    def __call__(self, item, i=None)->Tensor: return self.pixels(item, i) if self.is_file(item) else self.tensor(self.open(item, i))
+@patch
+def __call__(self:ItemPipe, item, i=None)->Tensor: return self.pixels(item, i) if self.is_file(item) else self.tensor(self.open(item, i))
 
 # %% ../nbs/00_data.ipynb #e9d59160
 def rng_state():

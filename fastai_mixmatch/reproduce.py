@@ -9,7 +9,7 @@ __all__ = ['archs', 'ablations', 'experiments', 'load_digits_lists', 'load_folde
            'results_table', 'mean_std', 'parser', 'main']
 
 # %% ../nbs/16_reproduce.ipynb #273e2ae3
-import argparse, dataclasses, inspect, json, math, os, platform, random, re, shlex, shutil, statistics, subprocess, sys, tarfile, time
+import argparse, dataclasses, json, math, os, platform, random, re, shlex, shutil, statistics, subprocess, sys, tarfile, time
 from copy import deepcopy
 from itertools import chain
 from fastai.vision.all import *
