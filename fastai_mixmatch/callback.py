@@ -306,7 +306,7 @@ def has_truth(self:SemiSupervised):
 @patch
 def before_batch(self:SemiSupervised):
     raw,self.truth = self.learn.xb[0],self.learn.yb[0]
-    self.idx = self.dl.now
+    self.idx = None if self.dl.iterable else self.dl.now
     us = list(self.view.views(raw[0], self.k) if len(raw)==1 else [self.view(raw[i%len(raw)]) for i in range(self.k)])
     us += [self.view.strong(raw[i%len(raw)], self.strong) for i in range(self.ks)]
     (x,),y = next(self.labeled)
