@@ -15,6 +15,7 @@ import numpy as np, torch
 from fastai.vision.all import *
 from fastai_mixmatch.all import *
 from fastai_mixmatch import checkpoint as checkpoint_module
+from fastai_mixmatch.callback import pack
 
 # --- the programs, and what they leave
 
