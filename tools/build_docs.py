@@ -25,7 +25,7 @@ def mathml(tex, block=False):
     "A formula as MathML"
     from latex2mathml.converter import convert
     m = convert(tex, display='block' if block else 'inline')
-    if left := re.findall(r'>\s*(\\\w+)', m): raise ValueError(f"{', '.join(left)} in the formula {tex!r} cannot be shown as MathML")
+    if left := re.findall(r'>\s*(\\[^<]+)', m): raise ValueError(f"{', '.join(left)} in the formula {tex!r} cannot be shown as MathML")
     return f'\n<div class="formula">{m}</div>\n' if block else f'<span>{m}</span>'
 
 def prose(md, src, page, pages):
