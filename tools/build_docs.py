@@ -82,10 +82,10 @@ def definition_md(name, node, fn, src):
     sig = f"{'class ' if isinstance(node, ast.ClassDef) else ''}{name}({', '.join(n+('='+d if d else '') for n,_,d,_ in rows)})"
     parts = [f'### {name} {{ #{anchor(name)} }}', f'```python\n{sig}\n```', (ast.get_docstring(node) or '').replace('<', '&lt;')]
     if any(r[3] for r in rows):
-        table = [f"| `{n}` | {f'`{cell_md(t)}`' if t else ''} | {f'`{cell_md(d)}`' if d else ''} | {cell_md(c)} |" for n,t,d,c in rows]
+        table = [f"| `{n}` | {f'`{t}`' if t else ''} | {f'`{d}`' if d else ''} | {cell_md(c)} |" for n,t,d,c in rows]
         if fn is node and fn.returns:
             back = notes.get(fn.returns.end_lineno, '') if not rows or fn.returns.end_lineno!=fn.lineno else ''
-            table.append(f"| *returns* | `{cell_md(ast.unparse(fn.returns))}` | | {cell_md(back)} |")
+            table.append(f"| *returns* | `{ast.unparse(fn.returns)}` | | {cell_md(back)} |")
         parts.append('\n'.join(['| parameter | type | default | |', '|---|---|---|---|', *table]))
     return '\n\n'.join(o for o in parts if o)
 
