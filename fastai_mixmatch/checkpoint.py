@@ -136,6 +136,7 @@ def load_training_state(
     vars(learn).update(unpack(s['learn']))
     learn.recorder.start_epoch = time.time()-s['elapsed']
     set_rngs(learn.dls, s['rngs'])
+    if rank := rank_distrib(): set_seed(int(torch.randint(2**31, ()))+rank) # The state is process 0's; the others go on with draws of their own
 
 # %% ../nbs/13_checkpoint.ipynb #5a6efb93
 class CheckpointError(RuntimeError):
@@ -245,7 +246,7 @@ def data_settings(learn, method)->dict:
     ds = ldl.pool.items
     y = ldl.pool.y if ldl.pool.y is not None else label_indices(ds) if hasattr(ds, 'tls') else None
     return {'classes': plain(class_names(ds) or ldl.c), 'labeled images': describe_items(ds, y), 'unlabeled images': describe_items(dl.items),
-            'validation images': [describe_items(o.dataset) for o in valid], 'image shape': list(dl.pool.shape), 'labeled batch size': ldl.bs, 'unlabeled batch size': dl.bs,
+            'validation images': [describe_items(o.dataset) for o in valid], 'image shape': list(dl.pool.shape), 'labeled batch size': ldl.bs*ldl.world, 'unlabeled batch size': dl.bs*dl.world,
             'batches in an epoch': len(dl), 'unlabeled images in memory': dl.pool.x is not None, 'labeled images in memory': ldl.pool.x is not None,
             'item transforms': plain(getattr(dl.pipe.after, 'fs', [])), 'batch transforms': plain([type(o).__name__ for o in getattr(method.view.after, 'fs', [])]),
             'added view': plain(method.view.weak)}
@@ -260,14 +261,16 @@ def fit_settings(learn)->dict:
             **{k: plain([h.get(k) for h in opt.hypers]) for k in ('lr','wd') if k not in scheds},
             **{f'schedule of {k}': [plain(f(i/16)) for i in range(17)] for k,f in scheds.items()}, 'device': next(model.parameters()).device.type}
 
+_parallel = ('ParallelTrainer','DistributedTrainer') # How many processes there are may change
+
 def settings(
     learn, # `Learner` at the start of a fit
     method, # Its `SemiSupervised`
 )->dict: # Name → JSON data
     "All that a result depends on, as far as it can be known"
     made = lambda o,but=(): {n: plain(vars(o)[n]) for n in sorted(init_names(o)) if n in vars(o) and n not in but}
-    cbs = [o for o in named_cbs(learn).values() if o is not method and not isinstance(o, (CSVLogger,ParamScheduler))]
-    return {'method': type(method).__name__, **made(method, ('unlabeled','cache')), **data_settings(learn, method), **fit_settings(learn), 'callbacks': sorted(type(o).__name__ for o in cbs),
+    cbs = [o for o in named_cbs(learn).values() if o is not method and not isinstance(o, (CSVLogger,ParamScheduler)) and type(o).__name__ not in _parallel]
+    return {'method': type(method).__name__, **made(method, ('unlabeled','cache','bs')), **data_settings(learn, method), **fit_settings(learn), 'callbacks': sorted(type(o).__name__ for o in cbs),
             **{f'{o.name}.{k}': v for o in cbs for k,v in made(o).items()}}
 
 def environment()->dict:

@@ -189,3 +189,15 @@ def test_webdataset(folder, dls, tmp_path):
     got = torch.cat([x[0] for x,_ in UnlabeledDL(pool, dls, bs=8, steps=8, num_workers=2)])
     want = {np.asarray(PILImageBW.create(f)).tobytes() for f in files}
     assert {o.numpy().tobytes() for o in got[:,0]}==want
+
+@needs_accelerate
+def test_checkpoint_of_two_processes_is_read_by_one(tmp_path, capsys):
+    "Both die in step 12; one process goes on after step 10, with the images of the pool that had not been seen"
+    rc,out,_ = torchrun('tests/distributed_run.py', tmp_path, '--cut')
+    assert rc!=0 and list((tmp_path/'cut').glob('fit1-*.pt')), out
+    one = run.cut_off(0, 1, tmp_path)
+    assert 'continues in epoch 0, after 10 of 22 batches' in capsys.readouterr().out
+    assert len(one['seen'])==10+12+22 and one['steps']==44 # What the first process had noted is in its checkpoint: half of each of 10 batches
+    before,first,second = (list(itertools.chain(*o)) for o in (one['seen'][:10], one['seen'][10:22], one['seen'][22:]))
+    assert len(before)==10*32 and len(set(before+first))==10*32+12*64 and sorted(second)==list(range(1408))
+    assert all(torch.isfinite(p).all() for p in one['params'])
