@@ -210,8 +210,9 @@ def trial(name, folder, data, expected, faults, seed, every, fresh=True):
             hurt = True; row['damaged'] += 1
             continue
         rc = t.start(f, fresh=fresh and not f)
-        bounds.append(int(every.split()[0])*(1+hurt)); row['detected'] += hurt and 'is damaged' in t.text
-        hurt = False
+        found = hurt and 'is damaged' in t.text
+        bounds.append(int(every.split()[0])*(1+hurt)); row['detected'] += found
+        hurt = hurt and not found and rc==-signal.SIGKILL # Killed before it could look
         if rc==-signal.SIGKILL: row['kills'] += 1
         elif f.startswith('full') and rc==1 and 'cannot write the checkpoint' in t.text: row['full'] += 1
         elif rc: raise RuntimeError(t.text)
