@@ -17,3 +17,4 @@ def _seeded():
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+    torch.set_flush_denormal(False) # A command that a test runs in this process may have set it

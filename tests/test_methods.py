@@ -296,7 +296,7 @@ def test_second_head():
     copy.deepcopy(net)
     with pytest.raises(ValueError, match='rotation=0'): learner(ReMixMatch(ks=1), arch=lambda i, o: nn.Sequential(nn.Conv2d(i, o, 8), nn.Flatten()))
     plain = fit(Learner(*(lambda dls, rest: (dls, small_cnn(1, 10), CrossEntropyLossFlat()))(*data()), opt_func=SGD, cbs=[ReMixMatch(data()[1], ks=1)]))
-    assert any(p.shape == (4, 64) for g in plain.opt.param_lists for p in g)
+    assert any(p.shape == (4, 256) for g in plain.opt.param_lists for p in g)
 
 # --- errors
 
