@@ -166,7 +166,7 @@ class Trial:
         "Run once, in a forked process or a new interpreter; gives its exit status"
         args = [str(o) for o in (self.name, self.data, self.checkpoint, fault, self.every, self.out)]
         self.out.unlink(missing_ok=True)
-        with open(f'{self.out}.txt', 'w+') as f:
+        with open(f'{self.out}.txt', 'w+', buffering=1) as f: # By lines: a kill leaves what was printed
             if fresh: rc = subprocess.run([sys.executable, '-W', 'ignore', __file__, '--child', *args], stdout=f, stderr=subprocess.STDOUT, timeout=600).returncode
             else: rc = forked(args, f)
         self.text = Path(f.name).read_text()

@@ -8,7 +8,7 @@ __all__ = ['loader_rngs', 'rngs_state', 'set_rngs', 'init_names', 'memory', 'rem
            'write_checkpoint', 'file_digest', 'read_checkpoint', 'plain', 'describe_items', 'data_settings',
            'fit_settings', 'settings', 'environment', 'differences', 'parse_every', 'Checkpoint', 'labeled_names']
 
-# %% ../nbs/13_checkpoint.ipynb #92e4eeb5
+# %% ../nbs/13_checkpoint.ipynb #c2a8f6c8
 import hashlib, inspect, json, math, os, pickle, random, re, sys, time, warnings
 from collections import Counter
 from contextlib import suppress
@@ -110,7 +110,7 @@ def load_model_state(model, s:dict):
     for k,v in s['buffers'].items(): buffers[k].data.copy_(v)
     for p,g in zip(model.parameters(), s['grads']): p.grad = None if g is None else g.to(p.device) if isinstance(g, Tensor) else torch.zeros_like(p)
 
-# %% ../nbs/13_checkpoint.ipynb #d1eb60a8
+# %% ../nbs/13_checkpoint.ipynb #28fa594f
 def training_state(
     learn, # `Learner`
 )->dict: # Plain data
@@ -239,7 +239,7 @@ def describe_items(
     if y is not None: parts.append(_pixels_of(torch.as_tensor(y)))
     return f'{n}' + (f', digest {_sha(*parts)}' if parts else '')
 
-# %% ../nbs/13_checkpoint.ipynb #fd9ce4f7
+# %% ../nbs/13_checkpoint.ipynb #aa357ca3
 def data_settings(learn, method)->dict:
     "Which images, in which batches"
     dl,ldl,valid = method.dl,method.labeled_dl,learn.dls.loaders[1:]
