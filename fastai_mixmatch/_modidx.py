@@ -191,6 +191,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                           'fastai_mixmatch.callback.Trust': ('callback.html#trust', 'fastai_mixmatch/callback.py'),
                                           'fastai_mixmatch.callback.Trust.__init__': ( 'callback.html#trust.__init__',
                                                                                        'fastai_mixmatch/callback.py'),
+                                          'fastai_mixmatch.callback.Trust.divergence': ( 'callback.html#trust.divergence',
+                                                                                         'fastai_mixmatch/callback.py'),
                                           'fastai_mixmatch.callback.Trust.hold': ( 'callback.html#trust.hold',
                                                                                    'fastai_mixmatch/callback.py'),
                                           'fastai_mixmatch.callback.Trust.update': ( 'callback.html#trust.update',

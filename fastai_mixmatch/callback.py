@@ -30,12 +30,13 @@ class Meter:
 
 # %% ../nbs/05_callback.ipynb #fbfd628a
 class Trust:
-    "How much guesses tell: running mutual information between image and guessed class, and how far its class frequencies are from a prior"
+    "How much guesses tell: running mutual information between image and guessed class, less a multiple of how far its class frequencies are from a prior"
     def __init__(self,
         momentum:float=0.95, # Weight of the old averages in an update
         tolerance:float=0.02, # Divergence from the prior, in nats, at which the hold on the frequencies has fallen to 1/e
+        caution:float=4., # Nats of information that a nat of divergence from the prior takes away
     ):
-        self.momentum,self.tolerance = momentum,tolerance
+        self.momentum,self.tolerance,self.caution = momentum,tolerance,caution
         self.marginal,self.entropy,self.n,self.images = None,None,0,0.
 
     def update(self, q:Tensor, world:int=1):
@@ -49,16 +50,19 @@ class Trust:
         self.images = n*(2-w)/w
         self.marginal,self.entropy = (m,h) if self.n==1 else (self.marginal.lerp(m, w),self.entropy.lerp(h, w))
 
-    def value(self)->Tensor:
+    def divergence(self, prior:Tensor)->Tensor:
+        "How far class frequencies are from `prior` `(C,)`: $D$, in nats"
+        m = self.marginal
+        return (torch.special.xlogy(m, m/prior.clamp(min=1e-6)).sum() - (len(m)-1)/self.images).clamp(min=0)
+
+    def value(self, prior:Tensor)->Tensor:
         "Trust $r$ in [0,1]"
-        return ((entropy(self.marginal)-self.entropy)/math.log(len(self.marginal))).clamp(0, 1)
+        m = self.marginal
+        return ((entropy(m) - self.entropy - self.caution*self.divergence(prior))/math.log(len(m))).clamp(0, 1)
 
     def hold(self, prior:Tensor)->Tensor:
         "Exponent $a$ in [0,1] with which class frequencies are held at `prior` `(C,)`"
-        m = self.marginal
-        noise = (len(m)-1)/self.images
-        excess = (torch.special.xlogy(m, m/prior.clamp(min=1e-6)).sum()-noise).clamp(min=0)
-        return torch.maximum(1-2*self.value(), torch.exp(-excess/self.tolerance))
+        return torch.maximum(1-2*self.value(prior), torch.exp(-self.divergence(prior)/self.tolerance))
 
 def entropy(p:Tensor)->Tensor:
     "Entropy over the last axis, in nats"
@@ -607,7 +611,7 @@ def make_batch(self:MixMatch, x, y, us):
     q = self.guess(us)
     xs,ys = torch.cat([x, *us]),torch.cat([y, *[q]*self.k])
     lam,perm = mixup_draws(len(xs), self.alpha, xs.device, xs.dtype)
-    if self.adapt: lam = 1 - self.trust.value()*(1-lam)
+    if self.adapt: lam = 1 - self.trust.value(self.frequencies)*(1-lam)
     xs,ys = mixup(xs, ys, self.alpha, lam, perm)
     return xs, (ys[:len(y)], ys[len(y):])
 
@@ -616,6 +620,7 @@ def guess(self:MixMatch, us):
     "Sharpened guess of each unlabeled image"
     p = guess_labels(self.learn.model, us)
     if not self.searching or self.trust.n==0: self.trust.update(p, self.world)
+    self.frequencies = self.frequencies.to(p)
     p = self.aligned(p)
     self.note_guesses(p)
     return sharpen(p, self.T)
@@ -623,7 +628,7 @@ def guess(self:MixMatch, us):
 @patch
 def weight(self:MixMatch):
     w = SemiSupervised.weight(self)
-    return w*self.trust.value()**2 if self.adapt else w
+    return w*self.trust.value(self.frequencies)**2 if self.adapt else w
 
 @patch
 def losses(self:MixMatch, pred, y, q): return soft_cross_entropy(pred[:len(y)], y), l2_loss(pred[len(y):], q)
@@ -633,16 +638,15 @@ def losses(self:MixMatch, pred, y, q): return soft_cross_entropy(pred[:len(y)], 
 def aligned(self:MixMatch, p):
     "Guesses `(B_u,n_classes)` with their class frequencies moved to the prior: fully to one that was given, else to the labels' as far as `Trust.hold` says"
     if self.prior is None and not self.adapt: return p
-    self.frequencies = self.frequencies.to(p.dtype).to(p.device)
     a = 1. if self.prior is not None else self.trust.hold(self.frequencies)
     return align(p, self.frequencies**a, self.trust.marginal**a)
 
 @patch
 def check_classes(self:MixMatch):
-    "Find the class frequencies `(n_classes,)` that guesses are aligned to: the prior, or else those of the labels"
+    "Find the class frequencies `(n_classes,)` that guesses should have: the prior, or else those of the labels by Laplace's rule"
     SemiSupervised.check_classes(self)
     counts = self.class_counts.double()
-    w = counts if self.prior is None or isinstance(self.prior, str) else torch.as_tensor(self.prior, dtype=torch.double)
-    if isinstance(self.prior, str) and self.prior=='uniform': w = torch.ones_like(counts)
+    known = {None: counts+1, 'labeled': counts, 'uniform': torch.ones_like(counts)}
+    w = known[self.prior] if self.prior is None or isinstance(self.prior, str) else torch.as_tensor(self.prior, dtype=torch.double)
     if w.shape!=counts.shape or not (w>=0).all() or not w.sum()>0: raise ValueError(f"prior must hold {len(counts)} frequencies of at least 0; got {self.prior!r}")
     self.frequencies = w/w.sum()

@@ -92,12 +92,13 @@ def wrn(
 def small_cnn(
     n_in:int, # Channels of the images
     n_out:int, # Classes
-    width:int=16, # Channels of the first layer; the others have 2 and 4 times as many
+    width:int=16, # Channels of the first stage; the others have 2 and 4 times as many
+    depth:int=1, # Convolutions in each of the three stages
     bn_momentum:float=.1, # Share of the new batch in running statistics
     slope:float=.1, # Of the leaky ReLU, below 0
 )->nn.Module: # Maps (N, n_in, H, W) to (N, n_out) logits
-    "Three convolutions for images of some 8 to 32 pixels, on a CPU"
-    def layer(ni, nf): return nn.Sequential(_conv(ni, nf), *_bn_act(nf, bn_momentum, slope))
+    "Three stages of convolutions for images of some 8 to 32 pixels, on a CPU"
+    def stage(ni, nf): return nn.Sequential(*[o for i in range(depth) for o in (_conv(nf if i else ni, nf), *_bn_act(nf, bn_momentum, slope))])
     def halve(): return nn.MaxPool2d(2, ceil_mode=True)
-    return nn.Sequential(layer(n_in, width), halve(), layer(width, width*2), halve(), layer(width*2, width*4),
+    return nn.Sequential(stage(n_in, width), halve(), stage(width, width*2), halve(), stage(width*2, width*4),
                          nn.AdaptiveMaxPool2d(2), nn.Flatten(), _linear(width*16, n_out))

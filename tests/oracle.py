@@ -40,18 +40,21 @@ def running(guesses, momentum=.95):
         m, h = (1 - w) * m + w * p.mean(axis=0), (1 - w) * h + w * entropy(p).mean()
     return m, h, len(guesses[-1]) * (2 - w) / w
 
-def trust(guesses):
-    """Not of the paper: how much the guesses say, from 0 to 1. The information of the guessed class about the image (entropy of the mean minus mean entropy)
-    over its largest possible value log C."""
+def divergence(guesses, prior):
+    "Of the running class frequencies from `prior`, in nats, less what so many guesses would show by chance."
+    m, _, images = running(guesses)
+    return max(0., sum(f * np.log(f / max(q, 1e-6)) for f, q in zip(m, f64(prior)) if f > 0) - (len(m) - 1) / images)
+
+def trust(guesses, prior, caution=4.):
+    """Not of the paper: how much the guesses say, from 0 to 1. The information of the guessed class about the image (entropy of the mean minus mean entropy),
+    less `caution` times the divergence of class frequencies from `prior`, over its largest possible value log C."""
     m, h, _ = running(guesses)
-    return min(1., max(0., (entropy(m) - h) / np.log(len(m))))
+    return min(1., max(0., (entropy(m) - h - caution * divergence(guesses, prior)) / np.log(len(m))))
 
 def held(p, guesses, prior, tolerance=.02):
     "Not of the paper: guesses moved towards class frequencies `prior`, fully while they say little or agree with it, and not where they contradict it for good."
-    m, _, images = running(guesses)
-    divergence = sum(f * np.log(f / max(q, 1e-6)) for f, q in zip(m, f64(prior)))
-    excess = max(0., divergence - (len(m) - 1) / images)
-    a = max(1 - 2 * trust(guesses), np.exp(-excess / tolerance))
+    m, _, _ = running(guesses)
+    a = max(1 - 2 * trust(guesses, prior), np.exp(-divergence(guesses, prior) / tolerance))
     return align(p, np.maximum(f64(prior) ** a, 1e-6), np.maximum(m ** a, 1e-6))
 
 # --- mixing
@@ -192,7 +195,7 @@ def make_batch(layers, p, b, x, y, us, lam, perm, T=.5, guesses=None, prior=None
     q = guess(z.reshape(len(us), len(us[0]), -1))
     if guesses is not None:
         guesses.append(q)
-        lam = 1 - trust(guesses) * (1 - f64(lam))
+        lam = 1 - trust(guesses, prior) * (1 - f64(lam))
         q = held(q, guesses, prior)
     q = sharpen(q, T)
     return mixup(np.concatenate([f64(x), *[f64(u) for u in us]]), np.concatenate([f64(y), *[q] * len(us)]), lam, perm)
@@ -201,7 +204,7 @@ def mixmatch_step(layers, p, b, opt, x, y, us, lam, perm, T=.5, weight=75., lr=2
     """One step. `p` and `b` are parameters and buffers by name, `opt` the state of Adam by name, `weight` is lambda_u times the ramp, `wd` a number
     or a function of the name. Returns new p, b, opt and a dict of everything on the way."""
     mx, my = make_batch(layers, p, b, x, y, us, lam, perm, T, guesses, prior)
-    if guesses is not None: weight = weight * trust(guesses) ** 2
+    if guesses is not None: weight = weight * trust(guesses, prior) ** 2
     n = len(x)
     z, tape, nb = forward(layers, p, b, mx)
     lx, lu = cross_entropy(z[:n], my[:n]), l2(z[n:], my[n:])

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 B, BU, K, C, SHAPE, LR, WD, T = 6, 5, 3, 5, (2, 9, 6), 2e-3, .02, .5
 LABELS = [min(i % 7, C-1) for i in range(30)] # Not as many of each class, so that a prior taken from them can be told from a uniform one
-PRIOR = np.bincount(LABELS) / len(LABELS)
+PRIOR = (np.bincount(LABELS, minlength=C)+1) / (len(LABELS)+C) # By Laplace's rule
 
 class Given:
     "Inputs and draws of step `t`: always the same, in float32's values so that both precisions get the same numbers."
