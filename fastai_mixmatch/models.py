@@ -92,13 +92,18 @@ def wrn(
 def small_cnn(
     n_in:int, # Channels of the images
     n_out:int, # Classes
-    width:int=16, # Channels of the first stage; the others have 2 and 4 times as many
-    depth:int=1, # Convolutions in each of the three stages
+    width:int=16, # Channels of the first stage; each further one has twice as many
+    depth:int=1, # Convolutions in a stage
+    stages:int=3, # Stages; each but the last halves the image
+    mean:bool=False, # At the end, the mean of each quarter of the image, in place of its maximum?
     bn_momentum:float=.1, # Share of the new batch in running statistics
     slope:float=.1, # Of the leaky ReLU, below 0
 )->nn.Module: # Maps (N, n_in, H, W) to (N, n_out) logits
-    "Three stages of convolutions for images of some 8 to 32 pixels, on a CPU"
+    "Stages of convolutions for images of some 8 to 32 pixels, on a CPU"
     def stage(ni, nf): return nn.Sequential(*[o for i in range(depth) for o in (_conv(nf if i else ni, nf), *_bn_act(nf, bn_momentum, slope))])
-    def halve(): return nn.MaxPool2d(2, ceil_mode=True)
-    return nn.Sequential(stage(n_in, width), halve(), stage(width, width*2), halve(), stage(width*2, width*4),
-                         nn.AdaptiveMaxPool2d(2), nn.Flatten(), _linear(width*16, n_out))
+    layers,nf = [stage(n_in, width)],width
+    for _ in range(stages-1):
+        layers += [nn.MaxPool2d(2, ceil_mode=True), stage(nf, 2*nf)]
+        nf *= 2
+    pool = nn.AdaptiveAvgPool2d if mean else nn.AdaptiveMaxPool2d
+    return nn.Sequential(*layers, pool(2), nn.Flatten(), _linear(4*nf, n_out))
