@@ -5,18 +5,21 @@ The code is the README's, on the same folders of PNG files, with as many epochs;
     python bench/digits.py --seeds 5
 """
 import argparse, tempfile, time, warnings
+from functools import partial
 from pathlib import Path
 import pandas as pd, torch
-from fastai.vision.all import ImageDataLoaders, PILImageBW, set_seed
+from fastai.vision.all import ImageDataLoaders, PILImageBW, aug_transforms, set_seed
 from fastai_mixmatch.all import *
 from common import save
 
 def run(folder, labels, seed, epochs):
     path = digits_sample(folder, labels, seed=seed)
     set_seed(seed)
-    dls = ImageDataLoaders.from_folder(path, train='labeled', valid='test', img_cls=PILImageBW, bs=64, num_workers=0)
+    tfms = aug_transforms(do_flip=False, max_rotate=10, min_zoom=0.9, max_lighting=0, max_warp=0.1, p_affine=1, pad_mode='zeros')
+    dls = ImageDataLoaders.from_folder(path, train='labeled', valid='test', img_cls=PILImageBW, bs=64, num_workers=0, batch_tfms=tfms)
     unlabeled = ImageList.from_df(pd.read_csv(path/'unlabeled.csv'), path/'unlabeled', label_col='digit')
-    learns = {'supervised': ssl_learner(dls, unlabeled, arch=small_cnn, method=Supervised()), 'MixMatch': mixmatch_learner(dls, unlabeled, arch=small_cnn)}
+    arch = partial(small_cnn, width=32, depth=2, stages=2, mean=True)
+    learns = {'supervised': ssl_learner(dls, unlabeled, arch, method=Supervised(), lr=4e-3), 'MixMatch': mixmatch_learner(dls, unlabeled, arch, lr=4e-3)}
     for name,learn in learns.items():
         start = time.perf_counter()
         with learn.no_logging(): learn.fit_one_cycle(epochs)
