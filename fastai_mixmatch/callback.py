@@ -79,7 +79,7 @@ class SemiSupervised(Callback):
         ramp:float|int=0, # Weight grows linearly up to this fraction (float) of the training, or for this many steps (int)
         bs:int|None=None, # Unlabeled images in a batch; default: batch size of `dls`
         weak=None, # Batch view to add where `dls` has no random transform; default: `WeakView()`
-        cache:bool|None=None, # Keep decoded images in memory, in a fit the validation set's too? Default: where they fit
+        cache:bool|str|Path|None=None, # Keep decoded images in memory, in a fit the validation set's too? Default: where they fit. A folder: keep the unlabeled ones there, too
         on_error:str='raise', # 'raise' or 'skip' unreadable images
         steps:int|None=None, # Batches in an epoch, for an iterable dataset without a length
         ks:int=0, # Strong views of an unlabeled image
