@@ -187,6 +187,7 @@ def ssl_learner(
     n_out,n_in = check_labels(dls),ItemPipe(dls.train).shape[0]
     dls = own_dls(dls, add_tfms=pretrained)
     model,split = make_model(dls, arch, n_in, n_out, pretrained, **(model_args or {}))
+    if torch.device(getattr(dls, 'device', None) or default_device()).type=='cpu': model.to(memory_format=torch.channels_last)
     if loss_func is None: loss_func = getattr(dls.train_ds, 'loss_func', None) or CrossEntropyLossFlat()
     extra = [method] + ([ema if isinstance(ema, EMA) else EMA(ema)] if ema else []) + list(L(cbs))
     if checkpoint is not None: extra.append(checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint, every))
@@ -211,7 +212,7 @@ def mixmatch_learner(
     prior=None, # Align guesses to these class frequencies: `(n_classes,)`, 'uniform' or 'labeled'; default: only what `adapt` does
     bs:int|None=None, # Unlabeled images in a batch; default: batch size of `dls`
     weak=None, # Batch view to add where `dls` has no random transform; default: `WeakView()`
-    cache:bool|None=None, # Keep decoded images in memory? Default: where they fit
+    cache:bool|str|Path|None=None, # Keep decoded images in memory? Default: where they fit. A folder: keep them there, for later runs, too
     on_error:str='raise', # 'raise' or 'skip' unreadable images
     steps:int|None=None, # Batches in an epoch, for an iterable dataset without a length
     **kwargs
