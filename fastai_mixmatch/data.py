@@ -608,16 +608,22 @@ def has_labels(self:Pool)->bool:
 
 # %% ../nbs/00_data.ipynb #80f8d611
 class _Decode:
-    "Dataset that gives a batch: images `(n,C,H,W)`, their labels and positions, and messages about unreadable ones"
-    def __init__(self, pool): self.pool = pool
-    def __len__(self): return len(self.pool.items)
-    def __getitems__(self, idxs):
-        x,ys,kept,bad = torch.empty((len(idxs), *self.pool.shape), dtype=self.pool.dtype),[],[],[]
+    "Dataset that decodes a batch into a part of `room`: number of the part, labels, positions, and messages about unreadable images"
+    def __init__(self, pool, workers=0):
+        self.pool,n = pool,len(pool.items)
+        bs = min(n, 256, max(1, 2**21*n//pool.nbytes))
+        self.room = torch.empty((2*workers+1, bs, *pool.shape), dtype=pool.dtype)
+        if workers: self.room.share_memory_()
+        self.batches = [(b%len(self.room), range(i, min(i+bs, n))) for b,i in enumerate(range(0, n, bs))]
+
+    def __len__(self): return len(self.batches)
+    def __getitem__(self, batch):
+        (part,idxs),ys,kept,bad = batch,[],[],[]
         for i in idxs:
-            try: o,y = self.pool.read(i)
+            try: x,y = self.pool.read(i)
             except ImageError as e: bad.append(str(e))
-            else: x[len(ys)] = o.as_subclass(Tensor); ys.append(y); kept.append(i)
-        return x[:len(ys)],ys,kept,bad
+            else: self.room[part,len(ys)] = x.as_subclass(Tensor); ys.append(y); kept.append(i)
+        return part,ys,kept,bad
 
 def has_bars()->bool:
     "Can progress bars be drawn: is the output a terminal or a notebook?"
@@ -627,25 +633,27 @@ def rank0_print(msg):
     "Print `msg`, in the first of several processes"
     if not rank_distrib(): print(msg, flush=True)
 
+# %% ../nbs/00_data.ipynb #c5073132
 @patch
 def decode(self:Pool,
     put:Callable, # Takes the position of the first of some decoded images `(n,C,H,W)`, and these
     num_workers:int=0, # Worker processes, used where decoding takes more than two seconds
 )->tuple: # Labels `(N,)`, positions and messages of unreadable images, as `y`, `kept` and `skipped`
     "Decode all images; `ImageError` lists those that cannot be read"
-    t,ds,ys,kept,bad = time.perf_counter(),_Decode(self),[],[],[]
-    n = min(8, len(ds))
-    ds.__getitems__(range(n))
-    slow = (time.perf_counter()-t)/n*len(ds) > 2
-    dl = torch.utils.data.DataLoader(ds, batch_size=64, num_workers=num_workers if slow else 0, collate_fn=noop, generator=torch.Generator())
-    if slow and not has_bars(): rank0_print(f"decoding {len(ds)} images once, {self.nbytes/2**20:.0f} MB")
-    for x,y,i,err in progress_bar(dl, leave=False) if slow and has_bars() else dl:
-        put(len(ys), x)
+    n,t,ys,kept,bad = len(self.items),time.perf_counter(),[],[],[]
+    first = range(min(8, n))
+    _Decode(self)[0,first]
+    slow = (time.perf_counter()-t)/len(first)*n > 2
+    ds = _Decode(self, num_workers if slow else 0)
+    dl = torch.utils.data.DataLoader(ds, batch_size=None, sampler=ds.batches, num_workers=num_workers if slow else 0, generator=torch.Generator())
+    if slow and not has_bars(): rank0_print(f"decoding {n} images once, {self.nbytes/2**20:.0f} MB")
+    for part,y,i,err in progress_bar(dl, leave=False) if slow and has_bars() else dl:
+        put(len(ys), ds.room[part,:len(y)])
         ys += y; kept += i; bad += err
     if bad and self.on_error=='raise':
         more = f"\n… and {len(bad)-10} more" if len(bad)>10 else ''
         skip = ", or pass `on_error='skip'`" if self.kind=='unlabeled' else ''
-        raise ImageError(f"{len(bad)} of {len(ds)} {self.kind} images cannot be read; remove them{skip}:\n" + '\n'.join(bad[:10]) + more)
+        raise ImageError(f"{len(bad)} of {n} {self.kind} images cannot be read; remove them{skip}:\n" + '\n'.join(bad[:10]) + more)
     return torch.tensor(ys, dtype=torch.long),kept,bad
 
 @patch
