@@ -295,7 +295,7 @@ def note_precision(self:SemiSupervised):
     "Warn where `to_fp16` and `to_bf16` do nothing"
     device = next(self.learn.model.parameters()).device.type
     if device!='cuda' and 'mixed_precision' in self.learn.__dict__:
-        warnings.warn(f"mixed precision (`to_fp16`, `to_bf16`) works on CUDA only; on {device} this trains in float32")
+        warnings.warn(f"mixed precision (`to_fp16`, `to_bf16`) works on CUDA only; on {device} this trains in float32; `learn.to_fast(bf16=True)` works there, too")
 
 @patch
 def has_truth(self:SemiSupervised):
