@@ -526,6 +526,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'fastai_mixmatch.data.remarks': ('data.html#remarks', 'fastai_mixmatch/data.py'),
                                       'fastai_mixmatch.data.rng_state': ('data.html#rng_state', 'fastai_mixmatch/data.py'),
                                       'fastai_mixmatch.data.seeded': ('data.html#seeded', 'fastai_mixmatch/data.py'),
+                                      'fastai_mixmatch.data.send': ('data.html#send', 'fastai_mixmatch/data.py'),
                                       'fastai_mixmatch.data.source_name': ('data.html#source_name', 'fastai_mixmatch/data.py'),
                                       'fastai_mixmatch.data.to_uint8': ('data.html#to_uint8', 'fastai_mixmatch/data.py'),
                                       'fastai_mixmatch.data.varies': ('data.html#varies', 'fastai_mixmatch/data.py'),

@@ -812,6 +812,11 @@ def readable(self:ImageList,
     bad = set(report.position[~report.readable.astype(bool)])
     return self[[i for i in range(len(self)) if i not in bad]]
 
+# %% ../nbs/00_data.ipynb #6d6cbe86
+def send(t, device):
+    "`t`, of the host, on `device`; the host does not wait for the copy"
+    return t.pin_memory().to(device, non_blocking=True) if torch.device(device).type=='cuda' else t.to(device)
+
 # %% ../nbs/00_data.ipynb #6c5fbc6a
 class PoolDL:
     "Batches from `pool`: one pass in random order, or passes without end; `now` are the positions in the batch given last"
@@ -850,7 +855,7 @@ class PoolDL:
     def in_memory(self, walk):
         self.to(self.device)
         for self.now in walk:
-            idx = self.now.to(self.pool.x.device)
+            idx = send(self.now, self.pool.x.device)
             yield [self.pool.x[idx]], self.pool.y[idx]
 
     def streamed(self, walk):

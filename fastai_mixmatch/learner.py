@@ -7,7 +7,7 @@ __all__ = ['is_arch', 'make_model', 'arch_spec', 'build_arch', 'NoBar', 'TidyPro
            'empty_dl', 'ssl_learner', 'mixmatch_learner', 'recipe']
 
 # %% ../nbs/08_learner.ipynb #6f94aa42
-import inspect, json, operator, torchvision, warnings
+import inspect, json, operator, time, torchvision, warnings
 from contextlib import suppress
 from fastai.vision.all import *
 from fastai.vision.learner import _add_norm,_timm_norm,_default_meta
@@ -88,7 +88,7 @@ class NoBar:
 
 class TidyProgress(ProgressCallback):
     "fastai's progress bars where they can be drawn; elsewhere the results table as text, a line an epoch"
-    name,order,bars = 'progress',ProgressCallback.order-1,False # Before `CSVLogger`, whenever it was added
+    name,order,bars,due = 'progress',ProgressCallback.order-1,False,0. # Before `CSVLogger`, whenever it was added
     def before_fit(self):
         self.bars = has_bars()
         if self.bars: return super().before_fit()
@@ -102,7 +102,9 @@ class TidyProgress(ProgressCallback):
         else: self.pbar = NoBar()
 
     def after_batch(self):
-        if self.bars: super().after_batch()
+        if not self.bars or (self.iter+1<self.n_iter and time.monotonic()<self.due): return
+        self.due = time.monotonic()+.1
+        super().after_batch()
 
     def _write_stats(self, row):
         if not hasattr(self, 'mbar') or self.bars: return super()._write_stats(row)
