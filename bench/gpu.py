@@ -44,7 +44,8 @@ def floors(batches, tb_s):
     for b in batches:
         for what,width in (('bfloat16', 2), ('float32', 4)):
             gb = [activation_bytes(train=3*b, guess=2*b, width=width, fused=o)/1e9 for o in (False, True)]
-            rows.append(dict(format=what, labeled=b, unlabeled=2*b, gb=round(gb[0], 2), ms=round(gb[0]/tb_s, 2), gb_fused=round(gb[1], 2), ms_fused=round(gb[1]/tb_s, 2)))
+            ms = [round(o/tb_s, 2) for o in gb]
+            rows.append(dict(format=what, labeled=b, unlabeled=2*b, gb=round(gb[0], 2), ms=ms[0], gb_fused=round(gb[1], 2), ms_fused=ms[1]))
     return rows
 
 # --- the rivals

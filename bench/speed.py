@@ -14,7 +14,7 @@ from fastai.vision.all import DataLoader, DataLoaders, IntToFloatTensor, Normali
 from PIL import Image, ImageEnhance, ImageOps
 from fastai_mixmatch.all import *
 from common import save
-from digits_speed import bare, data
+from bare import bare, data
 
 def with_children():
     "Seconds of processor time of this process and of its children that have ended"
@@ -93,11 +93,16 @@ def views(a):
 # --- strong views: two RandAugment operations and cutout; fastai's own transforms
 
 def enhance(f): return lambda im, m: f(im).enhance(1-.95*m)
-def affine(*which): return lambda im, m: im.transform(im.size, Image.AFFINE, [o+.3*m*random_sign()*(w and (im.size[0] if w>1 else 1)) for o,w in zip((1,0,0,0,1,0), which)], resample=Image.BILINEAR)
+def affine(at, pixels=1):
+    "Change coefficient number `at` of the identity"
+    def f(im, m):
+        c = [1,0,0,0,1,0]; c[at] += .3*m*pixels*random_sign()
+        return im.transform(im.size, Image.AFFINE, c, resample=Image.BILINEAR)
+    return f
 def random_sign(): return 2*np.random.randint(2)-1
 ops = [lambda im, m: ImageOps.autocontrast(im), *map(enhance, (ImageEnhance.Brightness, ImageEnhance.Color, ImageEnhance.Contrast, ImageEnhance.Sharpness)),
-       lambda im, m: ImageOps.equalize(im), lambda im, m: ImageOps.posterize(im, 8-round(4*m)), lambda im, m: ImageOps.solarize(im, 256*(1-m)), lambda im, m: im,
-       lambda im, m: im.rotate(30*m*random_sign(), resample=Image.BILINEAR), affine(0,1,0,0,0,0), affine(0,0,0,1,0,0), affine(0,0,2,0,0,0), affine(0,0,0,0,0,2)]
+       lambda im, m: ImageOps.equalize(im), lambda im, m: ImageOps.posterize(im, 8-round(4*m)), lambda im, m: ImageOps.solarize(im, 256*(1-m)),
+       lambda im, m: im, lambda im, m: im.rotate(30*m*random_sign(), resample=Image.BILINEAR), affine(1), affine(3), affine(2, 32), affine(5, 32)]
 
 def pil_strong(x):
     "Image by image: shift and flip, two operations of fourteen, each with probability 1/2, cutout, normalized floats"
@@ -218,7 +223,8 @@ def formats(a):
             rows.append(dict(group='formats', what=k, not_run=f'{type(e).__name__}: {str(e).splitlines()[0][:120]}')); del learns[k]
         else: learns[k] = fit,time.process_time()-t
     secs = turns({k: f for k,(f,_) in learns.items()}, a.wide_runs)
-    return [row('formats', k, secs, next(iter(ways)), ms_step=round(1e3*statistics.median(secs[k])/a.steps, 1), first_fit_cpu_s=round(first, 1)) for k,(_,first) in learns.items()] + rows
+    ms = lambda k: round(1e3*statistics.median(secs[k])/a.steps, 1)
+    return [row('formats', k, secs, next(iter(ways)), ms_step=ms(k), first_fit_cpu_s=round(first, 1)) for k,(_,first) in learns.items()] + rows
 
 suite = dict(views=views, strong=strong, loop=loop, imports=imports, decode=decode, formats=formats)
 

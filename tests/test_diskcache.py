@@ -20,7 +20,8 @@ def root(tmp_path):
 def dls(root, **kw): return ImageDataLoaders.from_folder(root, train='labeled', valid='valid', img_cls=PILImageBW, bs=10, num_workers=0, **kw)
 
 def load(root, unlabeled=None, cache=None, on_error='raise', workers=0, **kw):
-    return UnlabeledDL(root/'unlabeled' if unlabeled is None else unlabeled, dls(root, **kw), cache=root/'kept' if cache is None else cache, on_error=on_error).pool.load(workers)
+    u, cache = root/'unlabeled' if unlabeled is None else unlabeled, root/'kept' if cache is None else cache
+    return UnlabeledDL(u, dls(root, **kw), cache=cache, on_error=on_error).pool.load(workers)
 
 @pytest.fixture
 def made(monkeypatch):

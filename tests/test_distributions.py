@@ -21,8 +21,9 @@ def traits(x):
     x = x.double()/255 if x.dtype == torch.uint8 else x.double()
     ramp = torch.linspace(-1, 1, x.shape[-1], dtype=torch.double)
     edges = lambda d: x.diff(dim=d).abs().mean((1, 2, 3))
-    return dict(mean=x.mean((1, 2, 3)), std=x.std((1, 2, 3)), colors=x.std(1).mean((1, 2)), rows=edges(2), columns=edges(3), black=(x < 1e-3).double().mean((1, 2, 3)),
-        levels=torch.tensor([len(o.unique()) for o in x]), leaning=(x*ramp).mean((1, 2, 3)), standing=(x*ramp[:, None]).mean((1, 2, 3)), corner=x[:, :, :8, :8].mean((1, 2, 3)))
+    mean = lambda o: o.double().mean((1, 2, 3))
+    return dict(mean=mean(x), std=x.std((1, 2, 3)), colors=x.std(1).mean((1, 2)), rows=edges(2), columns=edges(3), black=mean(x < 1e-3),
+        levels=torch.tensor([len(o.unique()) for o in x]), leaning=mean(x*ramp), standing=mean(x*ramp[:, None]), corner=mean(x[:, :, :8, :8]))
 
 def least_p(a, b):
     "Smallest p-value of the traits' two-sample Kolmogorov-Smirnov tests, times their number"
@@ -37,8 +38,8 @@ def blend(f): return lambda im, m: (f(im.float()/255, 1-.95*m)*255).round().to(t
 
 # Operation → torchvision's, of an image and a magnitude from 0 to 1: FixMatch's ranges
 OPS = dict(
-    autocontrast=lambda im, m: TF.autocontrast(im), brightness=blend(TF.adjust_brightness), color=blend(TF.adjust_saturation), contrast=blend(TF.adjust_contrast),
-    equalize=lambda im, m: TF.equalize(im), posterize=lambda im, m: TF.posterize(im, 8-round(4*m)),
+    autocontrast=lambda im, m: TF.autocontrast(im), brightness=blend(TF.adjust_brightness), color=blend(TF.adjust_saturation),
+    contrast=blend(TF.adjust_contrast), equalize=lambda im, m: TF.equalize(im), posterize=lambda im, m: TF.posterize(im, 8-round(4*m)),
     sharpness=blend(TF.adjust_sharpness), solarize=lambda im, m: TF.solarize(im, 256*(1-m)) if m>1/256 else im, identity=lambda im, m: im,
     rotate=lambda im, m: TF.rotate(im, 30*m*sign()), shear_x=lambda im, m: shear(im, .3*m*sign(), 0), shear_y=lambda im, m: shear(im, 0, .3*m*sign()),
     translate_x=lambda im, m: move(im, .3*S*m*sign(), 0), translate_y=lambda im, m: move(im, 0, .3*S*m*sign()))

@@ -1,18 +1,14 @@
-"""How much time the fastai loop adds: the digits fit against a bare PyTorch loop that does the same work.
+"""MixMatch in plain PyTorch: what the package's training loop is measured against, by `speed.py`.
 
-Both train the same network on the same 20 labels and 1277 unlabeled digits, for the same steps: two weak views, guess, trust,
-alignment, sharpen, mix, one forward and backward, AdamW with one-cycle, an average of the weights, validation after each epoch.
-The bare loop is written to be fast: fused AdamW, averages by one call, batch norm frozen by a list made once, and images that are
-channels last. They take turns in one process; the result is the ratio of neighboring runs, its median and spread.
-
-    python bench/digits_speed.py --runs 7 --epochs 10
+It does the same work on the same data for the same steps: two weak views, guess, trust, alignment, sharpen, mix, one forward and
+backward, AdamW with one-cycle, an average of the weights, validation after each epoch. And it is written to be fast: fused AdamW,
+averages by one call, batch norm frozen by a list made once, and images that are channels last (as its views happen to be).
 """
-import argparse, copy, math, random, statistics, time, warnings
+import copy, math, random
 import torch, torch.nn.functional as F
-from fastai.vision.all import DataLoader, DataLoaders, PILImageBW, nn, np, set_seed, tensor
+from fastai.vision.all import PILImageBW, nn
 from sklearn.datasets import load_digits
 from fastai_mixmatch.all import *
-from common import save
 
 def data(device='cpu'):
     d = load_digits()
@@ -74,33 +70,3 @@ def bare(xl, yl, xu, xv, yv, epochs, bs=64, k=2, T=0.5, alpha=0.75, lambda_u=75.
         avg.eval()
         with torch.no_grad(): acc = (avg(xv).argmax(1)==yv).float().mean().item()
     return acc
-
-def main():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('--runs', type=int, default=7); p.add_argument('--epochs', type=int, default=10); p.add_argument('--threads', type=int, default=1)
-    a = p.parse_args()
-    torch.set_num_threads(a.threads)
-    warnings.simplefilter('ignore')
-    labeled, rest, valid = data()
-    as_t = lambda il: torch.from_numpy(np.stack(list(il.items))).float()[:,None]/255
-    xl,yl,xu,xv,yv = as_t(labeled),tensor(labeled.labels),as_t(rest),as_t(valid),tensor(valid.labels)
-    dls = DataLoaders(DataLoader(list(zip(xl, yl)), bs=64), DataLoader(list(zip(xv, yv)), bs=500)); dls.c = 10
-    def ours():
-        learn = mixmatch_learner(dls, xu, arch=small_cnn, cbs=None)
-        t = time.perf_counter()
-        with learn.no_logging(): learn.fit_one_cycle(a.epochs)
-        return time.perf_counter()-t, float(learn.validate()[1])
-    def plain():
-        t = time.perf_counter(); acc = bare(xl, yl, xu, xv, yv, a.epochs)
-        return time.perf_counter()-t, acc
-    rows = []
-    for i in range(a.runs+1):
-        set_seed(i); (o,oa),(b,ba) = ours(),plain()
-        if i==0: continue
-        rows.append(dict(ours_s=round(o,3), bare_s=round(b,3), ratio=round(o/b,3), ours_acc=round(oa,4), bare_acc=round(ba,4)))
-        print(rows[-1], flush=True)
-    ratios = [r['ratio'] for r in rows]
-    summary = dict(ratio_median=statistics.median(ratios), ratio_min=min(ratios), ratio_max=max(ratios), steps=a.epochs*-(-len(xu)//64))
-    print(summary, save('digits_speed', rows, **summary))
-
-if __name__=='__main__': main()
