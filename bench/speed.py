@@ -10,7 +10,8 @@ work took is not in them.
 import argparse, contextlib, io, os, statistics, subprocess, sys, tempfile, time, warnings
 from types import SimpleNamespace
 import torch
-from fastai.vision.all import DataLoader, DataLoaders, IntToFloatTensor, Normalize, Path, Pipeline, TensorImage, aug_transforms, noop, np, set_seed, tensor
+from fastai.vision.all import (Adam, DataLoader, DataLoaders, IntToFloatTensor, Normalize, Path, Pipeline, TensorImage, aug_transforms, noop, np,
+    set_seed, tensor)
 from PIL import Image, ImageEnhance, ImageOps
 from fastai_mixmatch.all import *
 from common import save
@@ -226,7 +227,40 @@ def formats(a):
     ms = lambda k: round(1e3*statistics.median(secs[k])/a.steps, 1)
     return [row('formats', k, secs, next(iter(ways)), ms_step=ms(k), first_fit_cpu_s=round(first, 1)) for k,(_,first) in learns.items()] + rows
 
-suite = dict(views=views, strong=strong, loop=loop, imports=imports, decode=decode, formats=formats)
+# --- what was changed because of a measurement: the way before against the way now
+
+class EachImage:
+    "Dataset for decoding that sends a tensor for each image"
+    def __init__(self, pool): self.pool = pool
+    def __len__(self): return len(self.pool.items)
+    def __getitem__(self, i): return self.pool.read(i)
+
+def tried(a):
+    set_seed(0)
+    rows,x = [],torch.rand(192, 1, 8, 8)
+    nets = [small_cnn(1, 10) for _ in range(2)]; nets[0].to(memory_format=torch.channels_last)
+    step = lambda m: lambda: [m(x).sum().backward() for _ in range(5)]
+    secs = turns({'contiguous': step(nets[1]), 'channels last': step(nets[0])}, a.runs, warm=True)
+    rows.append(row('tried', 'contiguous', secs, 'channels last', of='step of small_cnn, 192 images'))
+    ps = [list(wrn_28_2().parameters()) for _ in range(2)]
+    for p in ps[0]+ps[1]: p.grad = torch.randn_like(p)
+    opts = {'Adam of fastai': Adam(ps[0], 2e-3), 'FastAdam': FastAdam(ps[1], 2e-3)}
+    secs = turns({k: o.step for k,o in opts.items()}, a.runs, warm=True)
+    rows.append(row('tried', 'Adam of fastai', secs, 'FastAdam', of='step of the optimizer, WRN-28-2'))
+    with tempfile.TemporaryDirectory() as d:
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)).resize((32, 32)).save(Path(d)/'0.jpg', quality=90)
+        files = [Path(d)/'0.jpg']*a.images*12
+        dls = ImageList(files[:100], labels=[i%10 for i in range(100)]).dataloaders(bs=50)
+        def each():
+            pool = UnlabeledDL(files, dls).pool
+            x = torch.empty((len(files), *pool.shape), dtype=torch.uint8)
+            dl = torch.utils.data.DataLoader(EachImage(pool), batch_size=64, num_workers=2, collate_fn=list)
+            for i,(o,_) in enumerate(o for b in dl for o in b): x[i] = o
+        with contextlib.redirect_stdout(io.StringIO()):
+            secs = turns({'a tensor for each image': each, 'shared memory': lambda: UnlabeledDL(files, dls).pool.load(2)}, min(a.runs, 3), clock=with_children)
+    return rows + [row('tried', 'a tensor for each image', secs, 'shared memory', of='decoding by two workers, 32 pixels')]
+
+suite = dict(views=views, strong=strong, loop=loop, tried=tried, imports=imports, decode=decode, formats=formats)
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
