@@ -1,11 +1,13 @@
 "The fast path: the plain path's numbers, bfloat16 where it should be and only there, and no step that asks the device for a number."
 import pytest, torch
-from fastai.vision.all import Callback, CancelBatchException, DataLoader, DataLoaders, nn, set_seed
+from fastai.vision.all import Callback, CancelBatchException, DataLoader, DataLoaders, ProgressCallback, nn, set_seed
+from fastai_mixmatch import learner as module
 from fastai_mixmatch.all import MixMatch, mixmatch_learner, small_cnn
 from fastai_mixmatch.callback import SemiSupervised
 from sklearn.datasets import load_digits
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import TensorDataset
+from types import SimpleNamespace
 
 D = load_digits()
 X, Y = torch.from_numpy(D.images).float()[:, None]/16, torch.from_numpy(D.target)
@@ -102,3 +104,13 @@ def test_compile_takes_a_mode(monkeypatch):
     monkeypatch.setattr(nn.Module, 'compile', lambda self, mode=None: modes.append(mode))
     learner(lambda o: o.to_fast()); learner(lambda o: o.to_fast(compile=True)); learner(lambda o: o.to_fast(compile='reduce-overhead'))
     assert modes == [None, 'reduce-overhead']
+
+def test_bars_move_ten_times_a_second(monkeypatch):
+    "To show the loss is to wait for the device. With a clock that stands still: at the very first batch, and at the end of each pass."
+    drawn = []
+    monkeypatch.setattr(module, 'has_bars', lambda: True)
+    monkeypatch.setattr(module, 'time', SimpleNamespace(monotonic=lambda: 5.))
+    monkeypatch.setattr(ProgressCallback, 'after_batch', lambda self: drawn.append((self.training, self.iter)))
+    learn = learner()
+    with learn.no_logging(): learn.fit(2)
+    assert drawn == [(True, 0), (True, 4), (False, 1), (True, 4), (False, 1)]
