@@ -1,27 +1,33 @@
-"""Speed on a CPU, against code that is written here: views, training loops, import, decoding, number formats.
+"""Speed on a CPU, against code that is written here: views, strong views, training loops, import, decoding, number formats.
 
 Rivals take turns in one process, so that what else the machine does weighs on all of them; what counts is the ratio within a turn,
-its median and spread. Times are of the processor, in one thread: time that other work took is not in them.
+its median and spread. Times are of the processor, in one thread (with worker processes: of all of them together): time that other
+work took is not in them.
 
-    python bench/speed.py                    # everything, results/speed.json
+    python bench/speed.py                    # everything: results/speed_views.json, ...
     python bench/speed.py --only views loop  # some of it
 """
-import argparse, os, statistics, subprocess, sys, tempfile, time, warnings
+import argparse, contextlib, io, os, statistics, subprocess, sys, tempfile, time, warnings
 from types import SimpleNamespace
-import torch, torch.nn.functional as F
-from fastai.vision.all import DataLoader, DataLoaders, IntToFloatTensor, Normalize, Path, Pipeline, TensorImage, np, set_seed, tensor
-from PIL import Image, ImageOps
+import torch
+from fastai.vision.all import (Adam, DataLoader, DataLoaders, IntToFloatTensor, Normalize, Path, Pipeline, TensorImage, aug_transforms, noop, np,
+    set_seed, tensor)
+from PIL import Image, ImageEnhance, ImageOps
 from fastai_mixmatch.all import *
 from common import save
-from digits_speed import bare, data
+from bare import bare, data
 
-def turns(rivals, n, warm=False):
+def with_children():
+    "Seconds of processor time of this process and of its children that have ended"
+    return sum(os.times()[:4])
+
+def turns(rivals, n, warm=False, clock=time.process_time):
     "Seconds of processor time of each rival in each of `n` turns, after one that does not count; `warm`: after a call that does not count either"
     secs = {k: [] for k in rivals}
     for i in range(n+1):
-        for k,f in rivals.items():
+        for k,f in list(rivals.items())[::(-1)**i]: # Each as often first as last
             if warm: f()
-            t = time.process_time(); f(); t = time.process_time()-t
+            t = clock(); f(); t = clock()-t
             if i: secs[k].append(t)
     return secs
 
@@ -85,6 +91,52 @@ def views(a):
         for k in fs: rows.append(row('views', k, secs, 'BatchViews', batch=b, images_s=round(b/statistics.median(secs[k])), images_s_best=round(b/min(secs[k]))))
     return rows
 
+# --- strong views: two RandAugment operations and cutout; fastai's own transforms
+
+def enhance(f): return lambda im, m: f(im).enhance(1-.95*m)
+def affine(at, pixels=1):
+    "Change coefficient number `at` of the identity"
+    def f(im, m):
+        c = [1,0,0,0,1,0]; c[at] += .3*m*pixels*random_sign()
+        return im.transform(im.size, Image.AFFINE, c, resample=Image.BILINEAR)
+    return f
+def random_sign(): return 2*np.random.randint(2)-1
+ops = [lambda im, m: ImageOps.autocontrast(im), *map(enhance, (ImageEnhance.Brightness, ImageEnhance.Color, ImageEnhance.Contrast, ImageEnhance.Sharpness)),
+       lambda im, m: ImageOps.equalize(im), lambda im, m: ImageOps.posterize(im, 8-round(4*m)), lambda im, m: ImageOps.solarize(im, 256*(1-m)),
+       lambda im, m: im, lambda im, m: im.rotate(30*m*random_sign(), resample=Image.BILINEAR), affine(1), affine(3), affine(2, 32), affine(5, 32)]
+
+def pil_strong(x):
+    "Image by image: shift and flip, two operations of fourteen, each with probability 1/2, cutout, normalized floats"
+    out = []
+    for im in x.permute(0, 2, 3, 1).numpy():
+        im = np.pad(im, ((4,4),(4,4),(0,0)), mode='reflect')
+        dy,dx = np.random.randint(0, 9, 2)
+        im = Image.fromarray(im).crop((dx, dy, dx+32, dy+32))
+        if np.random.rand()<.5: im = ImageOps.mirror(im)
+        for _ in range(2):
+            if np.random.rand()<.5: im = ops[np.random.randint(len(ops))](im, np.random.rand())
+        a,(cy,cx) = np.array(im),np.random.randint(0, 32, 2)
+        a[max(cy-8,0):cy+8,max(cx-8,0):cx+8] = 127
+        out.append(torch.from_numpy(a).permute(2, 0, 1).contiguous().float().div(255).sub(MEAN[0]).div(STD[0]))
+    return torch.stack(out)
+
+def strong(a):
+    rows = []
+    norm = [IntToFloatTensor(), Normalize.from_stats(mean, std, cuda=False)]
+    x = torch.randint(0, 64, (448, 3, 32, 32), dtype=torch.uint8)*3 # Little contrast, so that equalizing does something
+    ours,aug = BatchViews(SimpleNamespace(after_batch=Pipeline(norm)), TensorImage(x[:4]), WeakView(flip=.5)),StrongView()
+    rate = lambda k,n: round(n/statistics.median(secs[k]))
+    for b in (64, 448):
+        secs = turns({'BatchViews.strong': lambda: ours.strong(x[:b], aug), 'PIL, image by image': lambda: pil_strong(x[:b])}, a.runs, warm=True)
+        for k in secs: rows.append(row('strong', k, secs, 'BatchViews.strong', batch=b, views=1, images_s=rate(k, b)))
+    dl = SimpleNamespace(after_batch=Pipeline([*norm, *aug_transforms(size=32, pad_mode='reflection')]))
+    theirs,ours = Pipeline(dl.after_batch.fs, split_idx=0),BatchViews(dl, TensorImage(x[:4]))
+    fastai = lambda k: [theirs((TensorImage(x[:64]),))[0] for _ in range(k)]
+    for k in (1, 2):
+        secs = turns({'BatchViews, aug_transforms': lambda: ours.views(x[:64], k), 'fastai, aug_transforms': lambda: fastai(k)}, a.runs*2, warm=True)
+        rows.append(row('strong', 'BatchViews, aug_transforms', secs, 'fastai, aug_transforms', batch=64, views=k, images_s=rate('BatchViews, aug_transforms', 64)))
+    return rows
+
 # --- loops: the package's fit against a bare PyTorch loop
 
 def digits(a):
@@ -100,10 +152,9 @@ def wide(a):
 
 def versus(what, xl, yl, xu, xv, yv, arch, epochs, runs):
     dls = DataLoaders(DataLoader(list(zip(xl, yl)), bs=64), DataLoader(list(zip(xv, yv)), bs=500)); dls.c = 10
-    learn = []
     def ours():
-        learn[:] = [mixmatch_learner(dls, xu, arch=arch, ema=0.999)]
-        with learn[0].no_logging(): learn[0].fit_one_cycle(epochs)
+        with contextlib.redirect_stdout(io.StringIO()): learn = mixmatch_learner(dls, xu, arch=arch, ema=0.999)
+        with learn.no_logging(): learn.fit_one_cycle(epochs)
     secs = turns({what: ours, 'bare PyTorch': lambda: bare(xl, yl, xu, xv, yv, epochs, arch=arch)}, runs)
     steps = epochs*-(-len(xu)//64)
     ms = lambda k: round(1e3*statistics.median(secs[k])/steps, 1)
@@ -114,57 +165,107 @@ def loop(a): return digits(a) + wide(a)
 # --- start-up, decoding, number formats
 
 def imports(a):
-    def start(mod):
-        t = os.times(); subprocess.run([sys.executable, '-W', 'ignore', '-c', f'import {mod}'], check=True, env=dict(os.environ, OMP_NUM_THREADS='1')); u = os.times()
-        return u.children_user+u.children_system-t.children_user-t.children_system
+    start = lambda mod: lambda: subprocess.run([sys.executable, '-W', 'ignore', '-c', f'import {mod}'], check=True, env=dict(os.environ, OMP_NUM_THREADS='1'))
     names = ['fastai_mixmatch.all', 'fastai.vision.all']
-    secs = {k: [] for k in names}
-    for i in range(a.runs+1):
-        for k in names:
-            t = start(k)
-            if i: secs[k].append(t)
+    secs = turns({k: start(k) for k in names}, a.runs, clock=with_children)
     return [row('import', names[0], secs, names[1], cpu_s=round(statistics.median(secs[names[0]]), 2), cpu_s_fastai=round(statistics.median(secs[names[1]]), 2))]
 
+def pil_loop(files, x, start=0, step=1):
+    "Every `step`th of `files`, decoded into `x`"
+    for i in range(start, len(files), step):
+        with Image.open(files[i]) as im: x[i] = torch.from_numpy(np.array(im.convert('RGB'))).permute(2, 0, 1)
+    return x
+
+def pil_workers(files, x, n=2):
+    "The same by `n` processes, into shared memory"
+    ps = [torch.multiprocessing.get_context('fork').Process(target=pil_loop, args=(files, x, k, n)) for k in range(n)]
+    for p in ps: p.start()
+    for p in ps: p.join()
+    return x
+
 def decode(a):
-    "JPEG files to one tensor, in one process"
-    with tempfile.TemporaryDirectory() as d:
-        d,r = Path(d),np.random.default_rng(0)
-        for i in range(a.images): Image.fromarray(r.integers(0, 256, (8, 8, 3), dtype=np.uint8)).resize((32, 32)).save(d/f'{i:05d}.jpg', quality=90)
-        files = sorted(d.glob('*.jpg'))
-        items = [(f, i%10) for i,f in enumerate(files[:100])]
-        dls = ImageList([f for f,_ in items], labels=[y for _,y in items]).dataloaders(bs=50)
-        def ours(): return UnlabeledDL(files, dls, num_workers=0).pool.load(0).x
-        def pil():
-            x = torch.empty((len(files), 3, 32, 32), dtype=torch.uint8)
-            for i,f in enumerate(files):
-                with Image.open(f) as im: x[i] = torch.from_numpy(np.array(im.convert('RGB'))).permute(2, 0, 1)
-            return x
-        assert torch.equal(ours(), pil())
-        secs = turns({'Pool.load': ours, 'PIL loop': pil}, a.runs)
-        return [row('decode', 'Pool.load', secs, 'PIL loop', images=a.images, images_s=round(a.images/statistics.median(secs['Pool.load'])),
-            images_s_pil=round(a.images/statistics.median(secs['PIL loop'])))]
+    "JPEG files to one tensor, by one process and by two"
+    rows,r = [],np.random.default_rng(0)
+    for size,n in ((32, a.images), (256, a.images//8)):
+        with tempfile.TemporaryDirectory() as d:
+            d = Path(d)
+            for i in range(n): Image.fromarray(r.integers(0, 256, (size//4, size//4, 3), dtype=np.uint8)).resize((size, size)).save(d/f'{i:05d}.jpg', quality=90)
+            files = sorted(d.glob('*.jpg'))
+            dls = ImageList(files[:100], labels=[i%10 for i in range(100)]).dataloaders(bs=50)
+            for workers,times in ((0, 1), (2, 12)): # Workers are used where decoding takes more than two seconds
+                fs = files*times
+                ours = lambda: UnlabeledDL(fs, dls).pool.load(workers).x
+                pil = lambda: (pil_workers if workers else pil_loop)(fs, torch.empty((len(fs), 3, size, size), dtype=torch.uint8).share_memory_())
+                with contextlib.redirect_stdout(io.StringIO()) as out:
+                    assert torch.equal(ours(), pil())
+                    secs = turns({'Pool.load': ours, 'PIL loop': pil}, a.runs if not workers else min(a.runs, 3), clock=with_children if workers else time.process_time)
+                assert bool(workers)==('decoding' in out.getvalue()), 'decoding took other than it should have, so that workers were used where none were wanted, or none where some were'
+                rate = lambda k: round(len(fs)/statistics.median(secs[k]))
+                rows.append(row('decode', 'Pool.load', secs, 'PIL loop', pixels=size, processes=workers or 1, images=len(fs), images_per_cpu_s=rate('Pool.load'), images_per_cpu_s_pil=rate('PIL loop')))
+    return rows
 
 def formats(a):
-    "A supervised step of WRN-28-2 on 16 images"
-    x,y = torch.rand(16, 3, 32, 32),torch.arange(16)%10
-    m,cl = wrn_28_2(),wrn_28_2().to(memory_format=torch.channels_last)
-    def step(m, x, bf16=False):
-        with torch.autocast('cpu', torch.bfloat16, enabled=bf16): loss = F.cross_entropy(m(x), y)
-        loss.backward()
-    fs = {'float32': lambda: step(m, x), 'float32, channels last': lambda: step(cl, x.to(memory_format=torch.channels_last)), 'bfloat16': lambda: step(m, x, True)}
-    rows = []
-    try:
-        fast = torch.compile(m); step(fast, x); fs['float32, compiled'] = lambda: step(fast, x)
-    except Exception as e: rows.append(dict(group='formats', what='float32, compiled', not_run=f'{type(e).__name__}: {str(e).splitlines()[0][:120]}'))
-    secs = turns(fs, a.runs)
-    return [row('formats', k, secs, 'float32', ms=round(1e3*statistics.median(secs[k]), 1)) for k in fs] + rows
+    "Training steps of WRN-28-2 at 16 + 2*16 images, as `to_fast` sets them"
+    set_seed(0)
+    n = 16*a.steps
+    x,y = torch.rand(n+32, 3, 32, 32),torch.arange(n+32)%10
+    ways = {'float32, channels last': noop, 'float32, contiguous': lambda o: o.to_contiguous(), 'bfloat16': lambda o: o.to_fast(bf16=True),
+            'float32, compiled': lambda o: o.to_fast(compile=True), 'bfloat16, compiled': lambda o: o.to_fast(bf16=True, compile=True)}
+    learns,rows = {},[]
+    for k,to in ways.items():
+        dls = DataLoaders(DataLoader(list(zip(x[:16], y[:16])), bs=16), DataLoader(list(zip(x[-16:], y[-16:])), bs=16)); dls.c = 10
+        learns[k] = mixmatch_learner(dls, x[16:-16], arch=wrn_28_2, weak=WeakView(flip=.5))
+        to(learns[k])
+        def fit(o=learns[k]):
+            with o.no_logging(), o.no_bar(): o.fit(1)
+        t = time.process_time()
+        try: fit()
+        except Exception as e:
+            rows.append(dict(group='formats', what=k, not_run=f'{type(e).__name__}: {str(e).splitlines()[0][:120]}')); del learns[k]
+        else: learns[k] = fit,time.process_time()-t
+    secs = turns({k: f for k,(f,_) in learns.items()}, a.wide_runs)
+    ms = lambda k: round(1e3*statistics.median(secs[k])/a.steps, 1)
+    return [row('formats', k, secs, next(iter(ways)), ms_step=ms(k), first_fit_cpu_s=round(first, 1)) for k,(_,first) in learns.items()] + rows
 
-suite = dict(views=views, loop=loop, imports=imports, decode=decode, formats=formats)
+# --- what was changed because of a measurement: the way before against the way now
+
+class EachImage:
+    "Dataset for decoding that sends a tensor for each image"
+    def __init__(self, pool): self.pool = pool
+    def __len__(self): return len(self.pool.items)
+    def __getitem__(self, i): return self.pool.read(i)
+
+def tried(a):
+    set_seed(0)
+    rows,x = [],torch.rand(192, 1, 8, 8)
+    nets = [small_cnn(1, 10) for _ in range(2)]; nets[0].to(memory_format=torch.channels_last)
+    step = lambda m: lambda: [m(x).sum().backward() for _ in range(5)]
+    secs = turns({'contiguous': step(nets[1]), 'channels last': step(nets[0])}, a.runs, warm=True)
+    rows.append(row('tried', 'contiguous', secs, 'channels last', of='step of small_cnn, 192 images'))
+    ps = [list(wrn_28_2().parameters()) for _ in range(2)]
+    for p in ps[0]+ps[1]: p.grad = torch.randn_like(p)
+    opts = {'Adam of fastai': Adam(ps[0], 2e-3), 'FastAdam': FastAdam(ps[1], 2e-3)}
+    secs = turns({k: o.step for k,o in opts.items()}, a.runs, warm=True)
+    rows.append(row('tried', 'Adam of fastai', secs, 'FastAdam', of='step of the optimizer, WRN-28-2'))
+    with tempfile.TemporaryDirectory() as d:
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)).resize((32, 32)).save(Path(d)/'0.jpg', quality=90)
+        files = [Path(d)/'0.jpg']*a.images*12
+        dls = ImageList(files[:100], labels=[i%10 for i in range(100)]).dataloaders(bs=50)
+        def each():
+            pool = UnlabeledDL(files, dls).pool
+            x = torch.empty((len(files), *pool.shape), dtype=torch.uint8)
+            dl = torch.utils.data.DataLoader(EachImage(pool), batch_size=64, num_workers=2, collate_fn=list)
+            for i,(o,_) in enumerate(o for b in dl for o in b): x[i] = o
+        with contextlib.redirect_stdout(io.StringIO()):
+            secs = turns({'a tensor for each image': each, 'shared memory': lambda: UnlabeledDL(files, dls).pool.load(2)}, min(a.runs, 3), clock=with_children)
+    return rows + [row('tried', 'a tensor for each image', secs, 'shared memory', of='decoding by two workers, 32 pixels')]
+
+suite = dict(views=views, strong=strong, loop=loop, tried=tried, imports=imports, decode=decode, formats=formats)
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--only', nargs='+', choices=list(suite), default=list(suite)); p.add_argument('--runs', type=int, default=7); p.add_argument('--epochs', type=int, default=5)
-    p.add_argument('--wide-runs', type=int, default=3); p.add_argument('--steps', type=int, default=3); p.add_argument('--images', type=int, default=2000)
+    p.add_argument('--wide-runs', type=int, default=5); p.add_argument('--steps', type=int, default=2); p.add_argument('--images', type=int, default=2000)
     a = p.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter('ignore')

@@ -9,6 +9,7 @@ __all__ = ['to_gray', 'smooth', 'brightness', 'color', 'contrast', 'sharpness', 
 # %% ../nbs/11_augment.ipynb #463ebb98
 import math
 from fastai.vision.all import *
+from .data import send
 from .views import WeakView
 
 # %% ../nbs/11_augment.ipynb #6d3809f0
@@ -129,7 +130,7 @@ def run(self:RandAugment, x:Tensor, draw:Callable)->tuple:
         perm = torch.randperm(len(x), device=x.device)
         x,back,notes,plan = x[perm],back[perm],notes[:,perm],self.slices(len(x))
         if not plan: continue
-        ops = torch.cat([torch.full((e-s,), o) for o,s,e in plan]).to(x.device)
+        ops = send(torch.cat([torch.full((e-s,), o) for o,s,e in plan]), x.device)
         m,notes[i,:len(ops)] = draw(ops)
         self.apply(x, ops, m.to(x.dtype), plan)
     return torch.empty_like(x).index_copy_(0, back, x.clamp(0, 1)),torch.empty_like(notes).index_copy_(1, back, notes)

@@ -83,7 +83,7 @@ class SemiSupervised(Callback):
         ramp:float|int=0, # Weight grows linearly up to this fraction (float) of the training, or for this many steps (int)
         bs:int|None=None, # Unlabeled images in a batch; default: batch size of `dls`
         weak=None, # Batch view to add where `dls` has no random transform; default: `WeakView()`
-        cache:bool|None=None, # Keep decoded images in memory, in a fit the validation set's too? Default: where they fit
+        cache:bool|str|Path|None=None, # Keep decoded images in memory, in a fit the validation set's too? Default: where they fit. A folder: keep the unlabeled ones there, too
         on_error:str='raise', # 'raise' or 'skip' unreadable images
         steps:int|None=None, # Batches in an epoch, for an iterable dataset without a length
         ks:int=0, # Strong views of an unlabeled image
@@ -299,7 +299,7 @@ def note_precision(self:SemiSupervised):
     "Warn where `to_fp16` and `to_bf16` do nothing"
     device = next(self.learn.model.parameters()).device.type
     if device!='cuda' and 'mixed_precision' in self.learn.__dict__:
-        warnings.warn(f"mixed precision (`to_fp16`, `to_bf16`) works on CUDA only; on {device} this trains in float32")
+        warnings.warn(f"mixed precision (`to_fp16`, `to_bf16`) works on CUDA only; on {device} this trains in float32; `learn.to_fast(bf16=True)` works there, too")
 
 @patch
 def has_truth(self:SemiSupervised):

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['CACHE_LIMIT', 'ImageError', 'item_name', 'to_uint8', 'as_image', 'as_shown', 'PILImageShown', 'PILImageShownBW',
            'Split', 'draw_labeled', 'Files', 'ImageList', 'get_item', 'source_name', 'raw_items', 'class_names',
-           'ItemPipe', 'rng_state', 'kept_rng', 'draws', 'varies', 'Pool', 'has_bars', 'rank0_print', 'remarks',
-           'PoolDL', 'Walk', 'seeded', 'check_labels', 'check_label', 'is_int_like', 'LabeledPool', 'LabeledDL',
-           'LabelIndex', 'as_items', 'column_files', 'as_nchw', 'array_pool', 'OwnPipe', 'ArrayPool', 'IterablePool',
-           'as_pool', 'UnlabeledDL', 'item_key', 'overlap', 'has_file', 'KeptDL']
+           'ItemPipe', 'rng_state', 'kept_rng', 'draws', 'varies', 'Pool', 'has_bars', 'rank0_print', 'DiskCache',
+           'remarks', 'PoolDL', 'Walk', 'seeded', 'check_labels', 'check_label', 'is_int_like', 'LabeledPool',
+           'LabeledDL', 'LabelIndex', 'as_items', 'column_files', 'as_nchw', 'array_pool', 'OwnPipe', 'ArrayPool',
+           'IterablePool', 'as_pool', 'UnlabeledDL', 'item_key', 'overlap', 'has_file', 'KeptDL']
 
 # %% ../nbs/00_data.ipynb #d63bf7f9
-import bisect, dataclasses, hashlib, io, itertools, json, math, operator, os, random, stat, sys, time, warnings
+import bisect, dataclasses, hashlib, io, itertools, json, math, operator, os, random, re, stat, sys, time, warnings, zlib
 from collections.abc import Sequence
 from collections import deque
 from contextlib import contextmanager
@@ -404,7 +404,7 @@ class ItemPipe:
     def __init__(self,
         dl, # Training `DataLoader`, of fastai or PyTorch
     ):
-        ds,after = dl.dataset,getattr(dl, 'after_item', noop)
+        ds,after,self.files = dl.dataset,getattr(dl, 'after_item', noop),{} # Is an item of this type a file that is only opened?
         self.tl = ds.tls[0] if hasattr(ds, 'tls') else ds if isinstance(ds, TfmdLists) else None
         self.after = Pipeline(after.fs, split_idx=0) if isinstance(after, Pipeline) else after
         img = first_of(get_item(ds, 0))
@@ -446,13 +446,16 @@ class ItemPipe:
 @patch
 def is_file(self:ItemPipe, item)->bool:
     "Is the tensor of `item` the pixels of an image file, opened as fastai opens one?"
-    return isinstance(item, (str, Path)) and self.img_cls in (PILImage, PILImageBW) and self.plain(item)
+    t = type(item)
+    if t not in self.files: self.files[t] = isinstance(item, (str, Path)) and self.img_cls in (PILImage, PILImageBW) and self.plain(item)
+    return self.files[t]
 
 @patch
 def pixels(self:ItemPipe, item, i=None)->Tensor:
     "The same for such a file, several times faster"
+    mode = self.img_cls._open_args.get('mode', 'RGB')
     try:
-        with Image.open(item) as im: x = np.array(_shallow(im).convert(self.img_cls._open_args.get('mode', 'RGB')))
+        with Image.open(item) as im: x = np.array(im if im.mode==mode else _shallow(im).convert(mode))
     except Exception as e: raise ImageError(f"cannot read image {item_name(item, i)}: {type(e).__name__}: {e}") from e
     return torch.from_numpy(x[None] if x.ndim==2 else x.transpose(2, 0, 1))
 
@@ -503,7 +506,7 @@ CACHE_LIMIT = 2*2**30
 class Pool:
     "Images that are read through `pipe`; `pool[i]` is a list of raw tensors `(C,H,W)` and the index of the label, -1 where unknown"
     kind,x,y,kept,skipped,n_replaced,shape,on_error = 'unlabeled',None,None,None,(),0,None,'raise'
-    rank,world,seen = 0,1,None
+    rank,world,seen,disk = 0,1,None,None
     def __init__(self,
         items, # Sequence of items
         pipe:Callable, # Item, position → tensor `(C,H,W)`
@@ -605,13 +608,22 @@ def has_labels(self:Pool)->bool:
 
 # %% ../nbs/00_data.ipynb #80f8d611
 class _Decode:
-    "Dataset of `(tensor or None, label, error)`, for decoding a pool"
-    def __init__(self, pool): self.pool = pool
-    def __len__(self): return len(self.pool.items)
-    def __getitem__(self, i):
-        try: x,y = self.pool.read(i)
-        except ImageError as e: return None,-1,str(e)
-        return x.as_subclass(Tensor),y,None
+    "Dataset that decodes a batch into a part of `room`: number of the part, labels, positions, and messages about unreadable images"
+    def __init__(self, pool, workers=0):
+        self.pool,n = pool,len(pool.items)
+        bs = min(n, 256, max(1, 2**21*n//pool.nbytes))
+        self.room = torch.empty((2*workers+1, bs, *pool.shape), dtype=pool.dtype)
+        if workers: self.room.share_memory_()
+        self.batches = [(b%len(self.room), range(i, min(i+bs, n))) for b,i in enumerate(range(0, n, bs))]
+
+    def __len__(self): return len(self.batches)
+    def __getitem__(self, batch):
+        (part,idxs),ys,kept,bad = batch,[],[],[]
+        for i in idxs:
+            try: x,y = self.pool.read(i)
+            except ImageError as e: bad.append(str(e))
+            else: self.room[part,len(ys)] = x.as_subclass(Tensor); ys.append(y); kept.append(i)
+        return part,ys,kept,bad
 
 def has_bars()->bool:
     "Can progress bars be drawn: is the output a terminal or a notebook?"
@@ -621,26 +633,41 @@ def rank0_print(msg):
     "Print `msg`, in the first of several processes"
     if not rank_distrib(): print(msg, flush=True)
 
+# %% ../nbs/00_data.ipynb #c5073132
+@patch
+def decode(self:Pool,
+    put:Callable, # Takes the position of the first of some decoded images `(n,C,H,W)`, and these
+    num_workers:int=0, # Worker processes, used where decoding takes more than two seconds
+)->tuple: # Labels `(N,)`, positions and messages of unreadable images, as `y`, `kept` and `skipped`
+    "Decode all images; `ImageError` lists those that cannot be read"
+    n,t,ys,kept,bad = len(self.items),time.perf_counter(),[],[],[]
+    first = range(min(8, n))
+    _Decode(self)[0,first]
+    slow = (time.perf_counter()-t)/len(first)*n > 2
+    ds = _Decode(self, num_workers if slow else 0)
+    dl = torch.utils.data.DataLoader(ds, batch_size=None, sampler=ds.batches, num_workers=num_workers if slow else 0, generator=torch.Generator())
+    if slow and not has_bars(): rank0_print(f"decoding {n} images once, {self.nbytes/2**20:.0f} MB")
+    for part,y,i,err in progress_bar(dl, leave=False) if slow and has_bars() else dl:
+        put(len(ys), ds.room[part,:len(y)])
+        ys += y; kept += i; bad += err
+    if bad and self.on_error=='raise':
+        more = f"\n… and {len(bad)-10} more" if len(bad)>10 else ''
+        skip = ", or pass `on_error='skip'`" if self.kind=='unlabeled' else ''
+        raise ImageError(f"{len(bad)} of {n} {self.kind} images cannot be read; remove them{skip}:\n" + '\n'.join(bad[:10]) + more)
+    return torch.tensor(ys, dtype=torch.long),kept,bad
+
 @patch
 def load(self:Pool,
     num_workers:int=0, # Worker processes, used where decoding takes more than two seconds
 ):
-    "Decode all images into memory; `ImageError` lists those that cannot be read"
+    "Decode all images into memory, or take them from the `disk`"
     if self.x is not None: return self
-    t = time.perf_counter(); ds = _Decode(self)
-    for i in range(min(8, len(ds))): ds[i]
-    slow = (time.perf_counter()-t)/min(8, len(ds))*len(ds) > 2
-    dl = torch.utils.data.DataLoader(ds, batch_size=64, num_workers=num_workers if slow else 0, collate_fn=list)
-    x,ys,bad,kept = torch.empty((len(ds), *self.shape), dtype=self.dtype),[],[],[]
-    if slow and not has_bars(): rank0_print(f"decoding {len(ds)} images once, {self.nbytes/2**20:.0f} MB")
-    for i,(o,y,err) in enumerate(chain.from_iterable(progress_bar(dl, leave=False) if slow and has_bars() else dl)):
-        if err: bad.append(err); continue
-        x[len(ys)] = o; ys.append(y); kept.append(i)
-    if bad and self.on_error=='raise':
-        more = f"\n… and {len(bad)-10} more" if len(bad)>10 else ''
-        skip = ", or pass `on_error='skip'`" if self.kind=='unlabeled' else ''
-        raise ImageError(f"{len(bad)} of {len(ds)} {self.kind} images cannot be read; remove them{skip}:\n" + '\n'.join(bad[:10]) + more)
-    self.x,self.y,self.kept,self.skipped = x[:len(ys)],torch.tensor(ys, dtype=torch.long),kept,bad
+    if self.disk is not None: self.disk.fill(self, num_workers)
+    else:
+        x = torch.empty((len(self.items), *self.shape), dtype=self.dtype)
+        def put(at, o): x[at:at+len(o)] = o
+        self.y,self.kept,self.skipped = self.decode(put, num_workers)
+        self.x = x[:len(self.y)]
     return self.check_finite()
 
 # %% ../nbs/00_data.ipynb #c18a4300
@@ -662,6 +689,76 @@ def _collate(samples):
     views,ys,idxs,bad = zip(*samples)
     views = None if any(o is None for o in views) else [torch.stack(vs) for vs in zip(*views)]
     return views, torch.tensor(ys), torch.tensor(idxs), list(chain.from_iterable(bad))
+
+# %% ../nbs/00_data.ipynb #a16936a3
+class DiskCache:
+    "Decoded images of a pool of files in `folder`: `images.bin`, mapped into memory, and `images.json`, which says what they were made from"
+    def __init__(self, folder, items):
+        self.folder,self.items = Path(folder),raw_items(items)
+        self.bin,self.about = self.folder/'images.bin',self.folder/'images.json'
+        if not isinstance(self.items, Files) and (bad := first(o for o in self.items if not isinstance(o, (str, Path)))) is not None:
+            raise ValueError(f"cache={str(folder)!r}, a folder, keeps decoded image files, but an unlabeled image is a {type(bad).__name__}; leave `cache` out")
+
+    def digest(self, pool)->str:
+        "Digest of what the decoded images of `pool` depend on"
+        h,pipe = hashlib.sha256(),pool.pipe
+        for o in self.items:
+            s = os.stat(o) if os.path.exists(o) else None
+            h.update(f'{o}\0{s and (s.st_size, s.st_mtime_ns)}\n'.encode('utf-8', 'surrogateescape'))
+        tfms = [getattr(pipe, o, None) for o in ('img_cls','after','pipe')], getattr(getattr(pipe, 'tl', None), 'tfms', None)
+        made = repr((tfms, pool.shape, pool.dtype, vars(pool.label) if pool.label else None))
+        h.update(re.sub(r' at 0x[0-9a-f]+', '', made).encode('utf-8', 'surrogateescape'))
+        return h.hexdigest()
+
+    def check(self, file, meta)->int:
+        "Checksum of the images in `file` and of what `meta` says about them"
+        crc = zlib.crc32(json.dumps([meta[o] for o in ('y','kept','skipped')]).encode())
+        with open(file, 'rb') as f:
+            while b := f.read(2**24): crc = zlib.crc32(b, crc)
+        return crc
+
+# %% ../nbs/00_data.ipynb #279207ad
+@patch
+def fill(self:DiskCache, pool, num_workers=0):
+    "Give `pool` its images: the stored ones where they are right, else decode and store them"
+    digest = self.digest(pool)
+    if not (why := self.take(pool, digest)): return
+    if self.about.exists() or self.bin.exists(): rank0_print(f"{self.folder}: {why}; the images are decoded again")
+    self.make(pool, digest, num_workers)
+    if why := self.take(pool, digest): raise OSError(f"{self.folder}: {why}, just after they were written; is the disk sound, and does another program write there?")
+
+@patch
+def take(self:DiskCache, pool, digest)->str|None: # Why not
+    "Map the stored images into `pool`"
+    try: meta = json.loads(self.about.read_bytes())
+    except (OSError,ValueError): return "images.json cannot be read"
+    if not isinstance(meta, dict) or meta.get('digest')!=digest: return "made from other files, labels or transforms"
+    try: damaged = self.check(self.bin, meta)!=meta['check']
+    except (OSError,KeyError) as e: return f"incomplete ({type(e).__name__}: {e})"
+    if damaged: return "damaged"
+    y,kept = torch.tensor(meta['y'], dtype=torch.long),meta['kept']
+    x = torch.from_file(str(self.bin), shared=False, size=len(y)*int(np.prod(pool.shape)), dtype=pool.dtype).view(-1, *pool.shape)
+    for j in range(0, len(y), -(-len(y)//8)):
+        o,label = pool.read(kept[j])
+        if not (torch.equal(o.as_subclass(Tensor), x[j]) and label==y[j]): return f"{pool.name(kept[j])} is not what it was"
+    pool.x,pool.y,pool.kept,pool.skipped = x,y,kept,meta['skipped']
+
+@patch
+def make(self:DiskCache, pool, digest, num_workers):
+    "Decode the images of `pool` and store them, first under other names"
+    self.folder.mkdir(parents=True, exist_ok=True)
+    tmps = [self.folder/f'images.{os.getpid()}.{o}.tmp' for o in ('bin','json')]
+    try:
+        with open(tmps[0], 'wb') as f:
+            y,kept,skipped = pool.decode(lambda at, x: f.write(x.contiguous().numpy()), num_workers)
+            f.flush(); os.fsync(f.fileno())
+        meta = dict(y=y.tolist(), kept=kept, skipped=skipped)
+        with open(tmps[1], 'w') as f:
+            json.dump(dict(digest=digest, check=self.check(tmps[0], meta), **meta), f)
+            f.flush(); os.fsync(f.fileno())
+        for tmp,o in zip(tmps, (self.bin, self.about)): os.replace(tmp, o)
+    finally:
+        for o in tmps: o.unlink(missing_ok=True)
 
 # %% ../nbs/00_data.ipynb #ec949c33
 def remarks(
@@ -715,6 +812,11 @@ def readable(self:ImageList,
     bad = set(report.position[~report.readable.astype(bool)])
     return self[[i for i in range(len(self)) if i not in bad]]
 
+# %% ../nbs/00_data.ipynb #6d6cbe86
+def send(t, device):
+    "`t`, of the host, on `device`; the host does not wait for the copy"
+    return t.pin_memory().to(device, non_blocking=True) if torch.device(device).type=='cuda' else t.to(device)
+
 # %% ../nbs/00_data.ipynb #6c5fbc6a
 class PoolDL:
     "Batches from `pool`: one pass in random order, or passes without end; `now` are the positions in the batch given last"
@@ -753,7 +855,7 @@ class PoolDL:
     def in_memory(self, walk):
         self.to(self.device)
         for self.now in walk:
-            idx = self.now.to(self.pool.x.device)
+            idx = send(self.now, self.pool.x.device)
             yield [self.pool.x[idx]], self.pool.y[idx]
 
     def streamed(self, walk):
@@ -905,8 +1007,8 @@ def loader_idxs(dl):
 
 def want_cache(pool, cache):
     "Keep `pool` in memory?"
-    if cache and pool.random: raise ValueError("`cache=True`, but the item transforms are random, so that an image decoded once is not enough; move them to `batch_tfms`, or leave `cache` out")
-    return not pool.random and pool.nbytes<=CACHE_LIMIT if cache is None else cache
+    if cache and pool.random: raise ValueError(f"`cache={cache!r}`, but the item transforms are random, so that an image decoded once is not enough; move them to `batch_tfms`, or leave `cache` out")
+    return not pool.random and pool.nbytes<=CACHE_LIMIT if cache is None else bool(cache)
 
 # %% ../nbs/00_data.ipynb #af6b5bff
 class LabelIndex:
@@ -1062,7 +1164,7 @@ class UnlabeledDL(PoolDL):
         dls, # `DataLoaders` of the labeled set
         bs:int|None=None, # Batch size; default: that of `dls`
         k:int=1, # Views of an image, where item transforms are random
-        cache:bool|None=None, # Keep the decoded images in memory? Default: where they fit
+        cache:bool|str|Path|None=None, # Keep the decoded images in memory? Default: where they fit. A folder: keep them there, for later runs, too
         on_error:str='raise', # 'raise' or 'skip' unreadable images
         num_workers:int|None=None, # Worker processes; default: those of `dls`
         device=None, # Device; default: that of `dls`
@@ -1079,8 +1181,9 @@ class UnlabeledDL(PoolDL):
             if len(self.items)==0: raise ValueError(f"no unlabeled images in {unlabeled if isinstance(unlabeled, (str,Path)) else type(unlabeled).__name__}")
             pool = as_pool(self.items, self.pipe, vocab, k, on_error)
         super().__init__(pool, bs, num_workers=ifnone(num_workers, loader_workers(dl)), device=device or getattr(dls, 'device', None))
-        if cache and self.iterable: raise ValueError("`cache=True`, but an iterable dataset may never end, so that it cannot be kept in memory; leave `cache` out")
+        if cache and self.iterable: raise ValueError(f"`cache={cache!r}`, but an iterable dataset may never end, so that it cannot be kept in memory; leave `cache` out")
         self.cache = not self.iterable and want_cache(pool, cache)
+        if isinstance(cache, (str, Path)): pool.disk = DiskCache(cache, self.items)
         self.check_like_labeled()
 
     def check_like_labeled(self):

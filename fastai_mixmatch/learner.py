@@ -7,7 +7,7 @@ __all__ = ['is_arch', 'make_model', 'arch_spec', 'build_arch', 'NoBar', 'TidyPro
            'empty_dl', 'ssl_learner', 'mixmatch_learner', 'recipe']
 
 # %% ../nbs/08_learner.ipynb #6f94aa42
-import inspect, json, operator, torchvision, warnings
+import inspect, json, operator, time, torchvision, warnings
 from contextlib import suppress
 from fastai.vision.all import *
 from fastai.vision.learner import _add_norm,_timm_norm,_default_meta
@@ -88,7 +88,7 @@ class NoBar:
 
 class TidyProgress(ProgressCallback):
     "fastai's progress bars where they can be drawn; elsewhere the results table as text, a line an epoch"
-    name,order,bars = 'progress',ProgressCallback.order-1,False # Before `CSVLogger`, whenever it was added
+    name,order,bars,due = 'progress',ProgressCallback.order-1,False,0. # Before `CSVLogger`, whenever it was added
     def before_fit(self):
         self.bars = has_bars()
         if self.bars: return super().before_fit()
@@ -102,7 +102,9 @@ class TidyProgress(ProgressCallback):
         else: self.pbar = NoBar()
 
     def after_batch(self):
-        if self.bars: super().after_batch()
+        if not self.bars or (self.iter+1<self.n_iter and time.monotonic()<self.due): return
+        self.due = time.monotonic()+.1
+        super().after_batch()
 
     def _write_stats(self, row):
         if not hasattr(self, 'mbar') or self.bars: return super()._write_stats(row)
@@ -187,6 +189,7 @@ def ssl_learner(
     n_out,n_in = check_labels(dls),ItemPipe(dls.train).shape[0]
     dls = own_dls(dls, add_tfms=pretrained)
     model,split = make_model(dls, arch, n_in, n_out, pretrained, **(model_args or {}))
+    if torch.device(getattr(dls, 'device', None) or default_device()).type=='cpu': model.to(memory_format=torch.channels_last)
     if loss_func is None: loss_func = getattr(dls.train_ds, 'loss_func', None) or CrossEntropyLossFlat()
     extra = [method] + ([ema if isinstance(ema, EMA) else EMA(ema)] if ema else []) + list(L(cbs))
     if checkpoint is not None: extra.append(checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint, every))
@@ -211,7 +214,7 @@ def mixmatch_learner(
     prior=None, # Align guesses to these class frequencies: `(n_classes,)`, 'uniform' or 'labeled'; default: only what `adapt` does
     bs:int|None=None, # Unlabeled images in a batch; default: batch size of `dls`
     weak=None, # Batch view to add where `dls` has no random transform; default: `WeakView()`
-    cache:bool|None=None, # Keep decoded images in memory? Default: where they fit
+    cache:bool|str|Path|None=None, # Keep decoded images in memory? Default: where they fit. A folder: keep them there, for later runs, too
     on_error:str='raise', # 'raise' or 'skip' unreadable images
     steps:int|None=None, # Batches in an epoch, for an iterable dataset without a length
     **kwargs

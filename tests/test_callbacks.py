@@ -103,7 +103,9 @@ def test_precision_on_a_cpu(to):
     learn.to_fp32().fit(1)
 
 def test_channelslast_without_amp():
-    learn = learner().to_channelslast(use_amp=False)
+    learn = learner()
+    learn.to_contiguous()
+    learn = learn.to_channelslast(use_amp=False)
     learn.fit(1)
     assert any(p.ndim == 4 and p.is_contiguous(memory_format=torch.channels_last) for p in learn.model.parameters()) and learn.ema.n == 4
 

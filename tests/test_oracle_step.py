@@ -157,8 +157,10 @@ def by_callbacks(dls, unlabeled, model, cbs, ema=True, **kw):
 
 def by_factory(dls, unlabeled, model, cbs, **kw): return mixmatch_learner(dls, unlabeled, arch=model, cbs=cbs, **kw) # Its optimizer is `FastAdam`
 
+def by_fast(*args, **kw): return by_factory(*args, **kw).to_fast()
+
 @dtypes
-@pytest.mark.parametrize('make', [by_callbacks, by_factory])
+@pytest.mark.parametrize('make', [by_callbacks, by_factory, by_fast])
 @pytest.mark.parametrize('ramp', [0, 4, .5])
 @pytest.mark.parametrize('adapt', [False, True])
 def test_whole_steps(monkeypatch, dtype, make, ramp, adapt):
@@ -176,7 +178,7 @@ def test_whole_steps(monkeypatch, dtype, make, ramp, adapt):
     moved(m0, want[0][0])
 
 @dtypes
-@pytest.mark.parametrize('make', [by_callbacks, by_factory])
+@pytest.mark.parametrize('make', [by_callbacks, by_factory, by_fast])
 def test_validation_is_of_the_average(monkeypatch, dtype, make):
     "The weights and buffers with which an epoch is validated, and those left after training, are the oracle's average over all steps."
     m, spec = taking_floats(bn_net(dtype), dtype)

@@ -1,0 +1,151 @@
+"Decoded images on disk: taken when they are right, made again, with a line that says so, when they are not."
+import json, os, numpy as np, pytest, torch
+from fastai.vision.all import Image, ImageDataLoaders, PILImage, PILImageBW, ProgressCallback, RandomResizedCrop, Resize, Transform, noop, set_seed
+from fastai_mixmatch import data
+from fastai_mixmatch.all import ImageList, mixmatch_learner, small_cnn
+from fastai_mixmatch.data import ImageError, UnlabeledDL
+
+N, R = 70, np.random.default_rng(0)
+PIX = R.integers(0, 256, (N, 12, 12), dtype=np.uint8)
+
+@pytest.fixture
+def root(tmp_path):
+    for part, k in (('labeled', 20), ('valid', 4), ('unlabeled', N)):
+        for i in range(k):
+            f = tmp_path/part/str(i%2)/f'{i:02d}.png'
+            f.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(PIX[i]).save(f)
+    return tmp_path
+
+def dls(root, **kw): return ImageDataLoaders.from_folder(root, train='labeled', valid='valid', img_cls=PILImageBW, bs=10, num_workers=0, **kw)
+
+def load(root, unlabeled=None, cache=None, on_error='raise', workers=0, **kw):
+    u, cache = root/'unlabeled' if unlabeled is None else unlabeled, root/'kept' if cache is None else cache
+    return UnlabeledDL(u, dls(root, **kw), cache=cache, on_error=on_error).pool.load(workers)
+
+@pytest.fixture
+def made(monkeypatch):
+    "How often a pool was decoded"
+    made, old = [], data.Pool.decode
+    def decode(self, *args): made.append(self.kind); return old(self, *args)
+    monkeypatch.setattr(data.Pool, 'decode', decode)
+    return made
+
+def again(root, made, capsys, why, **kw):
+    "Decoded again, with a line that says why, to what a pool in memory holds; and then no more."
+    capsys.readouterr(); made.clear()
+    got, out = load(root, **kw), capsys.readouterr().out
+    assert made == ['unlabeled'] and out.count('\n') == 1 and str(root/'kept') in out and why in out
+    assert torch.equal(got.x, load(root, cache=True, **kw).x)
+    made.clear()
+    assert torch.equal(load(root, **kw).x, got.x) and not made and not capsys.readouterr().out
+
+@pytest.mark.parametrize('kind', ['folder', 'str', 'list', 'ImageList'])
+def test_second_time_nothing_is_decoded(root, made, capsys, kind):
+    d = root/'unlabeled'
+    u = dict(folder=d, str=str(d), list=sorted(d.glob('*/*.png')), ImageList=ImageList.from_folder(d, label_func=lambda o: o.parent.name, img_cls=PILImageBW))[kind]
+    a, b = load(root, u), load(root, u, cache=str(root/'kept'))
+    assert made == ['unlabeled'] and not capsys.readouterr().out
+    assert torch.equal(a.x, b.x) and torch.equal(a.y, b.y) and a.kept == b.kept and a.x.shape == (N, 1, 12, 12)
+    assert torch.equal(a.x, load(root, u, cache=True).x) and sorted(os.listdir(root/'kept')) == ['images.bin', 'images.json']
+    assert b.has_labels == (kind == 'ImageList') and b.image_name(3) == a.image_name(3)
+
+def test_by_a_learner(root, made):
+    "In a learner: the second one, as from a second start of the program, trains on the same images."
+    def run():
+        set_seed(0)
+        learn = mixmatch_learner(dls(root), root/'unlabeled', arch=small_cnn, cache=root/'kept')
+        learn.remove_cb(ProgressCallback); learn.logger = noop
+        learn.fit(1)
+        return torch.stack(learn.recorder.losses), learn.mix_match.dl.pool
+    (a, _), (b, pool) = run(), run()
+    assert torch.equal(a, b) and made.count('unlabeled') == 1
+    before = (root/'kept'/'images.bin').read_bytes()
+    pool.x.zero_()
+    assert (root/'kept'/'images.bin').read_bytes() == before, 'the file does not follow the tensor'
+
+def touch(root): os.utime(root/'unlabeled/0/00.png', (0, 0))
+def rewrite(root): Image.fromarray(PIX[9]).save(root/'unlabeled/0/00.png')
+def add(root): Image.fromarray(PIX[9]).save(root/'unlabeled/0/new.png')
+def remove(root): (root/'unlabeled/0/00.png').unlink()
+
+@pytest.mark.parametrize('change', [touch, rewrite, add, remove])
+def test_other_files(root, made, capsys, change):
+    load(root); change(root)
+    again(root, made, capsys, 'other files')
+
+def test_other_transforms(root, made, capsys):
+    load(root)
+    again(root, made, capsys, 'other files, labels or transforms', item_tfms=Resize(8))
+    again(root, made, capsys, 'other files, labels or transforms', item_tfms=Resize(8, method='squish'))
+    again(root, made, capsys, 'other files, labels or transforms')
+
+def test_a_transform_that_changed_under_its_name(root, made, capsys):
+    "What it is called is the same, what it does is not: seen from a few images."
+    def tfm(by):
+        def shrink(im:PILImage): return im.point(lambda v: v//by)
+        return Transform(shrink)
+    load(root, item_tfms=tfm(2))
+    again(root, made, capsys, 'is not what it was', item_tfms=tfm(3))
+
+def flip(f, at=1000): b = bytearray(f.read_bytes()); b[at] ^= 1; f.write_bytes(b)
+def cut(f): os.truncate(f, f.stat().st_size-1)
+def empty(f): f.write_bytes(b'')
+def gone(f): f.unlink()
+def other(f): f.write_text('[]')
+def swap(f):
+    meta = json.loads(f.read_text()); meta['kept'].reverse(); f.write_text(json.dumps(meta))
+def lose(f):
+    meta = json.loads(f.read_text()); del meta['y']; f.write_text(json.dumps(meta))
+
+@pytest.mark.parametrize('name, damage', [('bin', flip), ('bin', cut), ('bin', empty), ('bin', gone), ('json', cut), ('json', empty), ('json', gone), ('json', other), ('json', swap), ('json', lose)])
+def test_damage(root, made, capsys, name, damage):
+    load(root)
+    damage(root/'kept'/f'images.{name}')
+    again(root, made, capsys, 'decoded again')
+
+def test_interrupted(root, made, monkeypatch, capsys):
+    "Ctrl-C while it is made leaves nothing of it, and what was there before."
+    read = data.Pool.read
+    def stop(self, i):
+        if i == 40: raise KeyboardInterrupt
+        return read(self, i)
+    for old in (False, True):
+        if old: load(root); touch(root)
+        with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):
+            m.setattr(data.Pool, 'read', stop)
+            load(root)
+        assert sorted(os.listdir(root/'kept')) == (['images.bin', 'images.json'] if old else [])
+    again(root, made, capsys, 'other files')
+
+def test_a_crash_between_the_two_files(root, made, capsys):
+    "New images beside an old description"
+    load(root)
+    old = (root/'kept/images.json').read_text()
+    touch(root); rewrite(root); load(root)
+    (root/'kept/images.json').write_text(old)
+    again(root, made, capsys, 'other files')
+
+def test_skipped_images_stay_skipped(root, made):
+    (root/'unlabeled/0/00.png').write_bytes(b'no image')
+    with pytest.raises(ImageError, match='00.png'): load(root)
+    with pytest.warns(UserWarning): a = load(root, on_error='skip')
+    made.clear()
+    with pytest.warns(UserWarning): b = load(root, on_error='skip')
+    assert not made and len(b) == N-1 and b.kept == a.kept and b.skipped == a.skipped and '00.png' in b.skipped[0] and torch.equal(a.x, b.x)
+    with pytest.raises(ImageError, match='00.png'): load(root)
+
+def test_by_workers(root, monkeypatch):
+    "Decoded by two processes, in batches that do not come out even, with an unreadable image: the same."
+    monkeypatch.setattr(data.time, 'perf_counter', iter(range(0, 10**6, 100)).__next__) # So that decoding counts as slow
+    (root/'unlabeled/1/65.png').write_bytes(b'no image')
+    a, b = (load(root, on_error='skip', workers=w, cache=c) for w, c in ((2, root/'kept'), (0, True)))
+    assert torch.equal(a.x, b.x) and torch.equal(a.y, b.y) and a.kept == b.kept and a.skipped == b.skipped and len(a) == N-1
+
+def test_refused(root):
+    with pytest.raises(ValueError, match='random'): load(root, item_tfms=RandomResizedCrop(8))
+    with pytest.raises(ValueError, match="'folder'.*leave `cache` out"): load(root, PIX, cache='folder')
+    assert not (root/'folder').exists()
+    (root/'file').write_text('')
+    with pytest.raises(OSError, match='file'): load(root, cache=root/'file')
+    assert (root/'file').read_text() == ''

@@ -1,0 +1,116 @@
+"The fast path: the plain path's numbers, bfloat16 where it should be and only there, and no step that asks the device for a number."
+import pytest, torch
+from fastai.vision.all import Callback, CancelBatchException, DataLoader, DataLoaders, ProgressCallback, nn, set_seed
+from fastai_mixmatch import learner as module
+from fastai_mixmatch.all import MixMatch, mixmatch_learner, small_cnn
+from fastai_mixmatch.callback import SemiSupervised
+from sklearn.datasets import load_digits
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.data import TensorDataset
+from types import SimpleNamespace
+
+D = load_digits()
+X, Y = torch.from_numpy(D.images).float()[:, None]/16, torch.from_numpy(D.target)
+
+def learner(to=lambda o: o, n=100, cbs=None):
+    "20 labeled digits, `n` unlabeled ones, weak views and all draws of seed 0"
+    set_seed(0)
+    dls = DataLoaders(DataLoader(TensorDataset(X[:20], Y[:20]), bs=20), DataLoader(TensorDataset(X[20:60], Y[20:60]), bs=20))
+    dls.c = 10
+    learn = mixmatch_learner(dls, X[100:100+n], arch=small_cnn, cbs=cbs)
+    return to(learn)
+
+def fit(learn, epochs=1, **kw):
+    set_seed(1)
+    with learn.no_bar(), learn.no_logging(): learn.fit(epochs, **kw)
+    return learn
+
+def weights(learn): return torch.cat([p.detach().flatten() for p in learn.model.state_dict().values() if p.is_floating_point()])
+def losses(learn): return torch.stack([torch.as_tensor(o) for o in learn.recorder.losses])
+
+@pytest.mark.parametrize('to', [lambda o: o.to_fast(), lambda o: o.to_contiguous() or o], ids=['fast', 'contiguous'])
+def test_same_numbers(to):
+    "On the same draws, to 1e-5: after a step each weight, and the losses of ten steps. What is recorded and validated is a number on the host."
+    a, b = fit(learner(n=20)), fit(learner(to, n=20))
+    assert len(losses(a)) == 1 and (weights(a)-weights(b)).abs().max() < 1e-5
+    a, b = fit(learner(), 2), fit(learner(to), 2)
+    assert len(losses(a)) == 10 and (losses(a)-losses(b)).abs().max() < 1e-4
+    assert torch.as_tensor([r[:2] for r in a.recorder.values]).sub(torch.as_tensor([r[:2] for r in b.recorder.values])).abs().max() < 1e-3
+
+class Types(Callback):
+    "Types of what the layers give, and of what leaves the network"
+    order = 200
+    def before_fit(self):
+        self.conv, self.seen = set(), []
+        self.hook = next(m for m in self.model.modules() if isinstance(m, nn.Conv2d)).register_forward_hook(lambda m, x, y: self.conv.add(y.dtype))
+    def after_batch(self): self.seen += [self.pred.dtype, self.loss.dtype, *[o.dtype for o in self.yb if o.is_floating_point()]]
+    def after_fit(self): self.hook.remove()
+
+def test_bf16():
+    "Convolutions in bfloat16, in the guess too; all else in float32; losses within 2 % of float32's."
+    t = Types()
+    half = fit(learner(lambda o: o.to_fast(bf16=True), cbs=t), 2)
+    assert t.conv == {torch.bfloat16} and set(t.seen) == {torch.float32}
+    assert {p.dtype for p in half.model.parameters()} | {o.dtype for o in half.ema.avg} == {torch.float32}
+    full = fit(learner(lambda o: o.to_fast(bf16=False), cbs=t), 2)
+    assert t.conv == {torch.float32}
+    d = (losses(half)-losses(full)).abs()/losses(full)
+    assert 0 < d.max() < .02
+
+@pytest.mark.parametrize('event', ['before_batch', 'after_pred', 'after_loss', 'before_step'])
+@pytest.mark.parametrize('error', [CancelBatchException, KeyboardInterrupt])
+def test_bf16_ends_however_a_batch_ends(event, error):
+    def stop(self):
+        if self.learn.training: raise error
+    learn = learner(lambda o: o.to_fast(bf16=True))
+    cb = Callback(**{event: stop})
+    cb.order = 100
+    learn.add_cb(cb)
+    try: fit(learn)
+    except KeyboardInterrupt: assert error is KeyboardInterrupt
+    assert not torch.is_autocast_enabled('cpu')
+
+class Numbers(TorchDispatchMode):
+    "Counts where a number is asked for"
+    n = 0
+    def __torch_dispatch__(self, f, types, args=(), kwargs=None):
+        self.n += '_local_scalar_dense' in str(f)
+        return f(*args, **(kwargs or {}))
+
+class InSteps(Callback):
+    "`Numbers` in training steps from the second on, with all that happens after them"
+    order, on = -100, False
+    def before_fit(self): self.numbers = Numbers()
+    def leave(self):
+        if self.on: self.numbers.__exit__(None, None, None)
+        self.on = False
+    def before_batch(self):
+        self.leave()
+        if self.training and self.train_iter: self.numbers.__enter__(); self.on = True
+    def after_train(self): self.leave()
+
+@pytest.mark.parametrize('ask', [False, True])
+def test_a_step_asks_for_no_number(monkeypatch, ask):
+    "On a GPU each is a wait. Without the look at the losses, which is at each step on a CPU only, and the check of labels by `one_hot`, which is on a CPU only, too."
+    monkeypatch.setattr(SemiSupervised, 'look_back', lambda self: None)
+    monkeypatch.setattr(torch.nn.functional, 'one_hot', lambda y, c: torch.eye(c)[y])
+    if ask: monkeypatch.setattr(MixMatch, 'weight', lambda self: 1. if self.trust.value()>2 else 0.)
+    learn = learner(lambda o: o.to_fast(bf16=True), cbs=InSteps())
+    fit(learn)
+    assert learn.in_steps.numbers.n == (4 if ask else 0)
+
+def test_compile_takes_a_mode(monkeypatch):
+    modes = []
+    monkeypatch.setattr(nn.Module, 'compile', lambda self, mode=None: modes.append(mode))
+    learner(lambda o: o.to_fast()); learner(lambda o: o.to_fast(compile=True)); learner(lambda o: o.to_fast(compile='reduce-overhead'))
+    assert modes == [None, 'reduce-overhead']
+
+def test_bars_move_ten_times_a_second(monkeypatch):
+    "To show the loss is to wait for the device. With a clock that stands still: at the very first batch, and at the end of each pass."
+    drawn = []
+    monkeypatch.setattr(module, 'has_bars', lambda: True)
+    monkeypatch.setattr(module, 'time', SimpleNamespace(monotonic=lambda: 5.))
+    monkeypatch.setattr(ProgressCallback, 'after_batch', lambda self: drawn.append((self.training, self.iter)))
+    learn = learner()
+    with learn.no_logging(): learn.fit(2)
+    assert drawn == [(True, 0), (True, 4), (False, 1), (True, 4), (False, 1)]
