@@ -485,6 +485,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'fastai_mixmatch.data._find_images': ('data.html#_find_images', 'fastai_mixmatch/data.py'),
                                       'fastai_mixmatch.data._folder': ('data.html#_folder', 'fastai_mixmatch/data.py'),
                                       'fastai_mixmatch.data._hwc': ('data.html#_hwc', 'fastai_mixmatch/data.py'),
+                                      'fastai_mixmatch.data._is_dir': ('data.html#_is_dir', 'fastai_mixmatch/data.py'),
                                       'fastai_mixmatch.data._long': ('data.html#_long', 'fastai_mixmatch/data.py'),
                                       'fastai_mixmatch.data._pixels': ('data.html#_pixels', 'fastai_mixmatch/data.py'),
                                       'fastai_mixmatch.data._readable': ('data.html#_readable', 'fastai_mixmatch/data.py'),

@@ -342,12 +342,11 @@ def files(self:Checkpoint)->list:
 @patch
 def prepare_folder(self:Checkpoint):
     "Make the folder, see that it can be written to, and clear what a kill left half written"
-    probe = self.folder/f'.{os.getpid()}.tmp'
+    probe = self.folder/f'fit.{os.getpid()}.tmp'
     try:
         self.folder.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b'1')
-        for o in self.folder.glob('*.tmp'): o.unlink(missing_ok=True)
-        probe.unlink(missing_ok=True)
+        for o in self.folder.glob('fit*.tmp'): o.unlink(missing_ok=True)
     except OSError as e: raise CheckpointError(f"cannot write checkpoints to {self.folder}: {e}. Name a folder that can be written to") from e
 
 @patch

@@ -200,13 +200,17 @@ class Files(Sequence):
         names.sort()
         return cls(path, names, [o in links for o in names] if links else np.zeros(len(names)))
 
+def _is_dir(entry):
+    try: return entry.is_dir()
+    except OSError: return False # A link to itself: to open it will say so
+
 def _find_images(path, below, recurse, folders, linked, names, links):
     "Add the names of image files below `path` to the list `names`, and of those that a symbolic link leads to to the set `links`"
     subs,take = [],not folders or '.' in folders
     with os.scandir(path) as entries:
         for o in entries:
             name = o.name
-            if o.is_dir(): subs.append((name, linked or o.is_symlink()))
+            if _is_dir(o): subs.append((name, linked or o.is_symlink()))
             elif take and name[0]!='.' and '.'+name.rpartition('.')[2].lower() in image_extensions:
                 names.append(below+name)
                 if linked or o.is_symlink(): links.add(below+name)
@@ -455,7 +459,7 @@ def is_file(self:ItemPipe, item)->bool:
 def pixels(self:ItemPipe, item, i=None)->Tensor:
     "The same for such a file, several times faster"
     try:
-        with Image.open(item) as im: x = np.array(_shallow(im).convert(self.img_cls._open_args.get('mode', 'RGB')))
+        with Image.open(_checked(item)) as im: x = np.array(_shallow(im).convert(self.img_cls._open_args.get('mode', 'RGB')))
     except Exception as e: raise ImageError(f"cannot read image {item_name(item, i)}: {type(e).__name__}: {e}") from e
     return torch.from_numpy(x[None] if x.ndim==2 else x.transpose(2, 0, 1))
 

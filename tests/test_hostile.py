@@ -1,12 +1,15 @@
 "Broken files, classes that are rare or unknown, numbers that are not finite, and long runs: said, counted, survived."
 import gc, math, os, sys, time, warnings, weakref
+from contextlib import nullcontext
 from functools import partial
 
 import numpy as np, pytest, torch
-from fastai.vision.all import Callback, CancelStepException, DataLoader, DataLoaders, Image, ImageDataLoaders, Path, PILImage, PILImageBW, Resize, ResizeMethod
+from fastai.callback.fp16 import MixedPrecision
+from fastai.vision.all import Callback, DataLoader, DataLoaders, Image, ImageDataLoaders, L, Path, PILImage, PILImageBW, Resize, ResizeMethod
 from sklearn.datasets import load_digits
 from fastai_mixmatch.all import *
-from fastai_mixmatch.data import Files, ImageError, PILImageShown, as_image, item_name
+from fastai_mixmatch.checkpoint import describe_items
+from fastai_mixmatch.data import Files, ImageError, PILImageShown, as_image, as_items, item_name
 
 DIGITS = load_digits()
 X,Y = (DIGITS.images*255/16).round().astype(np.uint8),DIGITS.target
@@ -154,17 +157,39 @@ def test_overlap_of_a_folder(folder, tmp_path):
     for i in range(4): os.symlink(folder/'labeled/0'/f'{i}.png', tmp_path/'u'/f'{i}.png')
     os.link(folder/'labeled/1/0.png', tmp_path/'u/linked.png')
     learn = learner(folder, files=[o for o in folder.files if o.name.startswith('good')])
-    assert overlap(ImageList.from_folder(tmp_path/'u'), learn.dls)==4, 'links are followed'
+    u = sorted((tmp_path/'u').iterdir())
+    for o in (ImageList.from_folder(tmp_path/'u'), ImageList(u), ImageList(u[::-1]), as_items(list(map(str, u)))): assert overlap(o, learn.dls)==4, 'links are followed'
     assert overlap(ImageList.from_folder(folder/'labeled'), learn.dls)==8
 
 def test_many_files_are_small(tmp_path):
     names = [f'{i//1000:03d}/image_{i:07d}.png' for i in range(200_000)]
+    files, size = most(lambda: Files(tmp_path, names))
+    assert size<80*len(names) and files[123_456]==tmp_path/names[123_456] and len(files)==200_000
+
+def most(f):
+    "Most bytes that `f()` needs at one time, and its result"
     import tracemalloc
     tracemalloc.start()
+    try: return f(), tracemalloc.get_traced_memory()[1]
+    finally: tracemalloc.stop()
+
+def test_many_files_are_compared_without_a_copy(tmp_path):
+    "Settings of a training name its images by a digest of their names, which is the same however they are given"
+    names = [f'{i//1000:03d}/image_{i:07d}.png' for i in range(50_000)]
     files = Files(tmp_path, names)
-    size = tracemalloc.get_traced_memory()[0]
-    tracemalloc.stop()
-    assert size<60*len(names) and files[123_456]==tmp_path/names[123_456] and len(files)==200_000
+    text, size = most(lambda: describe_items(files))
+    assert size<20*len(names)
+    assert text==describe_items([tmp_path/o for o in names])==describe_items(as_items([str(tmp_path/o) for o in names]))==describe_items([Path(o) for o in names])
+    assert text!=describe_items(Files(tmp_path, names[::-1])) and text.startswith('50000, digest ')
+
+def test_list_of_texts_is_not_turned_into_paths(folder):
+    good = [str(o) for o in folder.files if o.name.startswith('good')]
+    il = as_items(good)
+    assert isinstance(il.items, Files) and list(il)==list(map(Path, good)) and il[::2].items[1]==Path(good[2])
+    many = [f'/data/{i:07d}.png' for i in range(50_000)]
+    assert most(lambda: as_items(many))[1]<80*len(many)
+    learn = quiet(learner(folder, files=good), 1)
+    assert learn.mix_match.dl.pool.image_name(3)==good[3]
 
 # --- classes
 
@@ -241,24 +266,40 @@ def test_nan_in_a_guess(monkeypatch):
     monkeypatch.setattr(callback, 'guess_labels', lambda *args: real(*args)*float('nan'))
     with pytest.raises(FloatingPointError, match='the guesses are not finite; the labeled loss is nan in epoch 0, batch 0'): quiet(tensor_learner(), 1)
 
+class CpuPrecision(MixedPrecision):
+    "fastai's mixed precision on the CPU: with PyTorch's own scaler, in float32; the loss is made so large that it overflows once it is scaled by 2**108"
+    def before_fit(self): self.autocast, self.learn.scaler, self.scales = nullcontext(), torch.amp.GradScaler('cpu', **self.kwargs), L()
+    def before_backward(self): self.learn.loss_grad = self.scaler.scale(self.loss_grad*2.**20)
+
+class Scaled(Callback):
+    "Scale, number of good steps since it grew, and whether the step was skipped, after each step"
+    run_valid = False
+    def __init__(self): self.seen = []
+    def after_batch(self):
+        s = self.learn.scaler.state_dict() or dict(scale=1., _growth_tracker=0)
+        self.seen.append((s['scale'], s['_growth_tracker'], self.learn.cpu_precision.skipped))
+
 @pytest.mark.parametrize('enabled,when,fails', [(True, range(3, 6), False), (True, range(0, 200), True), (False, range(3, 6), True)])
-def test_steps_that_the_scaler_skips_are_no_fault(enabled, when, fails, monkeypatch):
-    "A gradient scaler as fastai's, without its GPU: a step whose loss overflows is skipped"
-    class Scaler:
-        def is_enabled(self): return enabled
-    class Half(Callback):
-        order = 21
-        def before_fit(self): self.learn.scaler = Scaler()
-        def before_step(self):
-            if not math.isfinite(self.learn.loss.detach()): raise CancelStepException()
-    learn = tensor_learner(300, bs=4, adapt=False)
+def test_steps_that_the_scaler_skips_are_no_fault(enabled, when, fails):
+    "Steps whose loss overflows; without a scaler, or where it is every step, that is a fault"
+    learn = tensor_learner(300, bs=4, adapt=False, cbs=[CpuPrecision(enabled=enabled), Scaled()])
     losses = learn.mix_match.losses
     learn.mix_match.losses = lambda *args: (lambda x,u: (x*float('inf') if learn.train_iter in when else x, u))(*losses(*args))
-    learn.add_cb(Half())
-    if not fails: quiet(learn, 1); assert all(torch.isfinite(p).all() for p in learn.model.parameters())
-    else:
+    if fails:
         with pytest.raises(FloatingPointError): quiet(learn, 1)
         assert learn.train_iter==(49 if enabled else 3)
+        return
+    quiet(learn, 1)
+    scales, _, skipped = zip(*learn.scaled.seen)
+    assert skipped==tuple(i in when for i in range(75)) and scales[-1]==scales[0]/8
+    assert all(torch.isfinite(p).all() for p in learn.model.parameters()) and learn.ema.n==75-3
+
+def test_gradients_that_overflow_are_no_fault():
+    "The scale grows every second step, until the scaled loss is infinite: that step is skipped, the scale halved, and training goes on"
+    learn = quiet(tensor_learner(80, bs=4, cbs=[CpuPrecision(init_scale=2.**106, growth_interval=2), Scaled()]), 2)
+    skipped = sum(o for *_, o in learn.scaled.seen)
+    assert len(learn.scaled.seen)==learn.train_iter==40 and 5<=skipped<20 and learn.ema.n==40-skipped
+    assert all(math.isfinite(o) for o in learn.recorder.losses) and all(torch.isfinite(p).all() for p in learn.model.parameters())
 
 # --- long runs
 
