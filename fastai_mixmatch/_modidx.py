@@ -331,7 +331,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'fastai_mixmatch.data.Files.__repr__': ('data.html#files.__repr__', 'fastai_mixmatch/data.py'),
                                       'fastai_mixmatch.data.Files.below': ('data.html#files.below', 'fastai_mixmatch/data.py'),
                                       'fastai_mixmatch.data.Files.found': ('data.html#files.found', 'fastai_mixmatch/data.py'),
-                                      'fastai_mixmatch.data.Files.texts': ('data.html#files.texts', 'fastai_mixmatch/data.py'),
+                                      'fastai_mixmatch.data.Files.names': ('data.html#files.names', 'fastai_mixmatch/data.py'),
                                       'fastai_mixmatch.data.ImageError': ('data.html#imageerror', 'fastai_mixmatch/data.py'),
                                       'fastai_mixmatch.data.ImageList': ('data.html#imagelist', 'fastai_mixmatch/data.py'),
                                       'fastai_mixmatch.data.ImageList.__getitem__': ( 'data.html#imagelist.__getitem__',

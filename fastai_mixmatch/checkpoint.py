@@ -227,10 +227,9 @@ def _pixels_of(o):
 
 def _names_of(items):
     "Names of files relative to their common folder, one after another: a million take no memory"
-    names = lambda: map(items.below, range(len(items))) if isinstance(items, Files) else map(os.fspath, items)
-    folders = set(map(os.path.dirname, names()))
-    start = len(os.path.commonpath(folders)) if len(set(map(os.path.isabs, folders)))==1 else 0
-    return (o[start:].lstrip(os.sep).encode('utf-8', 'surrogateescape') for o in names())
+    names = items.names if isinstance(items, Files) else lambda: map(os.fspath, items)
+    start = os.path.commonprefix([min(names()), max(names())]).rfind(os.sep)+1
+    return (o[start:].encode('utf-8', 'surrogateescape') for o in names())
 
 def describe_items(
     items, # Sequence of items, dataset, or iterable dataset
@@ -347,7 +346,7 @@ def prepare_folder(self:Checkpoint):
         self.folder.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b'1')
         for o in self.folder.glob('fit*.tmp'): o.unlink(missing_ok=True)
-    except OSError as e: raise CheckpointError(f"cannot write checkpoints to {self.folder}: {e}. Name a folder that can be written to") from e
+    except OSError as e: raise CheckpointError(f"cannot write checkpoints to {self.folder}: {e}. Make room, or name a folder that can be written to") from e
 
 @patch
 def save(self:Checkpoint, ended:bool=False)->Path:

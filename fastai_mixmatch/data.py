@@ -185,9 +185,10 @@ class Files(Sequence):
         if isinstance(i, (int, np.integer)): return self.root/self.below(i)
         idxs = range(len(self))[i] if isinstance(i, slice) else [int(o) for o in i]
         return Files(self.root, [self.below(j) for j in idxs], None if self.links is None else self.links[np.asarray(idxs, dtype=int)])
-    def texts(self):
-        "All paths, as texts, which are made faster"
-        return (os.path.join(self.root, self.below(i)) for i in range(len(self)))
+    def names(self):
+        "All names below `root`, one after another, faster than each by itself"
+        for i in range(0, len(self), 4096):
+            for a,b in itertools.pairwise(self.ends[i:i+4097].tolist()): yield os.fsdecode(self.block[a:b])
     def __eq__(self, other): return isinstance(other, (list, tuple, L, Files)) and list(self)==list(other)
     def __add__(self, other): return list(self)+list(other)
     def __repr__(self): return f'Files({len(self)} below {self.root})'
@@ -1180,7 +1181,7 @@ def overlap(
     if not (isinstance(items, Files) and items.sorted and items.links is not None):
         names = {os.path.basename(o) for o in known if isinstance(o, str)}
         may = lambda o: not isinstance(o, (str, Path)) or os.path.basename(o) in names or os.path.islink(o)
-        return len({k for o in (items.texts() if isinstance(items, Files) else items) if may(o) and (k := item_key(o)) in known})
+        return len({k for o in (map(partial(os.path.join, items.root), items.names()) if isinstance(items, Files) else items) if may(o) and (k := item_key(o)) in known})
     linked = {item_key(items[i]) for i in np.flatnonzero(items.links)}
     return len({o for o in known if o in linked or has_file(items, o)})
 

@@ -128,6 +128,7 @@ def test_same_bits(name):
     assert a == b
 
 @pytest.mark.parametrize('name', ALL)
+@pytest.mark.filterwarnings('ignore')
 def test_same_bits_of_every_method(name):
     "With its thresholds, averages and counts."
     def make(**o):
