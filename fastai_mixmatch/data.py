@@ -201,6 +201,7 @@ class Files(Sequence):
         names.sort()
         return cls(path, names, [o in links for o in names] if links else np.zeros(len(names)))
 
+# %% ../nbs/00_data.ipynb #c3e5a7d2
 def _is_dir(entry):
     try: return entry.is_dir()
     except OSError: return False # A link to itself: to open it will say so
@@ -951,7 +952,8 @@ def as_items(
     if isinstance(o, (TfmdLists, Datasets, IterableDataset)): return o
     if isinstance(o, np.ndarray) and o.dtype.kind in 'OSU': o = o.tolist()
     if isinstance(o, (np.ndarray, Tensor)): return ImageList(o)
-    if isinstance(o, (list, tuple, L)): return ImageList(Files('', o) if all(isinstance(f, str) for f in o) else [Path(f) if isinstance(f, str) else f for f in o])
+    if isinstance(o, (list, tuple, L)) and all(isinstance(f, str) for f in o): return ImageList(Files('', o))
+    if isinstance(o, (list, tuple, L)): return ImageList([Path(f) if isinstance(f, str) else f for f in o])
     if hasattr(o, '__getitem__') and hasattr(o, '__len__') and not isinstance(o, dict): return o
     raise TypeError("`unlabeled` must be a folder, a list of files, an `ImageList`, a data frame column, a fastai `TfmdLists`, `Datasets` or `DataLoader`, "
                     f"a PyTorch dataset (map-style or `IterableDataset`), or an array or tensor of images; got {type(o).__name__}")
