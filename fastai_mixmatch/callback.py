@@ -261,6 +261,7 @@ def after_fit(self:SemiSupervised):
 def report(self:SemiSupervised):
     "Say, at the end of a fit, what was replaced, and which classes are never guessed"
     pool = self.dl.pool
+    if pool.kept is not None and pool.skipped: rank0_print(f"{len(pool.skipped)} unlabeled images that cannot be read were left out")
     if self.n_replaced: rank0_print(f"{self.n_replaced} times another image took the place of one that cannot be read:\n" + listed(pool.skipped))
     if never := self.never_guessed(): warnings.warn(f"in the last epoch none of {sum(self.guess_counts[-1]):.0f} guesses took class {', '.join(never)}. "
         "Where these are among the unlabeled images, label more of them, or pass the class frequencies of the unlabeled images as `prior`")

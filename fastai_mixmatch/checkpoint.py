@@ -13,6 +13,7 @@ import hashlib, inspect, json, math, os, pickle, random, re, sys, time, warnings
 from collections import Counter
 from contextlib import suppress
 from functools import partial
+from itertools import chain
 from fastai.vision.all import *
 from .callback import *
 from .callback import label_indices,pack,unpack
@@ -207,19 +208,28 @@ def plain(v):
     "A setting as JSON data that is the same in another process"
     if v is None or isinstance(v, (bool,int,float,str)): return v
     if isinstance(v, np.generic): return v.item()
-    if isinstance(v, (Tensor,np.ndarray)): return v.tolist() if np.prod(v.shape)<=1000 else f'{tuple(v.shape)}, digest {_sha(np.asarray(v).tobytes())}'
+    if isinstance(v, (Tensor,np.ndarray)): return v.tolist() if np.prod(v.shape)<=1000 else f'{tuple(v.shape)}, digest {_sha([np.asarray(v).tobytes()])}'
     if isinstance(v, (list,tuple,L)): return [plain(o) for o in v]
     if isinstance(v, (set,frozenset)): return sorted((plain(o) for o in v), key=str)
     if isinstance(v, dict): return {str(k): plain(o) for k,o in v.items()}
     if isinstance(v, partial): return [plain(v.func), plain(v.args), plain(v.keywords)]
     return getattr(v, '__qualname__', None) or (type(v).__qualname__ if ' at 0x' in repr(v) else repr(v))
 
-def _sha(*bs): return hashlib.sha256(b'\0'.join(bs)).hexdigest()[:12]
+def _sha(bs):
+    h = hashlib.sha256()
+    for b in bs: h.update(b+b'\0')
+    return h.hexdigest()[:12]
 
 def _pixels_of(o):
     "Bytes of an image; none of an object that is no array, for they would be addresses"
     o = np.asarray(o.detach().cpu() if isinstance(o, Tensor) else o)
     return b'' if o.dtype==object else o.tobytes()
+
+def _names_of(items):
+    "Names of files relative to their common folder, one after another: a million take no memory"
+    names = items.names if isinstance(items, Files) else lambda: map(os.fspath, items)
+    start = os.path.commonprefix([min(names()), max(names())]).rfind(os.sep)+1
+    return (o[start:].encode('utf-8', 'surrogateescape') for o in names())
 
 def describe_items(
     items, # Sequence of items, dataset, or iterable dataset
@@ -227,17 +237,12 @@ def describe_items(
 )->str: # How many, and a digest of file names relative to their folder, or of the pixels of up to 64 images; and of the labels
     "Which images these are"
     if not hasattr(items, '__len__'): return type(items).__name__
-    items = raw_items(items)
+    items,labels = raw_items(items),() if y is None else (_pixels_of(torch.as_tensor(y)),)
     n = len(items)
-    if n==0 or isinstance(items[0], tuple): parts = []
-    elif isinstance(items[0], (str,Path)):
-        names = [os.fspath(o) for o in items]
-        folders = {os.path.dirname(o) for o in names}
-        start = len(os.path.commonpath(folders)) if len(set(map(os.path.isabs, folders)))==1 else 0
-        parts = [o[start:].encode('utf-8', 'surrogateescape') for o in names]
-    else: parts = [_pixels_of(items[i]) for i in range(0, n, -(-n//64))]
-    if y is not None: parts.append(_pixels_of(torch.as_tensor(y)))
-    return f'{n}' + (f', digest {_sha(*parts)}' if parts else '')
+    if n==0 or isinstance(items[0], tuple): parts = ()
+    elif isinstance(items[0], (str,Path)): parts = _names_of(items)
+    else: parts = (_pixels_of(items[i]) for i in range(0, n, -(-n//64)))
+    return f'{n}' + (f', digest {_sha(chain(parts, labels))}' if parts or labels else '')
 
 # %% ../nbs/13_checkpoint.ipynb #aa357ca3
 def data_settings(learn, method)->dict:
@@ -255,7 +260,7 @@ def fit_settings(learn)->dict:
     "Network, optimizer and schedule"
     model,opt = plain_model(learn),learn.opt
     scheds = {k: f for cb in learn.cbs if isinstance(cb, ParamScheduler) for k,f in cb.scheds.items()}
-    layout = _sha(*[f'{k} {tuple(v.shape)}'.encode() for k,v in model.state_dict().items() if isinstance(v, Tensor)])
+    layout = _sha(f'{k} {tuple(v.shape)}'.encode() for k,v in model.state_dict().items() if isinstance(v, Tensor))
     return {'model': f'{type(model).__name__}, {sum(p.numel() for p in model.parameters())} weights, layout {layout}', 'loss function': plain(learn.loss_func), 'epochs': learn.n_epoch,
             'optimizer': plain(learn.opt_func), 'weights in training': sum(p.numel() for p in model.parameters() if p.requires_grad),
             **{k: plain([h.get(k) for h in opt.hypers]) for k in ('lr','wd') if k not in scheds},
@@ -336,13 +341,12 @@ def files(self:Checkpoint)->list:
 @patch
 def prepare_folder(self:Checkpoint):
     "Make the folder, see that it can be written to, and clear what a kill left half written"
-    probe = self.folder/f'.{os.getpid()}.tmp'
+    probe = self.folder/f'fit.{os.getpid()}.tmp'
     try:
         self.folder.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b'1')
-        for o in self.folder.glob('*.tmp'): o.unlink(missing_ok=True)
-        probe.unlink(missing_ok=True)
-    except OSError as e: raise CheckpointError(f"cannot write checkpoints to {self.folder}: {e}. Name a folder that can be written to") from e
+        for o in self.folder.glob('fit*.tmp'): o.unlink(missing_ok=True)
+    except OSError as e: raise CheckpointError(f"cannot write checkpoints to {self.folder}: {e}. Make room, or name a folder that can be written to") from e
 
 @patch
 def save(self:Checkpoint, ended:bool=False)->Path:

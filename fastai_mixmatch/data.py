@@ -167,13 +167,13 @@ class Files(Sequence):
     def __init__(self,
         root, # Folder
         names, # Names below it, with forward slashes
-        links=None, # Does a symbolic link lead to the file? `(n,)` bool
+        links=None, # Does a symbolic link lead to the file? `(n,)` bool; default: not known
     ):
         self.root,self.block = Path(root),os.fsencode(''.join(names))
         ends = np.fromiter(map(len, names), dtype=np.int64, count=len(names)).cumsum()
         if len(ends) and ends[-1]!=len(self.block): ends = np.fromiter((len(os.fsencode(o)) for o in names), dtype=np.int64, count=len(names)).cumsum() # Not ASCII
         self.ends,self.sorted = np.concatenate([[0], ends]).astype(np.int64),all(map(operator.le, names, itertools.islice(names, 1, None)))
-        self.links = np.zeros(len(names), dtype=bool) if links is None else np.asarray(links, dtype=bool)
+        self.links = None if links is None else np.asarray(links, dtype=bool)
 
     def __len__(self): return len(self.ends)-1
     def below(self, i:int)->str:
@@ -184,7 +184,11 @@ class Files(Sequence):
     def __getitem__(self, i):
         if isinstance(i, (int, np.integer)): return self.root/self.below(i)
         idxs = range(len(self))[i] if isinstance(i, slice) else [int(o) for o in i]
-        return Files(self.root, [self.below(j) for j in idxs], self.links[np.asarray(idxs, dtype=int)])
+        return Files(self.root, [self.below(j) for j in idxs], None if self.links is None else self.links[np.asarray(idxs, dtype=int)])
+    def names(self):
+        "All names below `root`, one after another, faster than each by itself"
+        for i in range(0, len(self), 4096):
+            for a,b in itertools.pairwise(self.ends[i:i+4097].tolist()): yield os.fsdecode(self.block[a:b])
     def __eq__(self, other): return isinstance(other, (list, tuple, L, Files)) and list(self)==list(other)
     def __add__(self, other): return list(self)+list(other)
     def __repr__(self): return f'Files({len(self)} below {self.root})'
@@ -195,7 +199,12 @@ class Files(Sequence):
         names,links = [],set()
         _find_images(str(path), '', recurse, folders or (), False, names, links)
         names.sort()
-        return cls(path, names, [o in links for o in names] if links else None)
+        return cls(path, names, [o in links for o in names] if links else np.zeros(len(names)))
+
+# %% ../nbs/00_data.ipynb #c3e5a7d2
+def _is_dir(entry):
+    try: return entry.is_dir()
+    except OSError: return False # A link to itself: to open it will say so
 
 def _find_images(path, below, recurse, folders, linked, names, links):
     "Add the names of image files below `path` to the list `names`, and of those that a symbolic link leads to to the set `links`"
@@ -203,7 +212,7 @@ def _find_images(path, below, recurse, folders, linked, names, links):
     with os.scandir(path) as entries:
         for o in entries:
             name = o.name
-            if o.is_dir(): subs.append((name, linked or o.is_symlink()))
+            if _is_dir(o): subs.append((name, linked or o.is_symlink()))
             elif take and name[0]!='.' and '.'+name.rpartition('.')[2].lower() in image_extensions:
                 names.append(below+name)
                 if linked or o.is_symlink(): links.add(below+name)
@@ -455,7 +464,7 @@ def pixels(self:ItemPipe, item, i=None)->Tensor:
     "The same for such a file, several times faster"
     mode = self.img_cls._open_args.get('mode', 'RGB')
     try:
-        with Image.open(item) as im: x = np.array(im if im.mode==mode else _shallow(im).convert(mode))
+        with Image.open(_checked(item)) as im: x = np.array(im if im.mode==mode else _shallow(im).convert(mode))
     except Exception as e: raise ImageError(f"cannot read image {item_name(item, i)}: {type(e).__name__}: {e}") from e
     return torch.from_numpy(x[None] if x.ndim==2 else x.transpose(2, 0, 1))
 
@@ -1045,6 +1054,7 @@ def as_items(
     if isinstance(o, (TfmdLists, Datasets, IterableDataset)): return o
     if isinstance(o, np.ndarray) and o.dtype.kind in 'OSU': o = o.tolist()
     if isinstance(o, (np.ndarray, Tensor)): return ImageList(o)
+    if isinstance(o, (list, tuple, L)) and all(isinstance(f, str) for f in o): return ImageList(Files('', o))
     if isinstance(o, (list, tuple, L)): return ImageList([Path(f) if isinstance(f, str) else f for f in o])
     if hasattr(o, '__getitem__') and hasattr(o, '__len__') and not isinstance(o, dict): return o
     raise TypeError("`unlabeled` must be a folder, a list of files, an `ImageList`, a data frame column, a fastai `TfmdLists`, `Datasets` or `DataLoader`, "
@@ -1273,7 +1283,10 @@ def overlap(
     valid = dls.valid.dataset if len(dls.loaders)>1 else ()
     if len(valid)==0 or not hasattr(items, '__len__'): return 0
     known,items = set(map(item_key, raw_items(valid))),raw_items(items)
-    if not (isinstance(items, Files) and items.sorted): return len({o for o in map(item_key, items) if o in known})
+    if not (isinstance(items, Files) and items.sorted and items.links is not None):
+        names = {os.path.basename(o) for o in known if isinstance(o, str)}
+        may = lambda o: not isinstance(o, (str, Path)) or os.path.basename(o) in names or os.path.islink(o)
+        return len({k for o in (map(partial(os.path.join, items.root), items.names()) if isinstance(items, Files) else items) if may(o) and (k := item_key(o)) in known})
     linked = {item_key(items[i]) for i in np.flatnonzero(items.links)}
     return len({o for o in known if o in linked or has_file(items, o)})
 

@@ -73,9 +73,10 @@ def build_arch(
     n_in:int, # Channels of an image
     n_out:int, # Classes
 )->nn.Module: # Without trained weights
-    "The network of a description; `ValueError` if there is no such architecture"
+    "The network of a description; `ValueError` if there is no such architecture, or if it asks for weights from elsewhere"
     source,name,kw = spec['source'],spec['name'],spec['args']
-    if source=='timm': return create_timm_model(name, n_out, default_split, False, n_in=n_in, **kw)[0]
+    if bad := [o for o in kw if o in ('weights','checkpoint_path') or o.startswith('pretrained')]: raise ValueError(f"the description of {name!r} asks for other weights than its own: {bad[0]}={kw[bad[0]]!r}")
+    if source=='timm' and ':' not in name: return create_timm_model(name, n_out, default_split, False, n_in=n_in, **kw)[0]
     home,names = dict(torchvision=(torchvision.models, torchvision.models.list_models()), fastai_mixmatch=(models, models.__all__)).get(source, (None, ()))
     if name not in names: raise ValueError(f"no architecture {name!r} in {source}")
     if source=='torchvision': return create_vision_model(getattr(home, name), n_out, pretrained=False, n_in=n_in, **kw)

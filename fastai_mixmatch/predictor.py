@@ -8,6 +8,7 @@ __all__ = ['PredictorError', 'save_tensors', 'load_tensors', 'describe_tfms', 'm
 
 # %% ../nbs/14_predictor.ipynb #778ede12
 import hashlib, json, math, os
+from contextlib import suppress
 from copy import deepcopy
 from enum import Enum
 from fastai.vision.all import *
@@ -30,7 +31,7 @@ def save_tensors(
     meta:dict, # JSON data
     file, # Where to write
 )->str: # SHA-256 of the content, also stored in it
-    "Write tensors and metadata in the safetensors format, whole or not at all"
+    "Write tensors and metadata in the safetensors format, whole or not at all. Raises `PredictorError`"
     codes,header,parts,at = {v: k for k,v in _dtypes.items()},{},[],0
     for k,t in tensors.items():
         if t.dtype not in codes: raise PredictorError(f"the tensor {k} is {t.dtype}; a file can hold {', '.join(map(str, codes))}")
@@ -44,10 +45,14 @@ def save_tensors(
     digest = hashlib.sha256(b''.join([head(_no_digest), *parts])).hexdigest()
     file = Path(file)
     tmp = file.with_name(f'{file.name}.{os.getpid()}.tmp')
-    with open(tmp, 'wb') as f:
-        for b in (head(digest), *parts): f.write(b)
-        f.flush(); os.fsync(f.fileno())
-    os.replace(tmp, file); sync_folder(file.parent)
+    try:
+        with open(tmp, 'wb') as f:
+            for b in (head(digest), *parts): f.write(b)
+            f.flush(); os.fsync(f.fileno())
+        os.replace(tmp, file); sync_folder(file.parent)
+    except OSError as e:
+        with suppress(OSError): tmp.unlink(missing_ok=True)
+        raise PredictorError(f"cannot write {file}: {e}. An older file of this name is as it was") from e
     return digest
 
 # %% ../nbs/14_predictor.ipynb #099dd15f
@@ -62,7 +67,7 @@ def load_tensors(
         header = json.loads(b[8:8+n])
         own = header.pop('__metadata__')
         meta,digest = json.loads(own['fastai_mixmatch']),own['sha256']
-    except (ValueError,KeyError,TypeError,AttributeError) as e: raise PredictorError(f"{file} is damaged, or no file of `save_predictor`: its header cannot be read ({type(e).__name__})") from e
+    except (ValueError,KeyError,TypeError,AttributeError,RecursionError) as e: raise PredictorError(f"{file} is damaged, or no file of `save_predictor`: its header cannot be read ({type(e).__name__})") from e
     blank = b[:8+n].replace(str(digest).encode(), _no_digest.encode(), 1)
     if hashlib.sha256(blank+b[8+n:]).hexdigest()!=digest: raise PredictorError(f"{file} was changed or cut after it was written: its checksum is wrong. Get it again from where it was made")
     if sha256 is not None and sha256!=digest: raise PredictorError(f"{file} has the checksum {digest}; expected {sha256}. It is another file than the one that was meant")

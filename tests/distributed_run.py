@@ -1,6 +1,8 @@
 """What tests/test_distributed.py runs in each of two processes, started by torchrun, and in one process to compare with.
 
-    torchrun --nproc_per_node 2 tests/distributed_run.py FOLDER [--broken | --cut]
+    torchrun --nproc_per_node 2 tests/distributed_run.py FOLDER
+
+It ends with an error of one process, on purpose.
 """
 import contextlib, importlib, io, os, random, sys, warnings
 from pathlib import Path
@@ -103,26 +105,27 @@ def broken(rank, folder):
                 learn.mix_match.dl.pool.items = [folder/'digits/no such file.png']*64
     with shared(learn, 2): learn.fit(2, cbs=Spoil())
 
+class Cut(Exception): pass
+
 def cut_off(rank, world, folder, stop=None):
-    "Two epochs with a checkpoint every 5 steps; `stop`: die at that step"
-    class Die(Callback):
+    "Two epochs with a checkpoint every 5 steps; cut off after step `stop`"
+    class Stop(Callback):
         order = 1001
         def after_batch(self):
-            if self.learn.training and self.learn.train_iter==stop: os._exit(9)
+            if self.learn.training and self.learn.train_iter==stop: raise Cut('cut off')
     random.seed(rank); torch.manual_seed(rank)
     il = ImageList.from_arrays(X, Y, img_cls=PILImageBW)
     watch = Watch(Draws(rank, world))
     watch.before_train = lambda: None
-    learn = mixmatch_learner(il[:80].dataloaders(il[1500:1700], bs=64//world), il[80:1488], arch=no_norm, cbs=[watch,Die()], checkpoint=folder/'cut', every='5 steps')
+    learn = mixmatch_learner(il[:80].dataloaders(il[1500:1700], bs=64//world), il[80:1488], arch=no_norm, cbs=[watch,Stop()], checkpoint=folder/'cut', every='5 steps')
     with learn.no_logging(), shared(learn, world): learn.fit(2, 2e-3)
     return dict(state(learn), seen=learn.watch.seen, steps=learn.train_iter)
 
 def main(folder):
     warnings.simplefilter('ignore')
     rank = int(os.environ['RANK'])
-    if '--cut' in sys.argv: return cut_off(rank, 2, folder, 12)
-    if '--broken' in sys.argv: return broken(rank, folder)
+    with contextlib.suppress(Cut): cut_off(rank, 2, folder, 12)
     torch.save(dict(given=given(rank, 2), ordinary=ordinary(rank, 2, folder)), folder/f'{rank}.pt')
-    torch.distributed.destroy_process_group()
+    broken(rank, folder)
 
 if __name__=='__main__': main(Path(sys.argv[1]))

@@ -7,7 +7,9 @@ from fastai_mixmatch.all import *
 from fastai_mixmatch.checkpoint import rngs_state, set_rngs, training_state
 from functools import partial
 from pathlib import Path
+from test_hostile import CpuPrecision, Scaled
 from test_learner import IL, SMALL, X, Y, digit_dls, learner
+from test_methods import ALL
 from torch import nn
 
 root = Path(__file__).resolve().parent.parent
@@ -123,6 +125,17 @@ def test_same_bits(name):
     cbs = CASES[name].get('cbs', lambda: [])
     def make(**o): return learner(cbs=cbs(), **kw, **o)
     a, b = both(make, 8)
+    assert a == b
+
+@pytest.mark.parametrize('name', ALL)
+@pytest.mark.filterwarnings('ignore')
+def test_same_bits_of_every_method(name):
+    "With its thresholds, averages and counts."
+    def make(**o):
+        learn = ssl_learner(digit_dls(), IL[200:328], SMALL, method=ALL[name](bs=32), **o)
+        learn.remove_cb(learn.progress), setattr(learn, 'logger', noop)
+        return learn
+    a, b = both(make, 7)
     assert a == b
 
 @pytest.mark.parametrize('make', [torch_loaders, weighted, lambda **o: learner(digit_dls(valid=0), metrics=[], **o),
@@ -311,9 +324,9 @@ def test_read_only_folder(monkeypatch):
 def test_half_written_files_are_cleared():
     program(partial(learner, checkpoint='cp', every='2 steps'), 3)
     (Path('cp')/'fit1-000000004.77.tmp').write_bytes(b'x')
-    (Path('cp')/'notes.txt').write_text('mine')
+    for o in ('notes.txt', 'notes.tmp'): (Path('cp')/o).write_text('mine')
     program(partial(learner, checkpoint='cp', every='2 steps'))
-    assert sorted(o.name.split('.')[0] for o in Path('cp').iterdir()) == ['fit1-000000012', 'fit1-end', 'notes']
+    assert sorted(o.name.split('.')[0] for o in Path('cp').iterdir()) == ['fit1-000000012', 'fit1-end', 'notes', 'notes']
 
 class Evil:
     def __reduce__(self): return os.mkdir, ('pwned',)
@@ -414,14 +427,16 @@ def _saved(s):
     return 'rngs'
 
 def test_scaler_is_kept():
-    "On a CPU mixed precision is off; its scaler's state is kept all the same."
-    learn = learner()
-    learn.fit(1)
-    learn.scaler = torch.amp.GradScaler('cpu', init_scale=8.)
-    s = training_state(learn)
-    learn.scaler = torch.amp.GradScaler('cpu', init_scale=2.)
-    module.load_training_state(learn, s)
-    assert learn.scaler.get_scale() == 8.
+    "PyTorch's own, on the CPU: its scale and count of steps go on as if there had been no interruption, and so do the steps that it skips"
+    def make(**o): return learner(cbs=[CpuPrecision(init_scale=2.**106, growth_interval=2), Scaled()], **o)
+    whole = program(make)
+    program(partial(make, checkpoint='cp', every='1 steps'), 8)
+    saved = torch.load(files()[-1], weights_only=True)['scaler']
+    learn = program(partial(make, checkpoint='cp', every='1 steps'))
+    seen = whole.scaled.seen
+    assert (saved['scale'], saved['_growth_tracker']) == seen[7][:2] and len({o[0] for o in seen}) > 1
+    assert learn.scaled.seen == seen and len(seen) == 12 and 1 <= sum(o[2] for o in seen) < 8 and any(o[2] for o in seen[8:])
+    assert result(learn) == result(whole)
 
 def test_walk_is_one_pass():
     "Taken up at every position, the rest of a pass is what was left."

@@ -1,12 +1,15 @@
 "Broken files, classes that are rare or unknown, numbers that are not finite, and long runs: said, counted, survived."
 import gc, math, os, sys, time, warnings, weakref
+from contextlib import nullcontext
 from functools import partial
 
 import numpy as np, pytest, torch
-from fastai.vision.all import Callback, CancelStepException, DataLoader, DataLoaders, Image, ImageDataLoaders, Path, PILImage, PILImageBW, Resize, ResizeMethod
+from fastai.callback.fp16 import MixedPrecision
+from fastai.vision.all import Callback, DataLoader, DataLoaders, Image, ImageDataLoaders, L, Path, PILImage, PILImageBW, Resize, ResizeMethod
 from sklearn.datasets import load_digits
 from fastai_mixmatch.all import *
-from fastai_mixmatch.data import Files, ImageError, PILImageShown, as_image, item_name
+from fastai_mixmatch.checkpoint import describe_items
+from fastai_mixmatch.data import Files, ImageError, PILImageShown, as_image, as_items, item_name
 
 DIGITS = load_digits()
 X,Y = (DIGITS.images*255/16).round().astype(np.uint8),DIGITS.target
@@ -31,14 +34,12 @@ def broken_files(d):
     os.mkfifo(d/'pipe.png')
     (d/'gone.png').symlink_to(d/'nowhere.png')
     Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8,8)*1000).save(d/'deep.png')
-    bomb = bytearray((d/'deep.png').read_bytes())
-    import struct, zlib
-    bomb[16:24] = struct.pack('>II', 20_000, 20_000)
-    bomb[29:33] = struct.pack('>I', zlib.crc32(bytes(bomb[12:29])))
-    (d/'bomb.png').write_bytes(bytes(bomb))
+    Image.new('1', (20_000,20_000)).save(d/'bomb.png')
+    (d/'loop.png').symlink_to(d/'loop.png')
+    (d/'unreadable.png').symlink_to('/proc/self/mem') # An error of the device; permissions do not hold for root
     Path(os.fsdecode(bytes(d)+b'/\xff\xfe.png')).write_bytes(b'')
     return {'truncated.jpg': 'runcated', 'empty.png': 'cannot identify', 'text.png': 'cannot identify', 'folder.png': 'not a regular file', 'pipe.png': 'not a regular file',
-            'gone.png': 'No such file', 'deep.png': 'more than 8 bits', 'bomb.png': 'decompression bomb', '\\udcff\\udcfe.png': 'cannot identify'}
+            'gone.png': 'No such file', 'loop.png': 'symbolic links', 'unreadable.png': 'Input/output error', 'deep.png': 'more than 8 bits', 'bomb.png': 'decompression bomb', '\\udcff\\udcfe.png': 'cannot identify'}
 
 def odd_files(d):
     "Files that can be read, with what is to be said about them"
@@ -80,8 +81,9 @@ def test_verify_lists_every_file(folder, workers, capsys):
     good = il.readable(report)
     assert len(good)==len(il)-len(folder.bad) and not len([o for o in good.verify().readable if not o])
 
-def learner(folder, workers=0, files=None, img_cls=PILImage, **kw):
-    dls = ImageDataLoaders.from_folder(folder.path, train='labeled', valid='labeled', bs=8, item_tfms=Resize(8, ResizeMethod.Squish), num_workers=workers, img_cls=img_cls)
+def learner(folder, workers=0, files=None, img_cls=PILImage, plain=False, **kw):
+    tfms = None if plain else Resize(8, ResizeMethod.Squish)
+    dls = ImageDataLoaders.from_folder(folder.path, train='labeled', valid='labeled', bs=8, item_tfms=tfms, num_workers=workers, img_cls=img_cls)
     return mixmatch_learner(dls, folder.files if files is None else files, arch=SMALL, **kw)
 
 @pytest.mark.parametrize('cache,workers', [(True, 0), (False, 0), (False, 2)])
@@ -92,17 +94,18 @@ def test_skipped_files_are_counted_and_named(folder, cache, workers, capsys):
     pool,out = learn.mix_match.dl.pool,capsys.readouterr().out
     assert learn.train_iter==2*len(learn.mix_match.dl)
     assert {k for k in folder.bad if any(k in o for o in pool.skipped)}==set(folder.bad)
-    if cache: assert f'skipped {len(folder.bad)} unreadable' in out
+    if cache: assert f'skipped {len(folder.bad)} unreadable' in out and f'{len(folder.bad)} unlabeled images that cannot be read were left out' in out.splitlines()[-1]
     else: assert f'{2*len(folder.bad)+extra(pool, folder)} times another image took the place' in out and 'empty.png' in out
 
 def extra(pool, folder): return pool.n_replaced-2*len(folder.bad) # An unreadable file whose place the next one cannot take either counts again
 
-@pytest.mark.parametrize('name', ['truncated.jpg', 'empty.png', 'folder.png', 'pipe.png', 'bomb.png', 'gone.png', 'deep.png'])
-@pytest.mark.parametrize('cache', [True, False])
-def test_one_broken_file_is_named(folder, name, cache):
+@pytest.mark.parametrize('name', ['truncated.jpg', 'empty.png', 'folder.png', 'pipe.png', 'bomb.png', 'gone.png', 'deep.png', 'loop.png', 'unreadable.png'])
+@pytest.mark.parametrize('cache,plain', [(True, False), (False, False), (False, True)])
+def test_one_broken_file_is_named(folder, name, cache, plain):
+    "With item transforms, and where files are read without them"
     files = [o for o in folder.files if o.name.startswith('good')][:20] + [folder/'unlabeled'/name]
     t = time.time()
-    with pytest.raises((ImageError, OSError), match=name): quiet(learner(folder, files=files, cache=cache), 2)
+    with pytest.raises((ImageError, OSError), match=name): quiet(learner(folder, files=files, cache=cache, plain=plain), 2)
     assert time.time()-t<20
 
 def test_a_broken_file_with_workers_ends_at_once(folder):
@@ -154,17 +157,39 @@ def test_overlap_of_a_folder(folder, tmp_path):
     for i in range(4): os.symlink(folder/'labeled/0'/f'{i}.png', tmp_path/'u'/f'{i}.png')
     os.link(folder/'labeled/1/0.png', tmp_path/'u/linked.png')
     learn = learner(folder, files=[o for o in folder.files if o.name.startswith('good')])
-    assert overlap(ImageList.from_folder(tmp_path/'u'), learn.dls)==4, 'links are followed'
+    u = sorted((tmp_path/'u').iterdir())
+    for o in (ImageList.from_folder(tmp_path/'u'), ImageList(u), ImageList(u[::-1]), as_items(list(map(str, u)))): assert overlap(o, learn.dls)==4, 'links are followed'
     assert overlap(ImageList.from_folder(folder/'labeled'), learn.dls)==8
 
 def test_many_files_are_small(tmp_path):
     names = [f'{i//1000:03d}/image_{i:07d}.png' for i in range(200_000)]
+    files, size = most(lambda: Files(tmp_path, names))
+    assert size<80*len(names) and files[123_456]==tmp_path/names[123_456] and len(files)==200_000
+
+def most(f):
+    "Most bytes that `f()` needs at one time, and its result"
     import tracemalloc
     tracemalloc.start()
+    try: return f(), tracemalloc.get_traced_memory()[1]
+    finally: tracemalloc.stop()
+
+def test_many_files_are_compared_without_a_copy(tmp_path):
+    "Settings of a training name its images by a digest of their names, which is the same however they are given"
+    names = [f'{i//1000:03d}/image_{i:07d}.png' for i in range(50_000)]
     files = Files(tmp_path, names)
-    size = tracemalloc.get_traced_memory()[0]
-    tracemalloc.stop()
-    assert size<60*len(names) and files[123_456]==tmp_path/names[123_456] and len(files)==200_000
+    text, size = most(lambda: describe_items(files))
+    assert size<20*len(names)
+    for o in ([tmp_path/o for o in names], as_items([str(tmp_path/o) for o in names]), list(map(Path, names))): assert describe_items(o)==text
+    assert text!=describe_items(Files(tmp_path, names[::-1])) and text.startswith('50000, digest ')
+
+def test_list_of_texts_is_not_turned_into_paths(folder):
+    good = [str(o) for o in folder.files if o.name.startswith('good')]
+    il = as_items(good)
+    assert isinstance(il.items, Files) and list(il)==list(map(Path, good)) and il[::2].items[1]==Path(good[2])
+    many = [f'/data/{i:07d}.png' for i in range(50_000)]
+    assert most(lambda: as_items(many))[1]<80*len(many)
+    learn = quiet(learner(folder, files=good), 1)
+    assert learn.mix_match.dl.pool.image_name(3)==good[3]
 
 # --- classes
 
@@ -197,19 +222,22 @@ def test_classes_without_guesses_are_named():
     learn.mix_match.adapt = False
     with pytest.warns(UserWarning, match=r'none of 200 guesses took class .*\b3\b.*\b7\b'): quiet(learn, 1)
 
-def test_prior_moves_the_guesses():
-    "With the true frequencies of a skewed pool as prior, guesses have these frequencies more nearly than with the even ones of the labels"
+@pytest.mark.parametrize('given', [True, False], ids=['given', 'estimated'])
+def test_prior_moves_the_guesses(given):
+    "With the true frequencies of a skewed pool as prior, or as the labels show them, guesses have these frequencies more nearly than with even ones"
     u = skewed(600)
     true = np.bincount(u.labels, minlength=10)/len(u)
+    if given: labeled = IL[:200].split(50)[0]
+    else: labeled = IL[sum([np.flatnonzero(Y[:200]==c)[:n].tolist() for c,n in enumerate((true*50).round().clip(1).astype(int))], [])]
     def distance(prior):
         torch.manual_seed(0)
-        learn = mixmatch_learner(IL[:200].split(50)[0].dataloaders(bs=32), u, arch=SMALL, prior=prior)
+        learn = mixmatch_learner(labeled.dataloaders(bs=32), u, arch=SMALL, prior=prior)
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             with learn.no_logging(): learn.fit_one_cycle(8)
         guessed = np.array(learn.mix_match.guess_counts[-1])
         return np.abs(guessed/guessed.sum()-true).sum()
-    assert distance(true)<0.75*distance('uniform')
+    assert distance(true if given else 'labeled')<0.75*distance('uniform')
 
 # --- numbers
 
@@ -241,24 +269,40 @@ def test_nan_in_a_guess(monkeypatch):
     monkeypatch.setattr(callback, 'guess_labels', lambda *args: real(*args)*float('nan'))
     with pytest.raises(FloatingPointError, match='the guesses are not finite; the labeled loss is nan in epoch 0, batch 0'): quiet(tensor_learner(), 1)
 
+class CpuPrecision(MixedPrecision):
+    "fastai's mixed precision on the CPU: with PyTorch's own scaler, in float32; the loss is made so large that it overflows once it is scaled by 2**108"
+    def before_fit(self): self.autocast, self.learn.scaler, self.scales = nullcontext(), torch.amp.GradScaler('cpu', **self.kwargs), L()
+    def before_backward(self): self.learn.loss_grad = self.scaler.scale(self.loss_grad*2.**20)
+
+class Scaled(Callback):
+    "Scale, number of good steps since it grew, and whether the step was skipped, after each step"
+    run_valid = False
+    def __init__(self): self.seen = []
+    def after_batch(self):
+        s = self.learn.scaler.state_dict() or dict(scale=1., _growth_tracker=0)
+        self.seen.append((s['scale'], s['_growth_tracker'], self.learn.cpu_precision.skipped))
+
 @pytest.mark.parametrize('enabled,when,fails', [(True, range(3, 6), False), (True, range(0, 200), True), (False, range(3, 6), True)])
-def test_steps_that_the_scaler_skips_are_no_fault(enabled, when, fails, monkeypatch):
-    "A gradient scaler as fastai's, without its GPU: a step whose loss overflows is skipped"
-    class Scaler:
-        def is_enabled(self): return enabled
-    class Half(Callback):
-        order = 21
-        def before_fit(self): self.learn.scaler = Scaler()
-        def before_step(self):
-            if not math.isfinite(self.learn.loss.detach()): raise CancelStepException()
-    learn = tensor_learner(300, bs=4, adapt=False)
+def test_steps_that_the_scaler_skips_are_no_fault(enabled, when, fails):
+    "Steps whose loss overflows; without a scaler, or where it is every step, that is a fault"
+    learn = tensor_learner(300, bs=4, adapt=False, cbs=[CpuPrecision(enabled=enabled), Scaled()])
     losses = learn.mix_match.losses
     learn.mix_match.losses = lambda *args: (lambda x,u: (x*float('inf') if learn.train_iter in when else x, u))(*losses(*args))
-    learn.add_cb(Half())
-    if not fails: quiet(learn, 1); assert all(torch.isfinite(p).all() for p in learn.model.parameters())
-    else:
+    if fails:
         with pytest.raises(FloatingPointError): quiet(learn, 1)
         assert learn.train_iter==(49 if enabled else 3)
+        return
+    quiet(learn, 1)
+    scales, _, skipped = zip(*learn.scaled.seen)
+    assert skipped==tuple(i in when for i in range(75)) and scales[-1]==scales[0]/8
+    assert all(torch.isfinite(p).all() for p in learn.model.parameters()) and learn.ema.n==75-3
+
+def test_gradients_that_overflow_are_no_fault():
+    "The scale grows every second step, until the scaled loss is infinite: that step is skipped, the scale halved, and training goes on"
+    learn = quiet(tensor_learner(80, bs=4, cbs=[CpuPrecision(init_scale=2.**106, growth_interval=2), Scaled()]), 2)
+    skipped = sum(o for *_, o in learn.scaled.seen)
+    assert len(learn.scaled.seen)==learn.train_iter==40 and 5<=skipped<20 and learn.ema.n==40-skipped
+    assert all(math.isfinite(o) for o in learn.recorder.losses) and all(torch.isfinite(p).all() for p in learn.model.parameters())
 
 # --- long runs
 

@@ -1,5 +1,5 @@
 "A predictor gives what the learner gave, and no file makes it run code or use weights that were changed."
-import json, numpy as np, pytest, torch
+import errno, json, numpy as np, os, pytest, torch
 from fastai.vision.all import ImageDataLoaders, Normalize, PILImageBW, Resize, ResizeMethod, Transform
 from fastai_mixmatch.all import *
 from pathlib import Path
@@ -71,6 +71,22 @@ def test_names_no_code():
     for spec in (dict(source='os', name='system', args={}), dict(source='fastai_mixmatch', name='partial', args={}), dict(source='torchvision', name='get_model_weights', args={})):
         save_tensors(tensors, dict(meta, arch=spec), 'x')
         with pytest.raises(ValueError, match='no architecture'): load_predictor('x')
+    for spec in (dict(source='timm', name='hf-hub:somebody/model', args={}), dict(source='torchvision', name='resnet18', args=dict(weights='DEFAULT')),
+        dict(source='timm', name='resnet18', args=dict(checkpoint_path='weights.pkl')), dict(source='timm', name='resnet18', args=dict(pretrained_cfg=dict(file='weights.pkl')))):
+        save_tensors(tensors, dict(meta, arch=spec), 'x')
+        with pytest.raises(ValueError, match='no architecture|asks for other weights'): load_predictor('x')
+
+def test_writes_all_or_nothing(monkeypatch):
+    learn = learner()
+    save_predictor(learn, 'p.safetensors')
+    before = Path('p.safetensors').read_bytes()
+    learn.model[-1].bias.data += 1
+    def full(fd): raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with monkeypatch.context() as m:
+        m.setattr(os, 'fsync', full)
+        with pytest.raises(PredictorError, match='cannot write p.safetensors: .*No space left'): save_predictor(learn, 'p.safetensors')
+    assert Path('p.safetensors').read_bytes()==before and [o.name for o in Path().iterdir()]==['p.safetensors']
+    with pytest.raises(PredictorError, match='cannot write no folder/p'): save_predictor(learn, 'no folder/p')
 
 class Invert(Transform):
     def encodes(self, x: PILImageBW): return PILImageBW.create(255-np.asarray(x))
