@@ -9,7 +9,7 @@ work took is not in them.
 """
 import argparse, contextlib, io, os, statistics, subprocess, sys, tempfile, time, warnings
 from types import SimpleNamespace
-import torch
+import torch, torch.nn.functional as F
 from fastai.vision.all import (Adam, DataLoader, DataLoaders, IntToFloatTensor, Normalize, Path, Pipeline, TensorImage, aug_transforms, noop, np,
     set_seed, tensor)
 from PIL import Image, ImageEnhance, ImageOps
@@ -192,7 +192,7 @@ def decode(a):
             for i in range(n): Image.fromarray(r.integers(0, 256, (size//4, size//4, 3), dtype=np.uint8)).resize((size, size)).save(d/f'{i:05d}.jpg', quality=90)
             files = sorted(d.glob('*.jpg'))
             dls = ImageList(files[:100], labels=[i%10 for i in range(100)]).dataloaders(bs=50)
-            for workers,times in ((0, 1), (2, 12)): # Workers are used where decoding takes more than two seconds
+            for workers,times in ((0, 1), (2, 15)): # Workers are used where decoding takes more than two seconds
                 fs = files*times
                 ours = lambda: UnlabeledDL(fs, dls).pool.load(workers).x
                 pil = lambda: (pil_workers if workers else pil_loop)(fs, torch.empty((len(fs), 3, size, size), dtype=torch.uint8).share_memory_())
@@ -249,7 +249,7 @@ def tried(a):
     rows.append(row('tried', 'Adam of fastai', secs, 'FastAdam', of='step of the optimizer, WRN-28-2'))
     with tempfile.TemporaryDirectory() as d:
         Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)).resize((32, 32)).save(Path(d)/'0.jpg', quality=90)
-        files = [Path(d)/'0.jpg']*a.images*12
+        files = [Path(d)/'0.jpg']*a.images*15
         dls = ImageList(files[:100], labels=[i%10 for i in range(100)]).dataloaders(bs=50)
         def each():
             pool = UnlabeledDL(files, dls).pool
