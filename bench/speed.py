@@ -213,6 +213,7 @@ def formats(a):
     x,y = torch.rand(n+32, 3, 32, 32),torch.arange(n+32)%10
     ways = {'float32, channels last': noop, 'float32, contiguous': lambda o: o.to_contiguous(), 'bfloat16': lambda o: o.to_fast(bf16=True),
             'float32, compiled': lambda o: o.to_fast(compile=True), 'bfloat16, compiled': lambda o: o.to_fast(bf16=True, compile=True)}
+    if a.no_compile: ways = {k: to for k,to in ways.items() if 'compiled' not in k}
     learns,rows = {},[]
     for k,to in ways.items():
         dls = DataLoaders(DataLoader(list(zip(x[:16], y[:16])), bs=16), DataLoader(list(zip(x[-16:], y[-16:])), bs=16)); dls.c = 10
@@ -268,6 +269,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--only', nargs='+', choices=list(suite), default=list(suite)); p.add_argument('--runs', type=int, default=7); p.add_argument('--epochs', type=int, default=5)
     p.add_argument('--wide-runs', type=int, default=5); p.add_argument('--steps', type=int, default=2); p.add_argument('--images', type=int, default=2000)
+    p.add_argument('--no-compile', action='store_true', help='leave out compiled networks, which take minutes')
     a = p.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter('ignore')
