@@ -54,8 +54,9 @@ def bare(xl, yl, xu, xv, yv, epochs, bs=64, k=2, T=0.5, alpha=0.75, lambda_u=75.
                 marginal = p.mean(0) if marginal is None else marginal.lerp(p.mean(0), w)
                 h = h + w*(entropy(p).mean()-h)
                 excess = (torch.special.xlogy(marginal, marginal/prior).sum() - 9*w/(bs*(2-w))).clamp(min=0)
-                trust = ((entropy(marginal)-h-4*excess)/math.log(10)).clamp(0, 1)
-                a = torch.maximum(1-2*trust, torch.exp(-excess/0.02))
+                told = (entropy(marginal)-h)/math.log(10)
+                trust = (told-4*excess/math.log(10)).clamp(0, 1)
+                a = torch.maximum(1-2*told, torch.exp(-excess/0.02)).clamp(max=1)
                 q = p*(prior/marginal)**a
                 q = (q/q.sum(1, keepdim=True))**(1/T); q = q/q.sum(1, keepdim=True)
             xs,ys = torch.cat([x]+us),torch.cat([y]+[q]*k)

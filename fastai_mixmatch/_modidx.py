@@ -195,6 +195,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                          'fastai_mixmatch/callback.py'),
                                           'fastai_mixmatch.callback.Trust.hold': ( 'callback.html#trust.hold',
                                                                                    'fastai_mixmatch/callback.py'),
+                                          'fastai_mixmatch.callback.Trust.information': ( 'callback.html#trust.information',
+                                                                                          'fastai_mixmatch/callback.py'),
                                           'fastai_mixmatch.callback.Trust.update': ( 'callback.html#trust.update',
                                                                                      'fastai_mixmatch/callback.py'),
                                           'fastai_mixmatch.callback.Trust.value': ( 'callback.html#trust.value',

@@ -55,14 +55,17 @@ class Trust:
         m = self.marginal
         return (torch.special.xlogy(m, m/prior.clamp(min=1e-6)).sum() - (len(m)-1)/self.images).clamp(min=0)
 
+    def information(self)->Tensor:
+        "Mutual information $I$ between image and guessed class, as a fraction of its largest value"
+        return (entropy(self.marginal)-self.entropy)/math.log(len(self.marginal))
+
     def value(self, prior:Tensor)->Tensor:
         "Trust $r$ in [0,1]"
-        m = self.marginal
-        return ((entropy(m) - self.entropy - self.caution*self.divergence(prior))/math.log(len(m))).clamp(0, 1)
+        return (self.information() - self.caution*self.divergence(prior)/math.log(len(prior))).clamp(0, 1)
 
     def hold(self, prior:Tensor)->Tensor:
         "Exponent $a$ in [0,1] with which class frequencies are held at `prior` `(C,)`"
-        return torch.maximum(1-2*self.value(prior), torch.exp(-self.divergence(prior)/self.tolerance))
+        return torch.maximum(1-2*self.information(), torch.exp(-self.divergence(prior)/self.tolerance)).clamp(max=1)
 
 def entropy(p:Tensor)->Tensor:
     "Entropy over the last axis, in nats"

@@ -45,16 +45,19 @@ def divergence(guesses, prior):
     m, _, images = running(guesses)
     return max(0., sum(f * np.log(f / max(q, 1e-6)) for f, q in zip(m, f64(prior)) if f > 0) - (len(m) - 1) / images)
 
-def trust(guesses, prior, caution=4.):
-    """Not of the paper: how much the guesses say, from 0 to 1. The information of the guessed class about the image (entropy of the mean minus mean entropy),
-    less `caution` times the divergence of class frequencies from `prior`, over its largest possible value log C."""
+def information(guesses):
+    "Of the guessed class about the image: entropy of the mean minus mean entropy, over its largest possible value log C."
     m, h, _ = running(guesses)
-    return min(1., max(0., (entropy(m) - h - caution * divergence(guesses, prior)) / np.log(len(m))))
+    return (entropy(m) - h) / np.log(len(m))
+
+def trust(guesses, prior, caution=4.):
+    "Not of the paper: how much the guesses say, from 0 to 1: their information, less `caution` times the divergence of class frequencies from `prior`."
+    return min(1., max(0., information(guesses) - caution * divergence(guesses, prior) / np.log(len(prior))))
 
 def held(p, guesses, prior, tolerance=.02):
     "Not of the paper: guesses moved towards class frequencies `prior`, fully while they say little or agree with it, and not where they contradict it for good."
     m, _, _ = running(guesses)
-    a = max(1 - 2 * trust(guesses, prior), np.exp(-divergence(guesses, prior) / tolerance))
+    a = min(1., max(1 - 2 * information(guesses), np.exp(-divergence(guesses, prior) / tolerance)))
     return align(p, np.maximum(f64(prior) ** a, 1e-6), np.maximum(m ** a, 1e-6))
 
 # --- mixing
