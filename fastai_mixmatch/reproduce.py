@@ -206,7 +206,7 @@ _cifar = dict(weak=WeakView(4/32, flip=0.5))
 _paper = dict(adapt=False, k=2, T=0.5, alpha=0.75, lambda_u=75.)
 experiments = {}
 experiments['mnist-sharpening'] = Experiment('sharpened guesses against plain ones, neither mixup nor augmentation (article)', 'mnist', (500,), 4690, arch=article_cnn,
-    args=dict(adapt=False, k=1, alpha=0., lambda_u=10., ramp=800/4690, weak=False), ubs=128, lr=3e-3, wd=1e-4, ema=None, embed=400,
+    args=dict(adapt=False, k=1, alpha=0., lambda_u=10., ramp=800, weak=False), ubs=128, lr=3e-3, wd=1e-4, ema=None, embed=400,
     variants={o: dict(args=dict(T=t)) for o,t in (('T=1',1.),('T=0.5',0.5))})
 experiments['cifar10-supervised'] = Experiment('all 50 000 labels (article)', 'cifar10', (), 78200, Supervised, _cifar)
 experiments['cifar10-labels-only'] = Experiment('the labeled images alone (article)', 'cifar10', (500,250,1000,2000,4000), 20000, Supervised, _cifar)
