@@ -139,6 +139,17 @@ def notebook_md(nb, src, page, pages):
 
 def title(md): return re.search(r'^# (.+)', md, re.M)[1].strip()
 
+def section(src):
+    "Section of the navigation to which the source file `src` belongs: a folder of notebooks is one"
+    folders = Path(src).parts[1:-1]
+    return 'Project' if src.endswith('.md') else folders[0].replace('_', ' ').capitalize() if folders else 'Package'
+
+def navigation(pages):
+    "MkDocs' `nav`: home, the folders with tutorials first, the reference, then the rest; `pages` are those of each section"
+    package = [o for o in pages['Package'] if 'index.md' not in o.values()]
+    folders = sorted(set(pages)-{'Package','Project'}, key=lambda o: (o!='Tutorials', o))
+    return [{'Home': 'index.md'}, *[{o: pages[o]} for o in folders], {'Reference': 'reference.md'}, {'Package': package}, {'Project': pages['Project']}]
+
 def write_pages(out):
     "Write all pages and mkdocs.yml to the folder `out`"
     pages,nav,refs = page_map(),{},[]
@@ -153,12 +164,10 @@ def write_pages(out):
             for k,b in pictures.items(): (f.parent/k).write_bytes(b)
             if names: refs.append((title(md), page, names))
         f.write_text(md, encoding='utf-8')
-        kind = 'Project' if src.endswith('.md') else 'Tutorials' if '/tutorials/' in src else 'Home' if page=='index.md' else 'Package'
-        nav.setdefault(kind, []).append({title(md): page})
+        nav.setdefault(section(src), []).append({title(md): page})
     (out/'pages/reference.md').write_text(reference_md(refs), encoding='utf-8')
     shutil.copy(root/'docs/style.css', out/'pages')
-    nav = [{'Home': 'index.md'}, {'Tutorials': nav['Tutorials']}, {'Reference': 'reference.md'}, {'Package': nav['Package']}, {'Project': nav['Project']}]
-    (out/'mkdocs.yml').write_text(json.dumps(dict(INHERIT=os.path.relpath(root/'docs/mkdocs.yml', out), nav=nav), indent=1)) # JSON is YAML
+    (out/'mkdocs.yml').write_text(json.dumps(dict(INHERIT=os.path.relpath(root/'docs/mkdocs.yml', out), nav=navigation(nav)), indent=1)) # JSON is YAML
     return pages
 
 def reference_md(refs):
