@@ -221,7 +221,7 @@ experiments['ablation-cifar10'] = Experiment("the paper's table 4", 'cifar10', (
 _small = {**_paper, 'ramp': 1., 'weak': WeakView(1/8)}
 experiments['ablation-mnist'] = Experiment("the paper's table 4 on MNIST, a small network", 'mnist', (100,), 618, Ablation, _small,
     partial(small_cnn, width=8), bs=32, ubs=32, variants=ablations)
-experiments['ablation-digits'] = Experiment("the paper's table 4 on 8×8 digits, a small network", 'digits', (20,), 800, Ablation, _small,
+experiments['ablation-digits'] = Experiment("the paper's table 4 on 8×8 digits, a small network", 'digits', (20,), 400, Ablation, _small,
     small_cnn, bs=32, ubs=32, variants=ablations)
 experiments['mixup-digits'] = dataclasses.replace(experiments['ablation-digits'], about='how much mixing: α of Beta(α, α), on 8×8 digits', method=MixMatch,
     variants={f'α={o:g}': dict(args=dict(alpha=float(o))) for o in (0,0.2,0.75,1,10,100)})
