@@ -10,8 +10,6 @@ __all__ = ['archs', 'ablations', 'experiments', 'table4', 'load_digits_lists', '
 
 # %% ../nbs/16_reproduce.ipynb #273e2ae3
 import argparse, dataclasses, json, math, os, platform, random, re, shlex, shutil, statistics, subprocess, sys, tarfile, time
-from copy import deepcopy
-from itertools import chain
 from fastai.vision.all import *
 from fastai.callback.channelslast import ChannelsLast
 from . import __version__
@@ -62,7 +60,8 @@ def tar_files(
     with tarfile.open(path) as t:
         for m in t:
             place = Path(m.name).parts[-3:]
-            if m.isfile() and len(place)==3 and place[0] in rows and Path(m.name).suffix.lower() in image_extensions: rows[place[0]].append((m.name, place[1], t.extractfile(m).read()))
+            if not m.isfile() or len(place)<3 or place[0] not in rows or Path(m.name).suffix.lower() not in image_extensions: continue
+            rows[place[0]].append((m.name, place[1], t.extractfile(m).read()))
     if not all(rows.values()): raise ValueError(f"{path} holds {' and '.join(f'{len(v)} images in {k}/<class>/' for k,v in rows.items())}; expected some in both")
     return [tuple(zip(*sorted(o))) for o in rows.values()]
 
@@ -409,7 +408,8 @@ def results_table(
         o = df[(df.variant==variant) & (df.labels.isna() if n is None else df.labels==n)]
         head = {'variant': variant or name, 'labels': n or 'all'}
         if not len(o): return {**head, 'accuracy': 'not yet run', 'median of last': '', 'without EMA': '', 'seeds': '', 'steps': ''}
-        return {**head, 'accuracy': mean_std(o.accuracy), 'median of last': mean_std(o.median_last), 'without EMA': mean_std(o.accuracy_without_ema), 'seeds': len(o), 'steps': ', '.join(map(str, sorted(set(o.steps))))}
+        cols = {'accuracy': 'accuracy', 'median of last': 'median_last', 'without EMA': 'accuracy_without_ema'}
+        return {**head, **{k: mean_std(o[v]) for k,v in cols.items()}, 'seeds': len(o), 'steps': ', '.join(map(str, sorted(set(o.steps))))}
     return pd.DataFrame([row(v, n) for v in exp.variants for n in exp.labels or (None,)]).set_index('variant')
 
 def mean_std(xs):

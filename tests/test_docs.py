@@ -73,8 +73,7 @@ def test_a_folder_of_notebooks_is_a_section():
     assert build_docs.navigation(nav)==[{'Home': 'index.md'}, {'Tutorials': [{'T': 'tutorials/01_a.md'}]}, {'Methods': [{'T': 'methods/01_b.md'}]},
                                         {'Reference': 'reference.md'}, {'Package': [{'T': '00_c.md'}]}, {'Project': [{'T': 'd.md'}]}]
 
-def test_angle_brackets():
-    assert build_docs.escape('a<b, in `x/<c>/`, <d>')=='a&lt;b, in `x/<c>/`, &lt;d>'
+def test_angle_brackets(): assert build_docs.escape('a<b, in `x/<c>/`, <d>')=='a&lt;b, in `x/<c>/`, &lt;d>'
 
 def test_one_head():
     assert build_docs.one_head('| method | a | b |\n| --- | --- | --- |\n| k |  |  |\n| x | 1 | 2 |')=='| k | a | b |\n| --- | --- | --- |\n| x | 1 | 2 |'
