@@ -66,5 +66,15 @@ def test_definition():
     md = build_docs.definition_md(name, node, fn, src)
     assert '### Learner.f { #learner-f }' in md and '| `n` | `int` | `6` | Images |' in md and '| *returns* | `dict` | | Plain |' in md and 'Do it' in md
 
+def test_a_folder_of_notebooks_is_a_section():
+    pages = {'nbs/index.ipynb': 'index.md', 'nbs/tutorials/01_a.ipynb': 'tutorials/01_a.md', 'nbs/methods/01_b.ipynb': 'methods/01_b.md', 'nbs/00_c.ipynb': '00_c.md', 'docs/d.md': 'd.md'}
+    nav = {}
+    for src,page in pages.items(): nav.setdefault(build_docs.section(src), []).append({'T': page})
+    assert build_docs.navigation(nav)==[{'Home': 'index.md'}, {'Tutorials': [{'T': 'tutorials/01_a.md'}]}, {'Methods': [{'T': 'methods/01_b.md'}]},
+                                        {'Reference': 'reference.md'}, {'Package': [{'T': '00_c.md'}]}, {'Project': [{'T': 'd.md'}]}]
+
+def test_angle_brackets(): assert build_docs.escape('a<b, in `x/<c>/`, <d>')=='a&lt;b, in `x/<c>/`, &lt;d>'
+
 def test_one_head():
+    assert build_docs.one_head('| method | a | b |\n| --- | --- | --- |\n| k |  |  |\n| x | 1 | 2 |')=='| k | a | b |\n| --- | --- | --- |\n| x | 1 | 2 |'
     assert build_docs.one_head('|  | a | b |\n| --- | --- | --- |\n| k |  |  |\n| x | 1 | 2 |')=='| k | a | b |\n| --- | --- | --- |\n| x | 1 | 2 |'

@@ -1,13 +1,14 @@
 "The reproductions: their command from beginning to end on small data, every data layout, what is written, and the ablations' mixing."
-import json, os, signal, subprocess, sys, tarfile, time
+import json, os, shutil, signal, subprocess, sys, tarfile, time
 
 import numpy as np, pytest, torch
 from PIL import Image
 
+from fastai_mixmatch.data import ImageError, ImageList, draw_labeled
 from fastai_mixmatch.ema import EMA
 from fastai_mixmatch.learner import ssl_learner
 from fastai_mixmatch.models import small_cnn
-from fastai_mixmatch.reproduce import Ablation, experiments, load_data, load_results, main, results_table, run
+from fastai_mixmatch.reproduce import Ablation, archs, counted, experiments, load_data, load_results, main, results_table, run
 
 @pytest.fixture(scope='module')
 def cifar(tmp_path_factory):
@@ -63,6 +64,25 @@ def test_tar_is_as_folders(cifar, tmp_path):
         assert list(a.labels)==list(b.labels)
         assert all((np.asarray(a.open(i))==np.asarray(b.open(i))).all() for i in range(len(a)))
 
+@pytest.mark.parametrize('tar', [False, True])
+def test_only_what_is_needed_is_decoded(tar, cifar, tmp_path):
+    "A broken image is no trouble where it is not chosen, and is named where it is"
+    path = shutil.copytree(cifar, tmp_path/'c')
+    il = ImageList.from_folder(path/'train', label_func=lambda o: o.parent.name)
+    broken = next(il.items[i] for i in range(len(il)) if i not in draw_labeled(il.labels, 6))
+    broken.write_bytes(b'no image')
+    if tar:
+        with tarfile.open(tmp_path/'c.tar', 'w') as t: t.add(path, '.')
+        path = tmp_path/'c.tar'
+    train,test = load_data('cifar10', path, limit=6)
+    assert sorted(train.labels)==['class0']*2+['class1']*2+['class2']*2 and len(test)==6
+    with pytest.raises(ImageError, match=f'{broken.parent.name}/{broken.name}'): load_data('cifar10', path)
+
+def test_images_of_several_sizes(cifar, tmp_path):
+    path = shutil.copytree(cifar, tmp_path/'c')
+    Image.new('RGB', (8,8)).save(path/'test/class1/0003.png')
+    with pytest.raises(ValueError, match=r'class1/0003.png is \(8, 8, 3\)'): load_data('cifar10', path)
+
 @pytest.mark.parametrize('make, words', [
     (lambda p: None, 'no file or folder'), (lambda p: p.mkdir(), 'training/<class>/'), (lambda p: p.write_text('x'), 'neither a folder'),
     (lambda p: np.savez(open(p, 'wb'), x=[1]), 'neither a folder')])
@@ -82,6 +102,11 @@ def test_result_is_not_made_twice(tmp_path):
     assert run('mixup-digits', 'α=0', out=tmp_path, steps=20)==a and next(tmp_path.glob('*.json')).stat().st_mtime_ns==stamp
     b = run('mixup-digits', 'α=0', out=tmp_path/'again', steps=20)
     assert b['curves']==a['curves'] and b['accuracy']==a['accuracy'], 'the same seed gives the same result'
+
+def test_another_network_is_in_no_table(tmp_path):
+    run('mixup-digits', 'α=0', out=tmp_path, steps=5, arch=archs['article_cnn'])
+    assert len(load_results(tmp_path))==1 and len(counted('mixup-digits', tmp_path))==0
+    assert set(results_table('mixup-digits', tmp_path).accuracy)=={'not yet run'}
 
 @pytest.mark.parametrize('mix, on', [('all', (1,1)), ('separate', (1,1)), ('labeled', (1,0)), ('unlabeled', (0,1)), ('none', (0,0))])
 def test_what_is_mixed(mix, on):

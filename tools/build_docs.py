@@ -74,19 +74,23 @@ def parameters(fn, notes):
         rows.append((star+arg.arg, ast.unparse(arg.annotation) if arg.annotation else '', ast.unparse(default) if default else '', notes.get(arg.lineno, '')))
     return rows
 
-def cell_md(text): return text.replace('|', '\\|')
+def cell_md(text): return escape(text.replace('|', '\\|'))
+
+def escape(text):
+    "Text without HTML: `<` is escaped, except between backticks, where Markdown does so"
+    return ''.join(o if i%2 else o.replace('<', '&lt;') for i,o in enumerate(re.split(r'(`[^`\n]*`)', text)))
 
 def definition_md(name, node, fn, src):
     "Heading, signature, docstring and parameters of a definition"
     rows,notes = parameters(fn, comments(src)) if fn else [],comments(src)
     sig = f"{'class ' if isinstance(node, ast.ClassDef) else ''}{name}({', '.join(n+('='+d if d else '') for n,_,d,_ in rows)})"
-    parts = [f'### {name} {{ #{anchor(name)} }}', f'```python\n{sig}\n```', (ast.get_docstring(node) or '').replace('<', '&lt;')]
+    parts = [f'### {name} {{ #{anchor(name)} }}', f'```python\n{sig}\n```', escape(ast.get_docstring(node) or '')]
     if any(r[3] for r in rows):
         table = [f"| `{n}` | {f'`{t}`' if t else ''} | {f'`{d}`' if d else ''} | {cell_md(c)} |" for n,t,d,c in rows]
         if fn is node and fn.returns:
             back = notes.get(fn.returns.end_lineno, '') if not rows or fn.returns.end_lineno!=fn.lineno else ''
             table.append(f"| *returns* | `{ast.unparse(fn.returns)}` | | {cell_md(back)} |")
-        parts.append('\n'.join(['| parameter | type | default | |', '|---|---|---|---|', *table]))
+        parts.append('\n'.join(['<div class="parameters" markdown>\n', '| parameter | type | default | |', '|---|---|---|---|', *table, '\n</div>']))
     return '\n\n'.join(o for o in parts if o)
 
 def anchor(name): return name.replace('.', '-').lower()
@@ -114,8 +118,8 @@ def output_md(out, name, pictures):
 def one_head(table):
     "A data frame's table with the name of its index in the head, not in a row below it"
     lines = (table or '').split('\n')
-    if len(lines)<3 or not re.fullmatch(r'\| [^|]+ \|(  \|)+', lines[2]) or not lines[0].startswith('|  |'): return table
-    return '\n'.join([lines[2].split('|')[1].join(['|', lines[0][3:]]), lines[1], *lines[3:]])
+    if len(lines)<3 or not re.fullmatch(r'\| [^|]+ \|(  \|)+', lines[2]): return table
+    return '\n'.join([re.sub(r'^\|[^|]*', '|'+lines[2].split('|')[1], lines[0]), lines[1], *lines[3:]])
 
 def console(txt): return f'<div class="output" markdown>\n\n```text\n{txt}\n```\n\n</div>' if txt else ''
 
@@ -139,6 +143,17 @@ def notebook_md(nb, src, page, pages):
 
 def title(md): return re.search(r'^# (.+)', md, re.M)[1].strip()
 
+def section(src):
+    "Section of the navigation to which the source file `src` belongs: a folder of notebooks is one"
+    folders = Path(src).parts[1:-1]
+    return 'Project' if src.endswith('.md') else folders[0].replace('_', ' ').capitalize() if folders else 'Package'
+
+def navigation(pages):
+    "MkDocs' `nav`: home, the folders with tutorials first, the reference, then the rest; `pages` are those of each section"
+    package = [o for o in pages['Package'] if 'index.md' not in o.values()]
+    folders = sorted(set(pages)-{'Package','Project'}, key=lambda o: (o!='Tutorials', o))
+    return [{'Home': 'index.md'}, *[{o: pages[o]} for o in folders], {'Reference': 'reference.md'}, {'Package': package}, {'Project': pages['Project']}]
+
 def write_pages(out):
     "Write all pages and mkdocs.yml to the folder `out`"
     pages,nav,refs = page_map(),{},[]
@@ -153,12 +168,11 @@ def write_pages(out):
             for k,b in pictures.items(): (f.parent/k).write_bytes(b)
             if names: refs.append((title(md), page, names))
         f.write_text(md, encoding='utf-8')
-        kind = 'Project' if src.endswith('.md') else 'Tutorials' if '/tutorials/' in src else 'Home' if page=='index.md' else 'Package'
-        nav.setdefault(kind, []).append({title(md): page})
+        head = title(md)
+        nav.setdefault(section(src), []).append({head[0].upper()+head[1:]: page})
     (out/'pages/reference.md').write_text(reference_md(refs), encoding='utf-8')
     shutil.copy(root/'docs/style.css', out/'pages')
-    nav = [{'Home': 'index.md'}, {'Tutorials': nav['Tutorials']}, {'Reference': 'reference.md'}, {'Package': nav['Package']}, {'Project': nav['Project']}]
-    (out/'mkdocs.yml').write_text(json.dumps(dict(INHERIT=os.path.relpath(root/'docs/mkdocs.yml', out), nav=nav), indent=1)) # JSON is YAML
+    (out/'mkdocs.yml').write_text(json.dumps(dict(INHERIT=os.path.relpath(root/'docs/mkdocs.yml', out), nav=navigation(nav)), indent=1)) # JSON is YAML
     return pages
 
 def reference_md(refs):
@@ -166,7 +180,7 @@ def reference_md(refs):
     parts = ['# Reference', '> Every public name of the package, and what it is for']
     for head,page,names in refs:
         parts += [f'## {head}', '\n'.join(['| name | |', '|---|---|', *[f'| [`{n}`]({page}#{a}) | {cell_md(line)} |' for n,line,a in names]])]
-    return '\n\n'.join(parts).replace('<', '&lt;')+'\n'
+    return '\n\n'.join(parts)+'\n'
 
 def execute():
     "Execute every notebook, each in a process of its own; exit where a cell fails"
