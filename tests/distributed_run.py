@@ -4,6 +4,7 @@
 """
 import contextlib, importlib, io, os, random, sys, warnings
 from pathlib import Path
+from types import SimpleNamespace
 import numpy as np, torch
 from fastai.vision.all import Callback, ImageDataLoaders, PILImageBW
 from sklearn.datasets import load_digits
@@ -117,12 +118,44 @@ def cut_off(rank, world, folder, stop=None):
     with learn.no_logging(), shared(learn, world): learn.fit(2, 2e-3)
     return dict(state(learn), seen=learn.watch.seen, steps=learn.train_iter)
 
+METHODS = dict(MixUpLabeled=MixUpLabeled, EntropyMin=EntropyMin, PseudoLabel=lambda: PseudoLabel(threshold=.2), PiModel=PiModel, MeanTeacher=MeanTeacher, VAT=VAT, ICT=ICT,
+    UDA=lambda: UDA(threshold=.2, mu=1), FixMatch=lambda: FixMatch(threshold=.2, mu=1, strong=StrongView(CTAugment())), FlexMatch=lambda: FlexMatch(mu=1),
+    FreeMatch=lambda: FreeMatch(mu=1), SoftMatch=lambda: SoftMatch(mu=1), ReMixMatch=lambda: ReMixMatch(ks=1))
+
+def relatives(rank, world):
+    "A few steps of every method, with batch norm: weights, and what adapts"
+    random.seed(0)
+    il,res = ImageList.from_arrays(X, Y, img_cls=PILImageBW),{}
+    for name,make in METHODS.items():
+        torch.manual_seed(rank)
+        m = make()
+        learn = ssl_learner(il[:40].dataloaders(il[1500:1520], bs=16), il[40:167], arch=small_cnn, method=m)
+        with learn.no_logging(), shared(learn, world): learn.fit(2)
+        res[name] = dict(params=[p.detach().clone() for p in learn.model.parameters()], adaptive={k: v for k,v in m.adaptive().items() if isinstance(v, torch.Tensor)},
+                         taught=getattr(getattr(m.strong, 'aug', None), 'weights', None), loss_u=m.rows[-1]['loss_u'])
+    return res
+
+def adaptive(rank, world):
+    "Weights of guesses for given batches of 24, of which each process has a part, the last one smaller; and what adapts"
+    g,res = torch.Generator().manual_seed(0),{}
+    for m in (FlexMatch(threshold=.6), FreeMatch(momentum=.7), SoftMatch(momentum=.7)):
+        m.rank,m.world,m.dl,masks = rank,world,SimpleNamespace(pool=range(60), bs=24//world),[]
+        for t in range(16):
+            n = 24 if t<15 else 20
+            q,idx = (torch.randn(n, 5, generator=g, dtype=torch.double)*(1+t/8)).softmax(1),torch.randperm(60, generator=g)[:n]
+            mine = slice(rank*n//world, (rank+1)*n//world)
+            m.idx = idx[mine]
+            masks.append(m.mask(q[mine]))
+        res[m.name] = dict(masks=masks, state={k: v for k,v in m.adaptive().items() if isinstance(v, torch.Tensor)})
+    return res
+
 def main(folder):
     warnings.simplefilter('ignore')
     rank = int(os.environ['RANK'])
     if '--cut' in sys.argv: return cut_off(rank, 2, folder, 12)
     if '--broken' in sys.argv: return broken(rank, folder)
-    torch.save(dict(given=given(rank, 2), ordinary=ordinary(rank, 2, folder)), folder/f'{rank}.pt')
+    parts = dict(given=given(rank, 2), ordinary=ordinary(rank, 2, folder), relatives=relatives(rank, 2), adaptive=adaptive(rank, 2))
+    torch.save(parts, folder/f'{rank}.pt')
     torch.distributed.destroy_process_group()
 
 if __name__=='__main__': main(Path(sys.argv[1]))
