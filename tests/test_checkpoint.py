@@ -8,6 +8,7 @@ from fastai_mixmatch.checkpoint import rngs_state, set_rngs, training_state
 from functools import partial
 from pathlib import Path
 from test_learner import IL, SMALL, X, Y, digit_dls, learner
+from test_methods import ALL
 from torch import nn
 
 root = Path(__file__).resolve().parent.parent
@@ -131,6 +132,14 @@ def test_same_bits(name):
 @pytest.mark.filterwarnings('ignore')
 def test_same_bits_of_other_data(make):
     a, b = both(make, 7)
+    assert a == b
+
+@pytest.mark.parametrize('name', [*ALL, 'CTAugment'])
+@pytest.mark.filterwarnings('ignore')
+def test_same_bits_of_every_method(name):
+    "With what each of them adapts: thresholds, averages, remembered guesses, a second head, learned magnitudes."
+    method = ALL.get(name, lambda **o: FixMatch(threshold=.2, strong=StrongView(CTAugment()), **o))
+    a, b = both(lambda **o: ssl_learner(digit_dls(), IL[200:328], SMALL, method=method(bs=32), **o), 7)
     assert a == b
 
 @pytest.mark.parametrize('n', [1, 4, 11])

@@ -1,11 +1,12 @@
 "The relatives: targets, weights and losses against the oracle, whole steps, that each one learns from unlabeled images, and the adaptive state."
-import copy, math, numpy as np, oracle, oracle_methods as om, pickle, pytest, torch
+import copy, json, math, numpy as np, oracle, oracle_methods as om, pandas as pd, pickle, pytest, torch
 from fastai.vision.all import Callback, L, Learner, PILImageBW, CrossEntropyLossFlat, SGD, set_seed
 from fastai_mixmatch import callback
 from fastai_mixmatch.all import *
 from fastai_mixmatch.methods import TwoHeads, fairness_loss, kl_loss, quarter_turns
 from sklearn.datasets import load_digits
 from torch import nn
+from pathlib import Path
 from types import SimpleNamespace
 import torch.nn.functional as F
 
@@ -329,6 +330,24 @@ def test_flexmatch_needs_positions():
     with pytest.raises(ValueError, match='no positions'): fit(ssl_learner(dls, Stream(), small_cnn, method=FlexMatch(bs=16, steps=2)))
 
 # --- it learns
+
+def measured(name):
+    "Errors of `bench/results/methods.json` on a set: a row for each seed, a column for each method"
+    rows = pd.DataFrame(json.loads((Path(__file__).resolve().parent.parent/'bench/results/methods.json').read_text())['rows'])
+    rows = rows[rows.set == name]
+    assert rows.steps.nunique() == 1 and not rows.duplicated(['seed','method']).any()
+    return rows.pivot(index='seed', columns='method', values='error')
+
+@pytest.mark.parametrize('name, seeds', [('digits', 5), ('mnist', 3)])
+def test_measured(name, seeds):
+    "In as many steps no method is worse than supervised training, beyond what the seeds differ by, and those that it is about are clearly better, pair by pair."
+    err = measured(name)
+    assert list(err.index) == list(range(seeds)) and not err.isna().any().any()
+    assert set(err.columns) == {'Supervised','MixMatch','MixUpLabeled'} | {type(m()).__name__ for m in ALL.values()}
+    worse = err.sub(err.Supervised, axis=0).drop(columns='Supervised')
+    noise = 2*worse.std()/math.sqrt(seeds)
+    assert (worse.mean() <= noise).all(), worse.mean()[worse.mean() > noise]
+    for m in ('FixMatch','MixMatch','ReMixMatch','UDA'): assert worse[m].mean() + noise[m] < -.02 and (worse[m] < 0).all(), m
 
 @pytest.mark.parametrize('cls', [FixMatch, UDA])
 def test_beats_supervised(cls):
