@@ -38,8 +38,9 @@ def prototypicality(exp, train, nets, steps):
         mine,other = (order[:half],order[half:])[::1-k%2*2]
         learn = trained(exp, train[mine], train[mine], train[other], k)
         learn.model.eval()
-        with torch.no_grad(): p = torch.cat([learn.model(x).softmax(1).gather(1, y.as_subclass(torch.Tensor)[:,None])[:,0].cpu() for x,y in MemoryDL(train[other], learn.dls.train)])
-        total[other] += p; count[other] += 1
+        batches = MemoryDL(train[other], learn.dls.train)
+        with torch.no_grad(): total[other] += torch.cat([learn.model(x).softmax(1)[range(len(y)),y.as_subclass(torch.Tensor)].cpu() for x,y in batches])
+        count[other] += 1
     return total/count
 
 def draw(labels, scores, kind, seed):
@@ -63,8 +64,8 @@ def main():
     exp,out = tasks[a.name],Path(a.out)
     if a.steps: exp = dataclasses.replace(exp, steps=a.steps)
     train,test = load_data(exp.data, a.data, a.limit)
-    old = json.loads(out.read_text()) if out.exists() else dict(prototypicality=[round(o, 4) for o in prototypicality(exp, train, a.nets, a.order_steps).tolist()], rows=[])
-    rows,scores = old['rows'],old['prototypicality']
+    old = json.loads(out.read_text()) if out.exists() else {}
+    rows,scores = old.get('rows', []),old.get('prototypicality') or [round(o, 4) for o in prototypicality(exp, train, a.nets, a.order_steps).tolist()]
     save = lambda: out.write_text(json.dumps(dict(provenance(f'python bench/one_label.py --name {a.name}'), data=a.name, limit=a.limit, nets=a.nets, order_steps=a.order_steps,
                                                   prototypicality=scores, rows=rows))+'\n')
     save()
@@ -76,7 +77,8 @@ def main():
                 images = draw(list(train.labels), scores, kind, i)
                 rest = sorted(set(range(len(train)))-set(images))
                 learn = trained(exp, train[images], train[rest], test, 100*i+training)
-                rows.append(dict(kind=kind, set=i, training=training, images=images, steps=exp.steps, accuracy=round(final_accuracies(learn)[0], 4), seconds=round(learn.clock.seconds, 1)))
+                accuracy,seconds = final_accuracies(learn)[0],learn.clock.seconds
+                rows.append(dict(kind=kind, set=i, training=training, images=images, steps=exp.steps, accuracy=round(accuracy, 4), seconds=round(seconds, 1)))
                 print({k: v for k,v in rows[-1].items() if k!='images'}, flush=True)
                 save()
 

@@ -3,6 +3,7 @@
     torchrun --nproc_per_node 2 tests/distributed_run.py FOLDER [--broken | --cut]
 """
 import contextlib, importlib, io, os, random, sys, warnings
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 import numpy as np, torch
@@ -118,9 +119,11 @@ def cut_off(rank, world, folder, stop=None):
     with learn.no_logging(), shared(learn, world): learn.fit(2, 2e-3)
     return dict(state(learn), seen=learn.watch.seen, steps=learn.train_iter)
 
-METHODS = dict(MixUpLabeled=MixUpLabeled, EntropyMin=EntropyMin, PseudoLabel=lambda: PseudoLabel(threshold=.2), PiModel=PiModel, MeanTeacher=MeanTeacher, VAT=VAT, ICT=ICT,
-    UDA=lambda: UDA(threshold=.2, mu=1), FixMatch=lambda: FixMatch(threshold=.2, mu=1, strong=StrongView(CTAugment())), FlexMatch=lambda: FlexMatch(mu=1),
-    FreeMatch=lambda: FreeMatch(mu=1), SoftMatch=lambda: SoftMatch(mu=1), ReMixMatch=lambda: ReMixMatch(ks=1))
+METHODS = dict({o.__name__: o for o in (MixUpLabeled,EntropyMin,PiModel,MeanTeacher,VAT,ICT)}, PseudoLabel=lambda: PseudoLabel(threshold=.2),
+    UDA=lambda: UDA(threshold=.2, mu=1), FixMatch=lambda: FixMatch(threshold=.2, mu=1, strong=StrongView(CTAugment())),
+    ReMixMatch=lambda: ReMixMatch(ks=1), **{o.__name__: partial(o, mu=1) for o in (FlexMatch,FreeMatch,SoftMatch)})
+
+def tensors(m): return {k: v for k,v in m.adaptive().items() if isinstance(v, torch.Tensor)}
 
 def relatives(rank, world):
     "A few steps of every method, with batch norm: weights, and what adapts"
@@ -131,7 +134,7 @@ def relatives(rank, world):
         m = make()
         learn = ssl_learner(il[:40].dataloaders(il[1500:1520], bs=16), il[40:167], arch=small_cnn, method=m)
         with learn.no_logging(), shared(learn, world): learn.fit(2)
-        res[name] = dict(params=[p.detach().clone() for p in learn.model.parameters()], adaptive={k: v for k,v in m.adaptive().items() if isinstance(v, torch.Tensor)},
+        res[name] = dict(params=[p.detach().clone() for p in learn.model.parameters()], adaptive=tensors(m),
                          taught=getattr(getattr(m.strong, 'aug', None), 'weights', None), loss_u=m.rows[-1]['loss_u'])
     return res
 
@@ -146,7 +149,7 @@ def adaptive(rank, world):
             mine = slice(rank*n//world, (rank+1)*n//world)
             m.idx = idx[mine]
             masks.append(m.mask(q[mine]))
-        res[m.name] = dict(masks=masks, state={k: v for k,v in m.adaptive().items() if isinstance(v, torch.Tensor)})
+        res[m.name] = dict(masks=masks, state=tensors(m))
     return res
 
 def main(folder):
