@@ -17,7 +17,7 @@ from fastai_mixmatch.reproduce import Experiment, MemoryDL, experiments, final_a
 from common import provenance, results
 
 args = dict(threshold=0.6, strong=StrongView(cutout=0.25), ramp=0.4) # As in bench/methods.py
-tasks = dict(digits=Experiment('one label for each class', 'digits', (10,), 480, FixMatch, args, small_cnn, bs=32, ubs=64), cifar10=experiments['cifar10-methods'].variant('FixMatch'))
+tasks = dict(digits=Experiment('one label for each class', 'digits', (10,), 240, FixMatch, args, small_cnn, bs=32, ubs=64), cifar10=experiments['cifar10-methods'].variant('FixMatch'))
 kinds = dict(random=(0,1), prototypical=(0,1/8), outliers=(7/8,1))
 
 def trained(exp, labeled, rest, test, seed):
@@ -55,7 +55,7 @@ def draw(labels, scores, kind, seed):
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--name', default='digits', choices=list(tasks)); p.add_argument('--data', help='file or folder of CIFAR-10'); p.add_argument('--limit', type=int, help='only so many images, to try a command')
-    p.add_argument('--sets', type=int, default=4, help='sets of images of each kind'); p.add_argument('--trainings', type=int, default=2, help='trainings on each set')
+    p.add_argument('--sets', type=int, default=4, help='sets of images of each kind'); p.add_argument('--trainings', type=int, default=1, help='trainings on each set')
     p.add_argument('--steps', type=int, help='optimizer steps of a training'); p.add_argument('--nets', type=int, default=8, help='networks for the order'); p.add_argument('--order_steps', type=int, default=300)
     p.add_argument('--kinds', nargs='+', default=list(kinds)); p.add_argument('--out', default=str(results/'one_label.json')); p.add_argument('--threads', type=int, default=1)
     a = p.parse_args()
