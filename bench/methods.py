@@ -35,7 +35,7 @@ def mnist(path):
     return [d[k] for k in ('x_train','y_train','x_test','y_test')]
 
 # data, labels, batch size of labeled and of unlabeled images, epochs, width of `small_cnn`
-sets = dict(digits=(digits, 20, 32, 64, 12, 16), mnist=(mnist, 100, 32, 64, 5, 8))
+sets = dict(digits=(digits, 20, 32, 64, 12, 16), mnist=(mnist, 100, 32, 64, 10, 8))
 
 def learner(name, path, seed, method):
     "Learner, test images and labels, epochs"
@@ -77,13 +77,14 @@ def main():
     out = Path(a.out)
     old = json.loads(out.read_text()) if out.exists() else dict(rows=[])
     rows,made = old['rows'],old.get('made', [])
-    made.append(provenance())
+    now = provenance('python bench/methods.py, with the set, seed and method of each row')
+    if now not in made: made.append(now)
     done = {(r['set'], r['seed'], r['method']) for r in rows}
     for seed in range(*a.seeds):
         for name in a.sets:
             for method in a.methods:
                 if (name, seed, method) in done: continue
-                rows.append(run(name, a.data, seed, method))
+                rows.append(dict(run(name, a.data, seed, method), commit=now['commit']))
                 print(rows[-1], flush=True)
                 out.write_text(json.dumps(dict(made=made, not_yet_run=['CIFAR-10 on a GPU'], rows=rows), indent=1)+'\n')
 

@@ -227,12 +227,12 @@ def probe(self:CTAugment, x:Tensor)->tuple:
     return self.run(x, self.draw_uniform)
 
 @patch
-def update(self:CTAugment, used:Tensor, p:Tensor, y:Tensor):
-    "Move the weights of the bins `used` `(n,B)` by the model's probabilities `(B,C)` for the one-hot labels `(B,C)`"
+def update(self:CTAugment, used:Tensor, p:Tensor, y:Tensor, total=noop):
+    "Move the weights of the bins `used` `(n,B)` by the model's probabilities `(B,C)` for the one-hot labels `(B,C)`; `total` sums over processes"
     self.weights = self.weights.to(used.device)
     omega = (1-(p-y).abs().sum(1)/2).to(self.weights.dtype).repeat(len(used))
     used,hit = used.flatten().clamp(min=0),(used.flatten()>=0).to(omega.dtype)
     w = self.weights.flatten()
-    n = torch.zeros_like(w).index_add_(0, used, hit)
-    mean = torch.zeros_like(w).index_add_(0, used, omega*hit)/n.clamp(min=1)
+    n,omega = total(torch.stack([torch.zeros_like(w).index_add_(0, used, o) for o in (hit, omega*hit)]))
+    mean = omega/n.clamp(min=1)
     self.weights = torch.where(n>0, w*self.decay**n + mean*(1-self.decay**n), w).view_as(self.weights)

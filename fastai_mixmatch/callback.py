@@ -351,7 +351,7 @@ def teach(self:SemiSupervised, x, y):
     if not hasattr(ct, 'probe'): return
     probe = TeachView(ct)
     x = self.view.strong(x, probe)
-    ct.update(probe.used, guess_labels(self.learn.model, [x]), y)
+    ct.update(probe.used, guess_labels(self.learn.model, [x]), y, self.sum_ranks)
 
 class TeachView:
     "The view of a CTAugment that is being taught; keeps which bins it used"
@@ -497,7 +497,7 @@ def teacher(self:SemiSupervised,
     x:Tensor, # Views `(B,C,H,W)`
 )->Tensor: # Probabilities `(B,n_classes)`
     "Prediction by the average of the weights that the `EMA` callback keeps, normalized with the batch's own statistics; `RuntimeError` where there is none"
-    ema,model = getattr(self.learn, 'ema', None),self.learn.model
+    ema,model = getattr(self.learn, 'ema', None),bare(self.learn.model)
     if ema is None: raise RuntimeError(f"{type(self).__name__} needs a teacher, the average of the weights: add the callback `EMA()`, or leave `ema` of the learner on")
     if ema.avg is None: return guess_labels(model, [x]) # In `lr_find` there is no average
     names = [n for n,t in chain(model.named_parameters(), model.named_buffers()) if t.is_floating_point()]

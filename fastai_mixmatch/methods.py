@@ -15,6 +15,7 @@ from .targets import *
 from .mixup import *
 from .losses import *
 from .callback import *
+from .distributed import bare
 from .augment import StrongView
 from .learner import ssl_learner
 from .models import wrn_28_2
@@ -62,13 +63,13 @@ class VAT(SemiSupervised):
         unlabeled=None, # Unlabeled images: whatever `UnlabeledDL` takes
         eps:float=6., # Length of the perturbation of an image of 3·32·32 values; for n values it is `eps*sqrt(n/3072)`
         xi:float=1e-6, # Length of the step that looks for it, in the same unit
-        entropy:float=0.06, # Weight of the entropy, `lambda_u` not included
+        entropy:float=0.06, # Weight of the entropy; not ramped, and counted in `loss_x`
         lambda_u:float=0.3, # Weight of the divergence
         ramp:float|int=0.4, # Weight grows linearly up to this fraction (float) of the training, or for this many steps (int)
         **kwargs # `bs`, `mu`, `weak`, `cache`, `on_error`, `steps`, as in `SemiSupervised`
     ):
         super().__init__(unlabeled, k=1, lambda_u=lambda_u, ramp=ramp, **kwargs)
-        if not (lambda_u>0 and eps>0 and xi>0): raise ValueError(f"lambda_u, eps and xi must be above 0; got {lambda_u}, {eps}, {xi}")
+        if not (eps>0 and xi>0): raise ValueError(f"eps and xi, lengths of a perturbation, must be above 0; got {eps} and {xi}")
         self.eps,self.xi,self.entropy = eps,xi,entropy
 
     def make_batch(self, x, y, us):
@@ -80,7 +81,7 @@ class VAT(SemiSupervised):
         u,v = pred[len(y):].chunk(2)
         q = u.detach().softmax(-1)
         self.note_guesses(q)
-        return soft_cross_entropy(x, y), kl_loss(v, q) + self.entropy/self.lambda_u*entropy(u.softmax(-1)).mean()
+        return soft_cross_entropy(x, y) + self.entropy*entropy(u.softmax(-1)).mean(), kl_loss(v, q)
 
 # %% ../nbs/12_methods.ipynb #25556edd
 def kl_loss(
@@ -94,7 +95,7 @@ def kl_loss(
 def worst(self:VAT, u):
     "Perturbation of `u` `(B,C,H,W)` that changes predictions most, as far as one power iteration finds it"
     def unit(t): return t/t.flatten(1).norm(dim=1).clamp(min=1e-30).view(-1, *[1]*(t.ndim-1))
-    scale,model = math.sqrt(u[0].numel()/3072),self.learn.model
+    scale,model = math.sqrt(u[0].numel()/3072),bare(self.learn.model)
     q = guess_labels(model, [u])
     d = unit(torch.randn_like(u)).requires_grad_()
     with frozen_stats(model), torch.enable_grad(): g, = torch.autograd.grad(kl_loss(model(u+self.xi*scale*d), q), d)
@@ -233,12 +234,25 @@ class FlexMatch(Confident):
     def mask(self, q):
         if self.idx is None: raise ValueError("FlexMatch remembers a guess for each unlabeled image, and an iterable dataset gives them no positions; use FreeMatch")
         (conf,guess),c,n = q.max(1),q.shape[1],len(self.dl.pool)
-        if self.picked is None or len(self.picked)!=n: self.picked = torch.full((n,), c, device=q.device) # Class c: not yet
-        idx,old = self.idx.to(q.device),self.picked.to(q.device)
-        counts = torch.zeros(c+1, device=q.device).index_add_(0, old, torch.ones(n, device=q.device))
+        if self.picked is None or len(self.picked)!=n: self.picked = torch.full((n,), c) # Class c: not yet
+        self.picked,idx = self.picked.to(q.device),self.idx.to(q.device)
+        m = (conf >= self.thresholds(c).to(q.dtype)[guess]).to(q.dtype)
+        self.remember(idx, torch.where(conf>=self.threshold, guess, self.picked[idx]))
+        return m
+
+    def thresholds(self, c:int)->Tensor:
+        "Threshold of each of `c` classes, from the last sure guesses for all images"
+        counts = torch.zeros(c+1, device=self.picked.device).index_add_(0, self.picked, torch.ones(len(self.picked), device=self.picked.device))
         beta = counts[:c]/counts.max()
-        self.picked = old.index_copy(0, idx, torch.where(conf>=self.threshold, guess, old[idx]))
-        return (conf >= self.threshold*(beta/(2-beta)).to(q.dtype)[guess]).to(q.dtype)
+        return self.threshold*beta/(2-beta)
+
+    def remember(self, idx:Tensor, guess:Tensor):
+        "Keep the sure guesses `guess` `(B_u,)` for the images `idx` of the pool, and those of the other processes"
+        n = len(self.picked)
+        sent = idx.new_zeros(self.world, 2, self.dl.bs) # Each process fills its part; the sum brings them together
+        sent[self.rank,:,:len(idx)] = torch.stack([idx-n, guess])
+        idx,guess = self.sum_ranks(sent).unbind(1)
+        self.picked = F.pad(self.picked, (0,1)).index_copy(0, (idx+n).flatten(), guess.flatten())[:n] # What was not filled goes to place n
 
 # %% ../nbs/12_methods.ipynb #783ac9aa
 class FreeMatch(Confident):
@@ -294,8 +308,9 @@ class SoftMatch(Confident):
         c = q.shape[1]
         p = self.moving('p_model', q.mean(0), self.momentum)
         conf = (align(q, torch.full_like(p, 1/c), p) if self.uniform else q).amax(1)
-        mean = self.moving('mean', conf.mean(), self.momentum, 1/c)
-        var = self.moving('var', conf.var(correction=min(1, len(conf)-1)), self.momentum, 1.)
+        mean,n = self.sum_ranks(conf.mean())/self.world,len(conf)*self.world
+        var = ((conf-mean)**2).mean()*n/max(1, n-1)
+        mean,var = self.moving('mean', mean, self.momentum, 1/c),self.moving('var', var, self.momentum, 1.)
         return (-(conf-mean).clamp(max=0)**2/(2*var.clamp(min=1e-12)/self.n_sigma**2)).exp()
 
 # %% ../nbs/12_methods.ipynb #13e11f10
@@ -309,8 +324,8 @@ class ReMixMatch(SemiSupervised):
         alpha:float=0.75, # Mixing: λ ~ Beta(α, α)
         lambda_u:float=1.5, # Weight of mixed unlabeled images
         anchor:float=0.5, # Weight of the unmixed strong view
-        rotation:float=0.5, # Weight of the rotation task; 0 for none
-        ramp:float|int=1/64, # All three weights grow linearly up to this fraction (float) of the training, or for this many steps (int)
+        rotation:float=0.5, # Weight of the rotation task, not ramped, and counted in `loss_x`; 0 for none
+        ramp:float|int=1/64, # The two weights of guesses grow linearly up to this fraction (float) of the training, or for this many steps (int)
         momentum:float=1-1/128, # Weight of the old class frequencies of guesses in an update
         strong=None, # Strong view; default: `StrongView()`
         **kwargs # `bs`, `mu`, `weak`, `cache`, `on_error`, `steps`, as in `SemiSupervised`
@@ -332,9 +347,8 @@ class ReMixMatch(SemiSupervised):
 
     def losses(self, pred, y, qs, q, r):
         x,u,v,_ = pred.split([len(y), len(qs), len(q), len(pred)-len(y)-len(qs)-len(q)])
-        more = self.anchor*soft_cross_entropy(v, q)
-        if self.rotation: more = more + self.rotation*F.cross_entropy(self.head.take()[-len(r):].float(), r)
-        return soft_cross_entropy(x, y), soft_cross_entropy(u, qs) + more/self.lambda_u
+        turns = self.rotation*F.cross_entropy(self.head.take()[-len(r):].float(), r) if self.rotation else 0.
+        return soft_cross_entropy(x, y) + turns, soft_cross_entropy(u, qs) + self.anchor/self.lambda_u*soft_cross_entropy(v, q)
 
 # %% ../nbs/12_methods.ipynb #6de98793
 def quarter_turns(

@@ -21,6 +21,7 @@ from .callback import *
 from .ema import EMA
 from .models import *
 from .learner import *
+from .methods import *
 
 # %% ../nbs/16_reproduce.ipynb #85c492da
 def load_digits_lists()->tuple: # Training and test `ImageList`
@@ -215,6 +216,9 @@ experiments['cifar10-labels-only'] = Experiment('the labeled images alone (artic
 experiments['cifar10-mixmatch'] = Experiment('MixMatch, with the recipe of the article or of the paper', 'cifar10', (500,250,1000,2000,4000), 154800,
     args={**_paper, **_cifar, 'ramp': 3000}, default=('article',),
     variants=dict(article={}, paper=dict(args=dict(ramp=16384), steps=2**20, one_cycle=False, warmup=False)))
+_relatives = {o.__name__: dict(method=o, ubs=448 if issubclass(o, Confident) and o is not PseudoLabel else 64) for o in
+    (Supervised,MixUpLabeled,EntropyMin,PseudoLabel,PiModel,MeanTeacher,VAT,ICT,MixMatch,ReMixMatch,UDA,FixMatch,FlexMatch,FreeMatch,SoftMatch)}
+experiments['cifar10-methods'] = Experiment("MixMatch and its relatives, each with its defaults", 'cifar10', (250,40,4000), 2**20, args=_cifar, variants=_relatives, default=('FixMatch',))
 experiments['ablation-cifar10'] = Experiment("the paper's table 4", 'cifar10', (250,4000), 2**20, Ablation, {**_paper, **_cifar, 'ramp': 16384},
     one_cycle=False, warmup=False, variants=ablations)
 _small = {**_paper, 'ramp': 1., 'weak': WeakView(1/8)}

@@ -5,7 +5,9 @@
 It ends with an error of one process, on purpose.
 """
 import contextlib, importlib, io, os, random, sys, warnings
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 import numpy as np, torch
 from fastai.vision.all import Callback, ImageDataLoaders, PILImageBW
 from sklearn.datasets import load_digits
@@ -121,11 +123,45 @@ def cut_off(rank, world, folder, stop=None):
     with learn.no_logging(), shared(learn, world): learn.fit(2, 2e-3)
     return dict(state(learn), seen=learn.watch.seen, steps=learn.train_iter)
 
+METHODS = dict({o.__name__: o for o in (MixUpLabeled,EntropyMin,PiModel,MeanTeacher,VAT,ICT)}, PseudoLabel=lambda: PseudoLabel(threshold=.2),
+    UDA=lambda: UDA(threshold=.2, mu=1), FixMatch=lambda: FixMatch(threshold=.2, mu=1, strong=StrongView(CTAugment())),
+    ReMixMatch=lambda: ReMixMatch(ks=1), **{o.__name__: partial(o, mu=1) for o in (FlexMatch,FreeMatch,SoftMatch)})
+
+def tensors(m): return {k: v for k,v in m.adaptive().items() if isinstance(v, torch.Tensor)}
+
+def relatives(rank, world):
+    "A few steps of every method, with batch norm: weights, and what adapts"
+    random.seed(0)
+    il,res = ImageList.from_arrays(X, Y, img_cls=PILImageBW),{}
+    for name,make in METHODS.items():
+        torch.manual_seed(rank)
+        m = make()
+        learn = ssl_learner(il[:40].dataloaders(il[1500:1520], bs=16), il[40:167], arch=small_cnn, method=m)
+        with learn.no_logging(), shared(learn, world): learn.fit(2)
+        res[name] = dict(params=[p.detach().clone() for p in learn.model.parameters()], adaptive=tensors(m),
+                         taught=getattr(getattr(m.strong, 'aug', None), 'weights', None), loss_u=m.rows[-1]['loss_u'])
+    return res
+
+def adaptive(rank, world):
+    "Weights of guesses for given batches of 24, of which each process has a part, the last one smaller; and what adapts"
+    g,res = torch.Generator().manual_seed(0),{}
+    for m in (FlexMatch(threshold=.6), FreeMatch(momentum=.7), SoftMatch(momentum=.7)):
+        m.rank,m.world,m.dl,masks = rank,world,SimpleNamespace(pool=range(60), bs=24//world),[]
+        for t in range(16):
+            n = 24 if t<15 else 20
+            q,idx = (torch.randn(n, 5, generator=g, dtype=torch.double)*(1+t/8)).softmax(1),torch.randperm(60, generator=g)[:n]
+            mine = slice(rank*n//world, (rank+1)*n//world)
+            m.idx = idx[mine]
+            masks.append(m.mask(q[mine]))
+        res[m.name] = dict(masks=masks, state=tensors(m))
+    return res
+
 def main(folder):
     warnings.simplefilter('ignore')
     rank = int(os.environ['RANK'])
     with contextlib.suppress(Cut): cut_off(rank, 2, folder, 12)
-    torch.save(dict(given=given(rank, 2), ordinary=ordinary(rank, 2, folder)), folder/f'{rank}.pt')
+    parts = dict(given=given(rank, 2), ordinary=ordinary(rank, 2, folder), relatives=relatives(rank, 2), adaptive=adaptive(rank, 2))
+    torch.save(parts, folder/f'{rank}.pt')
     broken(rank, folder)
 
 if __name__=='__main__': main(Path(sys.argv[1]))

@@ -146,6 +146,14 @@ def test_same_bits_of_other_data(make):
     a, b = both(make, 7)
     assert a == b
 
+@pytest.mark.parametrize('name', [*ALL, 'CTAugment'])
+@pytest.mark.filterwarnings('ignore')
+def test_same_bits_of_every_method(name):
+    "With what each of them adapts: thresholds, averages, remembered guesses, a second head, learned magnitudes."
+    method = ALL.get(name, lambda **o: FixMatch(threshold=.2, strong=StrongView(CTAugment()), **o))
+    a, b = both(lambda **o: ssl_learner(digit_dls(), IL[200:328], SMALL, method=method(bs=32), **o), 7)
+    assert a == b
+
 @pytest.mark.parametrize('n', [1, 4, 11])
 def test_same_bits_at_any_step(n):
     "Also before the first checkpoint, and at the ends of epochs."

@@ -98,6 +98,25 @@ def test_the_first_process_speaks(both):
     assert len(a['skipped'])==1 and 'broken.png' in a['skipped'][0]
 
 @needs_accelerate
+@pytest.mark.parametrize('name', list(run.METHODS))
+def test_every_method(both, name):
+    "Weights and what adapts are equal in both processes, though each has seen other images"
+    a,b = [o['relatives'][name] for o in both]
+    assert same(a['params'], b['params']) and a['adaptive'].keys()==b['adaptive'].keys()
+    for k,v in a['adaptive'].items(): assert torch.equal(v, b['adaptive'][k]), k
+    assert all(torch.isfinite(p).all() for p in a['params']) and a['loss_u']==b['loss_u'] and (name=='MixUpLabeled' or a['loss_u']!=0)
+    if name=='FixMatch': assert (a['taught']<1).any() and torch.equal(a['taught'], b['taught'])
+
+@needs_accelerate
+@pytest.mark.parametrize('name', ['flex_match', 'free_match', 'soft_match'])
+def test_what_adapts_is_that_of_one_process(both, name):
+    "The weight of each guess, and the state, in two processes with half of each batch as in one with the whole"
+    one,(a,b) = run.adaptive(0, 1)[name],[o['adaptive'][name] for o in both]
+    for t,m in enumerate(one['masks']): assert torch.allclose(torch.cat([a['masks'][t], b['masks'][t]]), m, atol=1e-9)
+    assert 0<torch.cat(one['masks']).mean()<1 and len(one['state'])
+    for k,v in one['state'].items(): assert torch.allclose(a['state'][k], v, atol=1e-9) and torch.equal(a['state'][k], b['state'][k]), k
+
+@needs_accelerate
 def test_an_error_in_one_process_ends_both(end):
     rc,out,seconds = end
     assert rc!=0 and 'cannot read image' in out and 'no such file.png' in out

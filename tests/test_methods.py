@@ -1,11 +1,12 @@
 "The relatives: targets, weights and losses against the oracle, whole steps, that each one learns from unlabeled images, and the adaptive state."
-import copy, math, numpy as np, oracle, oracle_methods as om, pickle, pytest, torch
+import copy, json, math, numpy as np, oracle, oracle_methods as om, pandas as pd, pickle, pytest, torch
 from fastai.vision.all import Callback, L, Learner, PILImageBW, CrossEntropyLossFlat, SGD, set_seed
 from fastai_mixmatch import callback
 from fastai_mixmatch.all import *
 from fastai_mixmatch.methods import TwoHeads, fairness_loss, kl_loss, quarter_turns
 from sklearn.datasets import load_digits
 from torch import nn
+from pathlib import Path
 from types import SimpleNamespace
 import torch.nn.functional as F
 
@@ -41,7 +42,7 @@ def cb_of(learn): return next(c for c in learn.cbs if isinstance(c, SemiSupervis
 def alone(m, pct=.3):
     "A method with nothing around it but what its losses ask for."
     m.meters, m.truth = L('loss_x', 'loss_u', 'lambda_u', 'confidence', *m._columns).map(callback.Meter), torch.full((BU,), -1)
-    m.dl, m.learn = SimpleNamespace(pool=range(N)), SimpleNamespace(pct_train=pct)
+    m.dl, m.learn = SimpleNamespace(pool=range(N), bs=BU), SimpleNamespace(pct_train=pct)
     return m
 
 def logits(seed, n, scale=3.): return np.random.default_rng(seed).normal(size=(n, C)) * scale + np.linspace(0, 2, C)
@@ -99,9 +100,11 @@ def test_consistency_losses_against_oracle():
     close(alone(EntropyMin(T=.3)).losses(*t64(np.concatenate([x, a]), y))[1], oracle.l2(a, oracle.sharpen(p, .3)))
     for m in (MeanTeacher(), ICT()): close(alone(m).losses(*t64(np.concatenate([x, a]), y, q))[1], oracle.l2(a, q))
     v = alone(VAT())
-    close(v.losses(*t64(np.concatenate([x, a, b]), y))[1], om.kl(p, b) + .06/.3*oracle.entropy(p).mean())
+    lx, lu = v.losses(*t64(np.concatenate([x, a, b]), y))
+    close(lx, oracle.cross_entropy(x, y) + .06*oracle.entropy(p).mean())
+    close(lu, om.kl(p, b))
     close(kl_loss(*t64(b, p)), om.kl(p, b))
-    for m in (PiModel(), EntropyMin(), v, FixMatch(ks=2)):
+    for m in (PiModel(), EntropyMin(), FixMatch(ks=2)):
         z = np.concatenate([x] + [a]*2 + ([b] if isinstance(m, FixMatch) else [])) if not isinstance(m, EntropyMin) else np.concatenate([x, a])
         close(alone(m).losses(*t64(z, y))[0], oracle.cross_entropy(x, y))
 
@@ -141,6 +144,11 @@ def test_remixmatch_against_oracle(monkeypatch):
         lx, lu = m.losses(torch.tensor(z), ys, yu, q, r)
         close(lx, oracle.cross_entropy(z[:B], ys.numpy()))
         close(lu, oracle.cross_entropy(z[B:-BU], yu.numpy()) + .5/1.5*oracle.cross_entropy(z[-BU:], q.numpy()))
+    turns, r = logits(9, BU)[:, :4], torch.arange(BU) % 4
+    m.rotation, m.head = .5, SimpleNamespace(take=lambda: torch.tensor(turns))
+    lx, same = m.losses(torch.tensor(np.concatenate([z, z[-BU:]])), ys, yu, q, r)
+    close(lx, oracle.cross_entropy(z[:B], ys.numpy()) + .5*oracle.cross_entropy(turns, np.eye(4)[r]), 1e-6)
+    close(same, lu)
 
 def test_quarter_turns():
     x = torch.arange(2*3*4*4.).view(2, 3, 4, 4).repeat(20, 1, 1, 1)
@@ -159,7 +167,7 @@ def test_fairness_without_guesses():
 # --- in training
 
 class Watch(Callback):
-    "Both losses of each step, and the gradient of the unlabeled one alone at the last."
+    "The unlabeled loss of each step, and the gradient of each loss alone at the last."
     order = 100
     def before_fit(self):
         self.lu, m = [], cb_of(self.learn)
@@ -167,7 +175,8 @@ class Watch(Callback):
         def losses(*a):
             lx, lu = real(m, *a)
             self.lu.append(lu.item())
-            if lu.requires_grad: self.grads = torch.autograd.grad(lu, [p for p in self.learn.model.parameters()], retain_graph=True, allow_unused=True)
+            ps = list(self.learn.model.parameters())
+            self.grads_x, self.grads = [torch.autograd.grad(o, ps, retain_graph=True, allow_unused=True) if o.requires_grad else None for o in (lx, lu)]
             return lx, lu
         m.losses = losses
 
@@ -181,7 +190,9 @@ def test_learns_from_unlabeled(name):
     if name == 'mixup': assert not any(watch.lu) and m.rows[-1]['loss_x'] > 0
     else:
         assert watch.lu[-1] != 0 and (watch.lu[-1] > 0 or name == 'free')
-        for (n, p), g in zip(learn.model.named_parameters(), watch.grads): assert g is not None and (g.abs().sum() > 0 or 'bias' in n and name == 'mean_teacher'), n
+        for (n, p), gx, gu in zip(learn.model.named_parameters(), watch.grads_x, watch.grads):
+            g = gx if '.second.' in n else gu # The rotation task is not ramped, and part of the other loss
+            assert g is not None and (g.abs().sum() > 0 or 'bias' in n and name == 'mean_teacher'), n
     assert 0 <= learn.validate()[1] <= 1
     if isinstance(m, Confident): assert 0 < m.rows[-1]['mask_rate'] <= 1
 
@@ -322,6 +333,24 @@ def test_flexmatch_needs_positions():
     with pytest.raises(ValueError, match='no positions'): fit(ssl_learner(dls, Stream(), small_cnn, method=FlexMatch(bs=16, steps=2)))
 
 # --- it learns
+
+def measured(name):
+    "Errors of `bench/results/methods.json` on a set: a row for each seed, a column for each method"
+    rows = pd.DataFrame(json.loads((Path(__file__).resolve().parent.parent/'bench/results/methods.json').read_text())['rows'])
+    rows = rows[rows.set == name]
+    assert rows.steps.nunique() == 1 and not rows.duplicated(['seed','method']).any()
+    return rows.pivot(index='seed', columns='method', values='error')
+
+@pytest.mark.parametrize('name, seeds', [('digits', 5)])
+def test_measured(name, seeds):
+    "In as many steps no method is worse than supervised training, beyond what the seeds differ by, and those that it is about are clearly better, pair by pair."
+    err = measured(name)
+    assert list(err.index) == list(range(seeds)) and not err.isna().any().any()
+    assert set(err.columns) == {'Supervised','MixMatch','MixUpLabeled'} | {type(m()).__name__ for m in ALL.values()}
+    worse = err.sub(err.Supervised, axis=0).drop(columns='Supervised')
+    noise = 2*worse.std()/math.sqrt(seeds)
+    assert (worse.mean() <= noise).all(), worse.mean()[worse.mean() > noise]
+    for m in ('FixMatch','MixMatch','ReMixMatch','UDA'): assert worse[m].mean() + noise[m] < -.02 and (worse[m] < 0).all(), m
 
 @pytest.mark.parametrize('cls', [FixMatch, UDA])
 def test_beats_supervised(cls):

@@ -24,11 +24,12 @@ small = ['--limit', '60', '--steps', '4', '--arch', 'small_cnn', '--bs', '6', '-
 
 @pytest.mark.parametrize('words', [
     ['cifar10-supervised'], ['cifar10-labels-only', '--labels', '9'], ['cifar10-mixmatch', '--labels', '9', '--recipe', 'article'],
-    ['cifar10-mixmatch', '--labels', '9', '--recipe', 'paper'], ['ablation-cifar10', '--labels', '9', '--only', 'K=3', 'ICT']], ids=' '.join)
+    ['cifar10-mixmatch', '--labels', '9', '--recipe', 'paper'], ['ablation-cifar10', '--labels', '9', '--only', 'K=3', 'ICT'],
+    ['cifar10-methods', '--labels', '9', '--only', *experiments['cifar10-methods'].variants]], ids=lambda o: ' '.join(o[:5]))
 def test_cifar_commands(words, cifar, tmp_path):
     main([*words, *small, '--data', str(cifar), '--out', str(tmp_path), '--seed', '3'])
     files = sorted(tmp_path.glob('*.json'))
-    assert len(files)==(2 if words[0]=='ablation-cifar10' else 1)
+    assert len(files)==(len(words)-words.index('--only')-1 if '--only' in words else 1)
     for f in files:
         d = json.loads(f.read_text())
         assert d['experiment']==words[0] and d['seed']==3 and d['limit']==60 and d['train_images']==60
