@@ -1286,7 +1286,8 @@ def overlap(
     if not (isinstance(items, Files) and items.sorted and items.links is not None):
         names = {os.path.basename(o) for o in known if isinstance(o, str)}
         may = lambda o: not isinstance(o, (str, Path)) or os.path.basename(o) in names or os.path.islink(o)
-        return len({k for o in (map(partial(os.path.join, items.root), items.names()) if isinstance(items, Files) else items) if may(o) and (k := item_key(o)) in known})
+        if isinstance(items, Files): items = map(partial(os.path.join, items.root), items.names())
+        return len({k for o in items if may(o) and (k := item_key(o)) in known})
     linked = {item_key(items[i]) for i in np.flatnonzero(items.links)}
     return len({o for o in known if o in linked or has_file(items, o)})
 

@@ -4,10 +4,11 @@ First the oracle is proven: against PyTorch's autograd and AdamW, in code of thi
 real callbacks and fastai's real training loop, is compared to the oracle in every weight and buffer after every step."""
 import copy, numpy as np, oracle, pytest, torch
 from fastai.vision.all import Adam, Callback, CancelFitException, CrossEntropyLossFlat, DataLoader, DataLoaders, Learner
-from fastai_mixmatch import callback, mixup, speed # speed: `to_fast`
+from fastai_mixmatch import callback, mixup
 from fastai_mixmatch.callback import MixMatch
 from fastai_mixmatch.ema import EMA
 from fastai_mixmatch.learner import mixmatch_learner
+import fastai_mixmatch.speed  # chkstyle: ignore
 from test_oracle import TOL, arr, bn_net, dtypes, rng, split_state, tens
 from torch import nn
 import torch.nn.functional as F
