@@ -6,23 +6,12 @@ images that nothing was chosen on. Can be stopped and started again: what is in 
     python bench/defaults.py --data mnist-10k.npz --seeds 5            # everything
     python bench/defaults.py --sets digits --seeds 1 --budgets 500     # a part
 """
-import argparse, json, random, time, warnings
+import argparse, json, time, warnings
 from pathlib import Path
 import numpy as np, torch
 from fastai.vision.all import PILImageBW, set_seed
-from sklearn.datasets import load_digits
 from fastai_mixmatch.all import *
-from common import provenance, results
-
-def digits(_):
-    d = load_digits()
-    x,y = (d.images*255/16).round().astype(np.uint8),d.target
-    order = random.Random(0).sample(range(len(y)), len(y))
-    return x[order[500:]], y[order[500:]], x[order[:500]], y[order[:500]]
-
-def mnist(path):
-    d = np.load(path)
-    return [d[k] for k in ('x_train','y_train','x_test','y_test')]
+from common import digits, mnist, provenance, results
 
 def long_tail(path, ratio=30):
     "MNIST's unlabeled images with class frequencies falling by `ratio` from 0 to 9; labels and test stay balanced"

@@ -7,14 +7,13 @@ file is not run twice.
     python bench/methods.py --sets digits --seeds 5                          # 20 labels
     python bench/methods.py --sets mnist --data mnist-10k.npz --seeds 3      # 100 labels
 """
-import argparse, contextlib, io, json, random, time, warnings
+import argparse, contextlib, io, json, time, warnings
 from functools import partial
 from pathlib import Path
 import numpy as np, torch
 from fastai.vision.all import PILImageBW, set_seed
-from sklearn.datasets import load_digits
 from fastai_mixmatch.all import *
-from common import provenance, results
+from common import digits, mnist, provenance, results
 
 strong = lambda: StrongView(cutout=0.25) # Half of an image of 8×8 pixels hides the digit
 methods = dict(
@@ -23,16 +22,6 @@ methods = dict(
     UDA=lambda: UDA(threshold=0.6, strong=strong(), ramp=0.4), FixMatch=lambda: FixMatch(threshold=0.6, strong=strong(), ramp=0.4),
     FlexMatch=lambda: FlexMatch(threshold=0.8, strong=strong(), ramp=0.4), FreeMatch=lambda: FreeMatch(momentum=0.95, strong=strong(), ramp=0.4),
     SoftMatch=lambda: SoftMatch(momentum=0.95, strong=strong(), ramp=0.4))
-
-def digits(_):
-    d = load_digits()
-    x,y = (d.images*255/16).round().astype(np.uint8),d.target
-    order = random.Random(0).sample(range(len(y)), len(y))
-    return x[order[500:]], y[order[500:]], x[order[:500]], y[order[:500]]
-
-def mnist(path):
-    d = np.load(path)
-    return [d[k] for k in ('x_train','y_train','x_test','y_test')]
 
 # data, labels, batch size of labeled and of unlabeled images, epochs, width of `small_cnn`
 sets = dict(digits=(digits, 20, 32, 64, 12, 16), mnist=(mnist, 100, 32, 64, 10, 8))

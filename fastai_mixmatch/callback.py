@@ -59,13 +59,12 @@ class Trust:
         "Mutual information $I$ between image and guessed class, as a fraction of its largest value"
         return (entropy(self.marginal)-self.entropy)/math.log(len(self.marginal))
 
-    def value(self, prior:Tensor)->Tensor:
-        "Trust $r$ in [0,1]"
-        return (self.information() - self.caution*self.divergence(prior)/math.log(len(prior))).clamp(0, 1)
-
-    def hold(self, prior:Tensor)->Tensor:
-        "Exponent $a$ in [0,1] with which class frequencies are held at `prior` `(C,)`"
-        return torch.maximum(1-2*self.information(), torch.exp(-self.divergence(prior)/self.tolerance)).clamp(max=1)
+    def scores(self,
+        prior:Tensor, # Class frequencies `(C,)`
+    )->tuple: # Trust $r$ in [0,1]; exponent $a$ in [0,1] with which class frequencies are held at `prior`
+        "What the guesses so far deserve"
+        i,d = self.information(),self.divergence(prior)
+        return (i - self.caution*d/math.log(len(prior))).clamp(0, 1), torch.maximum(1-2*i, torch.exp(-d/self.tolerance)).clamp(max=1)
 
 def entropy(p:Tensor)->Tensor:
     "Entropy over the last axis, in nats"
@@ -76,7 +75,7 @@ class SemiSupervised(Callback):
     "Base of the methods: every training batch is one of `unlabeled`, joined by one of the labeled set"
     order,run_valid = 20,False
     _stateattrs = ('unlabeled','source','dl','labeled_dl','labeled','view','truth','meters','columns','rows','kept','own_loss','searching','idx','valid_dl',
-                   'recent','counts','guess_counts','sure','inputs')
+                   'recent','counts','guess_counts','sure','inputs','trusted','held')
     _adaptive = ('trust','strong') # State that training moves and `lr_find` must not: tensors, numbers, or objects with a `state_dict`
     _columns = () # More columns of the results table
     def __init__(self,
@@ -615,7 +614,7 @@ def make_batch(self:MixMatch, x, y, us):
     q = self.guess(us)
     xs,ys = torch.cat([x, *us]),torch.cat([y, *[q]*self.k])
     lam,perm = mixup_draws(len(xs), self.alpha, xs.device, xs.dtype)
-    if self.adapt: lam = 1 - self.trust.value(self.frequencies)*(1-lam)
+    if self.adapt: lam = 1 - self.trusted*(1-lam)
     xs,ys = mixup(xs, ys, self.alpha, lam, perm)
     return xs, (ys[:len(y)], ys[len(y):])
 
@@ -625,6 +624,7 @@ def guess(self:MixMatch, us):
     p = guess_labels(self.learn.model, us)
     if not self.searching or self.trust.n==0: self.trust.update(p, self.world)
     self.frequencies = self.frequencies.to(p)
+    if self.adapt: self.trusted,self.held = self.trust.scores(self.frequencies)
     p = self.aligned(p)
     self.note_guesses(p)
     return sharpen(p, self.T)
@@ -632,7 +632,7 @@ def guess(self:MixMatch, us):
 @patch
 def weight(self:MixMatch):
     w = SemiSupervised.weight(self)
-    return w*self.trust.value(self.frequencies)**2 if self.adapt else w
+    return w*self.trusted**2 if self.adapt else w
 
 @patch
 def losses(self:MixMatch, pred, y, q): return soft_cross_entropy(pred[:len(y)], y), l2_loss(pred[len(y):], q)
@@ -640,9 +640,9 @@ def losses(self:MixMatch, pred, y, q): return soft_cross_entropy(pred[:len(y)], 
 # %% ../nbs/05_callback.ipynb #375a7b93
 @patch
 def aligned(self:MixMatch, p):
-    "Guesses `(B_u,n_classes)` with their class frequencies moved to the prior: fully to one that was given, else to the labels' as far as `Trust.hold` says"
+    "Guesses `(B_u,n_classes)` with their class frequencies moved to the prior: fully to one that was given, else to the labels' as far as `Trust` says"
     if self.prior is None and not self.adapt: return p
-    a = 1. if self.prior is not None else self.trust.hold(self.frequencies)
+    a = 1. if self.prior is not None else self.held
     return align(p, self.frequencies**a, self.trust.marginal**a)
 
 @patch
