@@ -4,34 +4,24 @@
     torchrun --nproc_per_node 2 examples/train_distributed.py --epochs 5 --shards      # the pool as a stream of tar files
     torchrun --nnodes 4 --nproc_per_node 8 --rdzv_backend c10d --rdzv_endpoint HOST:29500 examples/train_distributed.py
 
-Needs `pip install accelerate`. `--bs` is the batch size of each process. The last line, printed once, is a JSON with the results.
+Needs `pip install accelerate webdataset`. `--bs` is the batch size of each process. The last line, printed once, is a JSON with the results.
 """
-import argparse, importlib, io, json, os, tarfile, tempfile
+import argparse, importlib, json, math, os, tempfile
 from pathlib import Path
-import torch
+import torch, webdataset as wds
 from fastai.vision.all import ImageDataLoaders, PILImageBW, rank_distrib, set_seed
-from torch.utils.data import IterableDataset
 from fastai_mixmatch.all import *
 
-class TarImages(IterableDataset):
-    "The images of tar files, one after another; a part of the files for each of several readers"
-    def __init__(self, files): self.files = list(files)
-    def shard(self, num_shards, index): return TarImages(self.files[index::num_shards])
-    def __iter__(self):
-        for f in self.files:
-            with tarfile.open(f) as tar:
-                for member in tar: yield tar.extractfile(member).read()
-
 def write_shards(files, folder, n):
-    "`files` in `n` tar files"
+    "`files` in `n` tar files or less, whose names are returned"
     folder.mkdir(exist_ok=True)
-    for i in range(n):
-        with tarfile.open(folder/f'{i:04d}.tar', 'w') as tar:
-            for f in files[i::n]:
-                info = tarfile.TarInfo(f.name)
-                info.size = f.stat().st_size
-                tar.addfile(info, io.BytesIO(f.read_bytes()))
-    return sorted(folder.glob('*.tar'))
+    with wds.ShardWriter(str(folder/'%04d.tar'), maxcount=math.ceil(len(files)/n), verbose=0) as out:
+        for f in files: out.write({'__key__': f.stem, 'png': f.read_bytes()})
+    return sorted(map(str, folder.glob('*.tar')))
+
+def read_shards(urls):
+    "A stream of the images of tar files, of which each worker of each process takes its own"
+    return wds.WebDataset(urls, nodesplitter=wds.split_by_node, shardshuffle=100).shuffle(1000).to_tuple('png')
 
 def data(path, n_shards):
     "The folders of images, and the shards, written by the first process; the others wait"
@@ -56,7 +46,7 @@ def main():
     set_seed(rank_distrib())
     dls = ImageDataLoaders.from_folder(path, train='labeled', valid='test', img_cls=PILImageBW, bs=a.bs, num_workers=a.workers)
     n = len(list((path/'unlabeled').glob('*.png')))
-    pool,steps = (TarImages(sorted((path.parent/'shards').glob('*.tar'))),n//(a.bs*world)) if a.shards else (path/'unlabeled',None)
+    pool,steps = (read_shards(sorted(map(str, (path.parent/'shards').glob('*.tar')))),n//(a.bs*world)) if a.shards else (path/'unlabeled',None)
     learn = mixmatch_learner(dls, pool, arch=small_cnn, steps=steps)
     with learn.distrib_ctx(sync_bn=a.sync_bn, cpu=not gpu): learn.fit_one_cycle(a.epochs)
     final = learn.final_record

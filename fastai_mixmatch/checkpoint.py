@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['loader_rngs', 'rngs_state', 'set_rngs', 'init_names', 'memory', 'remember', 'plain_model', 'named_cbs', 'metrics_of',
            'model_state', 'load_model_state', 'training_state', 'load_training_state', 'CheckpointError', 'sync_folder',
-           'write_checkpoint', 'file_digest', 'read_checkpoint', 'plain', 'describe_items', 'data_settings',
-           'fit_settings', 'settings', 'environment', 'differences', 'parse_every', 'Checkpoint', 'labeled_names']
+           'write_checkpoint', 'file_digest', 'read_checkpoint', 'plain', 'given', 'transform_settings',
+           'describe_items', 'data_settings', 'fit_settings', 'settings', 'environment', 'differences', 'parse_every',
+           'Checkpoint', 'labeled_names']
 
 # %% ../nbs/13_checkpoint.ipynb #c2a8f6c8
 import hashlib, inspect, json, math, os, pickle, random, re, sys, time, warnings
@@ -213,7 +214,21 @@ def plain(v):
     if isinstance(v, (set,frozenset)): return sorted((plain(o) for o in v), key=str)
     if isinstance(v, dict): return {str(k): plain(o) for k,o in v.items()}
     if isinstance(v, partial): return [plain(v.func), plain(v.args), plain(v.keywords)]
-    return getattr(v, '__qualname__', None) or (type(v).__qualname__ if ' at 0x' in repr(v) else repr(v))
+    if hasattr(v, '__qualname__'): return v.__qualname__
+    return [type(v).__qualname__, {k: o for k,o in given(v).items() if o is None or isinstance(o, (bool,int,float,str))}] if ' at 0x' in repr(v) else repr(v)
+
+def given(o)->dict:
+    "The arguments with which `o` was made, as far as it keeps them under their names"
+    return {n: vars(o)[n] for n in sorted(init_names(o)) if n in vars(o)} if hasattr(o, '__dict__') else {}
+
+def transform_settings(
+    kind:str, # What these transforms are
+    tfms, # Transforms
+)->dict: # `kind` → names; name.argument → value
+    "Which transforms, made with what"
+    names = [type(o).__name__ if type(o) is not Transform else re.split(r'[(:\s]', repr(o))[0] for o in tfms]
+    numbered = [n+(f' {names[:i].count(n)+1}' if n in names[:i] else '') for i,n in enumerate(names)]
+    return {kind: names, **{f'{n}.{k}': plain(v) for n,o in zip(numbered, tfms) for k,v in given(o).items() if k!='split_idx'}} # That one follows who reads
 
 def _sha(bs):
     h = hashlib.sha256()
@@ -253,7 +268,7 @@ def data_settings(learn, method)->dict:
     return {'classes': plain(class_names(ds) or ldl.c), 'labeled images': describe_items(ds, y), 'unlabeled images': describe_items(dl.items),
             'validation images': [describe_items(o.dataset) for o in valid], 'image shape': list(dl.pool.shape), 'labeled batch size': ldl.bs*ldl.world, 'unlabeled batch size': dl.bs*dl.world,
             'batches in an epoch': len(dl), 'unlabeled images in memory': dl.pool.x is not None, 'labeled images in memory': ldl.pool.x is not None,
-            'item transforms': plain(getattr(dl.pipe.after, 'fs', [])), 'batch transforms': plain([type(o).__name__ for o in getattr(method.view.after, 'fs', [])]),
+            **transform_settings('item transforms', getattr(dl.pipe.after, 'fs', [])), **transform_settings('batch transforms', getattr(method.view.after, 'fs', [])),
             'added view': plain(method.view.weak)}
 
 def fit_settings(learn)->dict:
@@ -273,7 +288,7 @@ def settings(
     method, # Its `SemiSupervised`
 )->dict: # Name → JSON data
     "All that a result depends on, as far as it can be known"
-    made = lambda o,but=(): {n: plain(vars(o)[n]) for n in sorted(init_names(o)) if n in vars(o) and n not in but}
+    made = lambda o,but=(): {n: plain(v) for n,v in given(o).items() if n not in but}
     cbs = [o for o in named_cbs(learn).values() if o is not method and not isinstance(o, (CSVLogger,ParamScheduler)) and type(o).__name__ not in _parallel]
     return {'method': type(method).__name__, **made(method, ('unlabeled','cache','bs')), **data_settings(learn, method), **fit_settings(learn), 'callbacks': sorted(type(o).__name__ for o in cbs),
             **{f'{o.name}.{k}': v for o in cbs for k,v in made(o).items()}}
@@ -288,9 +303,12 @@ def differences(
     new:dict, # Settings now
 )->dict: # Name → text
     "Settings that differ"
-    short = lambda o: t if len(t := json.dumps(o))<=80 else t[:79]+'…'
+    def both(*values):
+        texts = [json.dumps(o, ensure_ascii=False) for o in values]
+        start = max(0, len(os.path.commonprefix(texts))-40) if max(map(len, texts))>80 else 0 # Of long ones the part that differs
+        return ['…'*(start>0) + t[start:start+78] + '…'*(len(t)>start+78) for t in texts]
     keys = [k for k in {**old, **new} if k in old and k in new or '.' not in k] # A callback that came or went is named once
-    return {k: f"{k}: {short(old.get(k))} then, {short(new.get(k))} now" for k in keys if old.get(k)!=new.get(k)}
+    return {k: "{}: {} then, {} now".format(k, *both(old.get(k), new.get(k))) for k in keys if old.get(k)!=new.get(k)}
 
 # %% ../nbs/13_checkpoint.ipynb #ef6f6fa5
 _units = dict(s=1, sec=1, second=1, min=60, minute=60, h=3600, hour=3600, epoch='epoch', step='step')

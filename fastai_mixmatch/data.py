@@ -1122,6 +1122,7 @@ class IterablePool(Pool, IterableDataset):
             raise ValueError("an iterable dataset without a length needs `steps`, the number of batches in an epoch")
         self.items,self.pipe,self.label,self.on_error = ds,pipe,label,on_error
         self.n = len(ds) if steps is None else steps*bs
+        self.divided = getattr(ds, 'sharded', type(ds).__module__.split('.')[0]=='webdataset') # Knows the part of a process and worker by itself
         reads = [partial(self.read_item, o, i) for i,o in enumerate(itertools.islice(ds, 8))]
         if not reads: raise ValueError("no unlabeled images: the iterable dataset gave none")
         self.look([o for o in reads if self.can(o)], k)
@@ -1138,14 +1139,14 @@ class IterablePool(Pool, IterableDataset):
             yield (*sample, i, bad)
 
     @property
-    def shards(self): return getattr(self.items, 'sharded', False) or hasattr(self.items, 'shard')
+    def shards(self): return self.divided or hasattr(self.items, 'shard')
 
     def part(self):
         "Positions and items for this process and worker: the dataset's own choice, its shard, or every so manyth item"
         info = torch.utils.data.get_worker_info()
         workers,worker = (info.num_workers,info.id) if info else (1,0)
         n,index = self.world*workers, self.rank*workers+worker
-        if getattr(self.items, 'sharded', False): return enumerate(self.items)
+        if self.divided: return enumerate(self.items)
         if hasattr(self.items, 'shard'): return enumerate(self.items.shard(num_shards=n, index=index))
         return itertools.islice(enumerate(self.items), index, None, n)
 
