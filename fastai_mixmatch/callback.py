@@ -51,17 +51,17 @@ class Trust:
         self.marginal,self.entropy = (m,h) if self.n==1 else (self.marginal.lerp(m, w),self.entropy.lerp(h, w))
 
     def divergence(self, prior:Tensor)->Tensor:
-        "How far class frequencies are from `prior` `(C,)`: $D$, in nats"
+        "How far class frequencies are from `prior` `(C,)`: D, in nats"
         m = self.marginal
         return (torch.special.xlogy(m, m/prior.clamp(min=1e-6)).sum() - (len(m)-1)/self.images).clamp(min=0)
 
     def information(self)->Tensor:
-        "Mutual information $I$ between image and guessed class, as a fraction of its largest value"
+        "Mutual information I between image and guessed class, as a fraction of its largest value"
         return (entropy(self.marginal)-self.entropy)/math.log(len(self.marginal))
 
     def scores(self,
         prior:Tensor, # Class frequencies `(C,)`
-    )->tuple: # Trust $r$ in [0,1]; exponent $a$ in [0,1] with which class frequencies are held at `prior`
+    )->tuple: # Trust r in [0,1]; exponent a in [0,1] with which class frequencies are held at `prior`
         "What the guesses so far deserve"
         i,d = self.information(),self.divergence(prior)
         return (i - self.caution*d/math.log(len(prior))).clamp(0, 1), torch.maximum(1-2*i, torch.exp(-d/self.tolerance)).clamp(max=1)

@@ -28,14 +28,16 @@ def plot_history(
     "Metric by epoch of each learner, and confidence and accuracy of the guesses"
     tables = {k: history(o) for k,o in (learns if isinstance(learns, dict) else {'': learns}).items()}
     guessing = {k: o for k,o in tables.items() if 'confidence' in o and o.confidence.notna().any()}
-    _,axs = plt.subplots(1, 1+bool(guessing), figsize=(3*(1+bool(guessing)),2.2), dpi=72, constrained_layout=True, squeeze=False)
+    legend = lambda ax: ax.legend(loc='lower center', bbox_to_anchor=(0.5,1), ncols=2, fontsize='small', frameon=False, handlelength=1.2, columnspacing=1)
+    _,axs = plt.subplots(1, 1+bool(guessing), figsize=(3*(1+bool(guessing)),2.3), dpi=72, constrained_layout=True, squeeze=False)
     for k,o in tables.items(): axs[0,0].plot(o.index+1, o[metric].astype(float), label=k)
     axs[0,0].set(xlabel='epoch', ylabel=metric)
-    if len(tables)>1: axs[0,0].legend()
+    if len(tables)>1: legend(axs[0,0])
     for k,o in guessing.items():
         for c,style in (('confidence','-'),('guess_acc','--')):
-            if c in o: axs[0,1].plot(o.index+1, o[c].astype(float), style, label=f"{k} {c.replace('guess_acc', 'share that is right')}".strip())
-        axs[0,1].set(xlabel='epoch', ylabel='guesses'); axs[0,1].legend()
+            if c in o: axs[0,1].plot(o.index+1, o[c].astype(float), style, label=f"{k+': ' if len(guessing)>1 else ''}{c.replace('guess_acc', 'share that is right')}")
+        axs[0,1].set(xlabel='epoch', ylabel='guesses')
+    if guessing: legend(axs[0,1])
     return axs[0]
 
 # %% ../nbs/10_interpret.ipynb #3f8a7361

@@ -16,9 +16,9 @@ class FastAdam(Optimizer):
     def __init__(self,
         params, # Parameters, or lists of them: one for each group
         lr:float, # Learning rate
-        mom:float=0.9, # $\beta_1$
-        sqr_mom:float=0.99, # $\beta_2$
-        eps:float=1e-5, # $\epsilon$
+        mom:float=0.9, # β₁: weight of the old mean of gradients
+        sqr_mom:float=0.99, # β₂: weight of the old mean of their squares
+        eps:float=1e-5, # ε, added to the denominator
         wd:float=0.01, # Weight decay
     ):
         super().__init__(params, [], lr=lr, mom=mom, sqr_mom=sqr_mom, eps=eps, wd=wd)

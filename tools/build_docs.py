@@ -129,7 +129,7 @@ def notebook_md(nb, src, page, pages):
     for cell in nb['cells']:
         code,directives = split_directives(_text(cell['source']))
         if 'hide' in directives or directives.get('include')=='false' or 'default_exp' in directives or not code: continue
-        if cell['cell_type']=='markdown': parts.append(prose(code, src, page, pages))
+        if cell['cell_type']=='markdown': parts.append(re.sub(r'^(#.*) -$', r'\1', prose(code, src, page, pages), flags=re.M)) # nbdev's mark of a heading over a name
         elif cell['cell_type']=='code':
             if _exports & set(directives):
                 for name,node,fn in definitions(code):
@@ -168,8 +168,7 @@ def write_pages(out):
             for k,b in pictures.items(): (f.parent/k).write_bytes(b)
             if names: refs.append((title(md), page, names))
         f.write_text(md, encoding='utf-8')
-        head = title(md)
-        nav.setdefault(section(src), []).append({head[0].upper()+head[1:]: page})
+        nav.setdefault(section(src), []).append({title(md): page})
     (out/'pages/reference.md').write_text(reference_md(refs), encoding='utf-8')
     shutil.copy(root/'docs/style.css', out/'pages')
     (out/'mkdocs.yml').write_text(json.dumps(dict(INHERIT=os.path.relpath(root/'docs/mkdocs.yml', out), nav=navigation(nav)), indent=1)) # JSON is YAML
