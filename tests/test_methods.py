@@ -341,7 +341,7 @@ def measured(name):
     assert rows.steps.nunique() == 1 and not rows.duplicated(['seed','method']).any()
     return rows.pivot(index='seed', columns='method', values='error')
 
-@pytest.mark.parametrize('name, seeds', [('digits', 5)])
+@pytest.mark.parametrize('name, seeds', [('digits', 5), ('mnist', 3)])
 def test_measured(name, seeds):
     "In as many steps no method is worse than supervised training, beyond what the seeds differ by, and those that it is about are clearly better, pair by pair."
     err = measured(name)
