@@ -193,9 +193,9 @@ def article_cnn(
     n_in:int, # Channels of the images
     n_out:int, # Classes
 )->nn.Module: # Maps `(N,n_in,H,W)` to `(N,n_out)`
-    "Two convolutions with 64 and 128 filters and stride 2, each with batch norm, average pooling, a linear layer"
-    conv = partial(ConvLayer, stride=2, bn_1st=False)
-    return nn.Sequential(conv(n_in, 64), conv(64, 128), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, n_out))
+    "Two convolutions with 64 and 128 filters and stride 2, batch norm, average pooling, a linear layer"
+    conv = partial(ConvLayer, stride=2, norm_type=None)
+    return nn.Sequential(conv(n_in, 64), conv(64, 128), nn.BatchNorm2d(128), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, n_out))
 
 # %% ../nbs/16_reproduce.ipynb #2a965542
 archs = dict(wrn_28_2=wrn_28_2, small_cnn=small_cnn, article_cnn=article_cnn)
