@@ -21,6 +21,7 @@ from .callback import *
 from .ema import EMA
 from .models import *
 from .learner import *
+from .speed import *
 from .methods import *
 
 # %% ../nbs/16_reproduce.ipynb #85c492da
@@ -213,9 +214,10 @@ experiments['mnist-sharpening'] = Experiment('sharpened guesses against plain on
     variants={o: dict(args=dict(T=t)) for o,t in (('T=1',1.),('T=0.5',0.5))})
 experiments['cifar10-supervised'] = Experiment('all 50 000 labels (article)', 'cifar10', (), 78200, Supervised, _cifar)
 experiments['cifar10-labels-only'] = Experiment('the labeled images alone (article)', 'cifar10', (500,250,1000,2000,4000), 20000, Supervised, _cifar)
-experiments['cifar10-mixmatch'] = Experiment('MixMatch, with the recipe of the article or of the paper', 'cifar10', (500,250,1000,2000,4000), 154800,
+experiments['cifar10-mixmatch'] = Experiment('MixMatch, with the recipe of the article, of the paper, or the defaults in a short run (fast)', 'cifar10', (500,250,1000,2000,4000), 154800,
     args={**_paper, **_cifar, 'ramp': 3000}, default=('article',),
-    variants=dict(article={}, paper=dict(args=dict(ramp=16384), steps=2**20, one_cycle=False, warmup=False)))
+    variants=dict(article={}, paper=dict(args=dict(ramp=16384), steps=2**20, one_cycle=False, warmup=False),
+                  fast=dict(args=dict(adapt=True, ramp=1.), steps=60000)))
 _relatives = {o.__name__: dict(method=o, ubs=448 if issubclass(o, Confident) and o is not PseudoLabel else 64) for o in
     (Supervised,MixUpLabeled,EntropyMin,PseudoLabel,PiModel,MeanTeacher,VAT,ICT,MixMatch,ReMixMatch,UDA,FixMatch,FlexMatch,FreeMatch,SoftMatch)}
 experiments['cifar10-methods'] = Experiment("MixMatch and its relatives, each with its defaults", 'cifar10', (250,40,4000), 2**20, args=_cifar, variants=_relatives, default=('FixMatch',))
@@ -268,17 +270,18 @@ def make_learner(
     rest:ImageList, # Unlabeled images
     test:ImageList, # Test images
     device=None, # Device; default: fastai's
-    bf16:bool=False, # Mixed precision, on CUDA
+    fast:bool=False, # On the fast path (`to_fast`), on CUDA with CUDA graphs?
     **kwargs # For `ssl_learner`
 )->Learner: # With the callbacks of the experiment, and a `Clock`
     "The learner of an experiment"
     tfms = [Normalize.from_stats(*cifar_stats)] if exp.data=='cifar10' else None
     dl = labeled.dataloaders(bs=exp.bs, batch_tfms=tfms, device=device).train
-    dls = DataLoaders(dl, MemoryDL(test, dl), device=device or default_device())
+    device = torch.device(device or default_device())
+    dls = DataLoaders(dl, MemoryDL(test, dl), device=device)
     method = exp.method(bs=exp.ubs, **exp.args)
     learn = ssl_learner(dls, rest, exp.arch, method=method, ema=EMA(exp.ema, exp.warmup) if exp.ema else None, lr=exp.lr, wd=exp.wd,
-                        cbs=[ChannelsLast(), Clock()], **kwargs)
-    return learn.to_bf16() if bf16 else learn
+                        cbs=Clock(), **kwargs)
+    return learn.to_fast(compile=device.type=='cuda' and 'reduce-overhead') if fast else learn.add_cb(ChannelsLast())
 
 def final_accuracies(
     learn:Learner, # After training
@@ -333,7 +336,7 @@ def run(
     labels:int|None=None, # Number of labels; default: the experiment's first
     limit:int|None=None, # Use only so many images
     command:str|None=None, # What to note as the command
-    device=None, bf16=False, every=None, # For `make_learner`, and how often to save
+    device=None, fast=False, every=None, # For `make_learner`, and how often to save
     **over # Fields of `Experiment` to change: `steps`, `arch`, `bs`, `ubs`
 )->dict: # What was written
     "Train one variant, and write its results file; where that is there, read it"
@@ -346,7 +349,7 @@ def run(
     split = train.choose(n, seed=seed) if n else None
     labeled,rest = train.split(split) if split else (train,train)
     set_seed(seed)
-    learn = make_learner(exp, labeled, rest, test, device, bf16, checkpoint=f.with_suffix('.checkpoint'), every=every or '1min')
+    learn = make_learner(exp, labeled, rest, test, device, fast, checkpoint=f.with_suffix('.checkpoint'), every=every or '1min')
     method = first(learn.cbs, risinstance(SemiSupervised))
     epochs = max(1, round(exp.steps/len(method.dl)))
     (learn.fit_one_cycle if exp.one_cycle else learn.fit)(epochs)
@@ -372,7 +375,7 @@ def settings(exp, learn):
     "The experiment's fields as plain values"
     args = {k: v if isinstance(v, (int,float,str,type(None))) else repr(v) for k,v in exp.args.items()}
     return dict(method=exp.method.__name__, **args, arch=arch_name(exp.arch), parameters=sum(p.numel() for p in learn.model.parameters()),
-        **{o: getattr(exp, o) for o in ('bs','ubs','lr','wd','ema','one_cycle')}, bf16='mixed_precision' in learn.__dict__, device=str(next(learn.model.parameters()).device))
+        **{o: getattr(exp, o) for o in ('bs','ubs','lr','wd','ema','one_cycle')}, fast='fast_path' in learn.__dict__, device=str(next(learn.model.parameters()).device))
 
 def arch_name(f):
     "Name of an architecture and of its arguments"
@@ -454,7 +457,7 @@ def parser():
     p.add_argument('--bs', type=int, help='labeled images in a batch'); p.add_argument('--ubs', type=int, help='unlabeled images in a batch')
     p.add_argument('--limit', type=int, help='use only so many images, to try a command')
     p.add_argument('--every', help="how often to save, as in '5min' or '500 steps'")
-    p.add_argument('--device', help='cpu, cuda, ...'); p.add_argument('--bf16', action='store_true', help='mixed precision (CUDA)'); p.add_argument('--threads', type=int, help='CPU threads')
+    p.add_argument('--device', help='cpu, cuda, ...'); p.add_argument('--fast', action='store_true', help='the fast path: on CUDA, bfloat16 and CUDA graphs'); p.add_argument('--threads', type=int, help='CPU threads')
     return p
 
 def main(
@@ -478,7 +481,7 @@ def main(
     for seed in a.seed:
         for variant in names:
             print(f"{a.name} {variant} seed {seed}", flush=True)
-            res = run(a.name, variant, data, seed, a.out, a.labels, a.limit, command, a.device, a.bf16, a.every, **over)
+            res = run(a.name, variant, data, seed, a.out, a.labels, a.limit, command, a.device, a.fast, a.every, **over)
             print(f"accuracy {res['accuracy']:.2%}, median of the last {res['n_last']} {res['median_last']:.2%}, {res['steps']} steps in {res['seconds']:.0f} s", flush=True)
 
 # %% ../nbs/16_reproduce.ipynb #5cd739dd

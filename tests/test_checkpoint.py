@@ -1,7 +1,8 @@
 "Killed, damaged, starved of disk space, started with other settings: a training continues to the same bits, or says why not."
 import errno, hashlib, importlib.util, json, numpy as np, os, pickle, pytest, random, shutil, subprocess, sys, torch, warnings
 from fastai.callback.all import EarlyStoppingCallback, GradientAccumulation, GradientClip, ReduceLROnPlateau
-from fastai.vision.all import SGD, Callback, DataLoaders, Normalize, OptimWrapper, PILImageBW, RandomCrop, RandomResizedCrop, WeightedDL, accuracy, aug_transforms, noop, ranger, set_seed
+from fastai.vision.all import (SGD, Callback, DataLoaders, Normalize, OptimWrapper, PILImageBW, RandomCrop, RandomResizedCrop, WeightedDL, accuracy,
+    aug_transforms, noop, ranger, set_seed)
 from fastai_mixmatch import checkpoint as module
 from fastai_mixmatch.all import *
 from fastai_mixmatch.checkpoint import rngs_state, set_rngs, training_state
@@ -391,9 +392,11 @@ def test_changed_transforms():
     "With their arguments, also those that fastai composes; what they draw is no setting."
     def views(deg=10, size=12, mean=0.5):
         tfms = [*aug_transforms(do_flip=False, max_rotate=deg), Normalize.from_stats([mean], [0.2], cuda=False)]
-        return learner(IL[:200].split(20, seed=0)[0].dataloaders(IL[1700:1760], bs=20, item_tfms=RandomCrop(size), batch_tfms=tfms), IL[200:328], checkpoint='cp', every='3 steps')
+        dls = IL[:200].split(20, seed=0)[0].dataloaders(IL[1700:1760], bs=20, item_tfms=RandomCrop(size), batch_tfms=tfms)
+        return learner(dls, IL[200:328], checkpoint='cp', every='3 steps')
     program(views, 5)
-    for kw, text in ((dict(deg=15), 'Warp.aff_fs: .*"max_deg": 10.0.* then, .*"max_deg": 15.0.* now'), (dict(size=10), r'RandomCrop.size: \[12, 12\] then, \[10, 10\] now'), (dict(mean=0.25), 'Normalize.mean')):
+    for kw, text in ((dict(deg=15), 'Warp.aff_fs: .*"max_deg": 10.0.* then, .*"max_deg": 15.0.* now'),
+                     (dict(size=10), r'RandomCrop.size: \[12, 12\] then, \[10, 10\] now'), (dict(mean=0.25), 'Normalize.mean')):
         with pytest.raises(CheckpointError, match=text): program(partial(views, **kw))
     assert program(views).train_iter == 12
 
