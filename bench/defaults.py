@@ -19,11 +19,21 @@ def long_tail(path, ratio=30):
     keep = np.random.default_rng(0).random(len(y)) < (1/ratio)**(y/9)
     return x, y, xt, yt, keep
 
-sets = dict(digits=(digits, 64, 16), mnist=(mnist, 32, 8), mnist_long_tail=(long_tail, 32, 8))
+def pairs(_, n=(6000,2000)):
+    "Two digits side by side, 100 classes: no mix of two images looks like an image"
+    x,y,xt,yt = digits()
+    r = np.random.default_rng(0)
+    def join(x, y, n):
+        a,b = r.integers(0, len(x), n),r.integers(0, len(x), n)
+        return np.concatenate([x[a],x[b]], 2), y[a]*10+y[b]
+    return *join(x, y, n[0]), *join(xt, yt, n[1])
+
+# data, batch size, width of `small_cnn`, numbers of labels
+sets = dict(digits=(digits, 64, 16, (20,100,500)), mnist=(mnist, 32, 8, (20,100,500)), mnist_long_tail=(long_tail, 32, 8, (20,100,500)), pairs=(pairs, 64, 16, (200,1000)))
 
 def run(name, path, labels, budget, seed, method):
     "One training; accuracy on the test images"
-    load,bs,width = sets[name]
+    load,bs,width,_ = sets[name]
     x,y,xt,yt,*keep = load(path)
     il = ImageList.from_arrays(x, y, img_cls=PILImageBW)
     split = il.choose(labels, seed=seed)
@@ -57,7 +67,7 @@ def main():
     for seed in range(*a.seeds):
         for budget in a.budgets:
             for name in a.sets:
-                for labels in a.labels:
+                for labels in a.labels or sets[name][3]:
                     for method in ('supervised','MixMatch'):
                         if (name, labels, budget, seed, method) in map(key, rows): continue
                         rows.append(run(name, a.data, labels, budget, seed, method))

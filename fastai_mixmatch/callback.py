@@ -614,7 +614,7 @@ def make_batch(self:MixMatch, x, y, us):
     q = self.guess(us)
     xs,ys = torch.cat([x, *us]),torch.cat([y, *[q]*self.k])
     lam,perm = mixup_draws(len(xs), self.alpha, xs.device, xs.dtype)
-    if self.adapt: lam = 1 - self.trusted*(1-lam)
+    if self.adapt: lam = 1 - self.trusted**4*(1-lam)
     xs,ys = mixup(xs, ys, self.alpha, lam, perm)
     return xs, (ys[:len(y)], ys[len(y):])
 

@@ -198,7 +198,7 @@ def make_batch(layers, p, b, x, y, us, lam, perm, T=.5, guesses=None, prior=None
     q = guess(z.reshape(len(us), len(us[0]), -1))
     if guesses is not None:
         guesses.append(q)
-        lam = 1 - trust(guesses, prior) * (1 - f64(lam))
+        lam = 1 - trust(guesses, prior) ** 4 * (1 - f64(lam))
         q = held(q, guesses, prior)
     q = sharpen(q, T)
     return mixup(np.concatenate([f64(x), *[f64(u) for u in us]]), np.concatenate([f64(y), *[q] * len(us)]), lam, perm)
