@@ -55,7 +55,7 @@ def run(name, path, labels, budget, seed, method):
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--data', default='mnist-10k.npz', help='MNIST as an .npz with x_train, y_train, x_test, y_test'); p.add_argument('--out', default=str(results/'defaults.json'))
-    p.add_argument('--sets', nargs='+', default=list(sets)); p.add_argument('--labels', nargs='+', type=int, default=[20,100,500])
+    p.add_argument('--sets', nargs='+', default=list(sets)); p.add_argument('--labels', nargs='+', type=int, help='default: those of the set')
     p.add_argument('--budgets', nargs='+', type=int, default=[500,1500,5000])
     p.add_argument('--seeds', nargs='+', type=int, default=[5], help='number of seeds, or with two numbers the range'); p.add_argument('--threads', type=int, default=1)
     a = p.parse_args()
