@@ -16,7 +16,7 @@ def run(folder, labels, seed, epochs):
     path = digits_sample(folder, labels, seed=seed)
     set_seed(seed)
     tfms = aug_transforms(do_flip=False, max_rotate=10, min_zoom=0.9, max_lighting=0, max_warp=0.1, p_affine=1, pad_mode='zeros')
-    dls = ImageDataLoaders.from_folder(path, train='labeled', valid='test', img_cls=PILImageBW, bs=64, num_workers=0, batch_tfms=tfms)
+    dls = ImageDataLoaders.from_folder(path, train='labeled', valid='test', img_cls=PILImageBW, bs=32, num_workers=0, batch_tfms=tfms)
     unlabeled = ImageList.from_df(pd.read_csv(path/'unlabeled.csv'), path/'unlabeled', label_col='digit')
     arch = partial(small_cnn, width=32, depth=2, stages=2, mean=True)
     learns = {'supervised': ssl_learner(dls, unlabeled, arch, method=Supervised(), lr=4e-3), 'MixMatch': mixmatch_learner(dls, unlabeled, arch, lr=4e-3)}
