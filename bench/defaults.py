@@ -29,7 +29,8 @@ def pairs(_, n=(6000,2000)):
     return *join(x, y, n[0]), *join(xt, yt, n[1])
 
 # data, batch size, width of `small_cnn`, numbers of labels
-sets = dict(digits=(digits, 64, 16, (20,100,500)), mnist=(mnist, 32, 8, (20,100,500)), mnist_long_tail=(long_tail, 32, 8, (20,100,500)), pairs=(pairs, 64, 16, (200,1000)))
+sets = dict(digits=(digits, 64, 16, (20,100,500)), mnist=(mnist, 32, 8, (20,100,500)), mnist_long_tail=(long_tail, 32, 8, (20,100,500)),
+            pairs=(pairs, 64, 16, (200,1000)))
 
 def run(name, path, labels, budget, seed, method):
     "One training; accuracy on the test images"
