@@ -230,6 +230,7 @@ def transform_settings(
     numbered = [n+(f' {names[:i].count(n)+1}' if n in names[:i] else '') for i,n in enumerate(names)]
     return {kind: names, **{f'{n}.{k}': plain(v) for n,o in zip(numbered, tfms) for k,v in given(o).items() if k!='split_idx'}} # That one follows who reads
 
+# %% ../nbs/13_checkpoint.ipynb #9d3e6a42
 def _sha(bs):
     h = hashlib.sha256()
     for b in bs: h.update(b+b'\0')
