@@ -4,18 +4,15 @@ It does the same work on the same data for the same steps: two weak views, guess
 backward, AdamW with one-cycle, an average of the weights, validation after each epoch. And it is written to be fast: fused AdamW,
 averages by one call, batch norm frozen by a list made once, and images that are channels last (as its views happen to be).
 """
-import copy, math, random
+import copy, math
 import torch, torch.nn.functional as F
-from fastai.vision.all import PILImageBW, nn
-from sklearn.datasets import load_digits
+from fastai.vision.all import nn
 from fastai_mixmatch.all import *
+from fastai_mixmatch.reproduce import load_digits_lists
 
-def data(device='cpu'):
-    d = load_digits()
-    il = ImageList.from_arrays(d.images/16, d.target, img_cls=PILImageBW)
-    il = il[random.Random(0).sample(range(len(il)), len(il))]
-    labeled, rest = il[500:].split(20)
-    return labeled, rest, il[:500]
+def data():
+    train,test = load_digits_lists()
+    return *train.split(20), test
 
 def bare_views(x):
     "A weak view, as a plain loop would make it: pad, and one gather"
@@ -36,7 +33,7 @@ def bare(xl, yl, xu, xv, yv, epochs, bs=64, k=2, T=0.5, alpha=0.75, lambda_u=75.
     sched = torch.optim.lr_scheduler.OneCycleLR(opt, lr, steps, pct_start=0.25, div_factor=25, final_div_factor=4e3, base_momentum=0.85, max_momentum=0.95)
     beta = torch.distributions.Beta(alpha, alpha)
     marginal,h,t,order = None,0.,0,torch.zeros(0, dtype=torch.long)
-    prior = torch.bincount(yl, minlength=10).float()/len(yl)
+    prior = (torch.bincount(yl, minlength=10).float()+1)/(len(yl)+10)
     entropy = lambda p: torch.special.entr(p).sum(-1)
     ema,src = [[t for t in m.state_dict().values() if t.is_floating_point()] for m in (avg, model)]
     for _ in range(epochs):
@@ -60,7 +57,7 @@ def bare(xl, yl, xu, xv, yv, epochs, bs=64, k=2, T=0.5, alpha=0.75, lambda_u=75.
                 q = p*(prior/marginal)**a
                 q = (q/q.sum(1, keepdim=True))**(1/T); q = q/q.sum(1, keepdim=True)
             xs,ys = torch.cat([x]+us),torch.cat([y]+[q]*k)
-            lam = beta.sample((len(xs),)); lam = 1-trust*(1-torch.maximum(lam, 1-lam)); perm = torch.randperm(len(xs))
+            lam = beta.sample((len(xs),)); lam = 1-trust**4*(1-torch.maximum(lam, 1-lam)); perm = torch.randperm(len(xs))
             xs = lam[:,None,None,None]*xs + (1-lam)[:,None,None,None]*xs[perm]
             ys = lam[:,None]*ys + (1-lam)[:,None]*ys[perm]
             out = model(xs)

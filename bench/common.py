@@ -1,5 +1,5 @@
 "What the benchmarks share: the machine's description, and results files that say how they were made."
-import json, os, platform, random, subprocess, sys, time
+import json, os, platform, subprocess, sys, time
 from pathlib import Path
 
 results = Path(__file__).resolve().parent/'results'
@@ -29,11 +29,8 @@ def save(name, rows, **extra):
 def digits(_=None):
     "scikit-learn's handwritten digits, 500 drawn for testing: training images `(1297,8,8)` in uint8, labels, test images, labels"
     import numpy as np
-    from sklearn.datasets import load_digits
-    d = load_digits()
-    x,y = (d.images*255/16).round().astype(np.uint8),d.target
-    order = random.Random(0).sample(range(len(y)), len(y))
-    return x[order[500:]], y[order[500:]], x[order[:500]], y[order[:500]]
+    from fastai_mixmatch.reproduce import load_digits_lists
+    return [np.asarray(o) for il in load_digits_lists() for o in (il.items, il.labels)]
 
 def mnist(path):
     "MNIST of an .npz file: training images `(N,28,28)` in uint8, labels, test images, labels"

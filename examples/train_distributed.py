@@ -13,15 +13,14 @@ from fastai.vision.all import ImageDataLoaders, PILImageBW, rank_distrib, set_se
 from fastai_mixmatch.all import *
 
 def write_shards(files, folder, n):
-    "`files` in `n` tar files or less, whose names are returned"
+    "`files` in `n` tar files or less"
     folder.mkdir(exist_ok=True)
     with wds.ShardWriter(str(folder/'%04d.tar'), maxcount=math.ceil(len(files)/n), verbose=0) as out:
         for f in files: out.write({'__key__': f.stem, 'png': f.read_bytes()})
-    return sorted(map(str, folder.glob('*.tar')))
 
-def read_shards(urls):
-    "A stream of the images of tar files, of which each worker of each process takes its own"
-    return wds.WebDataset(urls, nodesplitter=wds.split_by_node, shardshuffle=100).shuffle(1000).to_tuple('png')
+def read_shards(folder):
+    "A stream of the images of the tar files in `folder`, of which each worker of each process takes its own"
+    return wds.WebDataset(sorted(map(str, folder.glob('*.tar'))), nodesplitter=wds.split_by_node, shardshuffle=100).shuffle(1000).to_tuple('png')
 
 def data(path, n_shards):
     "The folders of images, and the shards, written by the first process; the others wait"
@@ -46,7 +45,7 @@ def main():
     set_seed(rank_distrib())
     dls = ImageDataLoaders.from_folder(path, train='labeled', valid='test', img_cls=PILImageBW, bs=a.bs, num_workers=a.workers)
     n = len(list((path/'unlabeled').glob('*.png')))
-    pool,steps = (read_shards(sorted(map(str, (path.parent/'shards').glob('*.tar')))),n//(a.bs*world)) if a.shards else (path/'unlabeled',None)
+    pool,steps = (read_shards(path.parent/'shards'),n//(a.bs*world)) if a.shards else (path/'unlabeled',None)
     learn = mixmatch_learner(dls, pool, arch=small_cnn, steps=steps)
     with learn.distrib_ctx(sync_bn=a.sync_bn, cpu=not gpu): learn.fit_one_cycle(a.epochs)
     final = learn.final_record

@@ -201,13 +201,13 @@ def test_too_few_shards(dls, monkeypatch):
 def test_tar_shards(folder, dls, monkeypatch, tmp_path, workers):
     "The files of the example: images out of tar files, each read by one reader, in as many steps as `steps` says"
     files = sorted((folder/'digits/unlabeled').glob('0*.png'))[:64]
-    tars = example.write_shards(files, tmp_path/'shards', 8)
-    assert sum(len([n for n in tarfile.open(o).getnames() if n.endswith('.png')]) for o in tars)==64
+    example.write_shards(files, tmp_path/'shards', 8)
+    assert sum(len([n for n in tarfile.open(o).getnames() if n.endswith('.png')]) for o in (tmp_path/'shards').glob('*.tar'))==64
     want = {np.asarray(PILImageBW.create(f)).tobytes() for f in files}
     got = []
     for r in range(2):
         monkeypatch.setenv('RANK', str(r)); monkeypatch.setenv('WORLD_SIZE', '2') # What webdataset asks
-        dl = on_rank(UnlabeledDL(example.read_shards(tars), dls, bs=8, steps=4, num_workers=workers), r, 2, monkeypatch)
+        dl = on_rank(UnlabeledDL(example.read_shards(tmp_path/'shards'), dls, bs=8, steps=4, num_workers=workers), r, 2, monkeypatch)
         got += [x[0] for x,_ in dl]
     assert len(got)==8 and {o.numpy().tobytes() for o in torch.cat(got)[:,0]}==want
 
