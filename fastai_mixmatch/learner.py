@@ -126,9 +126,11 @@ class SemiSupervisedLearner(Learner):
             if event_name=='after_fit' or hasattr(type(cb), event_name) or event_name in vars(cb): cb(event_name)
 
     def fit(self, n_epoch, lr=None, wd=None, cbs=None, reset_opt=False, start_epoch=0):
+        grad = torch.is_grad_enabled()
         with self.added_cbs(cbs):
             try: super().fit(n_epoch, lr, wd, reset_opt=reset_opt, start_epoch=start_epoch)
             except BaseException:
+                torch.set_grad_enabled(grad) # An interrupt inside `no_grad` can leave it off
                 self.end_fit()
                 raise
 
