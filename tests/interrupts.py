@@ -4,12 +4,12 @@
 A trace function raises where Python is about to run a line, a few places more than where it takes a signal. Two of these are left out:
 generators that are being closed, where Python itself drops whatever is raised, and locks of other libraries between their release and the end of `with`.
 """
-import os, random, sys, tempfile, time
+import fastai, fastai_mixmatch, os, random, sys, tempfile, time
 from pathlib import Path
 from fastai.basics import *
 from test_learner import SCRIPT
 
-ours = ('fastai_mixmatch/', 'site-packages/fastai/')
+ours = tuple(str(Path(o.__file__).parent)+os.sep for o in (fastai_mixmatch, fastai))
 locks = ('/beartype/', '/threading.py')
 known = {'_maybe_item': "fastai's Recorder: `except:` around `t.item()`"}
 
@@ -24,7 +24,7 @@ def lines_run(learn, everything):
     sys.settrace(note)
     learn.fit(2)
     sys.settrace(None)
-    return {k: n for k,n in sorted(seen.items()) if not any(o in k[0] for o in locks) and (everything or any(o in k[0] for o in ours))}
+    return {k: n for k,n in sorted(seen.items()) if not any(o in k[0] for o in locks) and (everything or k[0].startswith(ours))}
 
 def interrupted(learn, d, place, nth, folder):
     "What is wrong with `learn` after its fit was interrupted when it came to `place` for the `nth` time"
@@ -74,16 +74,16 @@ def in_a_process(f, timeout=60):
     return 'hangs'
 
 def main(part=0, parts=1, everything=''):
-    space = dict(Learner=Learner)
+    space = {}
     exec(SCRIPT, space)
     learn, d = space['learn'], space['d']
     learn.logger = noop
     learn.fit(1)
-    places, rnd, n, bad = lines_run(learn, everything), random.Random(0), 0, 0
+    places = list(lines_run(learn, everything).items())[int(part)::int(parts)]
+    rnd, n, bad = random.Random(0), 0, 0
     with tempfile.TemporaryDirectory() as folder:
-        for i,(place,count) in enumerate(places.items()):
+        for place,count in places:
             for nth in sorted({1, rnd.randint(1, count)}):
-                if i%int(parts)!=int(part): continue
                 n += 1
                 if res := in_a_process(partial(interrupted, learn, d, place, nth, Path(folder))):
                     bad += 1
