@@ -23,7 +23,9 @@ def run(name, path, batch_tfms=None, **kw):
     set_seed(7, reproducible=False)
     dls = ImageDataLoaders.from_folder(path, train='labeled', valid='test', img_cls=PILImageBW, bs=16, num_workers=0, batch_tfms=batch_tfms)
     unlabeled = ImageList.from_folder(path/'unlabeled')[:640]
-    learn = ssl_learner(dls, unlabeled, partial(small_cnn, width=8), method=globals()[name](**kw), lr=4e-3)
+    arch = partial(small_cnn, width=8)
+    if name=='NoisyStudent': kw['trained'] = arch(1, 10)
+    learn = ssl_learner(dls, unlabeled, arch, method=globals()[name](**kw), lr=4e-3)
     n = len(learn.dls.train_ds) and 40
     with learn.no_bar(), learn.no_logging():
         steps = 40 if 'Match' not in name or name in ('MixMatch','ReMixMatch') else 6

@@ -4,11 +4,16 @@ from fastai_mixmatch.views import *
 from fastai_mixmatch.targets import *
 from fastai_mixmatch.mixup import *
 from fastai_mixmatch.losses import *
-from fastai_mixmatch.callback import *
+from fastai_mixmatch.batch import *
+from fastai_mixmatch.semi import *
+from fastai_mixmatch.mixmatch import MixMatch
+from fastai_mixmatch.report import Report
 from fastai_mixmatch.ema import *
 from fastai_mixmatch.models import *
 from fastai_mixmatch.optim import *
+from fastai_mixmatch.arch import *
 from fastai_mixmatch.learner import *
+from fastai_mixmatch.recipes import recipe
 from fastai_mixmatch.samples import *
 from fastai_mixmatch.interpret import *
 from fastai_mixmatch.augment import RandAugment, Cutout, CTAugment, StrongView  # chkstyle: ignore

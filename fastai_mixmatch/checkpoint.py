@@ -16,8 +16,9 @@ from contextlib import suppress
 from functools import partial
 from itertools import chain
 from fastai.vision.all import *
-from .callback import *
-from .callback import label_indices,pack,unpack
+from .semi import *
+from .checks import label_indices
+from .state import pack,unpack
 from .data import *
 
 # %% ../nbs/13_checkpoint.ipynb #42cf8c7f

@@ -8,7 +8,8 @@ __all__ = ['history', 'plot_history', 'guess_counts', 'show_guesses', 'Source', 
 # %% ../nbs/10_interpret.ipynb #215dce01
 import inspect
 from fastai.vision.all import *
-from .callback import *
+from .semi import *
+from .mixmatch import MixMatch
 from .mixup import *
 from .targets import *
 

@@ -14,7 +14,7 @@ from enum import Enum
 from fastai.vision.all import *
 from .checkpoint import plain_model, sync_folder
 from .data import as_image, class_names
-from .learner import build_arch
+from .arch import build_arch
 
 # %% ../nbs/14_predictor.ipynb #e26a0e07
 class PredictorError(ValueError):
