@@ -11,12 +11,16 @@ from torch.utils.data import IterableDataset
 from fastai.vision.all import *
 from copy import deepcopy
 from itertools import chain
-from .data import *
+from .lists import *
+from .pool import *
+from .cache import *
+from .streams import *
+from .streams import unlabeled_dl as UnlabeledDL
 from .views import *
 from .targets import *
 from .mixup import *
 from .losses import *
-from .distributed import ranks, bare, sum_ranks, on_any_device, own_loader
+from .distributed import ranks, bare, sum_ranks, on_any_device, own_loader, rank0_print
 
 # %% ../nbs/05_callback.ipynb #f10bad7e
 class Meter:

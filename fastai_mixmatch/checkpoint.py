@@ -18,7 +18,7 @@ from itertools import chain
 from fastai.vision.all import *
 from .callback import *
 from .callback import label_indices,pack,unpack
-from .data import *
+from .lists import *
 
 # %% ../nbs/13_checkpoint.ipynb #42cf8c7f
 def _python_rng(rng):

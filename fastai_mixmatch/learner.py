@@ -11,7 +11,10 @@ import inspect, json, operator, time, torchvision, warnings
 from contextlib import suppress
 from fastai.vision.all import *
 from fastai.vision.learner import _add_norm,_timm_norm,_default_meta
-from .data import *
+from .lists import *
+from .pool import *
+from .streams import *
+from .distributed import has_bars
 from .callback import *
 from .checkpoint import Checkpoint
 from .ema import EMA
