@@ -275,7 +275,7 @@ def dataloaders(self:ImageList,
         splitter=IndexSplitter(range(len(self), len(pairs))), item_tfms=item_tfms, batch_tfms=batch_tfms)
     return block.dataloaders(pairs, bs=bs, num_workers=num_workers, path=self.root or '.', **kwargs)
 
-# %% ../nbs/01_lists.ipynb #bce1e4a3
+# %% ../nbs/01_lists.ipynb #e04f1c03
 class _Verify:
     "Dataset of `(position, name, readable, problem)`; nothing where there is no problem"
     def __init__(self, il): self.items,self.img_cls = il.items,il.img_cls
@@ -287,7 +287,7 @@ class _Verify:
             try:
                 as_image(item, self.img_cls, i)
                 notes = remarks(item, self.img_cls) if isinstance(item, (str, Path, bytes)) else []
-            except ImageError as e: return i,item_name(item, i),False,str(e.__cause__ or e)
+            except Exception as e: return i,item_name(item, i),False,str(e.__cause__ or e)
         return (i, item_name(item, i), True, '; '.join(notes)) if notes else None
 
 @patch

@@ -1,5 +1,5 @@
 "What the tests of images, lists, pool, cache and streams share"
-import collections, itertools, json, numpy as np, os, pandas as pd, pickle, pytest, random, torch, warnings
+import collections, io, itertools, json, numpy as np, os, pandas as pd, pickle, pytest, random, torch, warnings
 from fastai.callback.data import WeightedDL
 from fastai.vision.all import (Callback, Categorize, CategoryBlock, DataBlock, DataLoader as FastaiDL, DataLoaders, Datasets, Image, ImageBlock,
     ImageDataLoaders, IntToFloatTensor, ItemGetter, L, Normalize, Path, PILImage, PILImageBW, Pipeline, ProgressCallback, RandomResizedCrop,
@@ -216,6 +216,15 @@ def message_of(f):
     try: f()
     except ImageError as e: return str(e)
 
+def claimed(size):
+    "A small JPEG file that claims to be `size` pixels high and wide"
+    f = io.BytesIO()
+    Image.fromarray(X[0]).save(f, 'jpeg')
+    data = bytearray(f.getvalue())
+    at = data.index(b'\xff\xc0')+5
+    data[at:at+4] = size.to_bytes(2, 'big')*2
+    return bytes(data)
+
 def broken_files(d):
     "One of each kind of file that cannot be read; name → what the message says"
     Image.fromarray(RGB(X[0])).resize((64,64)).save(d/'whole.jpg')
@@ -228,11 +237,14 @@ def broken_files(d):
     (d/'gone.png').symlink_to(d/'nowhere.png')
     Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8,8)*1000).save(d/'deep.png')
     Image.new('1', (20_000,20_000)).save(d/'bomb.png')
+    (d/'script.png').write_bytes(b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n')
+    (d/'large.jpg').write_bytes(claimed(13000))
+    (d/'line\nbreak.png').touch()
     (d/'loop.png').symlink_to(d/'loop.png')
     (d/'unreadable.png').symlink_to('/proc/self/mem') # An error of the device; permissions do not hold for root
     Path(os.fsdecode(bytes(d)+b'/\xff\xfe.png')).write_bytes(b'')
     return {'truncated.jpg': 'runcated', 'empty.png': 'cannot identify', 'text.png': 'cannot identify', 'folder.png': 'not a regular file', 'pipe.png': 'not a regular file',
-            'gone.png': 'No such file', 'loop.png': 'symbolic links', 'unreadable.png': 'Input/output error', 'deep.png': 'more than 8 bits', 'bomb.png': 'decompression bomb', '\\udcff\\udcfe.png': 'cannot identify'}
+            'gone.png': 'No such file', 'loop.png': 'symbolic links', 'unreadable.png': 'Input/output error', 'deep.png': 'more than 8 bits', 'bomb.png': 'decompression bomb', 'script.png': 'cannot identify', 'large.jpg': '13000×13000 pixels', 'line\\nbreak.png': 'cannot identify', '\\udcff\\udcfe.png': 'cannot identify'}
 
 def odd_files(d):
     "Files that can be read, with what is to be said about them"
