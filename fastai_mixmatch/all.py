@@ -1,5 +1,9 @@
 "Everything a user needs: `from fastai_mixmatch.all import *`"
-from fastai_mixmatch.data import *
+from fastai_mixmatch.images import *
+from fastai_mixmatch.lists import *
+from fastai_mixmatch.pool import *
+from fastai_mixmatch.cache import *
+from fastai_mixmatch.streams import *
 from fastai_mixmatch.views import *
 from fastai_mixmatch.targets import *
 from fastai_mixmatch.mixup import *

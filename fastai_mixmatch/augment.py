@@ -9,7 +9,7 @@ __all__ = ['to_gray', 'smooth', 'brightness', 'color', 'contrast', 'sharpness', 
 # %% ../nbs/11_augment.ipynb #463ebb98
 import math
 from fastai.vision.all import *
-from .data import send
+from .distributed import send
 from .views import WeakView
 
 # %% ../nbs/11_augment.ipynb #6d3809f0

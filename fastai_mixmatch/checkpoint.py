@@ -19,7 +19,7 @@ from fastai.vision.all import *
 from .semi import *
 from .checks import label_indices
 from .state import pack,unpack
-from .data import *
+from .lists import *
 
 # %% ../nbs/13_checkpoint.ipynb #42cf8c7f
 def _python_rng(rng):

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['label_indices', 'class_counts', 'check_model', 'check_strong', 'check_callbacks', 'is_cross_entropy', 'warn_about']
 
-# %% ../nbs/84_checks.ipynb #b86afd9d
+# %% ../nbs/84_checks.ipynb #0a8d949b
 import warnings
 from fastai.vision.all import *
 from fastai.callback.mixup import MixHandler
-from .data import *
+from .lists import overlap
 from .distributed import bare
 
 # %% ../nbs/84_checks.ipynb #1283a290

@@ -12,7 +12,9 @@ import inspect, itertools, linecache, operator, re, sys, time
 from fastai.vision.all import *
 from .arch import arch_spec, make_model
 from .checkpoint import Checkpoint
-from .data import *
+from .distributed import has_bars
+from .pool import ItemPipe
+from .streams import check_labels
 from .ema import EMA
 from .methods import *
 from .mixmatch import MixMatch

@@ -13,7 +13,8 @@ from copy import deepcopy
 from enum import Enum
 from fastai.vision.all import *
 from .checkpoint import plain_model, sync_folder
-from .data import as_image, class_names
+from .images import as_image
+from .lists import class_names
 from .arch import build_arch
 
 # %% ../nbs/14_predictor.ipynb #e26a0e07

@@ -13,7 +13,9 @@ import argparse, dataclasses, json, math, os, platform, random, re, shlex, shuti
 from fastai.vision.all import *
 from fastai.callback.channelslast import ChannelsLast
 from . import __version__
-from .data import *
+from .distributed import has_bars, rank0_print
+from .lists import *
+from .pool import *
 from .views import *
 from .targets import *
 from .mixup import *

@@ -8,7 +8,7 @@ __all__ = ['digits_sample']
 # %% ../nbs/09_samples.ipynb #75a9cf4c
 import csv, random, shutil
 from fastai.vision.all import *
-from .data import draw_labeled
+from .lists import draw_labeled
 
 # %% ../nbs/09_samples.ipynb #71562767
 def digits_sample(

@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['SemiSupervised', 'Averaged', 'Joined', 'TeachView', 'Fit', 'StepLoss', 'KeepValid', 'Supervised']
 
-# %% ../nbs/14_semi.ipynb #0c1ea720
+# %% ../nbs/14_semi.ipynb #b27689a5
 import math
 from copy import deepcopy
 from itertools import chain
 from fastai.vision.all import *
-from .data import *
+from .cache import KeptDL
+from .streams import LabeledDL, unlabeled_dl
 from .views import *
 from .augment import StrongView
 from .targets import *
@@ -172,7 +173,7 @@ def sum_ranks(self:SemiSupervised, t:Tensor)->Tensor:
     "Sum of `t` over the processes that train together"
     return sum_ranks(t, self.world)
 
-# %% ../nbs/14_semi.ipynb #45566174
+# %% ../nbs/14_semi.ipynb #ee90125b
 @patch
 def prepare(self:SemiSupervised):
     "Make both streams from `learn.dls` and `unlabeled`, and check them"
@@ -185,8 +186,8 @@ def prepare(self:SemiSupervised):
         dls = copy(dls)
         dls.loaders = [own_loader(o) for o in dls.loaders]
     labeled_dl = LabeledDL(dls, cache=u.cache)
-    dl = UnlabeledDL(u.source, dls, bs=u.bs or (u.mu or self.mu)*labeled_dl.bs, k=max(self.k, self.ks), cache=u.cache,
-                     on_error=u.on_error, steps=u.steps)
+    dl = unlabeled_dl(u.source, dls, bs=u.bs or (u.mu or self.mu)*labeled_dl.bs, k=max(self.k, self.ks), cache=u.cache,
+                      on_error=u.on_error, steps=u.steps)
     like = torch.stack([labeled_dl.pool.read(0)[0]]*4)
     view = BatchViews(dls.train, like.as_subclass(labeled_dl.pool.cls).to(labeled_dl.device or 'cpu'), u.weak)
     if view.weak is not None: rank0_print(f"{type(self).__name__}: `dls` has no random batch transform, so views are "

@@ -7,7 +7,7 @@ __all__ = ['shift_draws', 'reflect', 'shift_rows', 'shift_gather', 'shift_flip',
 
 # %% ../nbs/01_views.ipynb #a01f8bb5
 from fastai.vision.all import *
-from .data import draws, varies
+from .rng import draws, varies
 
 # %% ../nbs/01_views.ipynb #90f68f57
 def shift_draws(

@@ -3,7 +3,9 @@ import numpy as np, os, pandas as pd, pytest, re, torch, warnings
 from fastai.vision.all import (Callback, CategoryBlock, DataBlock, DataLoaders, Datasets, Image, ImageBlock, ImageDataLoaders, ItemGetter, MaskBlock,
     MultiCategoryBlock, Path, PILImageBW, PointBlock, ProgressCallback, RandomResizedCrop, RegressionBlock, Resize, TfmdLists, noop)
 from fastai_mixmatch.all import ImageList, mixmatch_learner, small_cnn
-from fastai_mixmatch.data import ImageError, UnlabeledDL, as_image
+from fastai_mixmatch.images import ImageError
+from fastai_mixmatch.streams import unlabeled_dl
+from helpers_data import BROKEN, FLOAT, IL, digit_dls, message_of, png
 from functools import partial
 from sklearn.datasets import load_digits
 from torch import nn
@@ -11,19 +13,15 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, Tenso
 
 DIGITS = load_digits()
 X, Y = (DIGITS.images * 255 / 16).round().astype(np.uint8), DIGITS.target
-IL = ImageList.from_arrays(X, Y, img_cls=PILImageBW)
 UX = X[200:230]
 RGB = lambda x: np.repeat(x[..., None], 3, -1)
 SMALL = partial(small_cnn, width=8)
-
-FLOAT = torch.tensor(UX)[:, None] / 255
 
 class Count(nn.Module):
     "Counts forward passes with gradient: training steps."
     def __init__(self, model): super().__init__(); self.model, self.steps = model, 0
     def forward(self, x): self.steps += torch.is_grad_enabled(); return self.model(x)
 
-def digit_dls(n=20, valid=30, bs=10, **kw): return IL[:200].split(n)[0].dataloaders(IL[1700:1700 + valid] if valid else None, bs=bs, **kw)
 def tensor_dls(y=None, x=None, bs=10):
     x, y = torch.tensor(X[:20])[:, None] / 255 if x is None else x, torch.arange(20) % 10 if y is None else y
     return DataLoaders(DataLoader(list(zip(x, y)), bs), DataLoader(list(zip(x, y)), bs))
@@ -41,26 +39,6 @@ def refused(exc, *words, dls=None, unlabeled=None, n=(1, 10), model=None, **kw):
     assert e.type is exc and model.steps == 0
     for w in words: assert str(w) in str(e.value), (w, str(e.value))
     return str(e.value)
-
-def png(folder, n=12, size=8):
-    "A folder of `n` good files."
-    folder.mkdir(parents=True, exist_ok=True)
-    for i in range(n): Image.fromarray(X[300 + i]).resize((size, size)).save(folder / f'{i:02d}.png')
-    return folder
-
-def truncated(f, ext, keep=.6):
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(f.with_suffix(ext))
-    f = f.with_suffix(ext)
-    f.write_bytes(f.read_bytes()[:int(keep * f.stat().st_size)])
-
-BROKEN = dict( # chkstyle: ignore-node (one case a line)
-    empty=lambda f: f.with_suffix('.png').write_bytes(b''),
-    truncated_png=lambda f: truncated(f, '.png'),
-    truncated_jpeg=lambda f: truncated(f, '.jpg'),
-    header_only=lambda f: truncated(f, '.png', .02),
-    text=lambda f: f.with_suffix('.png').write_text('not an image'),
-    sixteen_bit=lambda f: Image.fromarray((X[0].astype(np.uint16) * 200)).save(f.with_suffix('.png')),
-    dangling_link=lambda f: f.with_suffix('.png').symlink_to('nowhere.png'))
 
 # --- no unlabeled images
 
@@ -117,21 +95,6 @@ def test_all_broken_files_are_listed(tmp_path, capsys):
     learn.fit(1)
     assert 'skipped 15 unreadable' in capsys.readouterr().out
 
-def message_of(f):
-    "Message of the `ImageError` of `f`; nothing of its traceback stays, which would keep workers alive."
-    try: f()
-    except ImageError as e: return str(e)
-
-@pytest.mark.parametrize('workers', [0, 1])
-def test_broken_file_of_a_streamed_pool_is_named(tmp_path, workers):
-    d = png(tmp_path / 'u')
-    BROKEN['truncated_png'](d / 'zz')
-    assert 'zz.png' in message_of(lambda: list(UnlabeledDL(d, digit_dls(), num_workers=workers)))
-    with warnings.catch_warnings(record=True) as w:
-        warnings.simplefilter('always')
-        xs = torch.cat([x[0] for x, _ in UnlabeledDL(d, digit_dls(), num_workers=0, on_error='skip')])
-    assert len(xs) == 13 and any('skipped' in str(o.message) and 'zz.png' in str(o.message) for o in w), 'another image takes its place'
-
 def test_first_file_broken(tmp_path):
     d = png(tmp_path / 'u')
     BROKEN['text'](d / '!first')
@@ -145,7 +108,7 @@ def test_lists_name_what_is_missing(tmp_path):
     for bad in ('gone.png', 'folder.png'):
         msg = refused(ImageError, d / bad, unlabeled=[*sorted(d.glob('0*.png')), d / bad])
         assert ('FileNotFound' in msg) == (bad == 'gone.png')
-    assert len(UnlabeledDL(d, digit_dls()).items) == 12, 'a folder named like an image is not an image'
+    assert len(unlabeled_dl(d, digit_dls()).items) == 12, 'a folder named like an image is not an image'
     refused(ImageError, 'gone.png', unlabeled=pd.Series(['gone.png']))
 
 @pytest.mark.skipif(os.name != 'posix' or os.geteuid() == 0, reason='root can read every file')
@@ -168,14 +131,14 @@ def test_datasets_that_cannot_read(tmp_path):
     for u, name in ((Files(True), 'zz.png'), (Files(False), 'number 12 of Files'), (TfmdLists(fs, [PILImageBW.create]), 'zz.png'),
                     (Datasets(fs, [[PILImageBW.create]]), 'zz.png'), (Subset(Files(True), range(1, 13)), 'zz.png')):
         refused(ImageError, name, 'cannot be read', unlabeled=u)
-        dl = UnlabeledDL(u, digit_dls(), on_error='skip')
+        dl = unlabeled_dl(u, digit_dls(), on_error='skip')
         dl.pool.load()
         assert len(dl.pool) == len(u) - 1
     class FileStream(IterableDataset):
         def __iter__(self): return iter([fs[0], fs[-1], *fs[1:-1]])
         def __len__(self): return len(fs)
-    with pytest.raises(ImageError, match='zz.png'): list(UnlabeledDL(FileStream(), digit_dls()))
-    with pytest.warns(UserWarning, match='zz.png'): got = list(UnlabeledDL(FileStream(), digit_dls(), on_error='skip'))
+    with pytest.raises(ImageError, match='zz.png'): list(unlabeled_dl(FileStream(), digit_dls()))
+    with pytest.warns(UserWarning, match='zz.png'): got = list(unlabeled_dl(FileStream(), digit_dls(), on_error='skip'))
     assert sum(len(y) for _, y in got) >= 12
 
 @pytest.mark.parametrize('which', ['first', 'last'])
@@ -195,30 +158,11 @@ def test_broken_labeled_file_is_named(tmp_path, which, cache):
 
 def test_on_error_is_checked(): refused(ValueError, 'on_error', "'raise' or 'skip'", "'ignore'", on_error='ignore')
 
-@pytest.mark.parametrize('make', [
-    lambda f: Image.fromarray(RGB(X[0])).convert('CMYK').save(f + '.jpg'), lambda f: Image.fromarray(X[0]).convert('P').save(f + '.png'),
-    lambda f: Image.fromarray(X[0]).convert('1').save(f + '.png'),
-    lambda f: Image.fromarray(RGB(X[0])).convert('RGBA').save(f + '.png'), lambda f: Image.fromarray(X[0]).convert('LA').save(f + '.png'), lambda f: Image.fromarray(X[0]).save(f + '.gif'),
-    lambda f: Image.fromarray(X[0]).save(f + '.gif', save_all=True, append_images=[Image.fromarray(X[1])]),
-    lambda f: Image.fromarray(X[0]).save(f + '.bmp'), lambda f: Image.fromarray(X[0]).save(f + '.tif'),
-    lambda f: Image.fromarray(X[0]).save(f + '.webp'), lambda f: Image.fromarray(X[0]).save(f + '.JPEG')], ids=['cmyk', 'palette', 'bits', 'rgba', 'la', 'gif', 'animated', 'bmp', 'tif', 'webp', 'JPEG'])
-def test_unusual_files_work(tmp_path, make):
-    make(str(tmp_path / 'x'))
-    x, = UnlabeledDL(tmp_path, digit_dls()).pool.load().x
-    want = torch.tensor(X[0])[None]
-    if len(x.unique()) == 2: want = (want > 127) * 255                # one bit
-    assert x.shape == (1, 8, 8) and (x.float() - want.float()).abs().mean() < 25
-
 def test_one_pixel_among_others(tmp_path):
     d = png(tmp_path / 'u')
     Image.fromarray(X[0][:1, :1]).save(d / 'zz.png')
     learner(digit_dls(item_tfms=Resize(8)), d).fit(1)
     refused(ValueError, 'different sizes', d / 'zz.png', '(1, 1, 1)', '(1, 8, 8)', 'Resize', unlabeled=d)
-
-@pytest.mark.parametrize('item', [Image.fromarray((X[0].astype(np.uint16) * 200)), 'no_such_file.png', b'no image',
-    X[0].astype(int), X[0] / 16 * 300, np.zeros((2, 5, 7)), object()], ids=range(7))
-def test_as_image_names_what_it_cannot_open(item):
-    with pytest.raises(ImageError, match='cannot read image'): as_image(item)
 
 # --- channels and sizes
 
@@ -239,7 +183,7 @@ def test_sizes_that_differ_in_a_streamed_pool(tmp_path):
     class S(IterableDataset):
         def __iter__(self): return iter([*UX, X[0][:5]])
         def __len__(self): return 31
-    with pytest.raises(ValueError, match='number 30 of S'): list(UnlabeledDL(S(), digit_dls(), bs=31))
+    with pytest.raises(ValueError, match='number 30 of S'): list(unlabeled_dl(S(), digit_dls(), bs=31))
 
 def test_channels_that_differ_from_the_labeled():
     "Where images are opened, fastai's image class converts them; tensors are taken as they are."

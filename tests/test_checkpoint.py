@@ -470,5 +470,5 @@ def test_walk_is_one_pass():
 
 def list_pool():
     dls = digit_dls()
-    from fastai_mixmatch.data import ItemPipe, Pool
+    from fastai_mixmatch.pool import ItemPipe, Pool
     return Pool(IL[:17].items, ItemPipe(dls.train)).load()

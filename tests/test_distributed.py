@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np, pytest, torch
 from fastai.vision.all import PILImageBW
 from torch.utils.data import IterableDataset, get_worker_info
-from fastai_mixmatch import data
-from fastai_mixmatch.all import ImageList, UnlabeledDL, digits_sample
-from fastai_mixmatch.data import LabeledDL, PoolDL, Walk
+from fastai_mixmatch import streams
+from fastai_mixmatch.all import ImageList, digits_sample
+from fastai_mixmatch.streams import LabeledDL, PoolDL, Walk, unlabeled_dl
 
 root = Path(__file__).resolve().parent.parent
 needs_accelerate = pytest.mark.skipif(importlib.util.find_spec('accelerate') is None, reason='accelerate is not installed: pip install -e .[dev]')
@@ -134,7 +134,7 @@ class Plain:
 
 def on_rank(dl, rank, world, monkeypatch, order=None):
     "`dl` as process `rank` of `world`; the order, which process 0 would send, is taken as drawn"
-    monkeypatch.setattr(data, 'from_first', lambda t: t)
+    monkeypatch.setattr(streams, 'from_first', lambda t: t)
     dl.rank,dl.world = rank,world
     return dl
 
@@ -186,7 +186,7 @@ def test_iterable_datasets_are_divided(kind, workers, world, dls, monkeypatch):
     for r in range(world):
         ds = kind(120)
         if kind is Knowing: ds.rank,ds.world = r,world
-        dl = on_rank(UnlabeledDL(ds, dls, bs=10, num_workers=workers), r, world, monkeypatch)
+        dl = on_rank(unlabeled_dl(ds, dls, bs=10, num_workers=workers), r, world, monkeypatch)
         batches = [x[0][:,0,0,0].tolist() for x,_ in dl]
         steps.add(len(batches))
         assert len(batches)==len(dl)
@@ -194,7 +194,7 @@ def test_iterable_datasets_are_divided(kind, workers, world, dls, monkeypatch):
     assert len(seen)==len(set(seen))==120 and steps=={120//10//world}
 
 def test_too_few_shards(dls, monkeypatch):
-    dl = on_rank(UnlabeledDL(Shards(10, [1]), dls, bs=10, steps=2), 1, 2, monkeypatch)
+    dl = on_rank(unlabeled_dl(Shards(10, [1]), dls, bs=10, steps=2), 1, 2, monkeypatch)
     with pytest.raises(ValueError, match='to process 1 of 2'): list(dl)
 
 @pytest.mark.parametrize('workers', [0, 2])
@@ -207,7 +207,7 @@ def test_tar_shards(folder, dls, monkeypatch, tmp_path, workers):
     got = []
     for r in range(2):
         monkeypatch.setenv('RANK', str(r)); monkeypatch.setenv('WORLD_SIZE', '2') # What webdataset asks
-        dl = on_rank(UnlabeledDL(example.read_shards(tmp_path/'shards'), dls, bs=8, steps=4, num_workers=workers), r, 2, monkeypatch)
+        dl = on_rank(unlabeled_dl(example.read_shards(tmp_path/'shards'), dls, bs=8, steps=4, num_workers=workers), r, 2, monkeypatch)
         got += [x[0] for x,_ in dl]
     assert len(got)==8 and {o.numpy().tobytes() for o in torch.cat(got)[:,0]}==want
 

@@ -9,77 +9,18 @@ from fastai.vision.all import Callback, DataLoader, DataLoaders, Image, ImageDat
 from sklearn.datasets import load_digits
 from fastai_mixmatch.all import *
 from fastai_mixmatch.checkpoint import describe_items
-from fastai_mixmatch.data import Files, ImageError, PILImageShown, as_image, as_items, item_name
+from helpers_data import folder, most
 
 DIGITS = load_digits()
 X,Y = (DIGITS.images*255/16).round().astype(np.uint8),DIGITS.target
 IL = ImageList.from_arrays(X, Y, img_cls=PILImageBW)
 SMALL = partial(small_cnn, width=8)
-RGB = np.repeat(X[:200,:,:,None], 3, -1)
 
 def quiet(learn, *args, **kw):
     with learn.no_logging(), learn.no_bar(): learn.fit(*args, **kw)
     return learn
 
 # --- files
-
-def broken_files(d):
-    "One of each kind of file that cannot be read; name → what the message says"
-    Image.fromarray(RGB[0]).resize((64,64)).save(d/'whole.jpg')
-    data = (d/'whole.jpg').read_bytes()
-    (d/'truncated.jpg').write_bytes(data[:len(data)//2])
-    (d/'empty.png').touch()
-    (d/'text.png').write_text('not an image')
-    (d/'folder.png').mkdir()
-    os.mkfifo(d/'pipe.png')
-    (d/'gone.png').symlink_to(d/'nowhere.png')
-    Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8,8)*1000).save(d/'deep.png')
-    Image.new('1', (20_000,20_000)).save(d/'bomb.png')
-    (d/'loop.png').symlink_to(d/'loop.png')
-    (d/'unreadable.png').symlink_to('/proc/self/mem') # An error of the device; permissions do not hold for root
-    Path(os.fsdecode(bytes(d)+b'/\xff\xfe.png')).write_bytes(b'')
-    return {'truncated.jpg': 'runcated', 'empty.png': 'cannot identify', 'text.png': 'cannot identify', 'folder.png': 'not a regular file', 'pipe.png': 'not a regular file',
-            'gone.png': 'No such file', 'loop.png': 'symbolic links', 'unreadable.png': 'Input/output error', 'deep.png': 'more than 8 bits', 'bomb.png': 'decompression bomb', '\\udcff\\udcfe.png': 'cannot identify'}
-
-def odd_files(d):
-    "Files that can be read, with what is to be said about them"
-    im = Image.fromarray(RGB[1]).resize((16,12))
-    im.convert('CMYK').save(d/'cmyk.jpg')
-    exif = Image.Exif(); exif[274] = 6
-    im.save(d/'turned.jpg', exif=exif)
-    im.convert('P').save(d/'palette.png', transparency=0)
-    im.save(d/'moving.gif', save_all=True, append_images=[im.rotate(90), im.rotate(180)])
-    im.resize((1,1)).save(d/'pixel.png')
-    im.save(d/'jpeg.jpg'); (d/'jpeg.jpg').rename(d/'wrong extension.png')
-    return {'cmyk.jpg': 'CMYK', 'turned.jpg': 'EXIF', 'palette.png': 'transparency', 'moving.gif': 'first of 3', 'pixel.png': 'single pixel'}
-
-class Pool:
-    "A folder, its unlabeled files, and what is wrong with them"
-    def __init__(self, path, bad, odd): self.path,self.bad,self.odd,self.files = path,bad,odd,sorted((path/'unlabeled').iterdir())
-    def __truediv__(self, o): return self.path/o
-
-@pytest.fixture(scope='module')
-def folder(tmp_path_factory):
-    d = tmp_path_factory.mktemp('pool')
-    for c in range(2):
-        (d/'labeled'/str(c)).mkdir(parents=True)
-        for i in range(4): Image.fromarray(RGB[10*c+i]).save(d/'labeled'/str(c)/f'{i}.png')
-    (d/'unlabeled').mkdir()
-    for i in range(100, 180): Image.fromarray(RGB[i]).save(d/'unlabeled'/f'good {i}.png')
-    bad,odd = broken_files(d/'unlabeled'),odd_files(d/'unlabeled')
-    return Pool(d, bad, odd)
-
-@pytest.mark.parametrize('workers', [0, 2])
-def test_verify_lists_every_file(folder, workers, capsys):
-    il = ImageList(folder.files)
-    report = il.verify(num_workers=workers)
-    problems = {Path(n).name: (r, p) for n,r,p in zip(report['name'], report.readable, report.problem)}
-    assert set(problems)==set(folder.bad)|set(folder.odd), 'no more and no less'
-    for k,v in folder.bad.items(): assert not problems[k][0] and v in problems[k][1], (k, problems[k])
-    for k,v in folder.odd.items(): assert problems[k][0] and v in problems[k][1], (k, problems[k])
-    assert f"{len(folder.bad)} of {len(il)} images cannot be read, {len(folder.odd)} are read otherwise" in capsys.readouterr().out
-    good = il.readable(report)
-    assert len(good)==len(il)-len(folder.bad) and not len([o for o in good.verify().readable if not o])
 
 def learner(folder, workers=0, files=None, img_cls=PILImage, plain=False, **kw):
     tfms = None if plain else Resize(8, ResizeMethod.Squish)
@@ -115,21 +56,6 @@ def test_a_broken_file_with_workers_ends_at_once(folder):
     with pytest.raises((ImageError, OSError), match='truncated.jpg'): quiet(learn, 2)
     assert time.time()-t<20
 
-def test_names_can_be_printed(folder, capsys):
-    name = item_name(folder/os.fsdecode(b'\xff.png'))
-    print(name)
-    assert name.encode('utf-8') and '\\udcff.png' in capsys.readouterr().out
-
-def test_shown_images(folder):
-    "Independent of Pillow's own way back: sizes, scale and background of images as a viewer shows them"
-    read = lambda name, cls=PILImageShown: np.asarray(as_image(folder/'unlabeled'/name, cls))
-    assert read('turned.jpg').shape==(16,12,3) and read('turned.jpg', PILImage).shape==(12,16,3)
-    assert (read('deep.png')[...,0]==np.round(np.arange(64).reshape(8,8)*1000/257)).all()
-    im = Image.open(folder/'unlabeled/palette.png')
-    assert (read('palette.png')[np.asarray(im)==0]==255).all() and (np.asarray(im)==0).any()
-    assert read('cmyk.jpg').shape==(12,16,3) and read('moving.gif').shape==(12,16,3)
-    with pytest.raises(ValueError, match='range'): PILImageShown.create(Image.fromarray(np.ones((2,2), dtype=np.float32)))
-
 def test_shown_images_in_training(folder):
     files = [o for o in folder.files if o.name.startswith('good')] + [folder/'unlabeled/deep.png', folder/'unlabeled/turned.jpg']
     learn = quiet(learner(folder, files=files, img_cls=PILImageShown), 1)
@@ -137,41 +63,6 @@ def test_shown_images_in_training(folder):
     assert 100<learn.mix_match.dl.pool.x[i].float().mean()<140, 'scaled, not clipped'
 
 # --- lists of files
-
-def test_files(folder, tmp_path):
-    il = ImageList.from_folder(folder/'unlabeled')
-    assert isinstance(il.items, Files) and list(il)==sorted((o for o in folder.files if not o.is_dir() or o.name!='folder.png'), key=lambda o: o.name)
-    assert il[3]==il.items[3]==list(il)[3] and isinstance(il[3], Path) and il[-1]==list(il)[-1]
-    assert list(il[2:9:3])==list(il)[2:9:3] and list(il[[5,1]])==[il[5],il[1]] and list(il[np.arange(len(il))%2==0])==list(il)[::2]
-    with pytest.raises(IndexError): il[len(il)]
-    (tmp_path/'a/b').mkdir(parents=True); (tmp_path/'.hidden').mkdir()
-    for o in ('a/1.png', 'a/b/2.JPG', '0.png', '.no.png', '.hidden/3.png', 'a/4.txt'): (tmp_path/o).touch()
-    (tmp_path/'a/loop').symlink_to(tmp_path); (tmp_path/'z.png').symlink_to(tmp_path/'0.png')
-    names = lambda **kw: [o.relative_to(tmp_path).as_posix() for o in ImageList.from_folder(tmp_path, **kw)]
-    assert names()==['0.png','a/1.png','a/b/2.JPG','z.png']
-    assert names(recurse=False)==['0.png','z.png'] and names(folders=['a'])==['a/1.png','a/b/2.JPG'] and names(folders=['.'])==['0.png','z.png']
-    assert ImageList.from_folder(tmp_path).items.links.tolist()==[False,False,False,True]
-
-def test_overlap_of_a_folder(folder, tmp_path):
-    (tmp_path/'u').mkdir()
-    for i in range(4): os.symlink(folder/'labeled/0'/f'{i}.png', tmp_path/'u'/f'{i}.png')
-    os.link(folder/'labeled/1/0.png', tmp_path/'u/linked.png')
-    learn = learner(folder, files=[o for o in folder.files if o.name.startswith('good')])
-    u = sorted((tmp_path/'u').iterdir())
-    for o in (ImageList.from_folder(tmp_path/'u'), ImageList(u), ImageList(u[::-1]), as_items(list(map(str, u)))): assert overlap(o, learn.dls)==4, 'links are followed'
-    assert overlap(ImageList.from_folder(folder/'labeled'), learn.dls)==8
-
-def test_many_files_are_small(tmp_path):
-    names = [f'{i//1000:03d}/image_{i:07d}.png' for i in range(200_000)]
-    files, size = most(lambda: Files(tmp_path, names))
-    assert size<80*len(names) and files[123_456]==tmp_path/names[123_456] and len(files)==200_000
-
-def most(f):
-    "Most bytes that `f()` needs at one time, and its result"
-    import tracemalloc
-    tracemalloc.start()
-    try: return f(), tracemalloc.get_traced_memory()[1]
-    finally: tracemalloc.stop()
 
 def test_many_files_are_compared_without_a_copy(tmp_path):
     "Settings of a training name its images by a digest of their names, which is the same however they are given"
@@ -181,15 +72,6 @@ def test_many_files_are_compared_without_a_copy(tmp_path):
     assert size<20*len(names)
     for o in ([tmp_path/o for o in names], as_items([str(tmp_path/o) for o in names]), list(map(Path, names))): assert describe_items(o)==text
     assert text!=describe_items(Files(tmp_path, names[::-1])) and text.startswith('50000, digest ')
-
-def test_list_of_texts_is_not_turned_into_paths(folder):
-    good = [str(o) for o in folder.files if o.name.startswith('good')]
-    il = as_items(good)
-    assert isinstance(il.items, Files) and list(il)==list(map(Path, good)) and il[::2].items[1]==Path(good[2])
-    many = [f'/data/{i:07d}.png' for i in range(50_000)]
-    assert most(lambda: as_items(many))[1]<80*len(many)
-    learn = quiet(learner(folder, files=good), 1)
-    assert learn.mix_match.dl.pool.image_name(3)==good[3]
 
 # --- classes
 

@@ -246,7 +246,7 @@ def test_batch_sizes():
 def test_positions(workers):
     "A batch comes with its positions in the pool, also where workers read ahead."
     dls, rest = data(60)
-    dl = UnlabeledDL(rest, dls, bs=7, cache=workers is None, num_workers=workers)
+    dl = unlabeled_dl(rest, dls, bs=7, cache=workers is None, num_workers=workers)
     if workers is not None: dl.pool = callback.Pool(rest.items, dl.pipe)
     want = torch.tensor(rest.items)
     seen = []

@@ -4,7 +4,8 @@ import json, os, shutil, signal, subprocess, sys, tarfile, time
 import numpy as np, pytest, torch
 from PIL import Image
 
-from fastai_mixmatch.data import ImageError, ImageList, draw_labeled
+from fastai_mixmatch.images import ImageError
+from fastai_mixmatch.lists import ImageList, draw_labeled
 from fastai_mixmatch.ema import EMA
 from fastai_mixmatch.learner import ssl_learner
 from fastai_mixmatch.models import small_cnn

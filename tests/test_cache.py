@@ -1,9 +1,10 @@
 "Decoded images on disk: taken when they are right, made again, with a line that says so, when they are not."
 import json, os, numpy as np, pytest, torch
 from fastai.vision.all import Image, ImageDataLoaders, PILImage, PILImageBW, ProgressCallback, RandomResizedCrop, Resize, Transform, noop, set_seed
-from fastai_mixmatch import data
+from fastai_mixmatch import pool as pool_module
 from fastai_mixmatch.all import ImageList, mixmatch_learner, small_cnn
-from fastai_mixmatch.data import ImageError, UnlabeledDL
+from fastai_mixmatch.images import ImageError
+from fastai_mixmatch.streams import UnlabeledDL
 
 N, R = 70, np.random.default_rng(0)
 PIX = R.integers(0, 256, (N, 12, 12), dtype=np.uint8)
@@ -26,9 +27,9 @@ def load(root, unlabeled=None, cache=None, on_error='raise', workers=0, **kw):
 @pytest.fixture
 def made(monkeypatch):
     "How often a pool was decoded"
-    made, old = [], data.Pool.decode
+    made, old = [], pool_module.Pool.decode
     def decode(self, *args): made.append(self.kind); return old(self, *args)
-    monkeypatch.setattr(data.Pool, 'decode', decode)
+    monkeypatch.setattr(pool_module.Pool, 'decode', decode)
     return made
 
 def again(root, made, capsys, why, **kw):
@@ -47,7 +48,7 @@ def test_second_time_nothing_is_decoded(root, made, capsys, kind):
     a, b = load(root, u), load(root, u, cache=str(root/'kept'))
     assert made == ['unlabeled'] and not capsys.readouterr().out
     assert torch.equal(a.x, b.x) and torch.equal(a.y, b.y) and a.kept == b.kept and a.x.shape == (N, 1, 12, 12)
-    assert torch.equal(a.x, load(root, u, cache=True).x) and sorted(os.listdir(root/'kept')) == ['images.bin', 'images.json']
+    assert torch.equal(a.x, load(root, u, cache=True).x) and sorted(os.listdir(root/'kept')) == ['images.json', 'images.npy']
     assert b.has_labels == (kind == 'ImageList') and b.image_name(3) == a.image_name(3)
 
 def test_by_a_learner(root, made):
@@ -60,9 +61,9 @@ def test_by_a_learner(root, made):
         return torch.stack(learn.recorder.losses), learn.mix_match.dl.pool
     (a, _), (b, pool) = run(), run()
     assert torch.equal(a, b) and made.count('unlabeled') == 1
-    before = (root/'kept'/'images.bin').read_bytes()
+    before = (root/'kept'/'images.npy').read_bytes()
     pool.x.zero_()
-    assert (root/'kept'/'images.bin').read_bytes() == before, 'the file does not follow the tensor'
+    assert (root/'kept'/'images.npy').read_bytes() == before, 'the file does not follow the tensor'
 
 def touch(root): os.utime(root/'unlabeled/0/00.png', (0, 0))
 def rewrite(root): Image.fromarray(PIX[9]).save(root/'unlabeled/0/00.png')
@@ -98,7 +99,7 @@ def swap(f):
 def lose(f):
     meta = json.loads(f.read_text()); del meta['y']; f.write_text(json.dumps(meta))
 
-@pytest.mark.parametrize('name, damage', [('bin', flip), ('bin', cut), ('bin', empty), ('bin', gone), ('json', cut), ('json', empty), ('json', gone), ('json', other), ('json', swap), ('json', lose)])
+@pytest.mark.parametrize('name, damage', [('npy', flip), ('npy', cut), ('npy', empty), ('npy', gone), ('json', cut), ('json', empty), ('json', gone), ('json', other), ('json', swap), ('json', lose)])
 def test_damage(root, made, capsys, name, damage):
     load(root)
     damage(root/'kept'/f'images.{name}')
@@ -106,16 +107,16 @@ def test_damage(root, made, capsys, name, damage):
 
 def test_interrupted(root, made, monkeypatch, capsys):
     "Ctrl-C while it is made leaves nothing of it, and what was there before."
-    read = data.Pool.read
+    read = pool_module.Pool.read
     def stop(self, i):
         if i == 40: raise KeyboardInterrupt
         return read(self, i)
     for old in (False, True):
         if old: load(root); touch(root)
         with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):
-            m.setattr(data.Pool, 'read', stop)
+            m.setattr(pool_module.Pool, 'read', stop)
             load(root)
-        assert sorted(os.listdir(root/'kept')) == (['images.bin', 'images.json'] if old else [])
+        assert sorted(os.listdir(root/'kept')) == (['images.json', 'images.npy'] if old else [])
     again(root, made, capsys, 'other files')
 
 def test_a_crash_between_the_two_files(root, made, capsys):
@@ -137,7 +138,7 @@ def test_skipped_images_stay_skipped(root, made):
 
 def test_by_workers(root, monkeypatch):
     "Decoded by two processes, in batches that do not come out even, with an unreadable image: the same."
-    monkeypatch.setattr(data.time, 'perf_counter', iter(range(0, 10**6, 100)).__next__) # So that decoding counts as slow
+    monkeypatch.setattr(pool_module.time, 'perf_counter', iter(range(0, 10**6, 100)).__next__) # So that decoding counts as slow
     (root/'unlabeled/1/65.png').write_bytes(b'no image')
     a, b = (load(root, on_error='skip', workers=w, cache=c) for w, c in ((2, root/'kept'), (0, True)))
     assert torch.equal(a.x, b.x) and torch.equal(a.y, b.y) and a.kept == b.kept and a.skipped == b.skipped and len(a) == N-1

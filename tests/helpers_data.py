@@ -1,0 +1,282 @@
+"What the tests of images, lists, pool, cache and streams share"
+import collections, io, itertools, json, numpy as np, os, pandas as pd, pickle, pytest, random, torch, warnings
+from fastai.callback.data import WeightedDL
+from fastai.vision.all import (Callback, Categorize, CategoryBlock, DataBlock, DataLoader as FastaiDL, DataLoaders, Datasets, Image, ImageBlock,
+    ImageDataLoaders, IntToFloatTensor, ItemGetter, L, Normalize, Path, PILImage, PILImageBW, Pipeline, ProgressCallback, RandomResizedCrop,
+    RandTransform, Resize, TensorImage, TfmdLists, ToTensor, Transform, aug_transforms, get_image_files, image2tensor, noop, parent_label, set_seed)
+from fastai_mixmatch import pool as pool_module
+from fastai_mixmatch.all import *
+from fastai_mixmatch.views import BatchViews
+from functools import partial
+from sklearn.datasets import load_digits
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, SubsetRandomSampler, TensorDataset, WeightedRandomSampler
+
+DIGITS = load_digits()
+
+X, Y = (DIGITS.images * 255 / 16).round().astype(np.uint8), DIGITS.target
+
+N = 50                                            # unlabeled images: two batches of 25
+
+UX, UY = X[200:200 + N], Y[200:200 + N]
+
+SMALL = partial(small_cnn, width=8)
+
+RGB = lambda x: np.repeat(x[..., None], 3, -1)
+
+class Pairs(Dataset):
+    "A map-style dataset of `(f(image), label)`, or of images alone."
+    def __init__(self, x, y=None, f=noop): self.x, self.y, self.f = x, y, f
+    def __len__(self): return len(self.x)
+    def __getitem__(self, i): return self.f(self.x[i]) if self.y is None else (self.f(self.x[i]), self.y[i])
+
+class Stream(IterableDataset):
+    "The items of a map-style dataset, one after the other, `passes` times."
+    def __init__(self, ds, passes=1): self.ds, self.passes = ds, passes
+    def __iter__(self): return (self.ds[i] for _ in (range(self.passes) if self.passes else itertools.count()) for i in range(len(self.ds)))
+
+class SizedStream(Stream):
+    def __len__(self): return len(self.ds)
+
+class Seen(Callback):
+    "Keep the raw batches that reach the method, before it makes views of them."
+    order = 19
+    def before_fit(self): self.raw, self.ys = [], []
+    def before_batch(self):
+        if self.training: self.raw.append([o.clone() for o in self.xb[0]]), self.ys.append(self.yb[0])
+    @property
+    def x(self): return torch.cat([r[0] for r in self.raw])
+
+def write(x, folder, names):
+    for o, n in zip(x, names): (folder / n).parent.mkdir(parents=True, exist_ok=True), Image.fromarray(o).save(folder / n)
+
+@pytest.fixture(scope='session')
+def root(tmp_path_factory):
+    "Digits as PNG files: 20 labeled, 50 unlabeled (in subfolders, with a text file among them), 30 to validate on."
+    d = tmp_path_factory.mktemp('digits')
+    for part, idx in dict(labeled=draw_labeled(Y[:200], 20), valid=range(300, 330)).items(): write(X[idx := list(idx)], d / part, [f'{Y[i]}/{i}.png' for i in idx])
+    write(UX, d / 'unlabeled', [f'{"ab"[i % 2]}/{i:03d}.png' for i in range(N)])
+    (d / 'unlabeled' / 'notes.txt').write_text('no image')
+    return d
+
+def from_folder(root, img_cls=PILImageBW, bs=25, **kw): return ImageDataLoaders.from_folder(root, train='labeled', valid='valid', img_cls=img_cls, bs=bs, num_workers=0, **kw)
+
+def tensor_dls(dtype=torch.float32):
+    f = lambda x: grey(x) / 255 if dtype.is_floating_point else grey(x)
+    idx = draw_labeled(Y[:200], 20)
+    return DataLoaders(DataLoader(TensorDataset(f(X[idx]), torch.tensor(Y[idx])), 25), DataLoader(TensorDataset(f(X[300:330]), torch.tensor(Y[300:330])), 25))
+
+def learner(dls, unlabeled, arch=SMALL, **kw):
+    learn = mixmatch_learner(dls, unlabeled, arch, cbs=Seen(), **kw)
+    learn.remove_cb(ProgressCallback)
+    learn.logger = noop
+    return learn
+
+def fitted(*args, epochs=1, **kw):
+    learn = learner(*args, **kw)
+    learn.fit(epochs, 2e-3)
+    assert all(torch.isfinite(p).all() for p in learn.model.parameters())
+    return learn
+
+def bag(x): return collections.Counter(o.numpy().tobytes() for o in x)
+
+def same_images(a, b): return a.shape == b.shape and a.dtype == b.dtype and bag(a) == bag(b)
+
+def grey(x): return torch.tensor(x)[:, None]
+
+def rgb(x): return torch.tensor(RGB(x)).permute(0, 3, 1, 2).contiguous()
+
+def files(root): return sorted(get_image_files(root / 'unlabeled'), key=lambda o: o.name)
+
+def weights(learn): return [p.detach().clone() for p in learn.model.state_dict().values()]
+
+def equal(a, b): return len(a) == len(b) and all(map(torch.equal, a, b))
+
+def read_array(o): return np.asarray(Image.open(o)) if isinstance(o, Path) else o
+
+def invert(a): return 255 - a
+
+def tfmd(root): return TfmdLists(files(root), [PILImageBW.create])
+
+def dsets(root): return Datasets(list(zip(files(root), map(str, UY))), [[ItemGetter(0), PILImageBW.create], [ItemGetter(1), Categorize]])
+
+def column(root): return pd.DataFrame(dict(f=[o.relative_to(root).as_posix() for o in files(root)])).f
+
+KINDS = dict( # chkstyle: ignore-node (one case a line)
+    folder=lambda r: r / 'unlabeled',
+    folder_str=lambda r: str(r / 'unlabeled'),
+    paths=files,
+    strs=lambda r: [str(o) for o in files(r)],
+    file_array=lambda r: np.array([str(o) for o in files(r)]),
+    fastai_L=lambda r: L(files(r)),
+    file_bytes=lambda r: [o.read_bytes() for o in files(r)],
+    il_folder=lambda r: ImageList.from_folder(r / 'unlabeled'),
+    il_df=lambda r: ImageList.from_df(pd.DataFrame(dict(f=column(r))), r),
+    il_arrays=lambda r: ImageList.from_arrays(UX),
+    il_own_tfms=lambda r: ImageList(files(r), tfms=[Resize(8)], k=3, img_cls=PILImageBW),
+    il_own_tfms_arrays=lambda r: ImageList.from_arrays(UX, tfms=Resize(8), img_cls=PILImageBW),
+    column=column,
+    tfmd_lists=tfmd,
+    datasets=dsets,
+    datasets_no_label=lambda r: Datasets(files(r), [[PILImageBW.create]]),
+    fastai_dl=lambda r: from_folder(r).test_dl(files(r)),
+    fastai_dl_labels=lambda r: dsets(r).dataloaders(bs=8, after_item=ToTensor).train,
+    torch_dl=lambda r: DataLoader(Pairs([Image.fromarray(o) for o in UX])),
+    torch_dl_subset=lambda r: DataLoader(Pairs([Image.fromarray(o) for o in X[:400]]), sampler=SubsetRandomSampler(range(200, 200 + N))),
+    torch_pil_label=lambda r: Pairs(UX, UY, Image.fromarray),
+    torch_pil=lambda r: Pairs(UX, None, Image.fromarray),
+    torch_array=lambda r: Pairs(UX),
+    torch_tensor=lambda r: Pairs(grey(UX)),
+    torch_tensor_label=lambda r: Pairs(grey(UX), torch.tensor(UY)),
+    torch_float_label=lambda r: Pairs(grey(UX) / 255, torch.tensor(UY)),
+    tensor_dataset=lambda r: TensorDataset(grey(UX), torch.tensor(UY)),
+    subset=lambda r: Subset(Pairs(X, Y, Image.fromarray), range(200, 200 + N)),
+    subset_of_subset=lambda r: Subset(Subset(Pairs(X, Y), range(100, 400)), range(100, 100 + N)),
+    iterable=lambda r: Stream(Pairs(UX, UY, Image.fromarray)),
+    iterable_len=lambda r: SizedStream(Pairs(UX, UY, Image.fromarray)),
+    iterable_infinite=lambda r: Stream(Pairs(grey(UX)), passes=0),
+    array=lambda r: UX,
+    array_float=lambda r: UX / 255,
+    nchw=lambda r: UX[:, None],
+    nhwc=lambda r: UX[..., None],
+    tensor=lambda r: torch.tensor(UX),
+    tensor_nchw_float=lambda r: grey(UX) / 255,
+    arrays=lambda r: list(UX),
+    tensors=lambda r: list(grey(UX)),
+    pil_images=lambda r: [Image.fromarray(o) for o in UX])
+
+RGB_KINDS = dict( # chkstyle: ignore-node (one case a line)
+    folder=lambda r: r / 'unlabeled',
+    il_arrays=lambda r: ImageList.from_arrays(RGB(UX)),
+    grey_array=lambda r: UX,
+    grey_nchw_float=lambda r: UX[:, None] / 255,
+    nhwc=lambda r: RGB(UX),
+    nchw=lambda r: RGB(UX).transpose(0, 3, 1, 2),
+    nhwc_float=lambda r: RGB(UX) / 255,
+    tensor_nhwc=lambda r: torch.tensor(RGB(UX)),
+    tensor_nchw=lambda r: rgb(UX),
+    tensor_nchw_float=lambda r: rgb(UX).float() / 255,
+    torch_tensor_label=lambda r: Pairs(rgb(UX), UY),
+    torch_pil=lambda r: Pairs(UX, None, Image.fromarray),
+    iterable=lambda r: SizedStream(Pairs(rgb(UX), UY)),
+    rgba=lambda r: [Image.fromarray(o).convert('RGBA') for o in UX])
+
+WITH_LABELS = {'datasets', 'fastai_dl_labels', 'torch_pil_label', 'torch_tensor_label', 'torch_float_label', 'tensor_dataset', 'subset', 'subset_of_subset', 'iterable', 'iterable_len'}
+
+def check_kind(root, kind, make, dls, expected):
+    steps = dict(steps=2) if kind in ('iterable', 'iterable_infinite') and not hasattr(make(root), '__len__') else {}
+    learn = fitted(dls, make(root), **steps)
+    assert len(learn.seen.raw) == 2
+    assert same_images(learn.seen.x, expected)
+    assert ('guess_acc' in learn.recorder.metric_names) == (kind in WITH_LABELS)
+
+def photo(i, mode='RGB'):
+    "A picture of its own size and aspect."
+    rng = np.random.default_rng(i)
+    h, w = rng.integers(5, 60, 2)
+    return Image.fromarray(rng.integers(0, 256, (h, w, 3), dtype=np.uint8)).convert(mode)
+
+@pytest.fixture(scope='session')
+def photos(tmp_path_factory):
+    d = tmp_path_factory.mktemp('photos')
+    for i in range(60):
+        part = 'labeled' if i < 8 else 'valid' if i < 16 else 'unlabeled'
+        f = d / part / ('x' if part == 'unlabeled' else 'cat' if i % 2 else 'dog') / f'{i}.{"jpg" if i % 3 else "png"}'
+        f.parent.mkdir(parents=True, exist_ok=True)
+        photo(i, 'RGB' if i % 4 else 'L').save(f)
+    return d
+
+IL = ImageList.from_arrays(X, Y, img_cls=PILImageBW)
+
+FLOAT = torch.tensor(UX)[:, None] / 255
+
+def digit_dls(n=20, valid=30, bs=10, **kw): return IL[:200].split(n)[0].dataloaders(IL[1700:1700 + valid] if valid else None, bs=bs, **kw)
+
+def png(folder, n=12, size=8):
+    "A folder of `n` good files."
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(n): Image.fromarray(X[300 + i]).resize((size, size)).save(folder / f'{i:02d}.png')
+    return folder
+
+def truncated(f, ext, keep=.6):
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(f.with_suffix(ext))
+    f = f.with_suffix(ext)
+    f.write_bytes(f.read_bytes()[:int(keep * f.stat().st_size)])
+
+BROKEN = dict( # chkstyle: ignore-node (one case a line)
+    empty=lambda f: f.with_suffix('.png').write_bytes(b''),
+    truncated_png=lambda f: truncated(f, '.png'),
+    truncated_jpeg=lambda f: truncated(f, '.jpg'),
+    header_only=lambda f: truncated(f, '.png', .02),
+    text=lambda f: f.with_suffix('.png').write_text('not an image'),
+    sixteen_bit=lambda f: Image.fromarray((X[0].astype(np.uint16) * 200)).save(f.with_suffix('.png')),
+    dangling_link=lambda f: f.with_suffix('.png').symlink_to('nowhere.png'))
+
+def message_of(f):
+    "Message of the `ImageError` of `f`; nothing of its traceback stays, which would keep workers alive."
+    try: f()
+    except ImageError as e: return str(e)
+
+def claimed(size):
+    "A small JPEG file that claims to be `size` pixels high and wide"
+    f = io.BytesIO()
+    Image.fromarray(X[0]).save(f, 'jpeg')
+    data = bytearray(f.getvalue())
+    at = data.index(b'\xff\xc0')+5
+    data[at:at+4] = size.to_bytes(2, 'big')*2
+    return bytes(data)
+
+def broken_files(d):
+    "One of each kind of file that cannot be read; name → what the message says"
+    Image.fromarray(RGB(X[0])).resize((64,64)).save(d/'whole.jpg')
+    data = (d/'whole.jpg').read_bytes()
+    (d/'truncated.jpg').write_bytes(data[:len(data)//2])
+    (d/'empty.png').touch()
+    (d/'text.png').write_text('not an image')
+    (d/'folder.png').mkdir()
+    os.mkfifo(d/'pipe.png')
+    (d/'gone.png').symlink_to(d/'nowhere.png')
+    Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8,8)*1000).save(d/'deep.png')
+    Image.new('1', (20_000,20_000)).save(d/'bomb.png')
+    (d/'script.png').write_bytes(b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n')
+    (d/'large.jpg').write_bytes(claimed(13000))
+    (d/'line\nbreak.png').touch()
+    (d/'loop.png').symlink_to(d/'loop.png')
+    (d/'unreadable.png').symlink_to('/proc/self/mem') # An error of the device; permissions do not hold for root
+    Path(os.fsdecode(bytes(d)+b'/\xff\xfe.png')).write_bytes(b'')
+    return {'truncated.jpg': 'runcated', 'empty.png': 'cannot identify', 'text.png': 'cannot identify', 'folder.png': 'not a regular file', 'pipe.png': 'not a regular file',
+            'gone.png': 'No such file', 'loop.png': 'symbolic links', 'unreadable.png': 'Input/output error', 'deep.png': 'more than 8 bits', 'bomb.png': 'decompression bomb', 'script.png': 'cannot identify', 'large.jpg': '13000×13000 pixels', 'line\\nbreak.png': 'cannot identify', '\\udcff\\udcfe.png': 'cannot identify'}
+
+def odd_files(d):
+    "Files that can be read, with what is to be said about them"
+    im = Image.fromarray(RGB(X[1])).resize((16,12))
+    im.convert('CMYK').save(d/'cmyk.jpg')
+    exif = Image.Exif(); exif[274] = 6
+    im.save(d/'turned.jpg', exif=exif)
+    im.convert('P').save(d/'palette.png', transparency=0)
+    im.save(d/'moving.gif', save_all=True, append_images=[im.rotate(90), im.rotate(180)])
+    im.resize((1,1)).save(d/'pixel.png')
+    im.save(d/'jpeg.jpg'); (d/'jpeg.jpg').rename(d/'wrong extension.png')
+    return {'cmyk.jpg': 'CMYK', 'turned.jpg': 'EXIF', 'palette.png': 'transparency', 'moving.gif': 'first of 3', 'pixel.png': 'single pixel'}
+
+class Folder:
+    "A folder, its unlabeled files, and what is wrong with them"
+    def __init__(self, path, bad, odd): self.path,self.bad,self.odd,self.files = path,bad,odd,sorted((path/'unlabeled').iterdir())
+    def __truediv__(self, o): return self.path/o
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    d = tmp_path_factory.mktemp('pool')
+    for c in range(2):
+        (d/'labeled'/str(c)).mkdir(parents=True)
+        for i in range(4): Image.fromarray(RGB(X[10*c+i])).save(d/'labeled'/str(c)/f'{i}.png')
+    (d/'unlabeled').mkdir()
+    for i in range(100, 180): Image.fromarray(RGB(X[i])).save(d/'unlabeled'/f'good {i}.png')
+    bad,odd = broken_files(d/'unlabeled'),odd_files(d/'unlabeled')
+    return Folder(d, bad, odd)
+
+def most(f):
+    "Most bytes that `f()` needs at one time, and its result"
+    import tracemalloc
+    tracemalloc.start()
+    try: return f(), tracemalloc.get_traced_memory()[1]
+    finally: tracemalloc.stop()

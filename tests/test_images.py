@@ -1,0 +1,123 @@
+"One file, array or picture: opened as it is said, or an error that names it."
+import collections, io, itertools, json, numpy as np, os, pandas as pd, pickle, pytest, random, torch, warnings
+from fastai_mixmatch import images
+from helpers_data import *
+
+def test_names_can_be_printed(folder, capsys):
+    name = item_name(folder/os.fsdecode(b'\xff.png'))
+    print(name)
+    assert name.encode('utf-8') and '\\udcff.png' in capsys.readouterr().out
+
+def test_shown_images(folder):
+    "Independent of Pillow's own way back: sizes, scale and background of images as a viewer shows them"
+    read = lambda name, cls=PILImageShown: np.asarray(as_image(folder/'unlabeled'/name, cls))
+    assert read('turned.jpg').shape==(16,12,3) and read('turned.jpg', PILImage).shape==(12,16,3)
+    assert (read('deep.png')[...,0]==np.round(np.arange(64).reshape(8,8)*1000/257)).all()
+    im = Image.open(folder/'unlabeled/palette.png')
+    assert (read('palette.png')[np.asarray(im)==0]==255).all() and (np.asarray(im)==0).any()
+    assert read('cmyk.jpg').shape==(12,16,3) and read('moving.gif').shape==(12,16,3)
+    with pytest.raises(ValueError, match='range'): PILImageShown.create(Image.fromarray(np.ones((2,2), dtype=np.float32)))
+
+@pytest.mark.parametrize('item', [Image.fromarray((X[0].astype(np.uint16) * 200)), 'no_such_file.png', b'no image',
+    X[0].astype(int), X[0] / 16 * 300, np.zeros((2, 5, 7)), object()], ids=range(7))
+def test_as_image_names_what_it_cannot_open(item):
+    with pytest.raises(ImageError, match='cannot read image'): as_image(item)
+
+@pytest.mark.parametrize('make', [
+    lambda f: Image.fromarray(RGB(X[0])).convert('CMYK').save(f + '.jpg'), lambda f: Image.fromarray(X[0]).convert('P').save(f + '.png'),
+    lambda f: Image.fromarray(X[0]).convert('1').save(f + '.png'),
+    lambda f: Image.fromarray(RGB(X[0])).convert('RGBA').save(f + '.png'), lambda f: Image.fromarray(X[0]).convert('LA').save(f + '.png'), lambda f: Image.fromarray(X[0]).save(f + '.gif'),
+    lambda f: Image.fromarray(X[0]).save(f + '.gif', save_all=True, append_images=[Image.fromarray(X[1])]),
+    lambda f: Image.fromarray(X[0]).save(f + '.bmp'), lambda f: Image.fromarray(X[0]).save(f + '.tif'),
+    lambda f: Image.fromarray(X[0]).save(f + '.webp'), lambda f: Image.fromarray(X[0]).save(f + '.JPEG')], ids=['cmyk', 'palette', 'bits', 'rgba', 'la', 'gif', 'animated', 'bmp', 'tif', 'webp', 'JPEG'])
+def test_unusual_files_work(tmp_path, make):
+    make(str(tmp_path / 'x'))
+    x, = unlabeled_dl(tmp_path, digit_dls()).pool.load().x
+    want = torch.tensor(X[0])[None]
+    if len(x.unique()) == 2: want = (want > 127) * 255                # one bit
+    assert x.shape == (1, 8, 8) and (x.float() - want.float()).abs().mean() < 25
+
+# --- files that mean harm
+
+def test_formats_are_a_list_of_names(tmp_path, monkeypatch):
+    "Not what is content decides but what is allowed: no reader of PostScript, of vector graphics or of a new plugin is started"
+    from PIL import EpsImagePlugin
+    started = []
+    monkeypatch.setattr(EpsImagePlugin, 'EpsImageFile', lambda *args, **kw: started.append(1))
+    monkeypatch.setitem(Image.OPEN, 'EPS', (lambda *args: started.append(1), lambda prefix: True))
+    (tmp_path/'cat.png').write_bytes(b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n')
+    for item in (tmp_path/'cat.png', (tmp_path/'cat.png').read_bytes()):
+        for cls in (PILImage, PILImageBW, PILImageShown, PILImageShownBW):
+            with pytest.raises(ImageError, match='cannot identify'): as_image(item, cls)
+    pipe = ItemPipe(digit_dls().train)
+    with pytest.raises(ImageError, match='cat.png.*cannot identify'): pipe(tmp_path/'cat.png')
+    report = ImageList.from_folder(tmp_path).verify(progress=False)
+    assert report.readable.tolist() == [False] and not started
+    assert not {'EPS', 'PS', 'WMF', 'PSD', 'FITS', 'HDF5'} & set(images.FORMATS)
+
+@pytest.mark.parametrize('ext', ['jpg', 'png', 'gif', 'bmp', 'tif', 'webp', 'ppm', 'jp2', 'ico'])
+def test_formats_that_are_opened(tmp_path, ext):
+    Image.fromarray(RGB(X[3])).resize((16,16)).save(tmp_path/f'x.{ext}')
+    assert as_image(tmp_path/f'x.{ext}').size == (16,16)
+    assert ItemPipe(digit_dls().train)(tmp_path/f'x.{ext}').shape == (1,16,16)
+
+def test_size_is_looked_at_before_decoding(tmp_path, monkeypatch):
+    loaded = []
+    (tmp_path/'x.jpg').write_bytes(claimed(13000))
+    monkeypatch.setattr(Image.Image, 'load', lambda self: loaded.append(1))
+    for cls in (PILImage, PILImageShown):
+        with pytest.raises(ImageError, match='13000×13000 pixels'), warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            as_image(tmp_path/'x.jpg', cls)
+    assert not loaded
+    monkeypatch.undo()
+    monkeypatch.setattr(images, 'MAX_PIXELS', 63)
+    Image.fromarray(X[0]).save(tmp_path/'y.png')
+    with pytest.raises(ImageError, match='8×8 pixels'): as_image(tmp_path/'y.png')
+    monkeypatch.setattr(images, 'MAX_PIXELS', 64)
+    assert as_image(tmp_path/'y.png').size == (8,8)
+
+def damaged(data, n, rng):
+    "`n` copies of a file, cut, flipped or overwritten"
+    for i in range(n):
+        b = bytearray(data)
+        if i%3==0: b = b[:rng.integers(1, len(b))]
+        else:
+            for at in rng.integers(0, len(b), rng.integers(1, 9)): b[at] = rng.integers(0, 256)
+        yield bytes(b)
+
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize('kind', ['tiff', 'tiff_lzw', 'png', 'jpeg', 'gif', 'bmp', 'webp', 'ppm'])
+def test_damaged_files_are_rows(kind):
+    "Whatever is wrong with a file, `verify` goes on, and reading it raises nothing but `ImageError`"
+    f, (fmt, *compression) = io.BytesIO(), kind.split('_')
+    Image.fromarray(RGB(X[5])).resize((24,24)).save(f, fmt, **dict(compression='tiff_lzw') if compression else {})
+    il = ImageList(list(damaged(f.getvalue(), 300, np.random.default_rng(0))))
+    report = il.verify(progress=False)
+    assert len(report) and set(report.columns) == {'position', 'name', 'readable', 'problem'}
+    pipe, bad = ItemPipe(digit_dls().train), set(report.position[~report.readable])
+    for i, item in enumerate(il):
+        try: pipe(item, i)
+        except ImageError: assert i in bad
+        else: assert i not in bad
+
+def test_any_error_of_reading_is_a_row(monkeypatch):
+    errors = iter([SyntaxError('x'), TypeError('x'), KeyError(259), OverflowError('x'), RecursionError('x')]*2)
+    def fail(*args, **kw): raise next(errors)
+    monkeypatch.setattr(images, 'in_mode', fail)
+    report = ImageList(list(X[:5])).verify(progress=False)
+    assert report.readable.tolist() == [False]*5 and '259' in report.problem[2]
+    monkeypatch.undo()
+    monkeypatch.setattr('fastai_mixmatch.lists.remarks', fail)
+    f = io.BytesIO()
+    Image.fromarray(X[0]).save(f, 'png')
+    assert ImageList([f.getvalue()]*3).verify(progress=False).readable.tolist() == [False]*3
+
+def test_names_cannot_write_on_a_terminal(tmp_path, capsys):
+    names = ['\x1b[2Jcat.png', 'a\nb.png', 'a\rb.png', 'r\u202egnp.png', 'ä ö.png']
+    for o in names: (tmp_path/o).write_bytes(b'no image')
+    report = ImageList.from_folder(tmp_path).verify()
+    text = '\n'.join(report['name'])
+    with pytest.warns(UserWarning) as w, pytest.raises(ValueError): unlabeled_dl(tmp_path, digit_dls(), on_error='skip')
+    for t in [text.replace('\n', ''), *(str(o.message) for o in w)]: assert t.isprintable(), t
+    assert r'\x1b[2Jcat.png' in text and r'a\nb.png' in text and 'ä ö.png' in text

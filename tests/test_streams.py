@@ -1,0 +1,151 @@
+"Whatever holds the unlabeled images, training reads all of them, once an epoch, exactly as it reads the labeled ones."
+import collections, itertools, json, numpy as np, os, pandas as pd, pickle, pytest, random, torch, warnings
+from helpers_data import *
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_kinds_grey(root, kind): check_kind(root, kind, KINDS[kind], from_folder(root), grey(UX))
+
+@pytest.mark.parametrize('kind', RGB_KINDS)
+def test_kinds_rgb(root, kind): check_kind(root, kind, RGB_KINDS[kind], from_folder(root, PILImage), rgb(UX))
+
+@pytest.mark.parametrize('kind', ['folder', 'column', 'datasets', 'torch_tensor', 'array_float', 'tensor', 'iterable_len'])
+def test_kinds_pass_through_the_labeled_item_transforms(root, kind):
+    "Resized by the same `Resize`: the tensor of the labeled set's own pipeline, for each image."
+    dls = from_folder(root, item_tfms=Resize(12))
+    expected = torch.stack([dls.train.after_item((PILImageBW.create(f),))[0] for f in files(root)])
+    assert expected.shape == (N, 1, 12, 12) and not torch.equal(expected[0, 0, :8, :8], grey(UX)[0, 0])
+    check_kind(root, kind, KINDS[kind], dls, torch.Tensor(expected.float()).to(torch.uint8))
+
+def test_batch_transforms_for_images_leave_plain_tensors_alone():
+    "fastai's `IntToFloatTensor` and `Normalize` act on `TensorImage` only, on both streams alike."
+    dl = FastaiDL(Pairs(grey(UX).float(), UY), bs=4, after_batch=Pipeline([IntToFloatTensor(), Normalize.from_stats([.5], [.2], cuda=False)]))
+    x = grey(UX[:4]).float()
+    view = BatchViews(dl, x, weak=False)
+    assert torch.equal(view(x), x)
+    view = BatchViews(dl, TensorImage(x), weak=False)
+    a = view(x)
+    assert torch.allclose(a, (x / 255 - .5) / .2) and torch.equal(a, view(x)), 'a view must not change the batch that it is made of'
+
+@pytest.mark.parametrize('kw', [dict(), dict(cache=False), dict(item_tfms=RandomResizedCrop(8, min_scale=.5))], ids=['cached', 'streamed', 'random items'])
+def test_labels_of_unlabeled_images_never_reach_training(root, kw):
+    tfms, kw = kw.get('item_tfms'), {k: v for k, v in kw.items() if k != 'item_tfms'}
+    def run(labels):
+        set_seed(7)
+        learn = fitted(from_folder(root, item_tfms=tfms), ImageList(files(root), labels=labels), epochs=2, **kw)
+        return learn, weights(learn)
+    (none, w), (right, w1), (wrong, w2) = run(None), run(list(map(str, UY))), run([str((i + 1) % 10) for i in UY])
+    assert equal(w, w1) and equal(w, w2)
+    assert 'guess_acc' not in none.recorder.metric_names
+    col = right.recorder.metric_names.index('guess_acc') - 1
+    accs = [[v[col] for v in o.recorder.values] for o in (right, wrong)]
+    assert accs[0] != accs[1] and all(0 <= o <= 1 for a in accs for o in a)
+
+def test_guess_acc_is_the_accuracy_of_the_guesses(root):
+    "The column against the guesses themselves, half of the labels missing."
+    learn = learner(from_folder(root), ImageList(files(root), labels=[str(y) if y < 5 else None for y in UY]))
+    method, hits = learn.mix_match, []
+    note = method.note_guesses
+    def spy(q): note(q); hits.append((q.argmax(1) == method.truth)[method.truth >= 0])
+    method.note_guesses = spy
+    learn.fit(1, 2e-3)
+    got = learn.recorder.values[-1][learn.recorder.metric_names.index('guess_acc') - 1]
+    assert sum(map(len, hits)) == (UY < 5).sum() and got == pytest.approx(torch.cat(hits).float().mean().item())
+
+@pytest.mark.parametrize('n,bs', [(50, 25), (50, 16), (49, 16), (17, 16), (5, 16), (2, 1), (1, 4)])
+@pytest.mark.parametrize('cache', [True, False])
+def test_a_pass_gives_each_image_once(root, n, bs, cache):
+    "A last batch of one image joins the batch before it."
+    dl = unlabeled_dl(UX[:n] if cache else files(root)[:n], from_folder(root), bs=bs)
+    for _ in range(2):
+        got = list(dl)
+        assert len(got) == len(dl) and same_images(torch.cat([x[0] for x, _ in got]), grey(UX[:n]))
+        assert min(map(len, [y for _, y in got])) > 1 or bs == 1 or n == 1
+    if n > 16: assert not torch.equal(torch.cat([x[0] for x, _ in dl]), torch.cat([x[0] for x, _ in dl])), 'each pass has its own order'
+
+@pytest.mark.parametrize('cache', [True, False])
+def test_labeled_images_are_repeated_evenly(root, cache):
+    "20 labels fill batches of 64, and after each 20 draws every image was drawn equally often."
+    dl = LabeledDL(from_folder(root), bs=64, cache=cache)
+    got = list(itertools.islice(dl, 10))
+    assert {tuple(x.shape) for (x,), _ in got} == {(64, 1, 8, 8)}
+    xs = torch.cat([x for (x,), _ in got])
+    for i in range(0, 640, 20): assert len({o.numpy().tobytes() for o in xs[i:i + 20]}) == 20
+    assert torch.bincount(torch.cat([y for _, y in got])).tolist() == [64] * 10
+
+def test_labeled_order_is_the_loader_s_own(root):
+    "Weights of a `WeightedDL` and of a PyTorch sampler hold."
+    il = ImageList.from_arrays(X[:200], Y[:200], img_cls=PILImageBW)
+    block = DataBlock((ImageBlock(PILImageBW), CategoryBlock(vocab=list(range(10)))), get_x=ItemGetter(0), get_y=ItemGetter(1),
+        splitter=lambda o: (list(range(200)), []))
+    w = np.where(Y[:200] == 3, 1., .1)
+    dls = block.datasets(list(zip(il.items, il.labels))).weighted_dataloaders(w, bs=25, after_item=ToTensor())
+    assert isinstance(dls.train, WeightedDL)
+    expected = w[Y[:200] == 3].sum() / w.sum()
+    share = lambda dls: (torch.cat([y for _, y in itertools.islice(LabeledDL(dls, bs=100), 20)]) == 3).float().mean().item()
+    assert abs(share(dls) - expected) < .05 and expected > .3
+    t = Pairs(grey(X[:200]).float() / 255, Y[:200])
+    dls = DataLoaders(DataLoader(t, 25, sampler=WeightedRandomSampler(w, 200)), DataLoader(t, 25))
+    assert abs(share(dls) - expected) < .05
+    dls = DataLoaders(DataLoader(t, batch_sampler=[[0, 1], [1, 2]]), DataLoader(t, 25))
+    assert torch.cat([y for _, y in itertools.islice(LabeledDL(dls, bs=2), 4)]).tolist() == Y[[0, 1, 1, 2, 0, 1, 1, 2]].tolist()
+
+def test_the_user_s_dls_is_left_alone(root):
+    dls = from_folder(root, item_tfms=[Resize(8)], batch_tfms=[*aug_transforms(size=8), Normalize.from_stats([.5], [.2], cuda=False)], bs=7)
+    def settings(f): return {k: v for k, v in vars(f).items() if not isinstance(f, RandTransform) and k in ('order', 'split_idx', 'size', 'mean', 'std')}
+    def state():
+        list(dls.train), list(dls.valid)              # fastai sets `split_idx` of the pipelines as it passes over the data
+        loaders = [(id(dl), id(dl.dataset), dl.bs, len(dl), dl.n, dl.shuffle, dl.drop_last, dl.split_idx, dl.num_workers) for dl in dls.loaders]
+        pipes = [(p.split_idx, [id(f) for f in p.fs], repr([settings(f) for f in p.fs])) for dl in dls.loaders
+            for p in (dl.after_item, dl.before_batch, dl.after_batch)]
+        return loaders, pipes, dls.path, dls.device, len(dls.train_ds), list(dls.vocab), dls.train_ds.tls[0].tfms.split_idx
+    before, x0 = state(), [x.clone() for x, _ in dls.valid]
+    learn = fitted(dls, root / 'unlabeled')
+    assert learn.dls is dls and state() == before and all(map(torch.equal, x0, [x for x, _ in dls.valid]))
+    assert next(iter(dls.train))[0].shape == (7, 1, 8, 8) and len(list(dls.train)) == len(dls.train)
+    arr, t = UX.copy(), grey(UX)
+    arr.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        fitted(from_folder(root), arr), fitted(from_folder(root), t)
+    assert torch.equal(t, grey(UX))
+
+def test_two_classes_and_a_thousand(photos):
+    learn = fitted(from_folder(photos, item_tfms=Resize(8)), photos / 'unlabeled')
+    assert learn.mix_match.labeled_dl.c == 2 and learn.model(torch.zeros(1, 1, 8, 8)).shape == (1, 2)
+    x = np.random.default_rng(0).integers(0, 256, (1000, 6, 6), dtype=np.uint8)
+    il = ImageList.from_arrays(x, range(1000), img_cls=PILImageBW)
+    learn = fitted(il.dataloaders(il[:20], bs=64), il[::20], bs=25)
+    assert learn.mix_match.labeled_dl.c == 1000 and learn.mix_match.class_counts.tolist() == [1] * 1000 and len(learn.seen.raw) == 2
+
+@pytest.mark.parametrize('size', [(1, 1), (1, 9), (9, 2)])
+def test_tiny_images(size):
+    x = np.random.default_rng(0).integers(0, 256, (40, *size), dtype=np.uint8)
+    il = ImageList.from_arrays(x, np.arange(40) % 2, img_cls=PILImageBW)
+    fitted(il[:10].dataloaders(il[10:20], bs=5), il[20:], bs=10)
+
+@pytest.mark.parametrize('kind', ['folder', 'il_own_tfms', 'torch_pil_label', 'tfmd_lists', 'iterable_len'])
+def test_streaming_by_workers_gives_what_is_cached(root, kind):
+    dls = from_folder(root)
+    a = next(iter(unlabeled_dl(KINDS[kind](root), dls, bs=N)))
+    dl = unlabeled_dl(KINDS[kind](root), dls, bs=20, num_workers=2)
+    for _ in range(2):
+        got = list(dl)
+        assert [len(y) for _, y in got] == [20, 20, 10] and same_images(torch.cat([x[0] for x, _ in got]), a[0][0])
+        pairs = lambda x, y: sorted((o.numpy().tobytes(), int(i)) for o, i in zip(x, y))
+        assert pairs(torch.cat([x[0] for x, _ in got]), torch.cat([y for _, y in got])) == pairs(a[0][0], a[1]), 'labels stay with their images'
+
+def test_streaming_the_labeled_set_by_workers(root):
+    got = list(itertools.islice(LabeledDL(from_folder(root), bs=30, cache=False, num_workers=2), 4))
+    assert same_images(torch.cat([x for (x,), _ in got])[:20], LabeledDL(from_folder(root)).pool.load().x)
+
+def test_an_epoch_of_steps_goes_on_where_the_last_ended(root):
+    "An iterable without length and 2 batches an epoch: the next epoch continues; at its end the data start again."
+    learn = fitted(from_folder(root), Stream(Pairs(grey(UX))), epochs=3, steps=1, bs=20)
+    order = lambda x: [o.numpy().tobytes() for o in x]
+    got = [order(r[0]) for r in learn.seen.raw]
+    want = order(grey(UX))
+    assert [len(o) for o in got] == [20, 20, 10] and sum(got, []) == want
+    learn.fit(1)
+    assert order(learn.seen.raw[0][0]) == want[:20]
+    dl = unlabeled_dl(SizedStream(Pairs(grey(UX))), from_folder(root), bs=49)
+    assert [len(y) for _, y in dl] == [49], 'no batch of one image'
