@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['shift_draws', 'reflect', 'shift_rows', 'shift_gather', 'shift_flip', 'WeakView', 'BatchViews']
 
-# %% ../nbs/05_views.ipynb #395e44b6
+# %% ../nbs/05_views.ipynb #8e3f1cbb
+import warnings
 from fastai.vision.all import *
 from .rng import draws, varies
 
@@ -77,25 +78,37 @@ class WeakView(DisplayedTransform):
 
     def encodes(self, x:TensorImage): return self.view(x.as_subclass(Tensor)).as_subclass(type(x))
 
-# %% ../nbs/05_views.ipynb #c0544679
+# %% ../nbs/05_views.ipynb #6c06f3a8
 def _bare(t): return t.as_subclass(Tensor)
+def _name(f): return f.name if type(f) is Transform else getattr(f, '__name__', type(f).__name__)
 
 class BatchViews:
     "Views of raw images `(B,C,H,W)` as the training loader `dl` would make them: floats `(B,C,H,W)`"
+    deterministic = IntToFloatTensor,Normalize,ToTensor # All other batch transforms are taken for random
     def __init__(self,
         dl, # Training loader, whose batch transforms are used
         like:Tensor, # A few raw images of the labeled set `(B,C,H,W)`, of the class that the loader gives
-        weak=None, # What to add where it has no random batch transform; default: `WeakView()`; False: nothing
+        weak=None, # What to add where no batch transform is random; default: `WeakView()`; False: nothing
     ):
         after = getattr(dl, 'after_batch', noop)
+        if getattr(after, '__func__', after) in (noop,DataLoader.after_batch): after = Pipeline()
         self.after = Pipeline(after.fs, split_idx=0) if isinstance(after, Pipeline) else after
         self.cls,self.weak,self.own = type(like),None,None
         self.plain = self._plain()
-        self.is_random = draws(lambda: self(like)) or varies(lambda: self(like))
-        if not self.is_random: self.weak = WeakView() if weak is None else weak or None
+        self._add_weak(like, weak)
         if not self(like).is_floating_point():
             raise TypeError(f"after the batch transforms, labeled images are {self(like).dtype}; "
                             "the model needs floats. Add `IntToFloatTensor()` to `batch_tfms`")
+
+    def _add_weak(self, like, weak):
+        unknown = [f for f in getattr(self.after, 'fs', [self.after]) if type(f) not in self.deterministic]
+        self.is_random = bool(unknown)
+        if unknown and (draws(lambda: self(like)) or varies(lambda: self(like))): return
+        if unknown and weak is None:
+            names = ', '.join(map(_name, unknown))
+            warnings.warn(f"{names}: no random number was drawn, but it may be later, so no weak view is added. "
+                          "Pass `weak=WeakView()` to add one, `weak=False` if views shall be made without")
+        else: self.weak = WeakView() if weak is None else weak or None
 
     def _plain(self):
         "Factor and summand of the conversion, where the loader does nothing else"
