@@ -78,8 +78,9 @@ class WeakView(DisplayedTransform):
 
     def encodes(self, x:TensorImage): return self.view(x.as_subclass(Tensor)).as_subclass(type(x))
 
-# %% ../nbs/05_views.ipynb #6c06f3a8
+# %% ../nbs/05_views.ipynb #6678f26f
 def _bare(t): return t.as_subclass(Tensor)
+def _stand_ins(x): return torch.arange(len(x), device=x.device)%2
 def _name(f): return f.name if type(f) is Transform else getattr(f, '__name__', type(f).__name__)
 
 class BatchViews:
@@ -94,7 +95,9 @@ class BatchViews:
         if getattr(after, '__func__', after) in (noop,DataLoader.after_batch): after = Pipeline()
         self.after = Pipeline(after.fs, split_idx=0) if isinstance(after, Pipeline) else after
         self.cls,self.weak,self.own = type(like),None,None
-        self.plain = self._plain()
+        self.pairs = any(isinstance(f, ItemTransform) for f in getattr(self.after, 'fs', [ItemTransform()]))
+        self.plain = self._plain(like.shape[1])
+        if self.pairs: self._check_labels(like)
         self._add_weak(like, weak)
         if not self(like).is_floating_point():
             raise TypeError(f"after the batch transforms, labeled images are {self(like).dtype}; "
@@ -110,7 +113,7 @@ class BatchViews:
                           "Pass `weak=WeakView()` to add one, `weak=False` if views shall be made without")
         else: self.weak = WeakView() if weak is None else weak or None
 
-    def _plain(self):
+    def _plain(self, channels):
         "Factor and summand of the conversion, where the loader does nothing else"
         fs = list(getattr(self.after, 'fs', []))
         own = fs.pop(0) if len(fs) and type(fs[0]) is WeakView else None
@@ -120,13 +123,13 @@ class BatchViews:
         for f in fs:
             std,mean = (f.div,0.) if isinstance(f, IntToFloatTensor) else map(_bare, (f.std,f.mean))
             a,b = a/std,(b-mean)/std
-        return a,b
+        return (a,b) if getattr(a, 'shape', (1,1))[1] in (1,channels) else None # More statistics color gray images
 
     def __call__(self, x:Tensor)->Tensor:
         "One view of each image"
         return self.views(x, 1)[0]
 
-# %% ../nbs/05_views.ipynb #f5fe0a34
+# %% ../nbs/05_views.ipynb #af7409b6
 @patch
 def views(self:BatchViews,
     x:Tensor, # Raw images `(B,C,H,W)`
@@ -151,10 +154,25 @@ def _loader(self:BatchViews, x):
 
 @patch
 def _run(self:BatchViews, x, f):
+    n = len(x)
+    x = self._pair(x, f)[0]
+    if len(x)==n: return _bare(x)
+    raise ValueError(f"the batch transforms make {len(x)} images of {n}; a view is one image of each. Take out {f}")
+
+@patch
+def _pair(self:BatchViews, x, f):
+    "Images, and stand-ins for labels where a transform takes both, after `f`"
     if x.is_floating_point(): x = x.clone() # fastai divides in place
     if issubclass(self.cls, Tensor) and self.cls is not Tensor: x = x.as_subclass(self.cls)
-    x = f((x,)) if isinstance(f, Pipeline) else f(x)
-    return _bare(x[0] if isinstance(x, (tuple,list)) else x)
+    return f((x,TensorCategory(_stand_ins(x))) if self.pairs else (x,))
+
+@patch
+def _check_labels(self:BatchViews, like):
+    "Refuse batch transforms that change labels"
+    x,*y = self._pair(like, self.after)
+    if len(y)!=1 or not torch.equal(_bare(y[0]), _stand_ins(like)):
+        raise TypeError(f"a batch transform changes labels, and unlabeled images have none: {self.after}. "
+                        "Take it out of `batch_tfms`; fastai's `MixUp` and `CutMix` are callbacks")
 
 # %% ../nbs/05_views.ipynb #55904d1c
 @patch
