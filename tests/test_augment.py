@@ -4,7 +4,7 @@ from fastai.vision.all import Pipeline, TensorImage, Normalize, IntToFloatTensor
 from fastai_mixmatch import augment as A
 from fastai_mixmatch.all import BatchViews, CTAugment, Cutout, RandAugment, StrongView, WeakView
 from hypothesis import given, strategies as st
-from PIL import Image, ImageEnhance, ImageOps
+from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from types import SimpleNamespace
 
 shapes = st.tuples(st.integers(1, 33), st.sampled_from([1, 2, 3, 4]), st.integers(1, 20), st.integers(1, 20))
@@ -29,28 +29,33 @@ def gray_batch(seed=0): return rgb(seed=seed)[..., 0]
 
 # --- each operation against PIL
 
-@pytest.mark.parametrize('m', [0., .3, .7, .95])
-@pytest.mark.parametrize('name, pil', [('brightness', ImageEnhance.Brightness), ('color', ImageEnhance.Color), ('contrast', ImageEnhance.Contrast), ('sharpness', ImageEnhance.Sharpness)])
+ENHANCE = dict(brightness=ImageEnhance.Brightness, color=ImageEnhance.Color, contrast=ImageEnhance.Contrast, sharpness=ImageEnhance.Sharpness)
+PAPER, CODE, CT = (A.spaces[o] for o in ('paper', 'code', 'ctaugment'))
+
+@pytest.mark.parametrize('m', [0., .3, .7, 1.])
+@pytest.mark.parametrize('name, pil', list(ENHANCE.items()))
 def test_blends_against_pil(name, pil, m):
     a = rgb()
-    got = RandAugment.colors[name](float_batch(a), torch.full((len(a),), m))
-    assert differs(got, each(lambda im: pil(im).enhance(1-m), a)).max() <= 1.6
+    got = PAPER.colors[name](float_batch(a), torch.full((len(a),), m))
+    assert differs(got, each(lambda im: pil(im).enhance(1-.95*m), a)).max() <= 1.6
 
-@pytest.mark.parametrize('bits', [8, 7, 6, 5, 4])
+@pytest.mark.parametrize('bits', range(1, 9))
 def test_posterize_against_pil(bits):
     a = rgb()
-    assert differs(A.posterize(float_batch(a), torch.full((len(a),), (8-bits)/4)), each(lambda im: ImageOps.posterize(im, bits), a)).max() < 1e-3
+    want = each(lambda im: ImageOps.posterize(im, bits), a)
+    assert differs(A.posterize(float_batch(a), torch.full((len(a),), 8.-bits)), want).max() < 1e-3
+    if bits >= 4: assert differs(PAPER.colors['posterize'](float_batch(a), torch.full((len(a),), (8-bits)/4)), want).max() < 1e-3
 
 @pytest.mark.parametrize('threshold', [256, 255, 200, 128, 1, 0])
 def test_solarize_against_pil(threshold):
     a = rgb()
     m = torch.full((len(a),), 1-(threshold-.5)/256 if threshold else 1.)
-    assert differs(A.solarize(float_batch(a), m.clamp(0, 1)), each(lambda im: ImageOps.solarize(im, threshold), a)).max() < 1e-3
+    assert differs(PAPER.colors['solarize'](float_batch(a), m.clamp(0, 1)), each(lambda im: ImageOps.solarize(im, threshold), a)).max() < 1e-3
 
 @pytest.mark.parametrize('name', ['autocontrast', 'equalize'])
 def test_histograms_against_pil(name):
     a = np.concatenate([rgb(), np.full((1, 24, 30, 3), 77, np.uint8), (rgb(1)//64*64)])
-    got = RandAugment.colors[name](float_batch(a), torch.ones(len(a)))
+    got = PAPER.colors[name](float_batch(a), torch.ones(len(a)))
     assert differs(got, each(getattr(ImageOps, name), a)).max() <= (1.01 if name == 'autocontrast' else 1e-3)
 
 def affine(im, *coefs): return im.transform(im.size, Image.AFFINE, coefs)
@@ -64,9 +69,98 @@ GEOMETRY = dict(rotate=lambda im, v: im.rotate(30*v), shear_x=lambda im, v: affi
 @pytest.mark.parametrize('name', list(GEOMETRY))
 def test_geometry_against_pil(name, v, size):
     "The nearest pixel is PIL's, but for ties in rounding."
-    a, kind = rgb(size=size), RandAugment.geometry.index(name)
+    a, kind = rgb(size=size), A.moves.index(name)
     got = A.warp(float_batch(a), A.affines(torch.full((len(a),), kind), torch.full((len(a),), v), size), 'nearest')
     assert (differs(got, each(lambda im: GEOMETRY[name](im, v), a)) > .5).float().mean() < .04
+
+# --- the ranges of the authors' code, at each of its nine levels, against PIL
+
+def rgb_code(op, level):
+    "The operation as FixMatch's code calls it in PIL, `level` from 1 to 9"
+    v = level/10
+    if op in ENHANCE: return lambda im: ENHANCE[op](im).enhance(.1+1.8*v)
+    return dict(posterize=lambda im: ImageOps.posterize(im, 4-int(level*4/10)), solarize=lambda im: ImageOps.solarize(im, 256-int(level*256/10)),
+        autocontrast=ImageOps.autocontrast, equalize=ImageOps.equalize)[op]
+
+@pytest.mark.parametrize('level', range(1, 10))
+@pytest.mark.parametrize('op', [o for o in CODE.colors])
+def test_colors_of_the_code(op, level):
+    a = rgb()
+    got = CODE.colors[op](float_batch(a), torch.full((len(a),), level/10))
+    assert differs(got, each(rgb_code(op, level), a)).max() <= (1.6 if op in (*ENHANCE, 'autocontrast') else 1e-3)
+
+GRAY = dict(fillcolor=(128,)*3)
+def moved(op, v):
+    "In PIL: rotation by up to 30 degrees, shear by up to 0.3, translation by up to 10 of 32 pixels, gray moves in"
+    if op == 'rotate': return lambda im: im.rotate(30*v, **GRAY)
+    c = dict(shear_x=(1, .3*v, 0, 0, 1, 0), shear_y=(1, 0, 0, .3*v, 1, 0), translate_x=(1, 0, 10*v, 0, 1, 0), translate_y=(1, 0, 0, 0, 1, 10*v))[op]
+    return lambda im: im.transform(im.size, Image.AFFINE, c, **GRAY)
+
+@pytest.mark.parametrize('level', [1, 4, 9])
+@pytest.mark.parametrize('op', A.moves[:5])
+def test_moves_of_the_code(op, level):
+    a = rgb(size=(32, 32))
+    m = torch.full((len(a),), level/10)
+    got = A.warp(float_batch(a), A.affines(torch.full((len(a),), A.moves.index(op)), m, (32, 32), CODE.degrees, CODE.shift), CODE.mode, CODE.fill)
+    assert (differs(got, each(moved(op, level/10), a)) > 1).float().mean() < (1e-3 if 'translate' in op else .04)
+
+def test_which_space_does_what():
+    "The levels and directions that are drawn, read off the views of one gray image: 18 shades in the code, all between 0.05 and 1 in the paper."
+    x = torch.full((3000, 1, 1, 1), .5)
+    factors = lambda **kw: (RandAugment(1, 1., ops=('brightness',), **kw).view(x)/.5).flatten()
+    code, paper = factors(space='code'), factors()
+    assert torch.equal(code.mul(100).round().unique(), torch.arange(28., 173, 18)) and (torch.bincount((code*100).round().long())[28::18]/3000-1/9).abs().max() < .03
+    assert .05 <= paper.min() < .06 and .99 < paper.max() <= 1 and torch.equal(factors(space='paper').isfinite(), paper.isfinite())
+    assert torch.equal(factors(space='code', magnitude=1.).mul(100).round().unique(), torch.tensor([172.]))
+    assert RandAugment().mode == 'bilinear' and RandAugment(space='code').mode == 'nearest' and RandAugment(space='code', mode='bilinear').mode == 'bilinear'
+    a = RandAugment(1, 1., ops=('translate_x',), space='code', magnitude=1.).view(torch.ones(64, 1, 32, 32))
+    assert ((a == .5).sum((1, 2, 3)) == 32*9).all() and {bool(o) for o in a[:, 0, 0, 0] == .5} == {True, False}
+
+# --- CTAugment's own operations against PIL
+
+def ct_pil(op, v):
+    "The operation as ReMixMatch's code calls it in PIL, `v` in [0,1)"
+    if op in ENHANCE: return lambda im: ENHANCE[op](im).enhance(.1+1.9*v)
+    f = dict(autocontrast=ImageOps.autocontrast, equalize=ImageOps.equalize, invert=ImageOps.invert, blur=lambda im: im.filter(ImageFilter.BLUR),
+        smooth=lambda im: im.filter(ImageFilter.SMOOTH)).get(op)
+    if f: return lambda im: Image.blend(im, f(im), v)
+    return dict(posterize=lambda im: ImageOps.posterize(im, 1+int(v*7.999)), solarize=lambda im: ImageOps.solarize(im, int(v*255.999)))[op]
+
+@pytest.mark.parametrize('v', [0., .2, .45, .5, .8, .99])
+@pytest.mark.parametrize('op', [o for o in CT.colors if o != 'cutout'])
+def test_colors_of_ctaugment(op, v):
+    a = rgb()
+    got = CT.colors[op](float_batch(a), torch.full((len(a),), v))
+    assert differs(got, each(ct_pil(op, v), a)).max() <= (1e-3 if op in ('posterize', 'solarize') else 2.1)
+
+def test_pool_of_ctaugment():
+    assert set(CT.pool) == {*'autocontrast blur brightness color contrast cutout equalize identity invert posterize rescale rotate sharpness'.split(),
+        *'shear_x shear_y smooth solarize translate_x translate_y'.split()} and len(CT.pool) == 19
+    assert set(CT.pool)-set(PAPER.pool) == {'blur', 'cutout', 'invert', 'rescale', 'smooth'} and PAPER.pool == CODE.pool and len(PAPER.pool) == 14
+
+@pytest.mark.parametrize('v', [0., .3, 1.])
+def test_rescale(v):
+    "The middle of the image, `1-v/2` of its height and width, enlarged."
+    a = rgb(size=(32, 40))
+    want = each(lambda im: im.transform(im.size, Image.EXTENT, (v*10, v*8, 40-v*10, 32-v*8), Image.NEAREST), a)
+    got = A.warp(float_batch(a), A.affines(torch.full((len(a),), 5), torch.full((len(a),), v), (32, 40)), 'nearest')
+    assert (differs(got, want) > 1).float().mean() < .02
+
+def test_cutout_of_ctaugment():
+    "The square grows with the magnitude of each image, up to half of its height and width."
+    m = torch.linspace(0, 1, 33).repeat(20)
+    holes = (CT.colors['cutout'](torch.ones(len(m), 2, 32, 32), m) == .5).float().mean((1, 2, 3)).view(20, 33).amax(0)
+    want = (torch.linspace(0, 16, 33).round()/32)**2
+    assert holes[0] == 0 and (holes <= want+1e-6).all() and (holes-want).abs().max() < .02
+
+@pytest.mark.parametrize('op, far', [('rotate', 45), ('shear_x', .3), ('translate_y', .3)])
+def test_bins_tell_left_from_right(op, far):
+    "The middle bin does nothing, and bins of both ends move as far, in opposite directions."
+    ct = CTAugment(1, 1., ops=(op,))
+    kind = torch.full((3,), A.moves.index(op))
+    assert torch.equal(ct.signed(kind, torch.tensor([0., .5, 1.])), torch.tensor([-1., 0., 1.]))
+    assert ct.signed(torch.tensor([5]), torch.tensor([.3])) == .3
+    assert (ct.ranges.degrees if op == 'rotate' else .3) == far and ct.ranges.shift == .3
 
 # --- properties
 
@@ -88,7 +182,7 @@ def test_same_seed_same_view(seed):
 
 def test_nothing_at_magnitude_0():
     x = float_batch(rgb())
-    ops = [o for o in RandAugment.pool if o not in ('autocontrast', 'equalize')]
+    ops = [o for o in PAPER.pool if o not in ('autocontrast', 'equalize')]
     for _ in range(5): assert torch.allclose(RandAugment(2, 1., magnitude=0, ops=ops).view(x), x, atol=1e-4)
     assert torch.equal(RandAugment(0).view(x), x) and torch.equal(RandAugment(2, 0.).view(x), x) and torch.equal(Cutout(0.).view(x), x)
 
@@ -100,7 +194,7 @@ def test_each_image_is_its_own():
     assert torch.allclose(v.amax((1, 2, 3)), x[:, 0, 0, 0], atol=1e-5)
 
 def test_operations_are_drawn_evenly():
-    aug, counts = RandAugment(1, .5), torch.zeros(len(RandAugment.pool))
+    aug, counts = RandAugment(1, .5), torch.zeros(len(PAPER.pool))
     for b in (7, 64):
         counts.zero_()
         for _ in range(400):
@@ -113,7 +207,7 @@ def test_operations_are_drawn_evenly():
 def test_images_do_not_depend_on_each_other():
     "An operation on a batch is that operation on each image."
     x, m = float_batch(rgb()), torch.linspace(.1, .9, 6)
-    for f in RandAugment.colors.values(): assert torch.allclose(f(x, m), torch.cat([f(x[i:i+1], m[i:i+1]) for i in range(6)]), atol=1e-6)
+    for f in (*PAPER.colors.values(), *CODE.colors.values(), *(f for k, f in CT.colors.items() if k != 'cutout')): assert torch.allclose(f(x, m), torch.cat([f(x[i:i+1], m[i:i+1]) for i in range(6)]), atol=1e-6)
 
 def test_cutout():
     for size in ((32, 32), (10, 31)):
@@ -126,7 +220,7 @@ def test_cutout():
 
 def test_bad_arguments():
     for make in (lambda: RandAugment(p=2), lambda: RandAugment(-1), lambda: RandAugment(magnitude=(.5, .2)), lambda: RandAugment(ops=('no',)),
-            lambda: RandAugment(ops=()), lambda: Cutout(2.)):
+            lambda: RandAugment(ops=()), lambda: RandAugment(space='no'), lambda: RandAugment(ops=('invert',)), lambda: Cutout(2.)):
         with pytest.raises(ValueError): make()
     with pytest.raises(TypeError, match='float images'): RandAugment().view(torch.zeros(2, 3, 4, 4, dtype=torch.uint8))
 
@@ -156,18 +250,109 @@ def test_ctaugment_update():
     ct, C = CTAugment(n=1, bins=3, decay=.9), 4
     y, p = torch.eye(C)[[0, 1, 2]], torch.tensor([[1., 0, 0, 0], [.5, .5, 0, 0], [.25, .25, .25, .25]])
     ct.update(torch.tensor([[5, 7, -1]]), p, y)
-    want = torch.ones(14*3)
+    want = torch.ones(19*3)
     want[5], want[7] = .9*1+.1*1, .9*1+.1*.5
     assert torch.allclose(ct.weights.flatten(), want)
     ct.update(torch.tensor([[7, 7, 7]]), p[[1, 1, 1]], y[[1, 1, 1]])
     assert torch.isclose(ct.weights.flatten()[7], torch.tensor(.95*.9**3+.5*(1-.9**3)))
 
-def test_ctaugment_draws_good_bins():
-    ct = CTAugment(bins=4)
-    ct.weights[:] = torch.tensor([.9, .85, .79, .1])
-    m, used = ct.draw(torch.arange(14).repeat(500))
-    assert m.max() < .5 and set((used % 4).tolist()) == {0, 1}
-    ct.weights[:] = .1
-    assert set((ct.draw(torch.arange(14).repeat(50))[1] % 4).tolist()) == {0, 1, 2, 3}
+def rate_to_p(w, th=.8, decay=.99):
+    "A bin's chance, in float64: relative to the best bin of the operation"
+    p = np.asarray(w, dtype=np.float64)+(1-decay)
+    p = p/p.max()
+    p[p < th] = 0
+    return p/p.sum()
+
+@pytest.mark.parametrize('w', [[.79]*16+[.81], [1.]*17, [.1]*17, [0.]*17, [.9, .85, .79, .1]+[0.]*13, list(np.linspace(.5, 1, 17)), [1.]+[.789]*8+[.797]*8])
+def test_ctaugment_draws_what_is_near_the_best(w):
+    "The threshold is relative to the best bin of the operation: where sixteen stand at 0.79 and one at 0.81, all 17 are drawn."
+    ct, n = CTAugment(), 40000
+    op = ct.pool.index('rotate')
+    ct.weights[:] = torch.rand(19, 17)
+    ct.weights[op] = torch.tensor(w)
+    m, used = ct.draw(torch.full((n,), op))
+    counts, p = np.bincount(used-op*17, minlength=17), rate_to_p(w)
+    assert ((counts > 0) == (p > 0)).all()
+    assert (abs(counts/n-p) < 5*(p*(1-p)/n)**.5+1e-9).all()
+    assert torch.equal((m*17).floor().long(), used-op*17)
+    if w[0] == .79: assert (counts > 0).all()
+
+def test_ctaugment_probes_uniformly():
+    "All bins and all magnitudes within them, whatever the weights."
+    from scipy.stats import kstest
+    ct, n = CTAugment(1), 20000
+    ct.weights[:] = torch.rand(19, 17)
+    m, used = ct.draw_uniform(torch.arange(19).repeat(n))
+    assert kstest(m[:n].numpy(), 'uniform').pvalue > 1e-3 and (torch.bincount(used, minlength=19*17)/n*17-1).abs().max() < .2
     v, used = ct.probe(torch.rand(20, 3, 8, 8))
-    assert v.shape == (20, 3, 8, 8) and used.shape == (2, 20)
+    assert v.shape == (20, 3, 8, 8) and used.shape == (1, 20) and (used >= 0).all()
+
+def test_ctaugment_probe_says_what_it_did():
+    "The bin that is named for an image is the one by which its view was made."
+    ct = CTAugment(1, 1., ops=('brightness',))
+    v, used = ct.probe(torch.full((200, 1, 2, 2), .5))
+    level = (v[:, 0, 0, 0]/.5-.1)/1.9
+    assert torch.equal((level*17).floor().long().clamp(0, 16), used[0]-ct.pool.index('brightness')*17)
+
+def test_ctaugment_defaults():
+    "One wrong answer moves a bin by a hundredth; depth 2, always, 17 bins."
+    ct = CTAugment()
+    ct.update(torch.tensor([[5]]), torch.tensor([[0., 1.]]), torch.tensor([[1., 0.]]))
+    assert torch.isclose(ct.weights.flatten()[5], torch.tensor(.99)) and (ct.weights.flatten() == 1).sum() == 19*17-1
+    assert (ct.n, ct.p, ct.bins, ct.threshold, ct.space) == (2, 1., 17, .8, 'ctaugment')
+    with pytest.raises(ValueError, match='14, 17'): ct.load_state_dict(dict(weights=torch.ones(14, 17)))
+
+class Judge(torch.nn.Module):
+    "Knows whether the left or the right half is lighter, but says the contrary of images that have become lighter than they were"
+    def __init__(self, *_):
+        super().__init__()
+        self.w = torch.nn.Parameter(torch.zeros(1))
+    def forward(self, x):
+        left, right = x[..., :4].mean((1, 2, 3)), x[..., 4:].mean((1, 2, 3))
+        side = torch.where(right > left, 1., -1.)*torch.where(torch.maximum(left, right) > .5, -1., 1.)
+        return torch.stack([-side, side], 1)*50*(1+0*self.w)
+
+def test_a_method_teaches_ctaugment_with_each_image_its_own_label():
+    "Bins that make images darker keep the full weight, as the judge is right about each of them; those that make them lighter lose it."
+    from fastai.vision.all import DataLoader as DL, DataLoaders
+    from fastai_mixmatch.all import FixMatch, ssl_learner
+    sides = torch.arange(40) % 2
+    x = torch.zeros(40, 1, 8, 8)
+    for i, s in enumerate(sides): x[i, :, :, s*4:s*4+4] = .5
+    dls = DataLoaders(*[DL(list(zip(x, sides)), bs=10, shuffle=b) for b in (True, False)])
+    dls.c = 2
+    ct = CTAugment(1, 1., ops=('brightness',))
+    learn = ssl_learner(dls, x, Judge, method=FixMatch(strong=StrongView(ct, cutout=0.), weak=False))
+    with learn.no_bar(), learn.no_logging(): learn.fit(12)
+    w = ct.weights[ct.pool.index('brightness')]
+    assert (w[:8] == 1).all() and (w[9:] < .99).all()
+
+# --- what a strong view is made of
+
+def test_half_of_the_operations_happen():
+    "By default two passes, in each of which half of the images are left alone."
+    aug, x = StrongView().aug, torch.rand(400, 3, 4, 4)
+    used = aug.run(x, aug.draw)[1]
+    assert used.shape == (2, 400) and ((used >= 0).sum(1) == 200).all()
+    both = ((used >= 0).sum(0) == 2).float().mean()
+    assert abs(both-.25) < .1
+
+def test_cutout_comes_last():
+    white = SimpleNamespace(view=torch.ones_like)
+    v = StrongView(white, cutout=.5).view(torch.rand(50, 3, 16, 16))
+    assert set(v.unique().tolist()) == {.5, 1.} and ((v == .5).flatten(1).any(1)).all()
+
+def test_the_weak_view_comes_first():
+    "Shift and flip are in the strong view: by the loader's part, with and without normalization, and as a batch transform of its own."
+    x, weak, same = torch.randint(0, 256, (20, 3, 12, 12), dtype=torch.uint8), WeakView(1/4, flip=.5), SimpleNamespace(view=lambda o: o)
+    f = IntToFloatTensor(), Normalize(torch.full((1, 3, 1, 1), .5), torch.full((1, 3, 1, 1), .25))
+    def seeded(g):
+        torch.manual_seed(0)
+        return g()
+    for fs, kw in ((f, dict(weak=weak)), (f[:1], dict(weak=weak)), ((weak, *f), {})):
+        views = BatchViews(SimpleNamespace(after_batch=Pipeline(fs)), TensorImage(x), **kw)
+        strong = seeded(lambda: views.strong(x, same))
+        assert torch.allclose(strong, seeded(lambda: views(x)), atol=1e-6)
+        assert not torch.allclose(strong, BatchViews(SimpleNamespace(after_batch=Pipeline(f if len(fs) > 1 else fs)), TensorImage(x), weak=False)(x), atol=.1)
+    y = x/255
+    assert torch.equal(seeded(lambda: StrongView(same, cutout=0., weak=weak).view(y)), seeded(lambda: weak.view(y)))

@@ -1,6 +1,7 @@
 "Weak views against a second implementation: numpy's reflecting pad and slices, one image at a time; and their distribution."
-import itertools, numpy as np, pytest, torch
-from fastai.vision.all import IntToFloatTensor, Normalize, Pipeline, TensorImage, TensorImageBW
+import itertools, numpy as np, pytest, random, torch, warnings
+from fastai.vision.all import (DataLoader, Flip, IntToFloatTensor, ItemTransform, Normalize, Pipeline, TensorImage, TensorImageBW, ToTensor, Transform,
+    TfmdDL, aug_transforms, imagenet_stats)
 from fastai_mixmatch import views
 from fastai_mixmatch.views import BatchViews, WeakView, shift_draws, shift_flip
 from types import SimpleNamespace
@@ -80,3 +81,101 @@ def test_batch_views_are_the_loaders(own, c, cls):
         assert type(got) is torch.Tensor and got.dtype==torch.float32
         torch.testing.assert_close(got, torch.Tensor(want), rtol=0, atol=1e-5)
         assert torch.equal(x, old)
+
+# --- what is random
+
+def loader(*tfms): return SimpleNamespace(after_batch=Pipeline([IntToFloatTensor(), *tfms]))
+def stats(c=3): return Normalize.from_stats([.5, .4, .3][:c], [.2, .3, .4][:c], cuda=False)
+
+class OwnGenerator(Transform):
+    "Negative images, with probability `p` a batch, by a generator that nobody else sees"
+    def __init__(self, seed, p=.05): self.rng, self.p = random.Random(seed), p
+    def encodes(self, x:TensorImage): return 1-x if self.rng.random() < self.p else x
+
+class NumpyGenerator(OwnGenerator):
+    def __init__(self, seed, p=.05): self.rng, self.p = np.random.default_rng(seed), p
+
+class Halved(Normalize):
+    "A child of a known transform is not known"
+    def encodes(self, x:TensorImage): return x/2
+
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize('make', [OwnGenerator, NumpyGenerator])
+def test_rare_randomness_is_never_missed(make):
+    "A transform that hardly ever acts looks deterministic in most runs; no weak view is put on top in any of 40 learners."
+    like = TensorImage(images(4, 3, 8, 8))
+    for seed in range(40):
+        v = BatchViews(loader(make(seed)), like)
+        assert v.is_random and v.weak is None
+
+@pytest.mark.parametrize('tfms', [(), (ToTensor(),), (stats(),), (stats(), ToTensor())])
+def test_known_transforms_get_a_weak_view(tfms):
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        v = BatchViews(loader(*tfms), TensorImage(images(4, 3, 8, 8)))
+    assert not v.is_random and type(v.weak) is WeakView
+    assert {IntToFloatTensor, *map(type, tfms)} <= set(BatchViews.deterministic)
+
+@pytest.mark.parametrize('tfm', [OwnGenerator(0), Halved(), Flip(p=1.), lambda x: x])
+def test_unknown_transforms_are_named_and_weak_decides(tfm):
+    like = TensorImage(images(4, 3, 8, 8))
+    name = getattr(tfm, '__name__', type(tfm).__name__)
+    with pytest.warns(UserWarning, match=f'{name}.*weak=WeakView'): assert BatchViews(loader(tfm), like).weak is None
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        given = WeakView(.2)
+        assert BatchViews(loader(tfm), like, weak=given).weak is given
+        assert BatchViews(loader(tfm), like, weak=False).weak is None
+
+@pytest.mark.parametrize('tfms', [aug_transforms(size=8), [WeakView()], [Flip(p=.01)]])
+def test_what_draws_is_random_without_a_word(tfms):
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        v = BatchViews(loader(*tfms, stats()), TensorImage(images(4, 3, 8, 8)))
+    assert v.is_random and v.weak is None
+
+def test_loaders_without_batch_transforms_get_a_weak_view():
+    x = images(4, 3, 8, 8).float()
+    for dl in (DataLoader([(o, 0) for o in x], bs=2), torch.utils.data.DataLoader(x)): assert type(BatchViews(dl, x).weak) is WeakView
+
+# --- what the loader gives
+
+class Mirrored(ItemTransform):
+    def encodes(self, xy): return xy[0].flip(-1), xy[1]
+
+class Blended(ItemTransform):
+    def encodes(self, xy): return (xy[0]+xy[0].flip(0))/2, (xy[1]+xy[1].flip(0))/2
+
+class Halves(ItemTransform):
+    def encodes(self, xy): return xy[0][::2], xy[1]
+
+def by_loader(x, cls, tfms):
+    "What a loader of `(image, label)` pairs gives for `x`"
+    return TfmdDL([(o, torch.tensor(0)) for o in cls(x)], bs=len(x), num_workers=0, after_batch=tfms, do_setup=False).one_batch()[0]
+
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize('c, cls, tfms', [
+    (1, TensorImageBW, [IntToFloatTensor(), Normalize.from_stats(*imagenet_stats, cuda=False)]),
+    (3, TensorImage, [IntToFloatTensor(), stats(), Mirrored()]),
+    (3, TensorImage, [Mirrored(), IntToFloatTensor(), Halved()]),
+    (1, TensorImageBW, [IntToFloatTensor(), stats(1)])])
+def test_views_are_what_the_loader_gives(c, cls, tfms):
+    x = images(5, c, 8, 8)
+    v = BatchViews(SimpleNamespace(after_batch=Pipeline(tfms)), cls(x), weak=False)
+    want = torch.Tensor(by_loader(x, cls, tfms))
+    torch.testing.assert_close(v(x), want, rtol=0, atol=1e-6)
+    for o in v.views(x, 2): torch.testing.assert_close(o, want, rtol=0, atol=1e-6)
+    torch.testing.assert_close(v.strong(x, SimpleNamespace(view=lambda o: o)), want, rtol=0, atol=1e-6)
+
+@pytest.mark.filterwarnings('ignore')
+def test_a_function_gets_the_whole_batch():
+    "`after_batch` of a plain `DataLoader` takes images and labels."
+    x = images(5).float()
+    dl = DataLoader([(o, 0) for o in x], bs=5, after_batch=lambda b: (b[0]/255, b[1]))
+    assert torch.equal(BatchViews(dl, x, weak=False)(x), dl.one_batch()[0])
+
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize('tfm, error, match', [
+    (Blended(), TypeError, 'changes labels.*Blended'), (Halves(), ValueError, '2 images of 4.*Halves')])
+def test_what_cannot_be_done_without_labels_is_refused(tfm, error, match):
+    with pytest.raises(error, match=match): BatchViews(loader(tfm), TensorImage(images(4, 3, 8, 8)))
