@@ -138,7 +138,7 @@ class SemiSupervisedLearner(Learner):
         "Run the events that end a canceled fit; what a callback that never began cannot tidy up is left"
         for e in ('after_cancel_fit','after_fit'):
             for cb in self.cbs.sorted('order'):
-                with suppress(Exception): cb(e)
+                with suppress(Exception): cb.tidy() if hasattr(type(cb), 'tidy') else cb(e)
         self._end_cleanup()
 
 # %% ../nbs/08_learner.ipynb #bb1ec2af

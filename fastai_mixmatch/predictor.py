@@ -12,7 +12,8 @@ from contextlib import suppress
 from copy import deepcopy
 from enum import Enum
 from fastai.vision.all import *
-from .checkpoint import plain_model, sync_folder
+from .fingerprint import plain_model
+from .files import sync_folder
 from .data import as_image, class_names
 from .learner import build_arch
 
