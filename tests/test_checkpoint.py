@@ -5,7 +5,8 @@ from fastai.vision.all import (SGD, Callback, DataLoaders, Normalize, OptimWrapp
     aug_transforms, noop, ranger, set_seed)
 from fastai_mixmatch import checkpoint as module
 from fastai_mixmatch.all import *
-from fastai_mixmatch.checkpoint import rngs_state, set_rngs, training_state
+from fastai_mixmatch.checkpoint import loader_rngs, training_state
+from fastai_mixmatch.rng import rng_state, set_rng_state
 from functools import partial
 from pathlib import Path
 from test_hostile import CpuPrecision, Scaled
@@ -44,7 +45,7 @@ def result(learn):
     rows = [{k: v for k, v in o.items() if k != 'time'} for o in first_method(learn).rows]
     for k in ('elapsed', 'rngs'): state.pop(k)
     state['cbs'] = {k: {n: v for n, v in o.items() if n not in ('start_epoch', 'log', 'labeled', 'unlabeled', 'rows')} for k, o in state['cbs'].items()}
-    return dict({k: digest(v) for k, v in state.items()}, rows=digest(rows), rngs=digest(rngs_state(learn.dls)))
+    return dict({k: digest(v) for k, v in state.items()}, rows=digest(rows), rngs=digest(rng_state(loader_rngs(learn.dls))))
 
 def first_method(learn): return next(o for o in learn.cbs if isinstance(o, SemiSupervised))
 
@@ -437,10 +438,10 @@ def test_plain_learner():
 
 def test_generators_come_back():
     dls = digit_dls()
-    s = rngs_state(dls)
+    s = rng_state(loader_rngs(dls))
     def draw(): return random.random(), random.gauss(0, 1), np.random.rand(), np.random.randn(), torch.rand(2).tolist(), [o.rng.random() for o in dls.loaders]
     a = draw()
-    set_rngs(dls, torch.load(_saved(s), weights_only=True))
+    set_rng_state(torch.load(_saved(s), weights_only=True), loader_rngs(dls))
     assert draw() == a
 
 def _saved(s):

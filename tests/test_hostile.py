@@ -8,7 +8,7 @@ from fastai.callback.fp16 import MixedPrecision
 from fastai.vision.all import Callback, DataLoader, DataLoaders, Image, ImageDataLoaders, L, Path, PILImage, PILImageBW, Resize, ResizeMethod
 from sklearn.datasets import load_digits
 from fastai_mixmatch.all import *
-from fastai_mixmatch.checkpoint import describe_items
+from fastai_mixmatch.fingerprint import describe_items
 from fastai_mixmatch.data import Files, ImageError, PILImageShown, as_image, as_items, item_name
 
 DIGITS = load_digits()
