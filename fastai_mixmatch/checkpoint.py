@@ -319,7 +319,7 @@ def labeled_names(method):
     items = raw_items(ds)
     return [str(o) for o in items] if len(items) and isinstance(items[0], (str,Path)) else None
 
-# %% ../nbs/23_checkpoint.ipynb #2bcbf809
+# %% ../nbs/23_checkpoint.ipynb #2f9b597c
 @patch
 def before_train(self:Checkpoint):
     fit,learn = self.fit,self.learn
@@ -332,7 +332,7 @@ def before_train(self:Checkpoint):
     if state['cut'] and fit.exact: raise CancelTrainException
 
 @patch
-def training(self:Checkpoint)->bool:
+def trains(self:Checkpoint)->bool:
     "Does a fit run, with its state in place?"
     return self.fit is not None and self.fit.stage=='train'
 
@@ -346,10 +346,10 @@ def due(self:Checkpoint, end:bool)->bool:
 
 @patch
 def after_batch(self:Checkpoint):
-    if self.training() and self.due(self.learn.iter+1==self.learn.n_iter): self.save()
+    if self.trains() and self.due(self.learn.iter+1==self.learn.n_iter): self.save()
 @patch
 def after_cancel_train(self:Checkpoint):
-    if self.training() and self.every[1]=='epoch' and self.due(True): self.save(cut=True)
+    if self.trains() and self.every[1]=='epoch' and self.due(True): self.save(cut=True)
 
 # %% ../nbs/23_checkpoint.ipynb #46a8139b
 @patch

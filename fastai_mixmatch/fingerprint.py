@@ -6,8 +6,9 @@
 __all__ = ['describe_items', 'plain_model', 'named_cbs', 'transform_settings', 'data_settings', 'fit_settings',
            'callback_settings', 'versions', 'settings', 'flat', 'differences']
 
-# %% ../nbs/22_fingerprint.ipynb #b8039c9e
-import fastai, json, os, PIL, torchvision
+# %% ../nbs/22_fingerprint.ipynb #1db554c8
+import fastai, hashlib, json, os, PIL, torchvision
+from contextlib import suppress
 from itertools import chain
 from fastai.vision.all import *
 from .callback import SemiSupervised, label_indices
@@ -16,7 +17,7 @@ from .files import array_bytes, sha256_of
 from .rng import rng_state
 from .state import given, plain
 
-# %% ../nbs/22_fingerprint.ipynb #bdaede27
+# %% ../nbs/22_fingerprint.ipynb #f322fbcf
 def _digest(parts): return sha256_of(parts)[:12]
 
 def _of_files(items):
@@ -24,13 +25,14 @@ def _of_files(items):
     own = isinstance(items, Files)
     def names(): return items.names() if own else map(os.fspath, items)
     start = os.path.commonprefix([min(names()), max(names())]).rfind(os.sep)+1
-    def stat(o):
-        try: s = os.stat(items.root/o if own else o)
-        except OSError: return 0,0 # The one who opens it says so
-        return s.st_size,s.st_mtime_ns
-    stats = np.array([stat(o) for o in names()])
-    named = _digest(o[start:].encode("utf-8", "surrogateescape")+b"\0" for o in names())
-    return named,*(_digest([array_bytes(o)]) for o in stats.T)
+    named,sizes,times = hashes = [hashlib.sha256() for _ in range(3)]
+    for o in names():
+        named.update(o[start:].encode('utf-8', 'surrogateescape')+b'\0')
+        with suppress(OSError): # The one who opens it says so
+            s = os.stat(items.root/o if own else o)
+            sizes.update(f'{s.st_size} '.encode())
+            times.update(f'{s.st_mtime_ns} '.encode())
+    return [h.hexdigest()[:12] for h in hashes]
 
 def _bytes_of(o): return array_bytes(o if isinstance(o, (Tensor,np.ndarray)) else np.asarray(o))
 

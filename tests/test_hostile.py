@@ -180,7 +180,7 @@ def test_many_files_are_compared_without_a_copy(tmp_path):
     text, size = most(lambda: describe_items(files))
     assert size<20*len(names)
     for o in ([tmp_path/o for o in names], as_items([str(tmp_path/o) for o in names]), list(map(Path, names))): assert describe_items(o)==text
-    assert text!=describe_items(Files(tmp_path, names[::-1])) and text.startswith('50000, digest ')
+    assert text!=describe_items(Files(tmp_path, names[::-1])) and text['']==50_000
 
 def test_list_of_texts_is_not_turned_into_paths(folder):
     good = [str(o) for o in folder.files if o.name.startswith('good')]
