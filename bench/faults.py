@@ -9,13 +9,14 @@ each run is a new interpreter.
     python bench/faults.py
 """
 import argparse, hashlib, json, os, random, resource, signal, subprocess, sys, tempfile, threading, time, traceback, warnings
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 import numpy as np, torch
 from fastai.vision.all import *
 from fastai_mixmatch.all import *
 from fastai_mixmatch import checkpoint as checkpoint_module
-from fastai_mixmatch.callback import pack
+from fastai_mixmatch.state import pack
 
 # --- the programs, and what they leave
 
@@ -103,23 +104,27 @@ def arm(fault):
 
 def arm_writing(kind, n, how=None):
     "Kill in the writing of checkpoint `n` of this process, or forbid files of more than a few KB from there on"
-    n,count,mod = int(n),[0],checkpoint_module
-    write,replace,init = mod._Hashed.write,os.replace,mod._Hashed.__init__
-    def new_init(self, f):
-        count[0] += 1; self.n = 0
+    n,count,write,replace = int(n),[0],checkpoint_module.atomic_write,os.replace
+    class Part:
+        "A file of which only a part is written before the kill"
+        def __init__(self, f): self.f = f
+        def __getattr__(self, k): return getattr(self.f, k)
+        def write(self, b):
+            self.f.write(b[:int(len(b)*float(how))])
+            self.f.flush()
+            kill()
+    @contextmanager
+    def new_write(file, mode):
+        count[0] += 1
         if kind=='full' and count[0]==n:
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (20_000,)*2)
-        init(self, f)
-    def new_write(self, b):
-        self.n += 1
-        if kind=='write' and count[0]==n and self.n>float(how)*100: self.f.flush(); kill()
-        return write(self, b)
+        with write(file, mode) as f: yield Part(f) if kind=='write' and count[0]==n else f
     def new_replace(a, b):
         if kind=='rename' and count[0]==n and how=='before': kill()
         replace(a, b)
         if kind=='rename' and count[0]==n and how=='after': kill()
-    mod._Hashed.__init__,mod._Hashed.write,os.replace = new_init,new_write,new_replace
+    checkpoint_module.atomic_write,os.replace = new_write,new_replace
 
 def child(name, data, checkpoint, fault, every, out):
     "Run a program in this process"

@@ -1,11 +1,13 @@
 "Killed, damaged, starved of disk space, started with other settings: a training continues to the same bits, or says why not."
-import errno, hashlib, importlib.util, json, numpy as np, os, pickle, pytest, random, shutil, subprocess, sys, torch, warnings
-from fastai.callback.all import EarlyStoppingCallback, GradientAccumulation, GradientClip, ReduceLROnPlateau
+import hashlib, importlib.util, json, numpy as np, os, pandas as pd, pickle, pytest, random, resource, shutil, signal, subprocess, sys, torch, warnings
+from collections import Counter, OrderedDict, defaultdict, deque
+from dataclasses import dataclass, field
+from fastai.callback.all import CSVLogger, EarlyStoppingCallback, GradientAccumulation, GradientClip, ReduceLROnPlateau, ShortEpochCallback
 from fastai.vision.all import (SGD, Callback, DataLoaders, Normalize, OptimWrapper, PILImageBW, RandomCrop, RandomResizedCrop, WeightedDL, accuracy,
     aug_transforms, noop, ranger, set_seed)
-from fastai_mixmatch import checkpoint as module
 from fastai_mixmatch.all import *
-from fastai_mixmatch.checkpoint import rngs_state, set_rngs, training_state
+from fastai_mixmatch.checkpoint import loader_rngs, training_state
+from fastai_mixmatch.rng import rng_state, set_rng_state
 from functools import partial
 from pathlib import Path
 from test_hostile import CpuPrecision, Scaled
@@ -44,7 +46,7 @@ def result(learn):
     rows = [{k: v for k, v in o.items() if k != 'time'} for o in first_method(learn).rows]
     for k in ('elapsed', 'rngs'): state.pop(k)
     state['cbs'] = {k: {n: v for n, v in o.items() if n not in ('start_epoch', 'log', 'labeled', 'unlabeled', 'rows')} for k, o in state['cbs'].items()}
-    return dict({k: digest(v) for k, v in state.items()}, rows=digest(rows), rngs=digest(rngs_state(learn.dls)))
+    return dict({k: digest(v) for k, v in state.items()}, rows=digest(rows), rngs=digest(rng_state(loader_rngs(learn.dls))))
 
 def first_method(learn): return next(o for o in learn.cbs if isinstance(o, SemiSupervised))
 
@@ -128,17 +130,6 @@ def test_same_bits(name):
     a, b = both(make, 8)
     assert a == b
 
-@pytest.mark.parametrize('name', ALL)
-@pytest.mark.filterwarnings('ignore')
-def test_same_bits_of_every_method(name):
-    "With its thresholds, averages and counts."
-    def make(**o):
-        learn = ssl_learner(digit_dls(), IL[200:328], SMALL, method=ALL[name](bs=32), **o)
-        learn.remove_cb(learn.progress), setattr(learn, 'logger', noop)
-        return learn
-    a, b = both(make, 7)
-    assert a == b
-
 @pytest.mark.parametrize('make', [torch_loaders, weighted, lambda **o: learner(digit_dls(valid=0), metrics=[], **o),
     lambda **o: learner(digit_dls(item_tfms=RandomResizedCrop(8, min_scale=0.5)), IL[200:328], **o),
     lambda **o: ssl_learner(digit_dls(), IL[200:328], SMALL, method=Supervised(bs=32), **o)], ids=['torch', 'weighted', 'no validation', 'random items', 'supervised'])
@@ -214,7 +205,9 @@ def test_iterable_dataset(cls):
 def test_complete_fit_returns_at_once(capsys):
     make = partial(learner, checkpoint='cp')
     whole = program(make)
-    expected, learn = result(whole), make()
+    expected = result(whole)
+    set_seed(3)
+    learn = make()
     learn.add_cb(stop := Stop(None))
     learn.fit_one_cycle(3)
     assert stop.seen == 0 and learn.recorder.values == whole.recorder.values and result(learn) == expected
@@ -305,37 +298,58 @@ def test_damaged_second_fit_begins_again_from_the_first():
     with pytest.warns(UserWarning, match='Fit 2 begins again, from the end of fit 1'): learn = program(partial(learner, checkpoint='cp', every='2 steps'), fit=fit)
     assert result(learn) == result(whole)
 
-def test_full_disk(monkeypatch):
+class SmallDisk(Callback):
+    "From step `n` on, no file may grow beyond a few KB"
+    order, in_checkpoint = 900, False
+    def __init__(self, n): self.n = n
+    def after_batch(self):
+        if self.learn.training and self.learn.train_iter == self.n: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+
+@pytest.fixture
+def limits():
+    old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,)*2)
+    signal.signal(signal.SIGXFSZ, old)
+
+def test_full_disk(limits):
     "The older checkpoint is intact, nothing half written stays, and the message says what happened."
-    whole, init = program(learner), module._Hashed.__init__
-    class Full:
-        def __init__(self, f): self.f = f
-        def write(self, b): raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        def flush(self): pass
-    with monkeypatch.context() as m:
-        m.setattr(module._Hashed, '__init__', lambda self, f: init(self, f if not files() else Full(f)))
-        with pytest.raises(CheckpointError, match='cannot write the checkpoint .*No space left on device.*Older checkpoints are as they were'): program(partial(learner, checkpoint='cp', every='4 steps'))
-    assert [o.name[:14] for o in files()] == ['fit1-000000004'] and len(list(Path('cp').iterdir())) == 1
+    whole = program(learner)
+    with pytest.raises(CheckpointError, match='cannot write the checkpoint .*File too large.*Older checkpoints are as they were'):
+        program(partial(learner, checkpoint='cp', every='4 steps', cbs=SmallDisk(7)))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,)*2)
+    assert [o.name[:14] for o in files()] == ['fit1-000000004'] and len(list(Path('cp').iterdir())) == 2
     assert result(program(partial(learner, checkpoint='cp', every='4 steps'))) == result(whole)
 
-def test_read_only_folder(monkeypatch):
+def test_folder_that_cannot_be_written():
     Path('file').write_text('x')
     with pytest.raises(CheckpointError, match='cannot write checkpoints to file/cp'): program(partial(learner, checkpoint='file/cp'))
-    program(partial(learner, checkpoint='cp', every='2 steps'), 3)
-    before = [(o.name, o.read_bytes()) for o in files()]
-    def refuse(*_): raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-    for owner, name in ((Path, 'write_bytes'), (module.os, 'replace')):
-        with monkeypatch.context() as m:
-            m.setattr(owner, name, refuse)
-            with pytest.raises(CheckpointError, match='Read-only file system'): program(partial(learner, checkpoint='cp', every='2 steps'))
-        assert [(o.name, o.read_bytes()) for o in files()] == before
+    Path('cp').mkdir()
+    Path('cp/lock').symlink_to('/tmp/elsewhere')
+    with pytest.raises(CheckpointError, match='cannot write checkpoints to cp'): program(partial(learner, checkpoint='cp'))
+    assert not Path('/tmp/elsewhere').exists(), 'a planted link is not followed'
 
 def test_half_written_files_are_cleared():
     program(partial(learner, checkpoint='cp', every='2 steps'), 3)
-    (Path('cp')/'fit1-000000004.77.tmp').write_bytes(b'x')
+    (Path('cp')/'.fit1-000000004.77.pt.x.tmp').write_bytes(b'x')
     for o in ('notes.txt', 'notes.tmp'): (Path('cp')/o).write_text('mine')
     program(partial(learner, checkpoint='cp', every='2 steps'))
-    assert sorted(o.name.split('.')[0] for o in Path('cp').iterdir()) == ['fit1-000000012', 'fit1-end', 'notes', 'notes']
+    assert sorted(o.name.split('.')[0] for o in Path('cp').iterdir()) == ['fit1-000000012', 'fit1-end', 'lock', 'notes', 'notes']
+
+@pytest.mark.parametrize('n', range(1, 4))
+def test_interrupt_while_writing(n, monkeypatch):
+    "Ctrl-C stays Ctrl-C; a real signal, in the second checkpoint's bringing to the disk"
+    fsync, seen = os.fsync, []
+    def interrupted(fd):
+        seen.append(fd)
+        if len(seen) == n: os.kill(os.getpid(), signal.SIGINT)
+        return fsync(fd)
+    set_seed(3)
+    with monkeypatch.context() as m:
+        m.setattr(os, 'fsync', interrupted)
+        with pytest.raises(KeyboardInterrupt): learner(checkpoint='cp', every='2 steps').fit_one_cycle(3)
+    assert not list(Path('cp').glob('.*'))
+    assert result(program(partial(learner, checkpoint='cp', every='2 steps'))) == result(program(learner))
 
 class Evil:
     def __reduce__(self): return os.mkdir, ('pwned',)
@@ -380,7 +394,7 @@ def changed_folder(tmp_path_factory):
 RELABELED = ImageList.from_arrays(X, (Y+1)%10, img_cls=PILImageBW)
 @pytest.mark.parametrize('kw, names', [(dict(k=3), ['k: 2 then, 3 now']), (dict(seed=1), ['labeled images']), (dict(n=30), ['labeled images']), (dict(bs=10), ['labeled batch size: 20 then, 10 now']),
     (dict(un=IL[201:329]), ['unlabeled images']), (dict(un=IL[200:296]), ['unlabeled images', 'batches in an epoch: 4 then']), (dict(alpha=0.5), ['alpha: 0.75 then, 0.5 now']),
-    (dict(arch=partial(small_cnn, width=4)), ['model: ']), (dict(opt_func=SGD), ['optimizer']), (dict(ema=0.9), ['ema.decay: 0.999 then, 0.9 now']), (dict(il=RELABELED), ['labeled images']),
+    (dict(arch=partial(small_cnn, width=4)), ['model.0', 'initial weights']), (dict(opt_func=SGD), ['optimizer']), (dict(ema=0.9), ['ema.decay: 0.999 then, 0.9 now']), (dict(il=RELABELED), ['labeled images']),
     (dict(wd=0.1), ['wd: ']), (dict(lr=1e-3), ['schedule of lr']), (dict(cbs=GradientClip(0.1)), ['callbacks']), (dict(adapt=False), ['adapt: true then, false now'])], ids=lambda o: o[0] if isinstance(o, list) else '')
 def test_changed_setting(kw, names, changed_folder):
     shutil.copytree(changed_folder, 'cp')
@@ -417,6 +431,141 @@ def test_override():
     with pytest.warns(UserWarning, match='unlabeled images'): learn = program(partial(changed, checkpoint=Checkpoint('cp', override=True), un=IL[200:456]))
     assert learn.train_iter == 24 and learn.ema.n == 6 + 16 and len(learn.recorder.values) == 3
 
+# --- one folder, one learner
+
+@pytest.mark.parametrize('seed', [4, None])
+def test_another_seed_is_another_run(seed):
+    "Seeds in a loop that share a folder, and a program without a seed"
+    program(partial(learner, checkpoint='cp'), fit=lambda learn: learn.fit(1))
+    if seed: set_seed(seed)
+    with pytest.raises(CheckpointError, match='initial weights: .*random numbers: .*start with the same seed'): learner(checkpoint='cp').fit(1)
+    if seed: set_seed(seed)
+    with pytest.warns(UserWarning, match='continues all the same'): learner(checkpoint=Checkpoint('cp', override=True)).fit(1)
+
+def test_two_learners_at_once():
+    class Second(Callback):
+        in_checkpoint = False
+        def after_train(self):
+            with pytest.raises(CheckpointError, match=f'cp is in use by process {os.getpid()}.*name another folder'): learner(checkpoint='cp').fit(1)
+    learner(checkpoint='cp', cbs=Second()).fit(1)
+
+@pytest.mark.parametrize('how', ['alive', 'killed', 'killed, with a worker'])
+def test_two_programs_at_once(how):
+    "A lock ends with its process, also where a forked child outlives that"
+    fork = 'pid = os.fork()\nif pid==0: print("ready", flush=True); time.sleep(60)' if 'worker' in how else 'print("ready", flush=True)'
+    code = f'import os, time\nfrom fastai_mixmatch.files import lock_folder\nf = lock_folder("cp")\n{fork}\ntime.sleep(60)'
+    p = subprocess.Popen([sys.executable, '-W', 'ignore', '-c', code], stdout=subprocess.PIPE, text=True, env={**os.environ, 'PYTHONPATH': str(root)}, start_new_session=True)
+    try:
+        assert p.stdout.readline() == 'ready\n'
+        if how == 'alive':
+            with pytest.raises(CheckpointError, match=f'in use by process {p.pid}'): learner(checkpoint='cp').fit(1)
+        else:
+            p.kill(); p.wait()
+            learner(checkpoint='cp').fit(1)
+    finally: os.killpg(p.pid, signal.SIGKILL); p.wait()
+
+# --- what callbacks remember
+
+@dataclass
+class Best:
+    value: float = 0.
+    epochs: list = field(default_factory=list)
+
+KINDS = dict(set=lambda v: {v}, frozenset=lambda v: frozenset([v]), deque=lambda v: deque([v], 3), counter=lambda v: Counter({v: 2}), ordered=lambda v: OrderedDict([(v, 1)]),
+    default=lambda v: defaultdict(list, a=[v]), dataclass=lambda v: Best(float(v), [v]), frame=lambda v: pd.DataFrame(dict(a=[v, 1.5], b=['x', None])), series=lambda v: pd.Series([v], name='s'),
+    array=lambda v: np.array([[v]], 'int16'), scalar=lambda v: np.float32(v), nested=lambda v: [dict(a={v: (v, deque([v]))})], path=lambda v: Path(str(v)), complex=lambda v: complex(v, 1), bytes=lambda v: bytes([v]))
+
+class Memory(Callback):
+    def __init__(self, kind): self.kind = kind
+    def before_fit(self): self.kept = None
+    def after_epoch(self): self.kept = KINDS[self.kind](self.learn.epoch)
+
+def test_memory_keeps_its_type(capsys):
+    make = lambda **o: learner(cbs=[type(f'Memory{k}', (Memory,), {})(k) for k in KINDS], **o)
+    whole = program(make)
+    program(partial(make, checkpoint='cp', every='3 steps'), 11)
+    seen = []
+    class Look(Callback):
+        order, in_checkpoint = 2000, False
+        def before_train(self):
+            if not seen: seen.extend((o.kind, o.kept) for o in self.learn.cbs if isinstance(o, Memory))
+    learn = program(partial(make, checkpoint='cp', every='3 steps'), fit=lambda learn: learn.fit_one_cycle(3, cbs=Look()))
+    for got, epoch in ((dict(seen), 1), ({o.kind: o.kept for o in learn.cbs if isinstance(o, Memory)}, 2)):
+        for k, f in KINDS.items():
+            want = f(epoch)
+            assert type(got[k]) is type(want), k
+            if hasattr(want, 'to_csv'): assert want.equals(got[k]) and (want.dtypes == got[k].dtypes if k == 'series' else (want.dtypes == got[k].dtypes).all())
+            else: assert got[k] == want and getattr(got[k], 'maxlen', 0) == getattr(want, 'maxlen', 0) and getattr(got[k], 'dtype', 0) == getattr(want, 'dtype', 0)
+
+def test_what_is_not_remembered_is_named():
+    class Handle: pass
+    class Holds(Callback):
+        def before_fit(self): self.handle, self.names = Handle(), {'a': [Handle()]}
+    with warnings.catch_warnings(record=True) as ws:
+        warnings.simplefilter('always')
+        learner(cbs=Holds(), checkpoint='cp', every='1 steps').fit(1)
+    assert [str(o.message) for o in ws if 'does not hold' in str(o.message)] == ["a checkpoint does not hold handle, names of Holds; if training changes that, give the callback `state_dict` and `load_state_dict`"]
+
+@pytest.mark.parametrize('append', [False, True])
+def test_csv_logger(append):
+    "Every row once, under one header"
+    def run(name, n=None, **o):
+        def make(**o):
+            learn = learner(cbs=CSVLogger(f'{name}.csv', append), **o)
+            learn.path = Path('.')
+            return learn
+        for stop in ([n, None] if n else [None]): program(partial(make, **o), stop)
+        return pd.read_csv(f'{name}.csv').drop(columns='time')
+    for n in (2, 7, 8, 11): assert run('whole' if n == 2 else f'whole{n}').equals(run(f'cut{n}', n, checkpoint=f'cp{n}', every='3 steps'))
+    assert len(run('cut2', checkpoint='cp2', every='3 steps')) == 3, 'a complete fit'
+
+# --- other fits
+
+def test_no_epochs():
+    def fit(learn): learn.fit(0); learn.fit(1); learn.fit(0)
+    whole = program(learner, fit=fit)
+    for _ in range(2): assert result(program(partial(learner, checkpoint='cp'), fit=fit)) == result(whole)
+
+def test_short_epochs():
+    "Are saved where they were cut"
+    make = lambda **o: learner(cbs=ShortEpochCallback(.4), **o)
+    whole = program(make)
+    class Fail(Callback):
+        in_checkpoint = False
+        def before_validate(self):
+            if self.learn.epoch == 1: raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt): program(partial(make, checkpoint='cp', every='1 epoch'), fit=lambda learn: learn.fit_one_cycle(3, cbs=Fail()))
+    assert [o.name[:5] for o in files()] == ['fit1-']*2
+    learn = program(partial(make, checkpoint='cp', every='1 epoch'))
+    assert result(learn) == result(whole) and len(learn.recorder.values) == 3
+
+def test_many_fits_do_not_pile_up():
+    def fit(learn):
+        for _ in range(7): learn.fit(1)
+    whole = program(learner, fit=fit)
+    program(partial(learner, checkpoint='cp'), fit=fit)
+    assert len(files()) == 4
+    with pytest.warns(UserWarning, match='result of fit 1 is not in cp.*that of fit 7 stands in its place'): learn = program(partial(learner, checkpoint='cp'), fit=fit)
+    assert result(learn) == result(whole)
+    learn.fit(1)
+    assert learn.checkpoint.fits == 8
+
+@pytest.mark.parametrize('error', [KeyboardInterrupt, ZeroDivisionError])
+def test_tidy(error):
+    "After an interrupt nothing of the fit is left, and it is not complete"
+    class Fail(Callback):
+        in_checkpoint = False
+        def after_pred(self):
+            if self.learn.train_iter == 6: raise error
+    set_seed(3)
+    learn = learner(checkpoint='cp', every='1 epoch')
+    n = len(learn.cbs)
+    with pytest.raises(error): learn.fit(2, cbs=Fail())
+    cp = learn.checkpoint
+    assert cp.fit is None and cp.fits == 0 and len(learn.cbs) == n and [o.name[:14] for o in files()] == ['fit1-000000004']
+    learn.fit(2)
+    assert cp.fits == 1 and result(learn) == result(program(learner, fit=lambda learn: learn.fit(2)))
+
 def test_needs_a_method():
     from fastai.vision.all import Learner
     learn = Learner(digit_dls(), SMALL(1, 10), cbs=Checkpoint('cp'))
@@ -437,10 +586,10 @@ def test_plain_learner():
 
 def test_generators_come_back():
     dls = digit_dls()
-    s = rngs_state(dls)
+    s = rng_state(loader_rngs(dls))
     def draw(): return random.random(), random.gauss(0, 1), np.random.rand(), np.random.randn(), torch.rand(2).tolist(), [o.rng.random() for o in dls.loaders]
     a = draw()
-    set_rngs(dls, torch.load(_saved(s), weights_only=True))
+    set_rng_state(torch.load(_saved(s), weights_only=True), loader_rngs(dls))
     assert draw() == a
 
 def _saved(s):

@@ -1,0 +1,135 @@
+"Whatever a result depends on is in the fingerprint of the run, under its name."
+import json, numpy as np, os, pytest, random, shutil, torch
+from fastai.vision.all import (AccumMetric, Callback, CancelFitException, CrossEntropyLossFlat, GradientClip, ImageDataLoaders, MixUp, PILImageBW, Transform,
+    accuracy, error_rate, set_seed, skm_to_fastai)
+from fastai_mixmatch.all import *
+from fastai_mixmatch import fingerprint
+from fastai_mixmatch.fingerprint import describe_items, differences, settings
+from fastai_mixmatch.state import plain
+from functools import partial
+from pathlib import Path
+from test_learner import IL, SMALL, X, Y, digit_dls
+from torch import nn
+
+@pytest.fixture(autouse=True)
+def _in_tmp(tmp_path, monkeypatch): monkeypatch.chdir(tmp_path)
+
+class Look(Callback):
+    order, in_checkpoint = 1000, False
+    def before_fit(self):
+        method = next(o for o in self.learn.cbs if isinstance(o, SemiSupervised))
+        self.found = settings(self.learn, method)
+        raise CancelFitException
+
+def identity(arch=SMALL, method=None, seed=0, dls=None, unlabeled=None, fit=lambda learn: learn.fit(1), **kw):
+    "Settings at the start of a fit, and what cannot be compared"
+    set_seed(seed)
+    dls = dls() if dls else digit_dls()
+    learn = ssl_learner(dls, IL[200:328] if unlabeled is None else unlabeled, arch, method=method() if method else FixMatch(bs=32), **kw)
+    learn.add_cb(look := Look())
+    with learn.no_bar(), learn.no_logging(): fit(learn)
+    return look.found
+
+def net(ni, no, slope=.01, momentum=.1, eps=1e-5, act=None, scale=1.):
+    m = nn.Sequential(nn.Conv2d(ni, 8, 3), nn.BatchNorm2d(8, eps=eps, momentum=momentum), act or nn.LeakyReLU(slope), nn.AdaptiveAvgPool2d(1), nn.Flatten(), Scale(scale), nn.Linear(8, no))
+    return m
+
+class Scale(nn.Module):
+    "A setting that `repr` does not show"
+    def __init__(self, s): super().__init__(); self.s = s
+    def forward(self, x): return x*self.s
+
+class Slotted:
+    __slots__ = ('weight',)
+    def __init__(self, weight): self.weight = weight
+    def __call__(self, p, y): return nn.functional.cross_entropy(p, y)*self.weight
+
+class Penalty(Callback):
+    "Keeps its argument under another name"
+    def __init__(self, strength): self._s = strength
+
+class Fixed(Callback): strength = 1.
+class FixedMore(Fixed): strength = 2.
+
+def strong(**kw): return lambda: FixMatch(bs=32, strong=StrongView(RandAugment(**kw)))
+def closure(k): return lambda p, y: accuracy(p, y)*k
+def weighted(*w): return CrossEntropyLossFlat(weight=torch.tensor(w+(1.,)*(10-len(w))))
+def named(ni, no, **kw): return partial(net, **kw)(ni, no)
+
+CASES = dict(
+    magnitude=(dict(method=strong(magnitude=(0, 1))), dict(method=strong(magnitude=(0, .05))), 'strong.aug.hi'),
+    operations=(dict(method=strong(ops=('rotate','color'))), dict(method=strong(ops=('rotate',))), 'strong.aug.ops'),
+    cutout=(dict(method=lambda: FixMatch(bs=32, strong=StrongView(cutout=.5))), dict(method=lambda: FixMatch(bs=32, strong=StrongView(cutout=.25))), 'strong.cutout.size'),
+    learned=(dict(method=lambda: FixMatch(bs=32, strong=StrongView(CTAugment(decay=.9)))), dict(method=lambda: FixMatch(bs=32, strong=StrongView(CTAugment(decay=.8)))), 'strong.aug.decay'),
+    slope=(dict(arch=net), dict(arch=partial(net, slope=.2)), 'model.2'), momentum=(dict(arch=net), dict(arch=partial(net, momentum=.2)), 'model.1'),
+    eps=(dict(arch=net), dict(arch=partial(net, eps=1.)), 'model.1'), activation=(dict(arch=net), dict(arch=partial(net, act=nn.ReLU())), 'model.2'),
+    hidden=(dict(arch=net), dict(arch=partial(net, scale=2.)), 'model.5'),
+    metric=(dict(metrics=accuracy), dict(metrics=error_rate), 'metrics'), more_metrics=(dict(metrics=accuracy), dict(metrics=[accuracy, error_rate]), 'metrics'),
+    metric_value=(dict(metrics=AccumMetric(accuracy, flatten=False)), dict(metrics=AccumMetric(accuracy, flatten=True)), 'metric accuracy.flatten'),
+    closure=(dict(metrics=closure(1.)), dict(metrics=closure(2.)), 'metric <lambda>.func'),
+    weights_of_loss=(dict(loss_func=weighted(1.)), dict(loss_func=weighted(2.)), 'loss function'), slots=(dict(loss_func=Slotted(1)), dict(loss_func=Slotted(2)), 'loss function.weight'),
+    smoothing=(dict(loss_func=nn.CrossEntropyLoss()), dict(loss_func=nn.CrossEntropyLoss(label_smoothing=.1)), 'loss function'),
+    other_name=(dict(cbs=Penalty(1)), dict(cbs=Penalty(2)), 'penalty._s'), class_value=(dict(cbs=Fixed()), dict(cbs=FixedMore()), 'callbacks'),
+    mixup=(dict(cbs=MixUp(.4)), dict(cbs=MixUp(.2)), 'mix_up.distrib'), optimizer=(dict(opt_func=partial(FastAdam, sqr_mom=.9)), dict(opt_func=partial(FastAdam, sqr_mom=.8)), 'optimizer'),
+    seed=(dict(), dict(seed=1), 'initial weights'), labels=(dict(dls=digit_dls), dict(dls=partial(digit_dls, n=30)), 'labeled images'),
+    validation=(dict(dls=digit_dls), dict(dls=partial(digit_dls, valid=50)), 'validation images'), epochs=(dict(), dict(fit=lambda learn: learn.fit(2)), 'epochs'),
+    threshold=(dict(), dict(method=lambda: FixMatch(bs=32, threshold=.9)), 'threshold'))
+
+@pytest.mark.parametrize('name', CASES)
+@pytest.mark.filterwarnings('ignore')
+def test_a_difference_is_named(name):
+    a, b, expected = CASES[name]
+    (old, _), (new, _), (again, _) = identity(**a), identity(**b), identity(**a)
+    assert not differences(old, again)
+    diff = differences(old, new)
+    assert any(k == expected or k.startswith(f'{expected}.') for k in diff), diff
+    assert all(f'{k}: ' in v and ' then, ' in v and v.endswith(' now') for k, v in diff.items())
+
+def test_one_pixel_of_many():
+    x = X[200:328].copy(); x[77, 3, 3] ^= 1
+    (a, _), (b, _) = identity(), identity(unlabeled=ImageList.from_arrays(x, img_cls=PILImageBW))
+    assert list(differences(a, b)) == ['unlabeled images.pixels']
+
+def test_files_are_known_by_size_and_time(tmp_path):
+    digits_sample(tmp_path/'d', 20)
+    files = sorted((tmp_path/'d/unlabeled').iterdir())[:64]
+    a = describe_items(files)
+    assert describe_items(list(map(str, files))) == a and a[''] == 64
+    stat = files[5].stat()
+    shutil.copy(files[6], files[5])
+    os.utime(files[5], ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    b = describe_items(files)
+    assert list(differences(dict(x=a), dict(x=b))) == (['x.sizes'] if files[5].stat().st_size != stat.st_size else [])
+    os.utime(files[5], ns=(0, stat.st_mtime_ns+1))
+    assert 'x.times' in differences(dict(x=a), dict(x=describe_items(files)))
+    shutil.copytree(tmp_path/'d', tmp_path/'moved')
+    assert describe_items(sorted((tmp_path/'moved/unlabeled').iterdir())[:64]) == describe_items(files), 'a moved folder is the same'
+
+def test_tensors_of_a_dataset():
+    ds = [torch.utils.data.TensorDataset(torch.full((4, 1, 8, 8), v), torch.arange(4)) for v in (0., 1.)]
+    a, b = map(describe_items, ds)
+    assert a != b and a == describe_items(ds[0]) and a[''] == 4
+
+@pytest.mark.filterwarnings('ignore')
+def test_what_cannot_be_compared_is_named():
+    class Own(Transform):
+        def __init__(self): self.rng = np.random.default_rng()
+        def encodes(self, x: PILImageBW): return x
+    assert identity()[1] == []
+    unknown = identity(dls=partial(digit_dls, item_tfms=Own()), metrics=lambda p, y: accuracy(p, y), cbs=GradientClip(.5))[1]
+    assert set(unknown) == {'Own.rng', 'metric <lambda>.func'}
+
+def test_versions(monkeypatch):
+    a, _ = identity()
+    monkeypatch.setattr(torch, '__version__', '0.0.1')
+    assert list(differences(a, identity()[0])) == ['versions.torch']
+    assert set(a['versions']) == {'torch', 'torchvision', 'fastai', 'numpy', 'Pillow'}
+
+def test_is_the_same_in_another_process(tmp_path):
+    "No address, no order of a set, no hash seed"
+    import subprocess, sys
+    code = "import json,sys; sys.path.insert(0, 'tests'); import test_fingerprint as t; print('\\n'+json.dumps(t.identity(metrics=[t.closure(1.)], cbs=t.MixUp(.4))[0]))"
+    root = Path(__file__).resolve().parent.parent
+    def run(seed): return subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True, cwd=root, check=True,
+        env={**os.environ, 'PYTHONHASHSEED': seed, 'PYTHONPATH': str(root)}).stdout.strip().split('\n')[-1]
+    assert not differences(*(json.loads(run(o)) for o in '12'))

@@ -1,0 +1,69 @@
+"Fast optimizers take the steps of slow ones."
+import pytest, torch
+from copy import deepcopy
+from fastai.vision.all import Learner, SGD, noop
+from fastai_mixmatch.all import small_cnn
+from fastai_mixmatch.optim import FastAdam, FastSGD
+from test_learner import digit_dls, learner
+
+def pair(wd=5e-4, momentum=0.9, **kw):
+    torch.manual_seed(0)
+    ours = small_cnn(1, 10)
+    theirs = deepcopy(ours)
+    ps = list(theirs.parameters())
+    groups = [dict(params=[p for p in ps if p.ndim > 1], weight_decay=wd), dict(params=[p for p in ps if p.ndim == 1], weight_decay=0)]
+    return ours, theirs, FastSGD(ours.parameters(), lr=0.03, wd=wd, mom=momentum, **kw), torch.optim.SGD(groups, lr=0.03, momentum=momentum, nesterov=momentum > 0)
+
+def step(models, opts):
+    gs = [torch.randn_like(p) for p in models[0].parameters()]
+    for m, opt in zip(models, opts):
+        for p, g in zip(m.parameters(), gs): p.grad = g.clone()
+        opt.step(); opt.zero_grad()
+
+@pytest.mark.parametrize('kw', [dict(), dict(wd=0.), dict(wd=.1, momentum=.5), dict(momentum=0.)], ids=str)
+def test_nesterov_to_the_bit(kw):
+    ours, theirs, a, b = pair(**kw)
+    for i in range(10):
+        a.set_hyper('lr', .03/(i+1))
+        for g in b.param_groups: g['lr'] = .03/(i+1)
+        step((ours, theirs), (a, b))
+    assert all(torch.equal(p, q) for p, q in zip(ours.parameters(), theirs.parameters()))
+
+def test_plain_momentum_is_fastais():
+    torch.manual_seed(0)
+    ours = small_cnn(1, 10)
+    theirs = deepcopy(ours)
+    a, b = FastSGD(ours.parameters(), lr=.1, wd=0., nesterov=False), SGD(theirs.parameters(), lr=.1, mom=.9, wd=0.)
+    for _ in range(5): step((ours, theirs), (a, b))
+    assert all(torch.allclose(p, q, atol=1e-6) for p, q in zip(ours.parameters(), theirs.parameters()))
+
+def test_state_goes_on():
+    ours, theirs, a, _ = pair()
+    for _ in range(3): step((ours,), (a,))
+    theirs.load_state_dict(ours.state_dict())
+    b = FastSGD(theirs.parameters(), lr=.03)
+    b.load_state_dict(deepcopy(a.state_dict()))
+    step((ours, theirs), (a, b))
+    assert all(torch.equal(p, q) for p, q in zip(ours.parameters(), theirs.parameters()))
+
+def test_norms_do_not_decay():
+    "Without gradients' help, kernels shrink and scales stay"
+    net = small_cnn(1, 10)
+    before = [p.detach().clone() for p in net.parameters()]
+    opt = FastSGD(net.parameters(), lr=.1, wd=.5)
+    for p in net.parameters(): p.grad = torch.zeros_like(p)
+    opt.step()
+    for p, q in zip(net.parameters(), before): assert torch.allclose(p, q*(.95 if p.ndim > 1 else 1))
+
+def test_trains_in_a_learner():
+    "Schedules, frozen groups, and a second fit"
+    learn = learner(opt_func=FastSGD, lr=.03, splitter=lambda m: [list(m[:2].parameters()), list(m[2:].parameters())])
+    learn.freeze()
+    kernels = [p for p in learn.model[:2].parameters() if p.ndim > 1]
+    before = [p.detach().clone() for p in kernels]
+    learn.fit_one_cycle(1)
+    assert kernels and all(torch.equal(p, q) for p, q in zip(kernels, before))
+    learn.unfreeze()
+    learn.fit_one_cycle(1)
+    assert not any(torch.equal(p, q) for p, q in zip(kernels, before))
+    assert 'grad_avg' in learn.opt.state[kernels[0]]
