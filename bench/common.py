@@ -4,7 +4,7 @@ An experiment has one file of JSON lines in `results/`. Each line is a run: what
 seed, hardware and versions that are needed to do it again. `pd.read_json(file, lines=True)` reads one, and so does
 `read`.
 """
-import json, os, platform, shlex, subprocess, sys, time
+import argparse, json, os, platform, shlex, subprocess, sys, time, warnings
 from pathlib import Path
 
 from fastai_mixmatch.files import atomic_write
@@ -60,3 +60,20 @@ def append(name, *rows, command=None, instead=None):
     else:
         with open(f, 'ab', buffering=0) as out: out.write(text.encode()) # One write: several processes may add rows
     return f
+
+def parser(doc, threads=1, seeds=None):
+    "The command line of a benchmark with the docstring `doc`; `seeds`: how many it runs by default"
+    p = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('--threads', type=int, default=threads)
+    if seeds:
+        p.add_argument('--seeds', type=int, nargs='+', default=[seeds], help='how many, or with two numbers the range')
+    return p
+
+def begin(p, args=None):
+    "Read the command line, and set threads and warnings as all benchmarks do"
+    import torch
+    a = p.parse_args(args)
+    torch.set_num_threads(a.threads)
+    torch.set_flush_denormal(True)
+    warnings.simplefilter('ignore')
+    return a
