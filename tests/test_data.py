@@ -5,15 +5,13 @@ from fastai.vision.all import (Callback, Categorize, CategoryBlock, DataBlock, D
     ImageDataLoaders, IntToFloatTensor, ItemGetter, L, Normalize, Path, PILImage, PILImageBW, Pipeline, ProgressCallback, RandomResizedCrop,
     RandTransform, Resize, TensorImage, TfmdLists, ToTensor, Transform, aug_transforms, get_image_files, image2tensor, noop, parent_label, set_seed)
 from fastai_mixmatch import data
-from fastai_mixmatch.all import ImageList, mixmatch_learner, small_cnn
+from fastai_mixmatch.all import ImageList, digits_arrays, mixmatch_learner, small_cnn
 from fastai_mixmatch.data import ArrayPool, LabeledDL, Split, UnlabeledDL, draw_labeled, overlap
 from fastai_mixmatch.views import BatchViews
 from functools import partial
-from sklearn.datasets import load_digits
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, SubsetRandomSampler, TensorDataset, WeightedRandomSampler
 
-DIGITS = load_digits()
-X, Y = (DIGITS.images * 255 / 16).round().astype(np.uint8), DIGITS.target
+X,Y = digits_arrays()
 N = 50                                            # unlabeled images: two batches of 25
 UX, UY = X[200:200 + N], Y[200:200 + N]
 SMALL = partial(small_cnn, width=8)
