@@ -1,18 +1,14 @@
 """MixMatch in plain PyTorch: what the package's training loop is measured against, by `speed.py`.
 
-It does the same work on the same data for the same steps: two weak views, guess, trust, alignment, sharpen, mix, one forward and
-backward, AdamW with one-cycle, an average of the weights, validation after each epoch. And it is written to be fast: fused AdamW,
-averages by one call, batch norm frozen by a list made once, and images that are channels last (as its views happen to be).
+It does the same work on the same data for the same steps: two weak views, guess, trust, alignment, sharpen, mix, one
+forward and backward, AdamW with one-cycle, an average of the weights, validation after each epoch. And it is written to
+be fast: fused AdamW, averages by one call, batch norm frozen by a list made once, and images that are channels last (as
+its views happen to be).
 """
 import copy, math
 import torch, torch.nn.functional as F
 from fastai.vision.all import nn
 from fastai_mixmatch.all import *
-from fastai_mixmatch.reproduce import load_digits_lists
-
-def data():
-    train,test = load_digits_lists()
-    return *train.split(20), test
 
 def bare_views(x):
     "A weak view, as a plain loop would make it: pad, and one gather"
@@ -28,9 +24,11 @@ def bare(xl, yl, xu, xv, yv, epochs, bs=64, k=2, T=0.5, alpha=0.75, lambda_u=75.
     model = arch(xl.shape[1], 10); avg = copy.deepcopy(model)
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     decayed,rest = [[p for p in model.parameters() if (p.ndim>1)==o] for o in (True, False)]
-    opt = torch.optim.AdamW([dict(params=decayed, weight_decay=wd), dict(params=rest, weight_decay=0)], lr=lr, eps=1e-5, fused=True)
+    groups = [dict(params=decayed, weight_decay=wd), dict(params=rest, weight_decay=0)]
+    opt = torch.optim.AdamW(groups, lr=lr, eps=1e-5, fused=True)
     steps = epochs*-(-len(xu)//bs)
-    sched = torch.optim.lr_scheduler.OneCycleLR(opt, lr, steps, pct_start=0.25, div_factor=25, final_div_factor=4e3, base_momentum=0.85, max_momentum=0.95)
+    sched = torch.optim.lr_scheduler.OneCycleLR(opt, lr, steps, pct_start=0.25, div_factor=25, final_div_factor=4e3,
+                                                base_momentum=0.85, max_momentum=0.95)
     beta = torch.distributions.Beta(alpha, alpha)
     marginal,h,t,order = None,0.,0,torch.zeros(0, dtype=torch.long)
     prior = (torch.bincount(yl, minlength=10).float()+1)/(len(yl)+10)
@@ -57,11 +55,13 @@ def bare(xl, yl, xu, xv, yv, epochs, bs=64, k=2, T=0.5, alpha=0.75, lambda_u=75.
                 q = p*(prior/marginal)**a
                 q = (q/q.sum(1, keepdim=True))**(1/T); q = q/q.sum(1, keepdim=True)
             xs,ys = torch.cat([x]+us),torch.cat([y]+[q]*k)
-            lam = beta.sample((len(xs),)); lam = 1-trust**4*(1-torch.maximum(lam, 1-lam)); perm = torch.randperm(len(xs))
+            lam,perm = beta.sample((len(xs),)),torch.randperm(len(xs))
+            lam = 1-trust**4*(1-torch.maximum(lam, 1-lam))
             xs = lam[:,None,None,None]*xs + (1-lam)[:,None,None,None]*xs[perm]
             ys = lam[:,None]*ys + (1-lam)[:,None]*ys[perm]
             out = model(xs)
-            loss = F.cross_entropy(out[:bs], ys[:bs]) + lambda_u*(t/steps)*trust**2*((out[bs:].softmax(1)-ys[bs:])**2).mean()
+            weight = lambda_u*(t/steps)*trust**2
+            loss = F.cross_entropy(out[:bs], ys[:bs]) + weight*((out[bs:].softmax(1)-ys[bs:])**2).mean()
             opt.zero_grad(); loss.backward(); opt.step(); sched.step()
             if not math.isfinite(loss.item()): raise FloatingPointError(t)
             torch._foreach_lerp_(ema, src, 1-min(0.999, t/(9+t)))

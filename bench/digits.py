@@ -1,43 +1,54 @@
-"""The table of the README: test accuracy on handwritten digits with 20 and 50 labels, supervised and MixMatch, over seeds.
+"""The table of the README: test accuracy on handwritten digits with 20 and 50 labels, supervised and MixMatch.
 
-The code is the README's, on the same folders of PNG files, with as many epochs; a seed also draws which images are labeled.
+The code is the README's, on the same folders of PNG files, with as many epochs; a seed also draws which images are
+labeled. Can be stopped and started again: what is in the results file is not run twice.
 
     python bench/digits.py --seeds 5
 """
-import argparse, tempfile, time, warnings
+import tempfile, time
 from functools import partial
 from pathlib import Path
-import pandas as pd, torch
+
+import pandas as pd
 from fastai.vision.all import ImageDataLoaders, PILImageBW, aug_transforms, set_seed
 from fastai_mixmatch.all import *
-from common import save
 
-def run(folder, labels, seed, epochs):
-    path = digits_sample(folder, labels, seed=seed)
-    set_seed(seed)
-    tfms = aug_transforms(do_flip=False, max_rotate=10, min_zoom=0.9, max_lighting=0, max_warp=0.1, p_affine=1, pad_mode='zeros')
-    dls = ImageDataLoaders.from_folder(path, train='labeled', valid='test', img_cls=PILImageBW, bs=32, num_workers=0, batch_tfms=tfms)
+from common import append, begin, parser, read
+
+def learner(path, method):
+    "The README's learner, or the same without its unlabeled images"
+    tfms = aug_transforms(do_flip=False, max_rotate=10, min_zoom=0.9, max_lighting=0, max_warp=0.1, p_affine=1,
+                          pad_mode='zeros')
+    dls = ImageDataLoaders.from_folder(path, train='labeled', valid='test', img_cls=PILImageBW, bs=32, num_workers=0,
+                                       batch_tfms=tfms)
     unlabeled = ImageList.from_df(pd.read_csv(path/'unlabeled.csv'), path/'unlabeled', label_col='digit')
     arch = partial(small_cnn, width=32, depth=2, stages=2, mean=True)
-    learns = {'supervised': ssl_learner(dls, unlabeled, arch, method=Supervised(), lr=4e-3), 'MixMatch': mixmatch_learner(dls, unlabeled, arch, lr=4e-3)}
-    for name,learn in learns.items():
-        start = time.perf_counter()
+    if method=='MixMatch': return mixmatch_learner(dls, unlabeled, arch, lr=4e-3)
+    return ssl_learner(dls, unlabeled, arch, method=Supervised(), lr=4e-3)
+
+def run(labels, seed, method, epochs):
+    "One training; its row"
+    with tempfile.TemporaryDirectory() as d:
+        path = digits_sample(Path(d)/'digits', labels, seed=seed)
+        set_seed(seed)
+        learn,start = learner(path, method),time.perf_counter()
         with learn.no_logging(): learn.fit_one_cycle(epochs)
-        yield dict(labels=labels, method=name, seed=seed, accuracy=round(float(learn.recorder.values[-1][2]), 4), seconds=round(time.perf_counter()-start, 1))
+        accuracy = float(learn.recorder.values[-1][2])
+    return dict(labels=labels, method=method, seed=seed, epochs=epochs, accuracy=round(accuracy, 4),
+                seconds=round(time.perf_counter()-start, 1))
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('--seeds', type=int, default=5); p.add_argument('--labels', type=int, nargs='+', default=[20,50])
-    p.add_argument('--epochs', type=int, default=60); p.add_argument('--threads', type=int, default=2)
-    a = p.parse_args()
-    torch.set_num_threads(a.threads)
-    warnings.simplefilter('ignore')
-    rows = []
-    with tempfile.TemporaryDirectory() as d:
-        for labels in a.labels:
-            for seed in range(a.seeds):
-                for row in run(Path(d)/'digits', labels, seed, a.epochs):
-                    rows.append(row); print(row, flush=True)
-    print(save('digits', rows, epochs=a.epochs))
+    p = parser(__doc__, threads=2, seeds=5)
+    p.add_argument('--labels', type=int, nargs='+', default=[20,50])
+    p.add_argument('--epochs', type=int, default=60)
+    a = begin(p)
+    done = {(r['labels'], r['method'], r['seed'], r['epochs']) for r in read('digits')}
+    for labels in a.labels:
+        for seed in range(*a.seeds):
+            for method in ('supervised','MixMatch'):
+                if (labels, method, seed, a.epochs) in done: continue
+                row = run(labels, seed, method, a.epochs)
+                append('digits', row)
+                print(row, flush=True)
 
 if __name__=='__main__': main()

@@ -1,40 +1,46 @@
-"""A training step of WRN-28-2 on a GPU: the package, its fast path, and a plain PyTorch loop in float32 and in bfloat16, each against
-the time that its activations need to cross the memory; and whether the fast path's steps wait for the host.
+"""A training step of WRN-28-2 on a GPU: the package, its fast path, and a plain PyTorch loop in float32 and in
+bfloat16, each against the time that its activations need to cross the memory; and whether the fast path's steps wait
+for the host.
 
-Resumable: rows that `results/gpu.json` holds are not run again. Ten minutes at most: what does not fit is left for the next start.
-Without a GPU it says so and ends with status 2; `--small` runs tiny sizes on any device, and writes nothing.
+Resumable: rows that `results/gpu.jsonl` holds are not run again. Ten minutes at most: what does not fit is left for
+the next start. Without a GPU it says so and ends with status 2; `--small` runs tiny sizes on any device, and writes
+nothing.
 
-    python bench/gpu.py                       # everything, results/gpu.json
-    python bench/gpu.py --floor               # the counts of bytes only, results/gpu_floor.json; needs no GPU
+    python bench/gpu.py                       # everything, results/gpu.jsonl
+    python bench/gpu.py --floor               # the counts of bytes only, results/gpu_floor.jsonl; needs no GPU
     python bench/gpu.py --device cpu --small  # does every line run?
 """
-import argparse, json, sys, time, warnings
+import sys, time
 import torch, torch.nn.functional as F
-from fastai.vision.all import Callback, DataLoader, DataLoaders, nn, set_seed
+from fastai.vision.all import Callback, nn, set_seed
 from fastai_mixmatch.all import *
-from common import results, save
+from common import append, begin, parser, read
+from speed import loaders
 
 # --- the floor
 
 def activation_bytes(arch=wrn_28_2, size=32, train=192, guess=128, width=2, fused=False):
-    """Bytes of activations that a step moves, at `width` bytes a number, counted layer by layer: `train` images forward and backward,
-    `guess` images forward only. Every kernel reads its inputs and writes its output once, through a memory without a cache:
+    """Bytes of activations that a step moves, at `width` bytes a number, counted layer by layer: `train` images
+    forward and backward, `guess` images forward only. Every kernel reads its inputs and writes its output once,
+    through a memory without a cache:
 
-    - convolution: forward reads the input, writes the output; backward reads the output's gradient twice and the input once (for the
-      gradients of input and of weights), and writes the input's gradient;
-    - batch norm with the activation after it: forward reads the input twice (statistics first), writes the output; backward reads
-      input and gradient twice (sums first), and writes a gradient;
+    - convolution: forward reads the input, writes the output; backward reads the output's gradient twice and the input
+      once (for the gradients of input and of weights), and writes the input's gradient;
+    - batch norm with the activation after it: forward reads the input twice (statistics first), writes the output;
+      backward reads input and gradient twice (sums first), and writes a gradient;
     - the sum at the end of a block: reads the shortcut; backward adds two gradients: two reads, one write.
 
-    `fused`: all between two convolutions happens while these read and write, so that convolutions are all that counts."""
+    `fused`: all between two convolutions happens while these read and write, so that convolutions are all that
+    counts."""
     model,n = arch(3, 10).to('meta'),dict(forward=0, backward=0)
     def count(forward, backward): n['forward'] += forward; n['backward'] += backward
     def conv(m, x, y): count(x[0].numel()+y.numel(), 2*y.numel()+2*x[0].numel())
     def norm(m, x, y): count(3*x[0].numel(), 5*x[0].numel())
     def add(m, x, y): count(y.numel(), 3*y.numel())
     for m in model.modules():
-        f = conv if isinstance(m, nn.Conv2d) else None if fused else norm if isinstance(m, nn.BatchNorm2d) else add if isinstance(m, WideBlock) else None
-        if f: m.register_forward_hook(f)
+        if isinstance(m, nn.Conv2d): m.register_forward_hook(conv)
+        elif isinstance(m, nn.BatchNorm2d) and not fused: m.register_forward_hook(norm)
+        elif isinstance(m, WideBlock) and not fused: m.register_forward_hook(add)
     model(torch.empty(1, 3, size, size, device='meta'))
     return width*((train+guess)*n['forward'] + train*n['backward'])
 
@@ -45,7 +51,8 @@ def floors(batches, tb_s):
         for what,width in (('bfloat16', 2), ('float32', 4)):
             gb = [activation_bytes(train=3*b, guess=2*b, width=width, fused=o)/1e9 for o in (False, True)]
             ms = [round(o/tb_s, 2) for o in gb]
-            rows.append(dict(format=what, labeled=b, unlabeled=2*b, gb=round(gb[0], 2), ms=ms[0], gb_fused=round(gb[1], 2), ms_fused=ms[1]))
+            rows.append(dict(format=what, labeled=b, unlabeled=2*b, gb=round(gb[0], 2), ms=ms[0],
+                             gb_fused=round(gb[1], 2), ms_fused=ms[1], tb_s=tb_s))
     return rows
 
 # --- the rivals
@@ -77,8 +84,9 @@ def package(b, arch, device, size, to=None):
     learns = {}
     def train(steps, cbs=()):
         if steps not in learns:
-            dls = DataLoaders(DataLoader(list(zip(xl, yl)), bs=b), DataLoader(list(zip(xl[:8], yl[:8])), bs=8), device=device); dls.c = 10
-            learns[steps] = learn = mixmatch_learner(dls, (torch.rand(b*steps, 3, size, size)*255).byte().float()/255, arch=arch, weak=WeakView(flip=.5))
+            dls = loaders((xl,yl), (xl[:8],yl[:8]), b, 8, device=device)
+            xu = (torch.rand(b*steps, 3, size, size)*255).byte().float()/255
+            learns[steps] = learn = mixmatch_learner(dls, xu, arch=arch, weak=WeakView(flip=.5))
             learn.model.to(device)
             if to is not None: learn.to_fast(**to)
         learn = learns[steps]
@@ -125,7 +133,8 @@ class Traced(Callback):
         if self.train_iter==self.first: self.prof = torch.profiler.profile(); self.prof.__enter__()
         elif self.train_iter==self.last: self.prof.__exit__(None, None, None)
 
-WAITS = ('cudaStreamSynchronize','cudaDeviceSynchronize','cudaEventSynchronize','aten::item','aten::_local_scalar_dense','aten::is_nonzero')
+WAITS = ('cudaStreamSynchronize','cudaDeviceSynchronize','cudaEventSynchronize',
+         'aten::item','aten::_local_scalar_dense','aten::is_nonzero')
 
 def waits(train, steps):
     "How often the host waits for the device in the steps in the middle of `train(steps)`, by what"
@@ -134,41 +143,49 @@ def waits(train, steps):
     return dict(steps=steps-3, waits=n)
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('--batches', type=int, nargs='+', default=[64, 256, 1024]); p.add_argument('--steps', type=int, default=60)
-    p.add_argument('--device', default='cuda'); p.add_argument('--small', action='store_true'); p.add_argument('--floor', action='store_true')
-    p.add_argument('--tb-s', type=float, default=4.3, help="bandwidth for the floor, TB/s: of an H200, about nine tenths of the 4.8 on its data sheet")
+    p = parser(__doc__, threads=torch.get_num_threads())
+    p.add_argument('--batches', type=int, nargs='+', default=[64, 256, 1024])
+    p.add_argument('--steps', type=int, default=60)
+    p.add_argument('--device', default='cuda')
+    p.add_argument('--small', action='store_true')
+    p.add_argument('--floor', action='store_true')
+    p.add_argument('--tb-s', type=float, default=4.3,
+                   help='bandwidth for the floor, in TB/s: nine tenths of the 4.8 on the data sheet of an H200')
     p.add_argument('--minutes', type=float, default=10)
-    a = p.parse_args()
-    start = time.perf_counter()
-    if a.floor: print(save('gpu_floor', floors(a.batches, a.tb_s), tb_s=a.tb_s)); return
-    device = torch.device(a.device)
+    a = begin(p)
+    start,device = time.perf_counter(),torch.device(a.device)
+    if a.floor: return print(append('gpu_floor', *floors(a.batches, a.tb_s), instead=lambda r: True))
     if device.type=='cuda' and not torch.cuda.is_available():
-        print('no GPU: PyTorch finds no CUDA device here. `--device cpu --small` runs tiny sizes on the CPU, `--floor` only counts bytes.', file=sys.stderr); sys.exit(2)
-    if device.type!='cuda' and not a.small: p.error(f'--device {a.device} is for --small: full sizes would take hours there')
-    warnings.simplefilter('ignore'); set_seed(0)
+        print('no GPU: PyTorch finds no CUDA device here. `--device cpu --small` runs tiny sizes on the CPU, `--floor` '
+              'only counts bytes.', file=sys.stderr)
+        sys.exit(2)
+    if device.type!='cuda' and not a.small: p.error(f'--device {a.device} is for --small: full sizes would take hours')
+    set_seed(0)
     arch,size = (small_cnn,8) if a.small else (wrn_28_2,32)
     if a.small: a.batches,a.steps = [10],6
-    compiled = {} if a.small else {'to_fast, compiled': dict(compile=True), 'to_fast, CUDA graphs': dict(compile='reduce-overhead')}
-    fits = {'mixmatch_learner': None, 'to_fast': dict(bf16=True) if a.small else {}, **compiled}
+    fits = {'mixmatch_learner': None, 'to_fast': dict(bf16=True) if a.small else {}}
+    if not a.small: fits |= {'to_fast, compiled': dict(compile=True),
+                             'to_fast, CUDA graphs': dict(compile='reduce-overhead')}
     floor = {r['labeled']: r['ms'] for r in floors(a.batches, a.tb_s) if r['format']=='bfloat16'}
-    f = results/'gpu.json'
-    rows = json.loads(f.read_text())['rows'] if f.exists() and not a.small else []
+    done = [] if a.small else [(r['what'], r['labeled']) for r in read('gpu')]
     def add(**row):
-        rows.append(row); print(row, flush=True)
-        if not a.small: save('gpu', rows, tb_s=a.tb_s)
+        print(row, flush=True)
+        if not a.small: append('gpu', dict(row, tb_s=a.tb_s))
     def todo(what, b):
-        if any((r['what'],r['labeled'])==(what,b) for r in rows): return False
+        if (what, b) in done: return False
         if time.perf_counter()-start < 60*a.minutes: return True
         sys.exit(f'{a.minutes:g} minutes are over; start again for {what} at {b}, and what comes after it')
     for b in a.batches:
         for what in ('plain, float32', 'plain, bfloat16', *fits):
             if not todo(what, b): continue
             own = what in fits
-            train = package(b, arch, device, size, fits[what]) if own else plain(b, arch, device, 'bfloat16' in what, size)
+            if own: train = package(b, arch, device, size, fits[what])
+            else: train = plain(b, arch, device, 'bfloat16' in what, size)
             ms = step_ms(train, a.steps, device, own)
-            add(what=what, labeled=b, unlabeled=2*b, ms_step=round(ms, 3), images_s=round(3e3*b/ms), of_floor=round(floor[b]/ms, 3))
+            add(what=what, labeled=b, unlabeled=2*b, ms_step=round(ms, 3), images_s=round(3e3*b/ms),
+                of_floor=round(floor[b]/ms, 3))
     if todo('waits of to_fast', a.batches[0]):
-        add(what='waits of to_fast', labeled=a.batches[0], **waits(package(a.batches[0], arch, device, size, fits['to_fast']), max(6, a.steps//5)))
+        train = package(a.batches[0], arch, device, size, fits['to_fast'])
+        add(what='waits of to_fast', labeled=a.batches[0], **waits(train, max(6, a.steps//5)))
 
 if __name__=='__main__': main()

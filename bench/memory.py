@@ -1,32 +1,29 @@
-"""Is memory flat, and what does a pool of a million files cost? Over 2000 steps, over 20 fits in one process, over a million hard links.
+"""Is memory flat, and what does a pool of a million files cost? Over 2000 steps, over 20 fits in one process, over a
+million hard links.
 
-Resident memory is read from /proc (Linux). Growth is the largest value in the second half less the largest in the first half (after a tenth for
-warming up); flat means below `--tolerance` MB. The files are links to a few hundred real PNG files of 32×32 pixels in color, in folders of 1000; in
-memory they would take 3 GB, so they are read as they are needed. Their cost runs from the finished `DataLoaders` to the first batch of a fit: its
-time, and how far memory rises at most. Each row is a process of its own.
+Resident memory is read from /proc (Linux). Growth is the largest value in the second half less the largest in the
+first half (after a tenth for warming up); flat means below `--tolerance` MB. The files are links to a few hundred
+real PNG files of 32×32 pixels in color, in folders of 1000; in memory they would take 3 GB, so they are read as they
+are needed. Their cost runs from the finished `DataLoaders` to the first batch of a fit: its time, and how far memory
+rises at most. Each row is a process of its own.
 
     python bench/memory.py                                # everything: 2000 steps, 20 fits, 1 000 000 files
     python bench/memory.py --files 10000 --steps 200      # smaller
 """
-import argparse, gc, multiprocessing, os, re, tempfile, time, warnings
+import gc, multiprocessing, os, re, tempfile, time
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
-import numpy as np, torch
+import numpy as np
 from fastai.vision.all import Callback, CancelFitException, Image, ImageDataLoaders, PILImage, PILImageBW
-from sklearn.datasets import load_digits
 from fastai_mixmatch.all import *
-from common import save
+from common import append, begin, parser
 
 def status(key):
     "Memory of this process in MB: 'VmRSS' now, 'VmHWM' the most since `forget_most`"
     return int(re.search(rf'{key}:\s+(\d+)', Path('/proc/self/status').read_text())[1])/1024
 
 def forget_most(): Path('/proc/self/clear_refs').write_text('5')
-
-def digits():
-    d = load_digits()
-    return ImageList.from_arrays((d.images*255/16).round().astype(np.uint8), d.target, img_cls=PILImageBW)
 
 # --- is it flat?
 
@@ -36,13 +33,17 @@ def growth(sizes):
     return dict(n=n, growth_mb=round(max(sizes[half:])-max(sizes[:half]), 2), end_mb=round(sizes[-1], 1))
 
 def in_memory(path, **kwargs):
-    il = digits()
-    return mixmatch_learner(il[:200].split(20)[0].dataloaders(il[1700:], bs=16), il[200:840], arch=small_cnn, **kwargs)
+    train,test = digits_lists()
+    labeled,_ = train[:200].split(20)
+    return mixmatch_learner(labeled.dataloaders(test[:100], bs=16), train[200:840], arch=small_cnn, **kwargs)
 
 def from_files(path, **kwargs):
     if not (path/'digits').exists(): digits_sample(path/'digits', 20)
-    dls = ImageDataLoaders.from_folder(path/'digits', train='labeled', valid='test', img_cls=PILImageBW, bs=16, num_workers=2)
-    return mixmatch_learner(dls, sorted((path/'digits/unlabeled').iterdir())[:640], arch=small_cnn, cache=False, checkpoint=path/'steps', every='100 steps', **kwargs)
+    dls = ImageDataLoaders.from_folder(path/'digits', train='labeled', valid='test', img_cls=PILImageBW, bs=16,
+                                       num_workers=2)
+    files = sorted((path/'digits/unlabeled').iterdir())[:640]
+    return mixmatch_learner(dls, files, arch=small_cnn, cache=False, checkpoint=path/'steps', every='100 steps',
+                            **kwargs)
 
 class Note(Callback):
     "Memory after each step"
@@ -69,7 +70,7 @@ def over_fits(n, path):
 
 def write_links(root, n, real=200):
     "`n` names of `real` PNG files of 32×32 pixels in color, in folders of 1000"
-    il = digits()
+    il,_ = digits_lists()
     for i in range(real):
         x = np.repeat(np.kron(il.items[i], np.ones((4,4), dtype=np.uint8))[...,None], 3, -1)
         Image.fromarray(x).save(root/f'{i}.png')
@@ -85,8 +86,13 @@ def write_links(root, n, real=200):
 def paths(folder): return [o for d in sorted(folder.iterdir()) for o in d.iterdir()]
 def names(folder): return list(map(str, paths(folder)))
 
-given = {'folder': (lambda o: o, False), '`ImageList.from_folder`': (ImageList.from_folder, False), 'folder, with checkpoints': (lambda o: o, True),
-         'list of `Path`': (paths, False), 'list of texts': (names, False)}
+# What is given to the learner, and whether it writes checkpoints
+given = {
+    'folder': (lambda o: o, False),
+    '`ImageList.from_folder`': (ImageList.from_folder, False),
+    'folder, with checkpoints': (lambda o: o, True),
+    'list of `Path`': (paths, False),
+    'list of texts': (names, False)}
 
 class Begun(Callback):
     "The time of the first batch, on the clock and of the processor; the fit ends there"
@@ -104,11 +110,14 @@ def first_batch(path, kind):
     gc.collect()
     forget_most()
     before,start = status('VmRSS'),(time.perf_counter(),time.process_time())
-    learn = mixmatch_learner(dls, make(path/'unlabeled') if pool is None else pool, arch=small_cnn, checkpoint=path/'files' if checkpoints else None)
+    source = make(path/'unlabeled') if pool is None else pool
+    learn = mixmatch_learner(dls, source, arch=small_cnn, checkpoint=path/'files' if checkpoints else None)
     with learn.no_logging(): learn.fit(1, cbs=begun)
     seconds,cpu = (round(b-a, 2) for a,b in zip(start, begun.at))
-    return dict(what='files', pool=kind, n=len(learn.mix_match.dl.pool), in_memory=learn.mix_match.dl.cache, first_batch_s=seconds, cpu_s=cpu,
-                most_mb=round(status('VmHWM')-before, 1), list_itself_mb=None if pool is None else round(before-empty, 1))
+    dl = learn.mix_match.dl
+    return dict(what='files', pool=kind, n=len(dl.pool), in_memory=dl.cache, first_batch_s=seconds, cpu_s=cpu,
+                most_mb=round(status('VmHWM')-before, 1),
+                list_itself_mb=None if pool is None else round(before-empty, 1))
 
 # --- all
 
@@ -117,22 +126,25 @@ def alone(f, *args):
     with ProcessPoolExecutor(1, multiprocessing.get_context('fork')) as p: return p.submit(f, *args).result()
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('--steps', type=int, default=2000); p.add_argument('--fits', type=int, default=20); p.add_argument('--files', type=int, default=1_000_000)
-    p.add_argument('--tolerance', type=float, default=10., help='MB of growth that still counts as flat'); p.add_argument('--threads', type=int, default=1)
+    p = parser(__doc__)
+    p.add_argument('--steps', type=int, default=2000)
+    p.add_argument('--fits', type=int, default=20)
+    p.add_argument('--files', type=int, default=1_000_000)
+    p.add_argument('--tolerance', type=float, default=10., help='MB of growth that still counts as flat')
     p.add_argument('--path', type=Path, help='folder for the files, left as it is afterwards; default: a temporary one')
-    a = p.parse_args()
-    torch.set_num_threads(a.threads)
-    warnings.simplefilter('ignore')
+    p.add_argument('--out', default='memory', help='another results file')
+    a = begin(p)
     with tempfile.TemporaryDirectory() as tmp:
         path = a.path or Path(tmp)
         if a.files and not (path/'unlabeled').exists(): write_links(path, a.files)
-        jobs = [partial(over_steps, make, a.steps, path) for make in (in_memory, from_files)]*bool(a.steps) + [partial(over_fits, a.fits, path)]*bool(a.fits)
-        jobs += [partial(first_batch, path, kind) for kind in given]*bool(a.files)
-        rows = []
-        for job in jobs: rows.append(alone(job)); print(rows[-1], flush=True)
-    for r in rows:
-        if 'growth_mb' in r: r['flat'] = r['growth_mb']<a.tolerance
-    print(save('memory', rows, tolerance_mb=a.tolerance))
+        jobs = []
+        if a.steps: jobs += [partial(over_steps, make, a.steps, path) for make in (in_memory, from_files)]
+        if a.fits: jobs.append(partial(over_fits, a.fits, path))
+        if a.files: jobs += [partial(first_batch, path, kind) for kind in given]
+        for job in jobs:
+            row = alone(job)
+            if 'growth_mb' in row: row.update(flat=row['growth_mb']<a.tolerance, tolerance_mb=a.tolerance)
+            append(a.out, row, instead=lambda r: (r['what'], r['pool'])==(row['what'], row['pool']))
+            print(row, flush=True)
 
 if __name__=='__main__': main()

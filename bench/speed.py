@@ -1,28 +1,32 @@
-"""Speed on a CPU, against code that is written here: views, strong views, training loops, import, decoding, number formats.
+"""Speed on a CPU, against code that is written here: views, training loops, import, decoding, number formats.
 
-Rivals take turns in one process, so that what else the machine does weighs on all of them; what counts is the ratio within a turn,
-its median and spread. Times are of the processor, in one thread (with worker processes: of all of them together): time that other
-work took is not in them.
+Rivals take turns in one process, so that what else the machine does weighs on all of them; what counts is the ratio
+within a turn, its median and spread. Times are of the processor, in one thread (with worker processes: of all of them
+together): time that other work took is not in them.
 
-    python bench/speed.py                    # everything: results/speed_views.json, ...
-    python bench/speed.py --only views loop  # some of it
+    python bench/speed.py                    # everything, into results/speed.jsonl
+    python bench/speed.py --only views loop  # some of it; the rows of other groups stay
 """
-import argparse, contextlib, io, os, statistics, subprocess, sys, tempfile, time, warnings
+import contextlib, io, os, statistics, subprocess, sys, tempfile, time
 from types import SimpleNamespace
 import torch, torch.nn.functional as F
-from fastai.vision.all import (Adam, DataLoader, DataLoaders, IntToFloatTensor, Normalize, Path, Pipeline, TensorImage, aug_transforms, noop, np,
+from fastai.vision.all import (
+    Adam, DataLoader, DataLoaders, IntToFloatTensor, Normalize, Path, Pipeline, TensorImage, aug_transforms, noop, np,
     set_seed, tensor)
 from PIL import Image, ImageEnhance, ImageOps
 from fastai_mixmatch.all import *
-from common import save
-from bare import bare, data
+from common import append, begin, parser
+from bare import bare
 
 def with_children():
     "Seconds of processor time of this process and of its children that have ended"
     return sum(os.times()[:4])
 
 def turns(rivals, n, warm=False, clock=time.process_time):
-    "Seconds of processor time of each rival in each of `n` turns, after one that does not count; `warm`: after a call that does not count either"
+    """Seconds of processor time of each rival in each of `n` turns, after one that does not count
+
+    `warm`: each after a call that does not count either.
+    """
     secs = {k: [] for k in rivals}
     for i in range(n+1):
         for k,f in list(rivals.items())[::(-1)**i]: # Each as often first as last
@@ -32,9 +36,10 @@ def turns(rivals, n, warm=False, clock=time.process_time):
     return secs
 
 def row(group, what, secs, against, **kw):
+    "A row of the results: how many times longer `what` takes than `against`"
     q = [a/b for a,b in zip(secs[what], secs[against])]
-    return dict(group=group, what=what, against=against, ratio=round(statistics.median(q), 3), ratio_min=round(min(q), 3), ratio_max=round(max(q), 3),
-                turns=len(q), **kw)
+    ratios = {k: round(f(q), 3) for k,f in dict(ratio=statistics.median, ratio_min=min, ratio_max=max).items()}
+    return dict(group=group, what=what, against=against, **ratios, turns=len(q), **kw)
 
 # --- views: two weak views of 32x32x3 uint8 images as normalized floats
 
@@ -43,7 +48,8 @@ MEAN, STD = tensor(mean).view(1, 3, 1, 1), tensor(std).view(1, 3, 1, 1)
 
 def numpy_views(x):
     "One image after the other: pad, cut, flip, normalize in floats"
-    m,s,out = np.array(mean, dtype=np.float32)[:,None,None],np.array(std, dtype=np.float32)[:,None,None],[]
+    m,s = (np.array(o, dtype=np.float32)[:,None,None] for o in (mean, std))
+    out = []
     for _ in range(2):
         for im in x.numpy():
             dy,dx = np.random.randint(0, 9, 2)
@@ -52,16 +58,20 @@ def numpy_views(x):
             out.append(torch.from_numpy((im.astype(np.float32)/255-m)/s))
     return torch.stack(out).chunk(2)
 
+def normalized(im):
+    "A PIL image as normalized floats `(3,H,W)`"
+    return torch.from_numpy(np.array(im)).permute(2, 0, 1).contiguous().float().div(255).sub(MEAN[0]).div(STD[0])
+
 def pil_views(x):
     "One image after the other, as PIL images"
-    out,t = [],lambda im: torch.from_numpy(np.array(im)).permute(2, 0, 1).contiguous().float().div(255).sub(MEAN[0]).div(STD[0])
+    out = []
     ims = [Image.fromarray(o) for o in x.permute(0, 2, 3, 1).numpy()]
     for _ in range(2):
         for im in ims:
             im = Image.fromarray(np.pad(np.asarray(im), ((4,4),(4,4),(0,0)), mode='reflect'))
             dy,dx = np.random.randint(0, 9, 2)
             im = im.crop((dx, dy, dx+32, dy+32))
-            out.append(t(ImageOps.mirror(im) if np.random.rand()<.5 else im))
+            out.append(normalized(ImageOps.mirror(im) if np.random.rand()<.5 else im))
     return torch.stack(out).chunk(2)
 
 def batch_views(x):
@@ -85,12 +95,14 @@ def views(a):
     for b in (64, 448):
         x = torch.randint(0, 256, (b, 3, 32, 32), dtype=torch.uint8)
         ours = BatchViews(dl, TensorImage(x[:4]), WeakView(flip=.5))
-        fs = {'BatchViews': lambda: ours.views(x, 2), 'uint8 gather': lambda: gather_views(x), 'plain batch code': lambda: batch_views(x),
-              **({'numpy, image by image': lambda: numpy_views(x), 'PIL, image by image': lambda: pil_views(x)} if b==64 else {})}
+        fs = {'BatchViews': lambda x: ours.views(x, 2), 'uint8 gather': gather_views, 'plain batch code': batch_views}
+        if b==64: fs |= {'numpy, image by image': numpy_views, 'PIL, image by image': pil_views}
         n = 512//b # Enough for the clock, and for what one turn leaves in the caches of the next
-        secs = turns({k: lambda f=f: [f() for _ in range(n)] for k,f in fs.items()}, a.runs*2, warm=True)
+        secs = turns({k: lambda f=f: [f(x) for _ in range(n)] for k,f in fs.items()}, a.runs*2, warm=True)
         secs = {k: [o/n for o in v] for k,v in secs.items()}
-        for k in fs: rows.append(row('views', k, secs, 'BatchViews', batch=b, images_s=round(b/statistics.median(secs[k])), images_s_best=round(b/min(secs[k]))))
+        for k in fs:
+            rate = dict(images_s=round(b/statistics.median(secs[k])), images_s_best=round(b/min(secs[k])))
+            rows.append(row('views', k, secs, 'BatchViews', batch=b, **rate))
     return rows
 
 # --- strong views: two RandAugment operations and cutout; fastai's own transforms
@@ -103,9 +115,15 @@ def affine(at, pixels=1):
         return im.transform(im.size, Image.AFFINE, c, resample=Image.BILINEAR)
     return f
 def random_sign(): return 2*np.random.randint(2)-1
-ops = [lambda im, m: ImageOps.autocontrast(im), *map(enhance, (ImageEnhance.Brightness, ImageEnhance.Color, ImageEnhance.Contrast, ImageEnhance.Sharpness)),
-       lambda im, m: ImageOps.equalize(im), lambda im, m: ImageOps.posterize(im, 8-round(4*m)), lambda im, m: ImageOps.solarize(im, 256*(1-m)),
-       lambda im, m: im, lambda im, m: im.rotate(30*m*random_sign(), resample=Image.BILINEAR), affine(1), affine(3), affine(2, 32), affine(5, 32)]
+ops = [
+    lambda im, m: im,
+    lambda im, m: ImageOps.autocontrast(im),
+    lambda im, m: ImageOps.equalize(im),
+    lambda im, m: ImageOps.posterize(im, 8-round(4*m)),
+    lambda im, m: ImageOps.solarize(im, 256*(1-m)),
+    lambda im, m: im.rotate(30*m*random_sign(), resample=Image.BILINEAR),
+    *map(enhance, (ImageEnhance.Brightness, ImageEnhance.Color, ImageEnhance.Contrast, ImageEnhance.Sharpness)),
+    *(affine(*o) for o in ((1,), (3,), (2,32), (5,32)))]
 
 def pil_strong(x):
     "Image by image: shift and flip, two operations of fourteen, each with probability 1/2, cutout, normalized floats"
@@ -119,32 +137,37 @@ def pil_strong(x):
             if np.random.rand()<.5: im = ops[np.random.randint(len(ops))](im, np.random.rand())
         a,(cy,cx) = np.array(im),np.random.randint(0, 32, 2)
         a[max(cy-8,0):cy+8,max(cx-8,0):cx+8] = 127
-        out.append(torch.from_numpy(a).permute(2, 0, 1).contiguous().float().div(255).sub(MEAN[0]).div(STD[0]))
+        out.append(normalized(a))
     return torch.stack(out)
 
 def strong(a):
     rows = []
     norm = [IntToFloatTensor(), Normalize.from_stats(mean, std, cuda=False)]
     x = torch.randint(0, 64, (448, 3, 32, 32), dtype=torch.uint8)*3 # Little contrast, so that equalizing does something
-    ours,aug = BatchViews(SimpleNamespace(after_batch=Pipeline(norm)), TensorImage(x[:4]), WeakView(flip=.5)),StrongView()
+    ours = BatchViews(SimpleNamespace(after_batch=Pipeline(norm)), TensorImage(x[:4]), WeakView(flip=.5))
+    aug = StrongView()
     rate = lambda k,n: round(n/statistics.median(secs[k]))
     for b in (64, 448):
-        secs = turns({'BatchViews.strong': lambda: ours.strong(x[:b], aug), 'PIL, image by image': lambda: pil_strong(x[:b])}, a.runs, warm=True)
+        fs = {'BatchViews.strong': lambda: ours.strong(x[:b], aug), 'PIL, image by image': lambda: pil_strong(x[:b])}
+        secs = turns(fs, a.runs, warm=True)
         for k in secs: rows.append(row('strong', k, secs, 'BatchViews.strong', batch=b, views=1, images_s=rate(k, b)))
     dl = SimpleNamespace(after_batch=Pipeline([*norm, *aug_transforms(size=32, pad_mode='reflection')]))
     theirs,ours = Pipeline(dl.after_batch.fs, split_idx=0),BatchViews(dl, TensorImage(x[:4]))
     fastai = lambda k: [theirs((TensorImage(x[:64]),))[0] for _ in range(k)]
     for k in (1, 2):
-        secs = turns({'BatchViews, aug_transforms': lambda: ours.views(x[:64], k), 'fastai, aug_transforms': lambda: fastai(k)}, a.runs*2, warm=True)
-        rows.append(row('strong', 'BatchViews, aug_transforms', secs, 'fastai, aug_transforms', batch=64, views=k, images_s=rate('BatchViews, aug_transforms', 64)))
+        names = 'BatchViews, aug_transforms','fastai, aug_transforms'
+        secs = turns({names[0]: lambda: ours.views(x[:64], k), names[1]: lambda: fastai(k)}, a.runs*2, warm=True)
+        rows.append(row('strong', names[0], secs, names[1], batch=64, views=k, images_s=rate(names[0], 64)))
     return rows
 
 # --- loops: the package's fit against a bare PyTorch loop
 
 def digits(a):
-    labeled, rest, valid = data()
-    as_t = lambda il: torch.from_numpy(np.stack(list(il.items))).float()[:,None]/255
-    return versus('digits, small_cnn', as_t(labeled), tensor(labeled.labels), as_t(rest), as_t(valid), tensor(valid.labels), small_cnn, a.epochs, a.runs)
+    train,valid = digits_lists()
+    labeled,rest = train.split(20)
+    xl,xu,xv = (torch.from_numpy(np.stack(list(il.items))).float()[:,None]/255 for il in (labeled, rest, valid))
+    yl,yv = tensor(labeled.labels),tensor(valid.labels)
+    return versus('digits, small_cnn', xl, yl, xu, xv, yv, small_cnn, a.epochs, a.runs)
 
 def wide(a):
     "Random images of 32x32x3: time does not depend on what they show"
@@ -152,8 +175,14 @@ def wide(a):
     x,y = torch.rand(64*a.steps+128, 3, 32, 32),torch.arange(64*a.steps+128)%10
     return versus('32x32x3, WRN-28-2', x[:64], y[:64], x[64:-64], x[-64:-56], y[-64:-56], wrn_28_2, 1, a.wide_runs)
 
+def loaders(train, valid, bs, valid_bs, **kwargs):
+    "`DataLoaders` of `(x, y)` tensors with ten classes"
+    dls = DataLoaders(DataLoader(list(zip(*train)), bs=bs), DataLoader(list(zip(*valid)), bs=valid_bs), **kwargs)
+    dls.c = 10
+    return dls
+
 def versus(what, xl, yl, xu, xv, yv, arch, epochs, runs):
-    dls = DataLoaders(DataLoader(list(zip(xl, yl)), bs=64), DataLoader(list(zip(xv, yv)), bs=500)); dls.c = 10
+    dls = loaders((xl,yl), (xv,yv), 64, 500)
     def ours():
         with contextlib.redirect_stdout(io.StringIO()): learn = mixmatch_learner(dls, xu, arch=arch, ema=0.999)
         with learn.no_logging(): learn.fit_one_cycle(epochs)
@@ -167,10 +196,13 @@ def loop(a): return digits(a) + wide(a)
 # --- start-up, decoding, number formats
 
 def imports(a):
-    start = lambda mod: lambda: subprocess.run([sys.executable, '-W', 'ignore', '-c', f'import {mod}'], check=True, env=dict(os.environ, OMP_NUM_THREADS='1'))
+    env = dict(os.environ, OMP_NUM_THREADS='1')
+    python = sys.executable, '-W', 'ignore', '-c'
+    def start(mod): return lambda: subprocess.run([*python, f'import {mod}'], check=True, env=env)
     names = ['fastai_mixmatch.all', 'fastai.vision.all']
     secs = turns({k: start(k) for k in names}, a.runs, clock=with_children)
-    return [row('import', names[0], secs, names[1], cpu_s=round(statistics.median(secs[names[0]]), 2), cpu_s_fastai=round(statistics.median(secs[names[1]]), 2))]
+    ours,fastai = (round(statistics.median(secs[k]), 2) for k in names)
+    return [row('imports', names[0], secs, names[1], cpu_s=ours, cpu_s_fastai=fastai)]
 
 def pil_loop(files, x, start=0, step=1):
     "Every `step`th of `files`, decoded into `x`"
@@ -185,50 +217,70 @@ def pil_workers(files, x, n=2):
     for p in ps: p.join()
     return x
 
+def write_jpeg(file, size, rng):
+    "Smooth noise in color"
+    x = rng.integers(0, 256, (size//4, size//4, 3), dtype=np.uint8)
+    Image.fromarray(x).resize((size, size)).save(file, quality=90)
+
 def decode(a):
     "JPEG files to one tensor, by one process and by two"
     rows,r = [],np.random.default_rng(0)
     for size,n in ((32, a.images), (256, a.images//8)):
         with tempfile.TemporaryDirectory() as d:
             d = Path(d)
-            for i in range(n): Image.fromarray(r.integers(0, 256, (size//4, size//4, 3), dtype=np.uint8)).resize((size, size)).save(d/f'{i:05d}.jpg', quality=90)
+            for i in range(n): write_jpeg(d/f'{i:05d}.jpg', size, r)
             files = sorted(d.glob('*.jpg'))
             dls = ImageList(files[:100], labels=[i%10 for i in range(100)]).dataloaders(bs=50)
             for workers,times in ((0, 1), (2, 15)): # Workers are used where decoding takes more than two seconds
-                fs = files*times
-                ours = lambda: UnlabeledDL(fs, dls).pool.load(workers).x
-                pil = lambda: (pil_workers if workers else pil_loop)(fs, torch.empty((len(fs), 3, size, size), dtype=torch.uint8).share_memory_())
-                with contextlib.redirect_stdout(io.StringIO()) as out:
-                    assert torch.equal(ours(), pil())
-                    secs = turns({'Pool.load': ours, 'PIL loop': pil}, a.runs if not workers else min(a.runs, 3), clock=with_children if workers else time.process_time)
-                assert not workers or 'decoding' in out.getvalue(), 'all were decoded in two seconds, so that no workers were used: pass more `--images`'
-                rate = lambda k: round(len(fs)/statistics.median(secs[k]))
-                rows.append(row('decode', 'Pool.load', secs, 'PIL loop', pixels=size, processes=workers or 1, images=len(fs), images_per_cpu_s=rate('Pool.load'), images_per_cpu_s_pil=rate('PIL loop')))
+                rows.append(decoded(files*times, dls, size, workers, min(a.runs, 3) if workers else a.runs))
     return rows
+
+def decoded(files, dls, size, workers, runs):
+    "The row of one way to decode"
+    def ours(): return UnlabeledDL(files, dls).pool.load(workers).x
+    def pil():
+        x = torch.empty((len(files), 3, size, size), dtype=torch.uint8).share_memory_()
+        return (pil_workers if workers else pil_loop)(files, x)
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        assert torch.equal(ours(), pil())
+        clock = with_children if workers else time.process_time
+        secs = turns({'Pool.load': ours, 'PIL loop': pil}, runs, clock=clock)
+    if workers and 'decoding' not in out.getvalue():
+        raise RuntimeError('all were decoded in two seconds, so that no workers were used: pass more `--images`')
+    rate,rate_pil = (round(len(files)/statistics.median(secs[k])) for k in ('Pool.load','PIL loop'))
+    return row('decode', 'Pool.load', secs, 'PIL loop', pixels=size, processes=workers or 1, images=len(files),
+               images_per_cpu_s=rate, images_per_cpu_s_pil=rate_pil)
 
 def formats(a):
     "Training steps of WRN-28-2 at 16 + 2*16 images, as `to_fast` sets them"
     set_seed(0)
     n = 16*a.steps
     x,y = torch.rand(n+32, 3, 32, 32),torch.arange(n+32)%10
-    ways = {'float32, channels last': noop, 'float32, contiguous': lambda o: o.to_contiguous(), 'bfloat16': lambda o: o.to_fast(bf16=True),
-            'float32, compiled': lambda o: o.to_fast(compile=True), 'bfloat16, compiled': lambda o: o.to_fast(bf16=True, compile=True)}
+    ways = {
+        'float32, channels last': noop,
+        'float32, contiguous': lambda o: o.to_contiguous(),
+        'bfloat16': lambda o: o.to_fast(bf16=True),
+        'float32, compiled': lambda o: o.to_fast(compile=True),
+        'bfloat16, compiled': lambda o: o.to_fast(bf16=True, compile=True)}
     if a.no_compile: ways = {k: to for k,to in ways.items() if 'compiled' not in k}
     learns,rows = {},[]
     for k,to in ways.items():
-        dls = DataLoaders(DataLoader(list(zip(x[:16], y[:16])), bs=16), DataLoader(list(zip(x[-16:], y[-16:])), bs=16)); dls.c = 10
+        dls = loaders((x[:16],y[:16]), (x[-16:],y[-16:]), 16, 16)
         learns[k] = mixmatch_learner(dls, x[16:-16], arch=wrn_28_2, weak=WeakView(flip=.5))
         to(learns[k])
         def fit(o=learns[k]):
             with o.no_logging(), o.no_bar(): o.fit(1)
         t = time.process_time()
         try: fit()
-        except Exception as e:
-            rows.append(dict(group='formats', what=k, not_run=f'{type(e).__name__}: {str(e).splitlines()[0][:120]}')); del learns[k]
+        except Exception as e: # Such as a compiler that is not there
+            rows.append(dict(group='formats', what=k, not_run=f'{type(e).__name__}: {str(e).splitlines()[0][:120]}'))
+            del learns[k]
         else: learns[k] = fit,time.process_time()-t
     secs = turns({k: f for k,(f,_) in learns.items()}, a.wide_runs)
-    ms = lambda k: round(1e3*statistics.median(secs[k])/a.steps, 1)
-    return [row('formats', k, secs, next(iter(ways)), ms_step=ms(k), first_fit_cpu_s=round(first, 1)) for k,(_,first) in learns.items()] + rows
+    for k,(_,first) in learns.items():
+        ms = round(1e3*statistics.median(secs[k])/a.steps, 1)
+        rows.append(row('formats', k, secs, next(iter(ways)), ms_step=ms, first_fit_cpu_s=round(first, 1)))
+    return rows
 
 # --- what was changed because of a measurement: the way before against the way now
 
@@ -241,7 +293,8 @@ class EachImage:
 def tried(a):
     set_seed(0)
     rows,x = [],torch.rand(192, 1, 8, 8)
-    nets = [small_cnn(1, 10) for _ in range(2)]; nets[0].to(memory_format=torch.channels_last)
+    nets = [small_cnn(1, 10) for _ in range(2)]
+    nets[0].to(memory_format=torch.channels_last)
     step = lambda m: lambda: [m(x).sum().backward() for _ in range(5)]
     secs = turns({'contiguous': step(nets[1]), 'channels last': step(nets[0])}, a.runs, warm=True)
     rows.append(row('tried', 'contiguous', secs, 'channels last', of='step of small_cnn, 192 images'))
@@ -251,7 +304,7 @@ def tried(a):
     secs = turns({k: o.step for k,o in opts.items()}, a.runs, warm=True)
     rows.append(row('tried', 'Adam of fastai', secs, 'FastAdam', of='step of the optimizer, WRN-28-2'))
     with tempfile.TemporaryDirectory() as d:
-        Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)).resize((32, 32)).save(Path(d)/'0.jpg', quality=90)
+        write_jpeg(Path(d)/'0.jpg', 32, np.random.default_rng(0))
         files = [Path(d)/'0.jpg']*a.images*15
         dls = ImageList(files[:100], labels=[i%10 for i in range(100)]).dataloaders(bs=50)
         def each():
@@ -259,23 +312,27 @@ def tried(a):
             x = torch.empty((len(files), *pool.shape), dtype=torch.uint8)
             dl = torch.utils.data.DataLoader(EachImage(pool), batch_size=64, num_workers=2, collate_fn=list)
             for i,(o,_) in enumerate(o for b in dl for o in b): x[i] = o
-        with contextlib.redirect_stdout(io.StringIO()):
-            secs = turns({'a tensor for each image': each, 'shared memory': lambda: UnlabeledDL(files, dls).pool.load(2)}, min(a.runs, 3), clock=with_children)
-    return rows + [row('tried', 'a tensor for each image', secs, 'shared memory', of='decoding by two workers, 32 pixels')]
+        ways = {'a tensor for each image': each, 'shared memory': lambda: UnlabeledDL(files, dls).pool.load(2)}
+        with contextlib.redirect_stdout(io.StringIO()): secs = turns(ways, min(a.runs, 3), clock=with_children)
+    rows.append(row('tried', 'a tensor for each image', secs, 'shared memory', of='decoding by two workers, 32 pixels'))
+    return rows
 
 suite = dict(views=views, strong=strong, loop=loop, tried=tried, imports=imports, decode=decode, formats=formats)
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('--only', nargs='+', choices=list(suite), default=list(suite)); p.add_argument('--runs', type=int, default=7); p.add_argument('--epochs', type=int, default=5)
-    p.add_argument('--wide-runs', type=int, default=5); p.add_argument('--steps', type=int, default=2); p.add_argument('--images', type=int, default=2000)
+    p = parser(__doc__)
+    p.add_argument('--only', nargs='+', choices=list(suite), default=list(suite))
+    p.add_argument('--runs', type=int, default=7)
+    p.add_argument('--epochs', type=int, default=5)
+    p.add_argument('--wide-runs', type=int, default=5)
+    p.add_argument('--steps', type=int, default=2)
+    p.add_argument('--images', type=int, default=2000)
     p.add_argument('--no-compile', action='store_true', help='leave out compiled networks, which take minutes')
-    a = p.parse_args()
-    torch.set_num_threads(1)
-    warnings.simplefilter('ignore')
+    p.add_argument('--out', default='speed', help='another results file')
+    a = begin(p)
     for name in a.only:
-        t = time.perf_counter(); rows = suite[name](a)
+        rows,load = suite[name](a),round(os.getloadavg()[0], 1)
         for r in rows: print(r, flush=True)
-        save(f'speed_{name}', rows, seconds=round(time.perf_counter()-t), load=[round(o, 1) for o in os.getloadavg()])
+        append(a.out, *[dict(r, load=load) for r in rows], instead=lambda r: r['group']==name)
 
 if __name__=='__main__': main()

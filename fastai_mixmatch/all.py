@@ -19,7 +19,7 @@ from fastai_mixmatch.arch import *
 from fastai_mixmatch.learner import *
 from fastai_mixmatch.recipes import recipe
 from fastai_mixmatch.samples import *
-from fastai_mixmatch.interpret import *
+from fastai_mixmatch.inspect import *
 from fastai_mixmatch.augment import RandAugment, Cutout, CTAugment, StrongView  # chkstyle: ignore
 from fastai_mixmatch.methods import *
 from fastai_mixmatch.checkpoint import Checkpoint, CheckpointError  # chkstyle: ignore

@@ -10,14 +10,12 @@ from pathlib import Path
 from types import SimpleNamespace
 import numpy as np, torch
 from fastai.vision.all import Callback, ImageDataLoaders, PILImageBW
-from sklearn.datasets import load_digits
 from torch import nn
 from fastai_mixmatch import callback, views
 from fastai_mixmatch.all import *
 from fastai_mixmatch.views import shift_draws
 
-DIGITS = load_digits()
-X,Y = (DIGITS.images*255/16).round().astype(np.uint8),DIGITS.target
+X,Y = digits_arrays()
 
 def no_norm(n_in, n_out):
     "A network without batch norm, whose output for an image does not depend on the batch"

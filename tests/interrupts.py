@@ -51,7 +51,7 @@ def interrupted(learn, d, place, nth, folder):
     if len(learn.metrics)!=n_metrics: wrong.append('metrics')
     learn.export(folder/f'{os.getpid()}.pkl')
     learn.fit(1)
-    if not learn.predict(d.images[0]/16)[2].isfinite().all(): wrong.append('predictions')
+    if not learn.predict(d[0])[2].isfinite().all(): wrong.append('predictions')
     return wrong
 
 def in_a_process(f, timeout=60):
@@ -76,7 +76,7 @@ def in_a_process(f, timeout=60):
 def main(part=0, parts=1, everything=''):
     space = {}
     exec(SCRIPT, space)
-    learn, d = space['learn'], space['d']
+    learn, d = space['learn'], space['x']
     learn.logger = noop
     learn.fit(1)
     places = list(lines_run(learn, everything).items())[int(part)::int(parts)]

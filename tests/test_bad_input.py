@@ -2,17 +2,15 @@
 import numpy as np, os, pandas as pd, pytest, re, torch, warnings
 from fastai.vision.all import (Callback, CategoryBlock, DataBlock, DataLoaders, Datasets, Image, ImageBlock, ImageDataLoaders, ItemGetter, MaskBlock,
     MultiCategoryBlock, Path, PILImageBW, PointBlock, ProgressCallback, RandomResizedCrop, RegressionBlock, Resize, TfmdLists, noop)
-from fastai_mixmatch.all import ImageList, mixmatch_learner, small_cnn
+from fastai_mixmatch.all import ImageList, digits_arrays, mixmatch_learner, small_cnn
 from fastai_mixmatch.images import ImageError
 from fastai_mixmatch.streams import unlabeled_dl
 from helpers_data import BROKEN, FLOAT, IL, digit_dls, message_of, png
 from functools import partial
-from sklearn.datasets import load_digits
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
-DIGITS = load_digits()
-X, Y = (DIGITS.images * 255 / 16).round().astype(np.uint8), DIGITS.target
+X,Y = digits_arrays()
 UX = X[200:230]
 RGB = lambda x: np.repeat(x[..., None], 3, -1)
 SMALL = partial(small_cnn, width=8)
@@ -288,7 +286,7 @@ def test_unlabeled_images_of_the_validation_set(tmp_path, monkeypatch):
 def test_unlabeled_arrays_of_the_validation_set():
     "Identity of objects and datasets, equality of pixels for arrays."
     dls = digit_dls(valid=30)
-    for u, n in ((X[1690:], 30), (X[1690:] / 255, 30), (DIGITS.images[1690:] / 16, 30), (IL[1720:], 10), (X[200:230], 0),
+    for u, n in ((X[1690:], 30), (X[1690:] / 255, 30), (X[1690:].astype(float) / 255, 30), (IL[1720:], 10), (X[200:230], 0),
                  (list(X[1729:]), 1), (torch.tensor(X[1700:1710])[:, None], 10)):
         assert len(got := warned(lambda: learner(dls, u))) == (n > 0) and (n == 0 or got[0].startswith(f'{n} '))
     ds = TensorDataset(torch.tensor(X)[:, None] / 255, torch.tensor(Y))

@@ -180,7 +180,7 @@ try: learn.fit(100000)
 except KeyboardInterrupt: print('interrupted', flush=True)
 assert learn.loss_func is loss and learn.ema.active and learn.dls is dls and len(learn.metrics) == 1
 learn.export({str(tmp_path / 'm.pkl')!r})
-learn.fit(1); print(learn.predict(d.images[0]/16)[2].sum().item())
+learn.fit(1); print(learn.predict(x[0])[2].sum().item())
 print('done')
 '''
     env = dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=str(Path(__file__).parent.parent))

@@ -6,13 +6,11 @@ from functools import partial
 import numpy as np, pytest, torch
 from fastai.callback.fp16 import MixedPrecision
 from fastai.vision.all import Callback, DataLoader, DataLoaders, Image, ImageDataLoaders, L, Path, PILImage, PILImageBW, Resize, ResizeMethod
-from sklearn.datasets import load_digits
 from fastai_mixmatch.all import *
 from fastai_mixmatch.fingerprint import describe_items
 from helpers_data import folder, most
 
-DIGITS = load_digits()
-X,Y = (DIGITS.images*255/16).round().astype(np.uint8),DIGITS.target
+X,Y = digits_arrays()
 IL = ImageList.from_arrays(X, Y, img_cls=PILImageBW)
 SMALL = partial(small_cnn, width=8)
 

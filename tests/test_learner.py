@@ -4,16 +4,14 @@ import matplotlib.pyplot as plt
 from fastai.vision.all import (Callback, ClassificationInterpretation, CrossEntropyLossFlat, DataLoaders, FocalLossFlat, Image, ImageDataLoaders,
     LabelSmoothingCrossEntropy, Learner, Normalize, PILImage, PILImageBW, ProgressCallback, Resize, accuracy, get_image_files, load_learner, noop)
 from fastai.vision.models.xresnet import xresnet18
-from fastai_mixmatch.all import EMA, ImageList, MixMatch, draw_labeled, mixmatch_learner, small_cnn, wrn
+from fastai_mixmatch.all import EMA, ImageList, MixMatch, digits_arrays, draw_labeled, mixmatch_learner, small_cnn, wrn
 from functools import partial
 from pathlib import Path
-from sklearn.datasets import load_digits
 from torch import nn
 from torchvision.models import resnet18
 import torch.nn.functional as F
 
-DIGITS = load_digits()
-X, Y = (DIGITS.images * 255 / 16).round().astype(np.uint8), DIGITS.target
+X,Y = digits_arrays()
 RGB = np.stack([X] * 3, -1)
 IL = ImageList.from_arrays(X, Y, img_cls=PILImageBW)
 SMALL = partial(small_cnn, width=8)
@@ -355,9 +353,9 @@ import matplotlib; matplotlib.use('Agg')
 from fastai.vision.all import *
 from fastai.vision.models.xresnet import xresnet18
 from fastai_mixmatch.all import *
-from sklearn.datasets import load_digits
-d = load_digits()
-il = ImageList.from_arrays(d.images/16, d.target, img_cls=PILImageBW)
+x,y = digits_arrays()
+x = x/255
+il = ImageList.from_arrays(x, y, img_cls=PILImageBW)
 dls = il[:200].split(20)[0].dataloaders(il[1700:1760], bs=20)
 learn = mixmatch_learner(dls, il[200:328], partial(small_cnn, width=8), bs=32)
 '''
@@ -368,7 +366,7 @@ def test_output_is_a_line_an_epoch():
 print('begin')
 learn.fit(2)
 print('quiet')
-learn.validate(); learn.get_preds(); learn.predict(d.images[0]/16); learn.lr_find(num_it=10); learn.show_results()
+learn.validate(); learn.get_preds(); learn.predict(x[0]); learn.lr_find(num_it=10); learn.show_results()
 with learn.no_logging(): learn.fit(1)
 print('again')
 with learn.no_bar(), learn.no_logging(): learn.fit(1)

@@ -4,7 +4,6 @@ from fastai.vision.all import Callback, L, Learner, PILImageBW, CrossEntropyLoss
 from fastai_mixmatch import callback
 from fastai_mixmatch.all import *
 from fastai_mixmatch.methods import TwoHeads, fairness_loss, kl_loss, quarter_turns
-from sklearn.datasets import load_digits
 from torch import nn
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,8 +11,7 @@ import torch.nn.functional as F
 
 B, BU, C, N = 6, 40, 5, 120
 
-d = load_digits()
-IL = ImageList.from_arrays((d.images*255/16).round().astype(np.uint8), d.target, img_cls=PILImageBW)
+IL = ImageList.from_arrays(*digits_arrays(), img_cls=PILImageBW)
 
 def open_to(cls, **defaults): return lambda **k: cls(**(defaults | k))
 
@@ -335,8 +333,8 @@ def test_flexmatch_needs_positions():
 # --- it learns
 
 def measured(name):
-    "Errors of `bench/results/methods.json` on a set: a row for each seed, a column for each method"
-    rows = pd.DataFrame(json.loads((Path(__file__).resolve().parent.parent/'bench/results/methods.json').read_text())['rows'])
+    "Errors of `bench/results/methods.jsonl` on a set: a row for each seed, a column for each method"
+    rows = pd.read_json(Path(__file__).resolve().parent.parent/'bench/results/methods.jsonl', lines=True, precise_float=True)
     rows = rows[rows.set == name]
     assert rows.steps.nunique() == 1 and not rows.duplicated(['seed','method']).any()
     return rows.pivot(index='seed', columns='method', values='error')

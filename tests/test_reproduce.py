@@ -1,15 +1,20 @@
 "The reproductions: their command from beginning to end on small data, every data layout, what is written, and the ablations' mixing."
-import json, os, shutil, signal, subprocess, sys, tarfile, time
+import os, shlex, shutil, signal, subprocess, sys, tarfile, time
+from pathlib import Path
 
 import numpy as np, pytest, torch
 from PIL import Image
 
-from fastai_mixmatch.images import ImageError
-from fastai_mixmatch.lists import ImageList, draw_labeled
-from fastai_mixmatch.ema import EMA
-from fastai_mixmatch.learner import ssl_learner
-from fastai_mixmatch.models import small_cnn
-from fastai_mixmatch.reproduce import Ablation, archs, counted, experiments, load_data, load_results, main, results_table, run
+from fastai_mixmatch.all import EMA, ImageError, ImageList, draw_labeled, small_cnn, ssl_learner
+
+bench = Path(__file__).resolve().parent.parent/'bench'
+sys.path.append(str(bench))
+from common import append, read
+from reproduce.__main__ import main
+from reproduce.data import load_data
+from reproduce.experiments import Ablation, archs, experiments
+from reproduce.run import run
+from reproduce.tables import counted, results_table
 
 @pytest.fixture(scope='module')
 def cifar(tmp_path_factory):
@@ -29,22 +34,18 @@ small = ['--limit', '60', '--steps', '4', '--arch', 'small_cnn', '--bs', '6', '-
     ['cifar10-methods', '--labels', '9', '--only', *experiments['cifar10-methods'].variants]], ids=lambda o: ' '.join(o[:5]))
 def test_cifar_commands(words, cifar, tmp_path):
     main([*words, *small, '--data', str(cifar), '--out', str(tmp_path), '--seed', '3'])
-    files = sorted(tmp_path.glob('*.json'))
-    assert len(files)==(len(words)-words.index('--only')-1 if '--only' in words else 1)
-    for f in files:
-        d = json.loads(f.read_text())
+    file = tmp_path/f'{words[0]}.jsonl'
+    assert list(tmp_path.iterdir())==[file]
+    rows = read(file)
+    assert len(rows)==(len(words)-words.index('--only')-1 if '--only' in words else 1)
+    for d in rows:
         assert d['experiment']==words[0] and d['seed']==3 and d['limit']==60 and d['train_images']==60
         assert 0<=d['accuracy']<=1 and d['median_last']==pytest.approx(np.median(d['curves']['accuracy'][-20:]), abs=1e-4)
         assert d['images_per_s']>0 and d['seconds']>0 and len(d['curves']['accuracy'])==d['epochs']
-        assert shlex_words(d['command'])[:4]==['python','-m','fastai_mixmatch.reproduce',words[0]]
+        assert shlex.split(d['command'])[:3]==['python','bench/reproduce',words[0]]
         for o in ('commit','date','python','torch','fastai','cpu','settings'): assert d[o], o
         if d['labels']: assert len(d['split']['labeled'])==9
-    assert load_results(tmp_path).limit.notna().all()
     assert set(results_table(words[0], tmp_path).accuracy)=={'not yet run'}, 'a run with --limit is in no table'
-
-def shlex_words(s):
-    import shlex
-    return shlex.split(s)
 
 def test_mnist_layouts(tmp_path):
     rng = np.random.default_rng(0)
@@ -100,14 +101,13 @@ def test_bad_command(words, message, capsys):
 
 def test_result_is_not_made_twice(tmp_path):
     a = run('mixup-digits', 'α=0', out=tmp_path, steps=20)
-    stamp = next(tmp_path.glob('*.json')).stat().st_mtime_ns
-    assert run('mixup-digits', 'α=0', out=tmp_path, steps=20)==a and next(tmp_path.glob('*.json')).stat().st_mtime_ns==stamp
+    assert run('mixup-digits', 'α=0', out=tmp_path, steps=20)==a and read(tmp_path/'mixup-digits.jsonl')==[a]
     b = run('mixup-digits', 'α=0', out=tmp_path/'again', steps=20)
     assert b['curves']==a['curves'] and b['accuracy']==a['accuracy'], 'the same seed gives the same result'
 
 def test_another_network_is_in_no_table(tmp_path):
     run('mixup-digits', 'α=0', out=tmp_path, steps=5, arch=archs['article_cnn'])
-    assert len(load_results(tmp_path))==1 and len(counted('mixup-digits', tmp_path))==0
+    assert len(read(tmp_path/'mixup-digits.jsonl'))==1 and len(counted('mixup-digits', tmp_path))==0
     assert set(results_table('mixup-digits', tmp_path).accuracy)=={'not yet run'}
 
 @pytest.mark.parametrize('mix, on', [('all', (1,1)), ('separate', (1,1)), ('labeled', (1,0)), ('unlabeled', (0,1)), ('none', (0,0))])
@@ -153,26 +153,51 @@ def test_ema_guesses():
     assert len(seen)>5 and all(seen)
 
 def test_command_line_in_a_process(tmp_path):
-    r = subprocess.run([sys.executable, '-W', 'ignore', '-m', 'fastai_mixmatch.reproduce', '--list'], cwd=tmp_path, text=True, capture_output=True)
+    r = subprocess.run([sys.executable, '-W', 'ignore', bench/'reproduce', '--list'], cwd=tmp_path, text=True,
+                       capture_output=True)
     assert r.returncode==0, r.stderr
     for k in experiments: assert k in r.stdout
 
 def test_killed_and_started_again(tmp_path):
     "The command goes on where it was killed, to the same numbers"
     def start(out):
-        cmd = [sys.executable, '-W', 'ignore', '-m', 'fastai_mixmatch.reproduce', 'ablation-digits', '--only', 'T=1', '--steps', '200', '--every', '10steps', '--threads', '1', '--out', out]
-        return subprocess.Popen(cmd, cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, 'OMP_NUM_THREADS': '1'})
+        cmd = [sys.executable, '-W', 'ignore', bench/'reproduce', 'ablation-digits', '--only', 'T=1', '--steps', '200',
+               '--every', '10steps', '--threads', '1', '--out', out]
+        return subprocess.Popen(cmd, cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                env={**os.environ, 'OMP_NUM_THREADS': '1'})
     whole = start('whole')
     text = whole.communicate(timeout=300)[0]
     assert whole.returncode==0, text
     p,deadline = start('cut'),time.time()+300
-    while len(list((tmp_path/'cut').rglob('*.pt')))<2 and p.poll() is None and time.time()<deadline: time.sleep(.01)
+    while len(list((tmp_path/'cut-unfinished').rglob('*.pt')))<2 and p.poll() is None and time.time()<deadline: time.sleep(.01)
     assert p.poll() is None, f'ended before it could be killed:\n{p.communicate()[0]}'
     p.send_signal(signal.SIGKILL); p.wait()
-    assert not list((tmp_path/'cut').rglob('*.json'))
+    assert not (tmp_path/'cut').exists(), 'no results yet'
     p = start('cut')
     text = p.communicate(timeout=300)[0]
     assert p.returncode==0 and 'continu' in text, text
-    a,b = (json.loads(next((tmp_path/o).rglob('*.json')).read_text()) for o in ('whole','cut'))
+    (a,),(b,) = (read(tmp_path/o/'ablation-digits.jsonl') for o in ('whole','cut'))
     assert a['accuracy']==b['accuracy'] and a['curves']==b['curves'] and a['split']==b['split']
-    assert not list((tmp_path/'cut').rglob('*.pt')), 'the checkpoints of a finished run are removed'
+    assert not list(tmp_path.rglob('*.pt')), 'the checkpoints of a finished run are removed'
+
+# --- results files
+
+def test_rows_are_added_and_replaced(tmp_path):
+    f = tmp_path/'new/e.jsonl'
+    assert read(f)==[]
+    append(f, dict(a=1, name='α'), command='python x.py')
+    append(f, dict(a=2), dict(a=3))
+    assert [r['a'] for r in read(f)]==[1,2,3] and read(f)[0]['name']=='α' and read(f)[0]['command']=='python x.py'
+    append(f, dict(a=4), instead=lambda r: r['a']<3)
+    assert [r['a'] for r in read(f)]==[3,4]
+    assert all(r[k] for r in read(f) for k in ('command','date','python','torch','fastai','cpu','threads'))
+    assert list(f.parent.iterdir())==[f]
+
+def test_committed_results():
+    "Every line is a run that says where it comes from; names of files are plain"
+    files = sorted((bench/'results').rglob('*'))
+    assert len(files)>9
+    for f in files:
+        assert f.suffix=='.jsonl' and f.name.isascii() and '=' not in f.name, f.name
+        for row in read(f):
+            assert {'command','commit','date','python','torch','cpu'} <= row.keys(), f.name

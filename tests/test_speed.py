@@ -2,15 +2,14 @@
 import pytest, torch
 from fastai.vision.all import SGD, Callback, CancelBatchException, DataLoader, DataLoaders, ProgressCallback, nn, set_seed
 from fastai_mixmatch import learner as module
-from fastai_mixmatch.all import MixMatch, mixmatch_learner, small_cnn
+from fastai_mixmatch.all import MixMatch, digits_arrays, mixmatch_learner, small_cnn
 from fastai_mixmatch.callback import SemiSupervised
-from sklearn.datasets import load_digits
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import TensorDataset
 from types import SimpleNamespace
 
-D = load_digits()
-X, Y = torch.from_numpy(D.images).float()[:, None]/16, torch.from_numpy(D.target)
+X, Y = map(torch.from_numpy, digits_arrays())
+X = X[:, None].float()/255
 
 def learner(to=lambda o: o, n=100, **kw):
     "20 labeled digits, `n` unlabeled ones, weak views and all draws of seed 0"

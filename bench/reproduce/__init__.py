@@ -1,0 +1,1 @@
+"Every experiment of the article, and the ablations of the paper: `python bench/reproduce --list`."

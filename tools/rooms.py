@@ -1,0 +1,65 @@
+"""Which room of the package uses which, read from the code.
+
+    python tools/rooms.py           # print the table
+    python tools/rooms.py --write   # put it into docs/architecture.md; tests/test_repository.py compares the two
+"""
+import argparse, ast, re
+from pathlib import Path
+
+root = Path(__file__).resolve().parent.parent
+lib = root/'fastai_mixmatch'
+page = root/'docs/architecture.md'
+marks = '<!-- written by tools/rooms.py -->\n\n','\n\n<!-- end -->'
+
+def rooms():
+    "Modules that are written from a notebook, in reading order: {name: notebook}"
+    found = {}
+    for p in lib.glob('[a-z]*.py'):
+        if m := re.search(r'File to edit: \S*?/(\w+)\.ipynb', p.read_text(encoding='utf-8')): found[p.stem] = m[1]
+    return dict(sorted(found.items(), key=lambda o: o[1]))
+
+def uses(name, names):
+    "Rooms of `names` that the room `name` imports, anywhere in its code"
+    found = set()
+    for node in ast.walk(ast.parse((lib/f'{name}.py').read_text(encoding='utf-8'))):
+        if isinstance(node, ast.Import): modules = [o.name for o in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            module = f"{lib.name}.{node.module or ''}".rstrip('.') if node.level else node.module
+            modules = [f'{module}.{o.name}' for o in node.names] if module==lib.name else [module]
+        else: continue
+        found |= {o.removeprefix(f'{lib.name}.') for o in modules if o.startswith(f'{lib.name}.')}
+    return [o for o in names if o in found]
+
+def graph():
+    "Each room and those that it uses, in reading order"
+    names = rooms()
+    return {o: uses(o, names) for o in names}
+
+def circle(graph):
+    "A list of rooms each of which uses the next, and the last the first; None where there is none"
+    done = set()
+    def visit(o, path):
+        if o in path: return path[path.index(o):]
+        if o in done: return None
+        for used in graph[o]:
+            if found := visit(used, [*path, o]): return found
+        done.add(o)
+    return next((found for o in graph if (found := visit(o, []))), None)
+
+def table():
+    "The graph as a Markdown table: each room, and those that it uses"
+    rows = [f"| `{o}` | {', '.join(f'`{u}`' for u in used) or 'none'} |" for o,used in graph().items()]
+    return '\n'.join(['| room | uses |', '|---|---|', *rows])
+
+def drawn():
+    "The table that the page shows"
+    return page.read_text(encoding='utf-8').split(marks[0])[1].split(marks[1])[0]
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('--write', action='store_true', help='put the table into the page')
+    a = p.parse_args()
+    if not a.write: return print(table())
+    page.write_text(page.read_text(encoding='utf-8').replace(drawn(), table()), encoding='utf-8')
+
+if __name__=='__main__': main()
