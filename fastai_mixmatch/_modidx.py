@@ -662,6 +662,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                'fastai_mixmatch/learner.py'),
                                          'fastai_mixmatch.learner.TidyProgress.before_fit': ( 'learner.html#tidyprogress.before_fit',
                                                                                               'fastai_mixmatch/learner.py'),
+                                         'fastai_mixmatch.learner._make_model': ('learner.html#_make_model', 'fastai_mixmatch/learner.py'),
                                          'fastai_mixmatch.learner.arch_spec': ('learner.html#arch_spec', 'fastai_mixmatch/learner.py'),
                                          'fastai_mixmatch.learner.build_arch': ('learner.html#build_arch', 'fastai_mixmatch/learner.py'),
                                          'fastai_mixmatch.learner.empty_dl': ('learner.html#empty_dl', 'fastai_mixmatch/learner.py'),

@@ -6,9 +6,12 @@
 __all__ = ['frozen_model', 'features', 'image_key', 'FeatureCache', 'FrozenFeatures', 'linear_head', 'surer_half',
            'frozen_baseline']
 
-# %% ../nbs/25_frozen.ipynb #e795b3fa
+# %% ../nbs/25_frozen.ipynb #5e6a518e
 import inspect, time
 from fastai.vision.all import *
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
 from .data import ItemPipe, LabeledPool, as_items, as_pool, class_names, raw_items
 from .files import array_bytes, atomic_write, sha256_of
 from .models import load_weights
@@ -35,7 +38,7 @@ def frozen_model(
     if stats: model.to(memory_format=torch.channels_last) # Twice as fast on a CPU
     return model.eval(), stats if stats and len(stats[0])==n_in else None
 
-# %% ../nbs/25_frozen.ipynb #5e8a0c7c
+# %% ../nbs/25_frozen.ipynb #fd9f33e4
 @torch.no_grad()
 def features(
     model:nn.Module, # Network with a linear layer at its end; used in the mode it is in
@@ -43,14 +46,15 @@ def features(
 )->Tensor: # `(N,n_features)`
     "What goes into the last linear layer"
     found = [m for m in model.modules() if isinstance(m, nn.Linear)]
-    if not found: raise ValueError(f"{type(model).__name__} has no linear layer, before which its features could be taken; pass a network that ends in one")
+    if not found:
+        raise ValueError(f"{type(model).__name__} has no linear layer, whose input would be features; pass a network that ends in one")
     seen = []
     hook = found[-1].register_forward_pre_hook(lambda m,args: seen.append(args[0]))
     try: model(x)
     finally: hook.remove()
     return seen[-1].flatten(1)
 
-# %% ../nbs/25_frozen.ipynb #ecbe11a8
+# %% ../nbs/25_frozen.ipynb #dbca5530
 def image_key(
     item, # Path, or anything else
     read:Callable, # Function of no arguments that gives its pixels
@@ -70,7 +74,8 @@ class FeatureCache:
     def save(self):
         if not self.file: return
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(self.file) as f: np.savez(f, keys=np.array(list(self.rows)), features=np.stack(list(self.rows.values())))
+        keys,rows = zip(*self.rows.items())
+        with atomic_write(self.file) as f: np.savez(f, keys=np.array(keys), features=np.stack(rows))
 
 def _valid_tfms(dl, stats):
     "What validation does to a batch, with normalization by `stats`"
@@ -111,15 +116,13 @@ class FrozenFeatures:
 
     def unlabeled(self, unlabeled, dls): return self(as_pool(as_items(unlabeled, dls), self.pipe, self.classes))
 
-# %% ../nbs/25_frozen.ipynb #502065d3
+# %% ../nbs/25_frozen.ipynb #ebec9718
 def linear_head(
     x, # L2-normed features `(N,n_features)`
     y, # Labels `(N,)`
     Cs=(1.,10.,100.), # Strengths to try: a larger one holds the weights back less
 ): # scikit-learn's `LogisticRegression`, fitted
     "Logistic regression; with at least two labels a class its strength is chosen by cross-validation"
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import GridSearchCV
     fit = LogisticRegression(C=sorted(Cs)[len(Cs)//2], max_iter=1000)
     n = min(5, int(np.bincount(y)[np.unique(y)].min()))
     if n>1: fit = GridSearchCV(fit, dict(C=list(Cs)), cv=n, scoring='neg_log_loss')
@@ -134,7 +137,7 @@ def surer_half(
     groups = [np.flatnonzero(guess==c) for c in np.unique(guess)]
     return np.concatenate([o[np.argsort(-conf[o])[:-(-len(o)//2)]] for o in groups])
 
-# %% ../nbs/25_frozen.ipynb #1474c28a
+# %% ../nbs/25_frozen.ipynb #21533a2a
 def frozen_baseline(
     dls, # `DataLoaders` of the labeled and the validation images
     unlabeled, # Unlabeled images: whatever `Unlabeled` takes
@@ -146,11 +149,12 @@ def frozen_baseline(
     start,rows = time.perf_counter(),[]
     frozen = FrozenFeatures(dls, arch, weights, cache)
     (x,y),(xt,yt),u = frozen.labeled(dls.train_ds),frozen.labeled(dls.valid_ds),frozen.unlabeled(unlabeled, dls)
-    def row(method, head): rows.append(dict(method=method, accuracy=head.score(xt, yt), seconds=round(time.perf_counter()-start, 1)))
+    def row(method, head):
+        rows.append(dict(method=method, accuracy=head.score(xt, yt), seconds=round(time.perf_counter()-start, 1)))
     head = linear_head(x, y)
     row('frozen', head)
     p = head.predict_proba(u)
     i = surer_half(p)
-    again = type(head)(C=head.C, max_iter=1000).fit(np.concatenate([x, u[i]]), np.concatenate([y, head.classes_[p[i].argmax(1)]]))
-    row('frozen + self-training', again)
+    guess = head.classes_[p[i].argmax(1)]
+    row('frozen + self-training', clone(head).fit(np.concatenate([x, u[i]]), np.concatenate([y, guess])))
     return pd.DataFrame(rows)

@@ -20,7 +20,7 @@ from . import models
 from .models import *
 from .optim import FastAdam
 
-# %% ../nbs/08_learner.ipynb #5b34715e
+# %% ../nbs/08_learner.ipynb #c28ce839
 def is_arch(
     f, # A callable
 )->bool: # Is it an architecture function of torchvision or fastai?
@@ -34,11 +34,17 @@ def make_model(
     n_in:int, # Channels of an image
     n_out:int, # Classes
     pretrained:bool=False, # Pretrained weights? For architecture functions and timm names
+    weights=None, # File or state dict for `load_weights`, in the place of those that would be downloaded
     **kwargs # For `create_vision_model` or `create_timm_model`
 )->tuple: # Model, splitter
     "The network and its parameter groups"
+    model,split = _make_model(dls, arch, n_in, n_out, pretrained or weights is not None, pretrained and weights is None, **kwargs)
+    if weights is not None: load_weights(model, weights)
+    return model,split
+
+def _make_model(dls, arch, n_in, n_out, pretrained, fetch, **kwargs):
     if isinstance(arch, nn.Module) or (callable(arch) and not is_arch(arch)):
-        if pretrained: raise ValueError("`pretrained=True` needs an architecture function (such as `resnet18`) or a timm name as `arch`")
+        if fetch: raise ValueError("`pretrained=True` needs an architecture function (such as `resnet18`) or a timm name as `arch`")
         if isinstance(arch, nn.Module): return arch, trainable_params
         return arch(n_in, n_out), trainable_params
     norm = pretrained and hasattr(dls, 'after_batch')
@@ -46,13 +52,13 @@ def make_model(
     if isinstance(arch, str):
         try: import timm  # chkstyle: ignore
         except ImportError as e: raise ImportError(f"`arch={arch!r}` is the name of a timm model, and timm is not installed: `pip install timm`, or pass a module or function") from e
-        model,cfg = create_timm_model(arch, n_out, default_split, pretrained, n_in=n_in, **kwargs)
+        model,cfg = create_timm_model(arch, n_out, default_split, fetch, n_in=n_in, **kwargs)
         _timm_norm(dls, cfg, norm, n_in)
         return model, default_split
     if not callable(arch): raise TypeError(f"`arch` must be a module, a function of (n_in, n_out), an architecture function or a timm name; got {type(arch).__name__}")
     meta = model_meta.get(arch, _default_meta)
     _add_norm(dls, meta, norm, n_in)
-    return create_vision_model(arch, n_out, pretrained=pretrained, n_in=n_in, **kwargs), meta['split']
+    return create_vision_model(arch, n_out, pretrained=fetch, n_in=n_in, **kwargs), meta['split']
 
 # %% ../nbs/08_learner.ipynb #ab0329a5
 def arch_spec(
@@ -164,7 +170,7 @@ def empty_dl(
     ds = dl.dataset.new_empty() if hasattr(dl.dataset, 'new_empty') else torch.utils.data.Subset(dl.dataset, [])
     return dl.new(ds, shuffle=False, drop_last=False)
 
-# %% ../nbs/08_learner.ipynb #65e2ace7
+# %% ../nbs/08_learner.ipynb #84c35320
 @delegates(Learner.__init__, but='dls,model')
 def ssl_learner(
     dls, # `DataLoaders` of the labeled images, with any batch size
@@ -173,6 +179,7 @@ def ssl_learner(
     method:SemiSupervised|None=None, # Such as `MixMatch()`, which is the default
     ema:float|EMA|None=0.999, # Decay of the average of weights and buffers, or an `EMA`; None or 0 for none
     pretrained:bool=False, # Pretrained weights? For architecture functions and timm names; the body starts frozen, as in `vision_learner`
+    weights=None, # Their file, or a state dict, where they are not to be downloaded; see `load_weights`
     model_args:dict|None=None, # Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`
     lr:float=2e-3, # Default learning rate
     wd:float=0.02, # Default weight decay; not on biases and norms
@@ -190,8 +197,9 @@ def ssl_learner(
     if unlabeled is None: raise ValueError("`unlabeled` is None; pass a folder, a list of files, a dataset or an array of unlabeled images")
     method.unlabeled = unlabeled
     n_out,n_in = check_labels(dls),ItemPipe(dls.train).shape[0]
+    pretrained = pretrained or weights is not None
     dls = own_dls(dls, add_tfms=pretrained)
-    model,split = make_model(dls, arch, n_in, n_out, pretrained, **(model_args or {}))
+    model,split = make_model(dls, arch, n_in, n_out, pretrained, weights, **(model_args or {}))
     if torch.device(getattr(dls, 'device', None) or default_device()).type=='cpu': model.to(memory_format=torch.channels_last)
     if loss_func is None: loss_func = getattr(dls.train_ds, 'loss_func', None) or CrossEntropyLossFlat()
     extra = [method] + ([ema if isinstance(ema, EMA) else EMA(ema)] if ema else []) + list(L(cbs))

@@ -109,7 +109,7 @@ def small_cnn(
     pool = nn.AdaptiveAvgPool2d if mean else nn.AdaptiveMaxPool2d
     return nn.Sequential(*layers, pool(2), nn.Flatten(), _linear(4*nf, n_out))
 
-# %% ../nbs/07_models.ipynb #4f82bb25
+# %% ../nbs/07_models.ipynb #13234af9
 def _floats(state): return {k: v for k,v in state.items() if torch.is_tensor(v) and v.is_floating_point()}
 
 def _by_name(own, given):
@@ -140,7 +140,8 @@ def load_weights(
     if pairs is None:
         pairs = _by_order(own, given)
         at = next(iter(rest(pairs)), 'no tensor')
-        raise ValueError(f"the weights are of another network: of {len(given)} tensors {len(pairs)} fit, then comes {at} {tuple(given[at].shape) if at in given else ''}; "
+        shape = tuple(given[at].shape) if at in given else ''
+        raise ValueError(f"the weights are of another network: of {len(given)} tensors {len(pairs)} fit, then comes {at} {shape}; "
                          "pass the file of the network that `arch` names")
     with torch.no_grad():
         for k,g in pairs.items(): own[k].copy_(given[g])
