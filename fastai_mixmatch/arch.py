@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['is_arch', 'make_model', 'arch_spec', 'build_arch']
 
-# %% ../nbs/10_arch.ipynb #7a29f17c
+# %% ../nbs/10_arch.ipynb #9071483a
 import inspect, json, torchvision, warnings
 from fastai.vision.all import *
 from fastai.vision.learner import _add_norm,_timm_norm,_default_meta
 from . import models
+from .models import load_weights
 
-# %% ../nbs/10_arch.ipynb #54189cea
+# %% ../nbs/10_arch.ipynb #fbd461c2
 def is_arch(
     f, # A callable
 )->bool: # Is it an architecture function of torchvision or fastai?
@@ -25,11 +26,17 @@ def make_model(
     n_in:int, # Channels of an image
     n_out:int, # Classes
     pretrained:bool=False, # Pretrained weights? For architecture functions and timm names
+    weights=None, # Their file or state dict, for `load_weights`, where they are not to be downloaded
     **kwargs # For `create_vision_model` or `create_timm_model`
 )->tuple: # Model, splitter
     "The network and its parameter groups"
+    model,split = _make_model(dls, arch, n_in, n_out, pretrained, pretrained and weights is None, **kwargs)
+    if weights is not None: load_weights(model, weights)
+    return model, split
+
+def _make_model(dls, arch, n_in, n_out, pretrained, fetch, **kwargs):
     if isinstance(arch, nn.Module) or (callable(arch) and not is_arch(arch)):
-        if pretrained: raise ValueError("`pretrained=True` needs an architecture function (such as `resnet18`) "
+        if fetch: raise ValueError("`pretrained=True` needs an architecture function (such as `resnet18`) "
                                         "or a timm name as `arch`")
         if isinstance(arch, nn.Module): return arch, trainable_params
         return arch(n_in, n_out), trainable_params
@@ -42,7 +49,7 @@ def make_model(
         except ImportError as e: raise ImportError(
             f"`arch={arch!r}` is the name of a timm model, and timm is not installed: `pip install timm`, "
             "or pass a module or function") from e
-        model,cfg = create_timm_model(arch, n_out, default_split, pretrained, n_in=n_in, **kwargs)
+        model,cfg = create_timm_model(arch, n_out, default_split, fetch, n_in=n_in, **kwargs)
         _timm_norm(dls, cfg, norm, n_in)
         return model, default_split
     if not callable(arch): raise TypeError(
@@ -50,7 +57,7 @@ def make_model(
         f"got {type(arch).__name__}")
     meta = model_meta.get(arch, _default_meta)
     _add_norm(dls, meta, norm, n_in)
-    return create_vision_model(arch, n_out, pretrained=pretrained, n_in=n_in, **kwargs), meta['split']
+    return create_vision_model(arch, n_out, pretrained=fetch, n_in=n_in, **kwargs), meta['split']
 
 # %% ../nbs/10_arch.ipynb #e07496d2
 def arch_spec(
