@@ -12,7 +12,8 @@ from fastai.vision.all import *
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
-from .data import ItemPipe, LabeledPool, as_items, as_pool, class_names, raw_items
+from .lists import as_items, class_names, raw_items
+from .pool import ItemPipe, LabeledPool, as_pool
 from .files import array_bytes, atomic_write, sha256_of
 from .models import load_weights
 

@@ -97,7 +97,7 @@ def empty_dl(
     if isinstance(dl, DataLoader): return dl.new(ds, shuffle=False, drop_last=False)
     return torch.utils.data.DataLoader(ds, batch_size=dl.batch_size)
 
-# %% ../nbs/20_learner.ipynb #138ee5b1
+# %% ../nbs/20_learner.ipynb #ddaeaa21
 def ssl_learner(
     dls, # `DataLoaders` of the labeled images, with any batch size
     unlabeled, # Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
@@ -105,7 +105,6 @@ def ssl_learner(
     method:SemiSupervised|None=None, # Such as `MixMatch()`, which is the default
     ema:float|EMA|None=0.999, # Decay of the average of weights and buffers, or an `EMA`; None or 0 for none
     pretrained:bool=False, # Pretrained weights? For architecture functions and timm names; the body starts frozen, as in `vision_learner`
-    weights=None, # Their file, or a state dict, where they are not to be downloaded; see `load_weights`
     weights=None, # Their file, or a state dict, where they are not to be downloaded; see `load_weights`
     model_args:dict|None=None, # Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`
     lr:float=2e-3, # Default learning rate
@@ -128,7 +127,6 @@ def ssl_learner(
     check_names(kwargs, inspect.signature(ssl_learner).parameters, 'ssl_learner')
     method.unlabeled = unlabeled if isinstance(unlabeled, Unlabeled) else Unlabeled(unlabeled, **stream)
     n_out,n_in = check_labels(dls),ItemPipe(dls.train).shape[0]
-    pretrained = pretrained or weights is not None
     pretrained = pretrained or weights is not None
     dls = own_dls(dls, add_tfms=pretrained)
     model,split = make_model(dls, arch, n_in, n_out, pretrained, weights, **(model_args or {}))
