@@ -7,9 +7,10 @@ __all__ = ['moves', 'spaces', 'to_gray', 'smooth', 'blur', 'invert', 'brightness
            'solarize', 'autocontrast', 'equalize', 'affines', 'warp', 'cut', 'Space', 'RandAugment', 'Cutout',
            'StrongView', 'CTAugment']
 
-# %% ../nbs/06_augment.ipynb #53939daf
+# %% ../nbs/06_augment.ipynb #50841a0b
 import math
 from fastai.vision.all import *
+from torchvision.transforms.v2.functional import equalize as equalize_bytes
 from .views import WeakView
 
 # %% ../nbs/06_augment.ipynb #5c4a551f
@@ -46,7 +47,7 @@ def color(x, m): return x if x.shape[1]==1 else x.lerp(to_gray(x).expand_as(x), 
 def contrast(x, m): return x.lerp(to_gray(x).mean((2,3), keepdim=True).expand_as(x), _per(m))
 def sharpness(x, m): return x.lerp(smooth(x), _per(m))
 
-# %% ../nbs/06_augment.ipynb #2affe4bd
+# %% ../nbs/06_augment.ipynb #7f8b84d0
 def posterize(x, m):
     step = 2**_per(m)
     return ((x*255).round()/step).floor()*step/255
@@ -58,13 +59,9 @@ def autocontrast(x, m=None):
     return torch.where(hi>lo, (x-lo)/(hi-lo).clamp(min=1e-6), x)
 
 def equalize(x, m=None):
-    v = (x*255).round().long().clamp(0, 255).flatten(2)
-    hist = torch.zeros(*v.shape[:2], 256, dtype=torch.long, device=x.device).scatter_add_(2, v, torch.ones_like(v))
-    last = hist.gather(2, v.amax(2, keepdim=True)) # Pixels of the brightest value
-    step = (v.shape[2]-last)//255
-    lut = ((hist.cumsum(2)-hist + step//2)//step.clamp(min=1)).clamp(max=255)
-    res = lut.gather(2, v).to(x.dtype)/255
-    return torch.where(step[...,None]>0, res.view_as(x), x)
+    old = (x*255).round().clamp(0, 255).to(torch.uint8)
+    new = equalize_bytes(old)
+    return torch.where((new!=old).flatten(2).any(2)[...,None,None], new.to(x.dtype)/255, x)
 
 # %% ../nbs/06_augment.ipynb #c4dd34f7
 moves = 'rotate','shear_x','shear_y','translate_x','translate_y','rescale'
