@@ -67,6 +67,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'fastai_mixmatch/augment.py'),
                                          'fastai_mixmatch.augment._between': ('augment.html#_between', 'fastai_mixmatch/augment.py'),
                                          'fastai_mixmatch.augment._per': ('augment.html#_per', 'fastai_mixmatch/augment.py'),
+                                         'fastai_mixmatch.augment._solarize_code': ( 'augment.html#_solarize_code',
+                                                                                     'fastai_mixmatch/augment.py'),
                                          'fastai_mixmatch.augment._towards': ('augment.html#_towards', 'fastai_mixmatch/augment.py'),
                                          'fastai_mixmatch.augment.affines': ('augment.html#affines', 'fastai_mixmatch/augment.py'),
                                          'fastai_mixmatch.augment.autocontrast': ( 'augment.html#autocontrast',

@@ -124,17 +124,17 @@ class Space:
         self.pool = *self.colors,'identity',*moves[:n_moves]
         self.first = len(self.pool)-n_moves
 
-# %% ../nbs/06_augment.ipynb #b2108524
+# %% ../nbs/06_augment.ipynb #ca356bd6
 def _between(lo, hi): return lambda f, x, m: f(x, 1-lo-(hi-lo)*m).clamp(0, 1)
 def _towards(f): return lambda x, m: x.lerp(f(x), _per(m))
 
+def _solarize_code(x, m): return solarize(x, (256-(256*m).floor())/255)
 _flat = dict(autocontrast=autocontrast, equalize=equalize)
 _mixed = {f.__name__: _towards(f) for f in (autocontrast,blur,equalize,invert,smooth)}
 _paper = Space(lambda f, x, m: f(x, 0.95*m), posterize=lambda x, m: posterize(x, (4*m).round()),
                solarize=lambda x, m: solarize(x, (1-m)*256/255), **_flat)
 _code = Space(_between(0.1, 1.9), shift=10/32, fill=0.5, mode='nearest', levels=9,
-              posterize=lambda x, m: posterize(x, 4+(4*m).floor()),
-              solarize=lambda x, m: solarize(x, (256-(256*m).floor())/255), **_flat)
+              posterize=lambda x, m: posterize(x, 4+(4*m).floor()), solarize=_solarize_code, **_flat)
 _cta = Space(_between(0.1, 2.), degrees=45, n_moves=6, posterize=lambda x, m: posterize(x, 7-(7.999*m).floor()),
              cutout=lambda x, m: cut(x, m/2), solarize=lambda x, m: solarize(x, (255.999*m).floor()/255), **_mixed)
 spaces = dict(paper=_paper, code=_code, ctaugment=_cta)
