@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['DiskCache', 'KeptDL']
 
-# %% ../nbs/03_cache.ipynb #348ef65c
+# %% ../nbs/03_cache.ipynb #72b22646
 import hashlib, json, os, re
 from fastai.vision.all import *
 from .distributed import rank0_print
 from .files import atomic_write, blocks, sha256_of
 from .lists import Files, raw_items
-from .pool import CACHE_LIMIT
+from .pool import CACHE_LIMIT, known_source, known_tfms
 from .rng import draws, kept_rng
 
 # %% ../nbs/03_cache.ipynb #e4077ee9
@@ -84,7 +84,7 @@ def make(self:DiskCache, pool, digest:str, num_workers:int):
     meta = dict(y=y.tolist(), kept=kept, skipped=skipped)
     with atomic_write(self.about, 'w') as f: json.dump(dict(digest=digest, check=self.check(meta), **meta), f)
 
-# %% ../nbs/03_cache.ipynb #b2b0357b
+# %% ../nbs/03_cache.ipynb #1b6a3dbe
 class KeptDL(GetAttr):
     "The loader `dl`, which reads its items in the first pass only"
     _default = 'dl'
@@ -97,9 +97,11 @@ class KeptDL(GetAttr):
 
     @staticmethod
     def can(dl)->bool:
-        "Are all passes over `dl` equal, as far as one item tells?"
+        "Are all passes over `dl` equal? What is not known to be so is not"
         if not isinstance(dl, DataLoader) or dl.shuffle or not dl.indexed or len(dl)==0: return False
         dl.before_iter()
+        tfms = [f for o in (dl.after_item, dl.before_batch) for f in getattr(o, 'fs', [])]
+        if not (known_source(dl.dataset, 1) and known_tfms(tfms, 1)): return False
         return not draws(lambda: dl.do_item(0))
 
     def __len__(self): return len(self.dl)

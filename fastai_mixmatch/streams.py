@@ -6,16 +6,17 @@
 __all__ = ['Stream', 'Walk', 'PoolDL', 'check_label', 'check_labels', 'want_cache', 'LabeledDL', 'UnlabeledDL', 'check_like',
            'IterablePool', 'IterableDL', 'unlabeled_dl']
 
-# %% ../nbs/04_streams.ipynb #37f8b42e
-import itertools, warnings
+# %% ../nbs/04_streams.ipynb #f7c23829
+import itertools, re, warnings
 from collections import deque
 from fastai.vision.all import *
 from torch.utils.data import IterableDataset
 from .cache import DiskCache
-from .distributed import from_first, send
+from .distributed import from_first, rank0_print, send
 from .lists import *
 from .images import ImageError
 from .pool import *
+from .rng import kept_rng
 
 # %% ../nbs/04_streams.ipynb #40b669b1
 def _collate(samples):
@@ -144,7 +145,7 @@ class PoolDL(Stream):
             pool.x,pool.y = pool.x.to(device),pool.y.to(device)
         return self
 
-# %% ../nbs/04_streams.ipynb #6798d7a2
+# %% ../nbs/04_streams.ipynb #35cd0732
 def check_label(
     y, # Label that a dataset gives
 ):
@@ -174,9 +175,14 @@ def check_labels(
     check_label(item[1])
     c = get_c(dls) or len(class_names(ds) or ()) or 1+max(int(ds[i][1]) for i in range(len(ds)))
     if c<2: raise ValueError(f"at least 2 classes are needed; the labeled set has {c}")
+    odd = [o for o in map(str, class_names(ds) or ()) if re.sub('[^a-z]', '', o.lower()) in _not_a_class]
+    if odd: warnings.warn(f"`dls` trains a class named {odd[0]!r}. If these images have no label, keep them out of the labeled "
+                          f"set, as in `get_image_files(path, folders=[…])`, and pass their folder as `unlabeled`")
     return c
 
-# %% ../nbs/04_streams.ipynb #fbaa4cfe
+_not_a_class = {'unlabeled','unlabelled','unlabel','unsup','unsupervised','nolabel'}
+
+# %% ../nbs/04_streams.ipynb #2be365fc
 def _settings(dls, bs, num_workers, device):
     "Batch size, worker processes and device, those of `dls` where they are None"
     dl = dls.train
@@ -197,6 +203,9 @@ def want_cache(
     if cache and pool.random:
         raise ValueError(f"`cache={cache!r}`, but the item transforms are random, so that an image decoded once is not "
                          "enough; move them to `batch_tfms`, or leave `cache` out")
+    if pool.unsure and cache is None:
+        rank0_print(f"{pool.kind} images are read anew for each view, for their dataset or item transforms are not known to "
+                    "give the same each time; pass `cache=True` if they do")
     return not pool.random and fits(pool.nbytes) if cache is None else bool(cache)
 
 class LabeledDL(PoolDL):
@@ -209,11 +218,11 @@ class LabeledDL(PoolDL):
         device=None, # Device; default: that of `dls`
     ):
         self.c,self.pipe = check_labels(dls),ItemPipe(dls.train)
-        pool = LabeledPool(dls.train.dataset, self.pipe)
+        pool = LabeledPool(dls.train.dataset, self.pipe, same=bool(cache))
         self.cache = want_cache(pool, cache)
         super().__init__(pool, endless=True, idxs=_order(dls.train), **_settings(dls, bs, num_workers, device))
 
-# %% ../nbs/04_streams.ipynb #8461a9d6
+# %% ../nbs/04_streams.ipynb #d1b9fe58
 class UnlabeledDL(PoolDL):
     "Stream of unlabeled images, read as the labeled set of `dls` is; one pass is one epoch"
     def __init__(self,
@@ -230,9 +239,8 @@ class UnlabeledDL(PoolDL):
         self.items,self.pipe = as_items(unlabeled, dls),ItemPipe(dls.train)
         if isinstance(self.items, IterableDataset):
             raise TypeError(f"{type(self.items).__name__} is an iterable dataset; use `IterableDL` or `unlabeled_dl`")
-        if len(self.items)==0:
-            raise ValueError(f"no unlabeled images in {unlabeled if isinstance(unlabeled, (str,Path)) else type(unlabeled).__name__}")
-        pool = as_pool(self.items, self.pipe, class_names(dls.train.dataset), k, _known(on_error))
+        if len(self.items)==0: raise ValueError(nothing_in(unlabeled, self.items))
+        pool = as_pool(self.items, self.pipe, class_names(dls.train.dataset), k, _known(on_error), bool(cache))
         super().__init__(pool, steps=steps, **_settings(dls, bs, num_workers, device))
         self.cache = want_cache(pool, cache)
         if isinstance(cache, (str, Path)): pool.disk = DiskCache(cache, self.items)
@@ -252,7 +260,7 @@ def check_like(
                          "to one size with an item transform, such as `item_tfms=Resize(224)`, and use as many channels")
     if pool.dtype!=pipe.dtype: raise TypeError(f"labeled images are {pipe.dtype}, unlabeled ones {pool.dtype}")
 
-# %% ../nbs/04_streams.ipynb #adf78b3e
+# %% ../nbs/04_streams.ipynb #018fc32c
 class IterablePool(Pool, IterableDataset):
     "A pool read from an iterable dataset, in its order"
     def __init__(self, ds, pipe, label, k, on_error, n):
@@ -260,7 +268,7 @@ class IterablePool(Pool, IterableDataset):
         self.divided = getattr(ds, 'sharded', type(ds).__module__.split('.')[0]=='webdataset') # Knows its part by itself
         reads = [partial(self.read_item, o, i) for i,o in enumerate(itertools.islice(ds, 8))]
         if not reads: raise ValueError("no unlabeled images: the iterable dataset gave none")
-        self.look([o for o in reads if self.can(o)], k)
+        with kept_rng(): self.look([o for o in reads if self.can(o)], k, pipe.known)
 
     def __len__(self): return self.n
     def name(self, i): return f'number {i} of {type(self.items).__name__}'
@@ -302,11 +310,12 @@ class IterableDL(Stream):
         pool,seed = self.pool,0 if state else int(torch.randint(2**62, ()))
         pool.rank,pool.world = self.rank,self.world
         workers = self.num_workers if pool.shards else min(1, self.num_workers)
+        n = 1
         while True:
-            n = 0
+            before,n = n,0
             for n,b in enumerate(self.loader(pool, seed, batch_size=self.bs, num_workers=workers), 1):
                 if n==1 or self.bs==1 or len(b[1])>1: yield b
-            if n: continue
+            if n or (before and self.has_state()): continue # Taken up at its end, a dataset gives nothing, and then begins again
             part = f" to process {self.rank} of {self.world}: it needs as many shards as there are processes"
             raise ValueError("the iterable dataset gave no image" + part*(self.world>1))
 
