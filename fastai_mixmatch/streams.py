@@ -65,7 +65,7 @@ class Stream:
         "Let the next iteration go on where `state` was taken"
         self.taken_up,self.stream = state,None
 
-# %% ../nbs/04_streams.ipynb #206fbb6c
+# %% ../nbs/04_streams.ipynb #0e4cef5c
 class Walk:
     "Positions of the batches of one iteration over `dl`; an interrupted one is taken up from its `state`"
     def __init__(self,
@@ -126,6 +126,7 @@ class PoolDL(Stream):
     def in_memory(self, walk):
         self.to(self.device)
         for self.now in walk:
+            if self.pool.disk is not None: self.pool.disk.check_whole()
             idx = send(self.now, self.pool.x.device)
             yield [self.pool.x[idx]], self.pool.y[idx]
 
