@@ -15,9 +15,9 @@ from .lists import Files, raw_items
 from .pool import CACHE_LIMIT, fits, known_source, known_tfms
 from .rng import draws, kept_rng
 
-# %% ../nbs/03_cache.ipynb #2a66623e
+# %% ../nbs/03_cache.ipynb #1e5e0919
 class DiskCache:
-    "Decoded images of a pool of files in `folder`: `images.npy`, and `images.json`, which says what they were made from"
+    "Decoded images of a pool of files: `images.npy`, and `images.json`, which says what they were made from"
     def __init__(self,
         folder, # Folder of the two files
         items, # Image files, or the dataset or list that opens them
@@ -35,8 +35,8 @@ class DiskCache:
             for o in self.items:
                 s = os.stat(o) if os.path.exists(o) else None
                 yield f'{o}\0{s and (s.st_size, s.st_mtime_ns)}\n'
-            tfms = [getattr(pool.pipe, o, None) for o in ('img_cls','after')], getattr(getattr(pool.pipe, 'tl', None), 'tfms', None)
-            yield re.sub(r' at 0x[0-9a-f]+', '', repr((tfms, pool.shape, pool.dtype, pool.label and vars(pool.label))))
+            pipe = nested_attr(pool.pipe, 'tl.tfms'),*(getattr(pool.pipe, o, None) for o in ('img_cls','after'))
+            yield re.sub(r' at 0x[0-9a-f]+', '', repr((pipe, pool.shape, pool.dtype, pool.label and vars(pool.label))))
         return sha256_of(o.encode('utf-8', 'surrogateescape') for o in parts())
 
     def open(self, pool, meta):
@@ -54,7 +54,7 @@ class DiskCache:
         if self.map is None or self.map._mmap.size()>=self.map.offset+self.map.nbytes: return
         raise OSError(f"{self.data} was cut while it is in use; delete {self.folder}, and start again")
 
-# %% ../nbs/03_cache.ipynb #cf9b0e68
+# %% ../nbs/03_cache.ipynb #b89e2471
 @contextmanager
 def _alone(folder):
     "One program at a time; others wait. The system lets go of what a killed one held"
@@ -95,7 +95,8 @@ def take(self:DiskCache, pool, digest:str)->str|None: # Why not
     x = torch.from_numpy(x[:len(y)])
     for j in range(0, len(y), -(-len(y)//8)):
         o,label = pool.read(kept[j])
-        if not torch.equal(o.as_subclass(Tensor), x[j]) or label!=y[j]: return f"{pool.name(kept[j])} is not what it was"
+        same = torch.equal(o.as_subclass(Tensor), x[j]) and label==y[j]
+        if not same: return f"{pool.name(kept[j])} is not what it was"
     pool.x,pool.y,pool.kept,pool.skipped = x,torch.tensor(y, dtype=torch.long),kept,meta['skipped']
 
 @patch

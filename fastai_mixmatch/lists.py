@@ -4,18 +4,16 @@
 
 # %% auto #0
 __all__ = ['Split', 'draw_labeled', 'Files', 'ImageList', 'pair', 'raw_items', 'source_name', 'get_item', 'class_names',
-           'column_files', 'as_items', 'nothing_in', 'item_key', 'overlap']
+           'column_files', 'as_items', 'nothing_in', 'overlap']
 
-# %% ../nbs/01_lists.ipynb #533d55eb
+# %% ../nbs/01_lists.ipynb #74c1244c
 import dataclasses, hashlib, itertools, json, os, random, warnings
 from collections import Counter
 from collections.abc import Sequence
-from functools import lru_cache
 from fastprogress.fastprogress import progress_bar
 from fastai.vision.all import *
 from torch.utils.data import ConcatDataset, IterableDataset, Subset, SubsetRandomSampler
 from .distributed import has_bars, rank0_print
-from .files import array_bytes
 from .images import *
 
 # %% ../nbs/01_lists.ipynb #af3311ff
@@ -257,7 +255,7 @@ def split(self:ImageList,
                          f"the list has {len(self)} (digest {self.digest()})")
     return self[by.labeled], self[by.rest]
 
-# %% ../nbs/01_lists.ipynb #b2a1963c
+# %% ../nbs/01_lists.ipynb #efa12d3b
 @patch
 def dataloaders(self:ImageList,
     valid=None, # `ImageList` to validate on; default: none
@@ -271,8 +269,8 @@ def dataloaders(self:ImageList,
     lists = [self] if valid is None else [self, valid]
     if any(o.labels is None for o in lists): raise ValueError("`dataloaders` needs lists with labels")
     pairs = [(o,l) for il in lists for o,l in zip(il.items, il.labels)]
-    block = DataBlock((ImageBlock(self.img_cls), CategoryBlock(vocab=self.vocab)), getters=[ItemGetter(0), ItemGetter(1)],
-        splitter=IndexSplitter(range(len(self), len(pairs))), item_tfms=item_tfms, batch_tfms=batch_tfms)
+    block = DataBlock((ImageBlock(self.img_cls), CategoryBlock(vocab=self.vocab)), item_tfms=item_tfms,
+        batch_tfms=batch_tfms, getters=[ItemGetter(0), ItemGetter(1)], splitter=IndexSplitter(range(len(self), len(pairs))))
     return block.dataloaders(pairs, bs=bs, num_workers=num_workers, path=self.root or '.', **kwargs)
 
 # %% ../nbs/01_lists.ipynb #e04f1c03
@@ -370,12 +368,12 @@ def class_names(
                                                   (features.get('labels'),'names')) if getattr(o, a, None) is not None)
     return list(names) if hasattr(names, '__len__') and hasattr(names, '__getitem__') else None
 
-# %% ../nbs/01_lists.ipynb #c07ab47c
+# %% ../nbs/01_lists.ipynb #e83821a5
 def column_files(
     col, # Data frame column of file names
     dls=None, # `DataLoaders` of the labeled set
 )->list: # Paths
-    "Paths of the names in `col`: what the labeled set makes of such names, or files below the folder of `dls`, or as they are"
+    "Paths of the names in `col`: as the labeled set completes them, below the folder of `dls`, or as they are"
     tl = first(getattr(nested_attr(dls, 'train.dataset'), 'tls', None) or ())
     reader = first(f for f in tl.tfms.fs if isinstance(f, ColReader)) if tl is not None else None
     ways = [lambda o: Path(f'{reader.pref}{o}{reader.suff}')] if reader else []
@@ -406,8 +404,8 @@ def as_items(
         return ImageList([Path(f) if isinstance(f, str) else f for f in o])
     if hasattr(o, '__getitem__') and hasattr(o, '__len__') and not isinstance(o, dict): return o
     raise TypeError("`unlabeled` must be a folder, a list of files, an `ImageList`, a data frame column, a fastai "
-                    "`TfmdLists`, `Datasets` or `DataLoader`, a PyTorch dataset (map-style or `IterableDataset`), or an "
-                    f"array or tensor of images; got {type(o).__name__}")
+                    "`TfmdLists`, `Datasets` or `DataLoader`, a PyTorch dataset, or an array or tensor of images; "
+                    f"got {type(o).__name__}")
 
 # %% ../nbs/01_lists.ipynb #2d2fb58e
 def nothing_in(
@@ -422,22 +420,7 @@ def nothing_in(
     return f"no unlabeled images in {root}; it " + (
         f"holds {holds}: pass them as an array, or as a dataset that opens them" if kinds else "is empty")
 
-# %% ../nbs/01_lists.ipynb #40fead27
-@lru_cache(4096)
-def _real(folder): return os.path.realpath(folder)
-
-def item_key(
-    o, # Path, array, image or `(id, position)`
-): # Hashable
-    "What identifies an image: the file, links followed; the pixels of an array; the object itself"
-    if isinstance(o, (str, Path)):
-        folder,name = os.path.split(os.path.abspath(o))
-        return os.path.realpath(o) if os.path.islink(o) else os.path.join(_real(folder), name)
-    if isinstance(o, (np.ndarray, Tensor)):
-        floats = str(o.dtype).startswith(('float','torch.float')) and 0<=o.min() and o.max()<=1
-        return array_bytes(to_uint8(o) if floats else o)
-    return o if isinstance(o, (tuple,bytes)) else id(o)
-
+# %% ../nbs/01_lists.ipynb #98d212ed
 def overlap(
     items, # Unlabeled items
     dls, # `DataLoaders`, whose validation set is looked at

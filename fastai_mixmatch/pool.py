@@ -16,10 +16,10 @@ from .images import *
 from .lists import *
 from .rng import draws, kept_rng, seeded, varies
 
-# %% ../nbs/02_pool.ipynb #85caf98e
+# %% ../nbs/02_pool.ipynb #6e27751f
 _same = (ToTensor, IntToFloatTensor, Normalize, Categorize, Resize, CropPad, ItemGetter, AttrGetter, ColReader)
 _opens = {'PILBase.create','PILImageShown.create'}
-_torchvision = {'ToTensor','PILToTensor','ToImage','ToDtype','ConvertImageDtype','Normalize','Resize','CenterCrop','Grayscale'}
+_torchvision = set('ToTensor PILToTensor ToImage ToDtype ConvertImageDtype Normalize Resize CenterCrop Grayscale'.split())
 
 def known_tfms(
     fs, # fastai transforms, or functions
@@ -112,7 +112,7 @@ class ItemPipe:
         with reading(lambda: item_name(item, i)), open_file(item) as im: x = np.array(in_mode(im, self.img_cls))
         return torch.from_numpy(x[None] if x.ndim==2 else x.transpose(2, 0, 1))
 
-# %% ../nbs/02_pool.ipynb #26d49b35
+# %% ../nbs/02_pool.ipynb #44d6c5e5
 CACHE_LIMIT = 2*2**30 # Bytes of decoded images that are kept in memory unless `cache` says otherwise
 
 def fits(
@@ -122,7 +122,7 @@ def fits(
     return nbytes<=CACHE_LIMIT
 
 class Pool:
-    "Images that are read through `pipe`; `pool[i]` is a list of raw tensors `(C,H,W)` and the index of the label, -1 where unknown"
+    "Images that are read through `pipe`; `pool[i]` is a list of raw tensors `(C,H,W)` and the label's index or -1"
     kind,x,y,kept,skipped,n_replaced,shape,on_error = 'unlabeled',None,None,None,(),0,None,'raise'
     rank,world,disk,unsure = 0,1,None,False
     def __init__(self,
@@ -167,8 +167,8 @@ class Pool:
     def checked(self, x, i):
         "`x`, which item `i` gave, if it has the size of the others"
         if self.shape in (None, tuple(x.shape)): return x
-        raise ValueError(f"images of different sizes cannot form a batch: {self.kind} {self.name(i)} is {tuple(x.shape)}, "
-                         f"others are {self.shape} (channels, height, width). "
+        raise ValueError(f"images of different sizes cannot form a batch: {self.kind} {self.name(i)} is "
+                         f"{tuple(x.shape)}, others are {self.shape} (channels, height, width). "
                          "Bring them to one size with an item transform, such as `item_tfms=Resize(224)`")
 
     def __getitem__(self, i):
@@ -231,9 +231,9 @@ def can(self:Pool, read:Callable)->bool:
     except ImageError as e: self.failed(str(e))
     else: return True
 
-# %% ../nbs/02_pool.ipynb #b161b253
+# %% ../nbs/02_pool.ipynb #9ed77a36
 class _Decode:
-    "Dataset that decodes a batch into a part of `room`: number of the part, labels, positions, and messages about unreadable images"
+    "Dataset that decodes a batch into a part of `room`: number of the part, labels, positions, errors"
     def __init__(self, pool, workers=0):
         self.pool,n = pool,len(pool.items)
         bs = min(n, 256, max(1, 2**21*n//pool.nbytes))
@@ -270,13 +270,14 @@ def decode(self:Pool,
     if not bad or self.on_error=='skip': return torch.tensor(ys, dtype=torch.long),kept,bad
     more = [f"… and {len(bad)-10} more"] if len(bad)>10 else []
     skip = ", or pass `on_error='skip'`" if self.kind=='unlabeled' else ''
-    raise ImageError('\n'.join([f"{len(bad)} of {n} {self.kind} images cannot be read; remove them{skip}:", *bad[:10], *more]))
+    head = f"{len(bad)} of {n} {self.kind} images cannot be read; remove them{skip}:"
+    raise ImageError('\n'.join([head, *bad[:10], *more]))
 
 @patch
 def load(self:Pool,
     num_workers:int=0, # Worker processes, used where decoding takes more than two seconds
 ):
-    "Decode all images into memory, or take them from the `disk`; refuse NaN and infinity, which would spoil training late"
+    "Decode all images into memory, or take them from the `disk`; refuse NaN and infinity"
     if self.x is not None: return self
     if self.disk is not None: self.disk.fill(self, num_workers)
     else:
@@ -294,7 +295,7 @@ def check_finite(self:Pool):
         raise ValueError(f"{self.kind} image number {i} holds NaN or infinity")
     return self
 
-# %% ../nbs/02_pool.ipynb #3f32f241
+# %% ../nbs/02_pool.ipynb #47ffcef5
 class LabelIndex:
     "Index in `vocab` of the label of an unlabeled image, -1 where it has none"
     def __init__(self,
@@ -306,9 +307,10 @@ class LabelIndex:
         named = [str(o) for o in ifnone(labels, classes or ()) if o!='' and isinstance(o, (int,str))]
         other = [] if vocab is None else sorted(set(named).difference(self.o2i))
         self.classes = classes if labels is None and self.o2i and len(other)<len(set(named)) else ()
-        if other: warnings.warn(f"unlabeled images have labels that are no class of `dls`: {', '.join(other[:10])}"
-                                + '…'*(len(other)>10) + f"; `dls` has {', '.join(list(self.o2i)[:10])}" + "…"*(len(self.o2i)>10)
-                                + ("" if self.classes or labels else "; their numbers are taken as those of `dls`"))
+        if not other: return
+        some = lambda names: ', '.join([*names][:10]) + '…'*(len(names)>10)
+        warnings.warn(f"unlabeled images have labels that are no class of `dls`: {some(other)}; `dls` has {some(self.o2i)}"
+                      + ("" if self.classes or labels else "; their numbers are taken as those of `dls`"))
 
     def __call__(self, i, item)->int:
         y = pair(item)[1] if self.labels is None else self.labels[i]
@@ -317,7 +319,7 @@ class LabelIndex:
         if self.o2i is None: return y if isinstance(y, int) and y>=0 else -1
         return self.o2i.get(str(self.classes[y] if isinstance(y, int) and 0<=y<len(self.classes) else y), -1)
 
-# %% ../nbs/02_pool.ipynb #582bc2a2
+# %% ../nbs/02_pool.ipynb #052369a4
 def as_nchw(
     x, # Images `(N,H,W)`, `(N,H,W,C)` or `(N,C,H,W)`, array or tensor
     shape:tuple|None=None, # `(C,H,W)` that one image should have; settles the order of the axes
@@ -362,7 +364,8 @@ def as_pool(
     same:bool=False, # Do you declare that an image is read the same each time?
 )->Pool: # Where `items` has a length and positions
     "The pool that suits `items`"
-    if not isinstance(items, ImageList): return Pool(items, pipe, LabelIndex(vocab, class_names(items)), k, on_error, same)
+    how = dict(k=k, on_error=on_error, same=same)
+    if not isinstance(items, ImageList): return Pool(items, pipe, LabelIndex(vocab, class_names(items)), **how)
     label = None if items.labels is None else LabelIndex(vocab, labels=items.labels)
     if items.pipe is None and is_array(items.items) and pipe.plain(items.items[0]):
         x = as_nchw(items.items, pipe.shape)
@@ -371,4 +374,4 @@ def as_pool(
             raise TypeError(f"labeled images are tensors of {pipe.dtype}, unlabeled ones of {x.dtype}; "
                             "convert them in the same way")
         if pipe.img_cls is None or x.shape[1]==pipe.shape[0]: return ArrayPool(x, label)
-    return Pool(items.items, pipe if items.pipe is None else OwnPipe(items), label, k, on_error, same)
+    return Pool(items.items, pipe if items.pipe is None else OwnPipe(items), label, **how)

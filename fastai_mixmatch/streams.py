@@ -18,7 +18,7 @@ from .images import ImageError
 from .pool import *
 from .rng import kept_rng
 
-# %% ../nbs/04_streams.ipynb #40b669b1
+# %% ../nbs/04_streams.ipynb #44a71431
 def _collate(samples):
     "What could be read: views stacked `[(B,C,H,W)]*k`, labels `(B,)`, positions `(B,)`; and messages about the rest"
     good,bad = [o[:3] for o in samples if o[0] is not None],[msg for o in samples for msg in o[3]]
@@ -53,9 +53,9 @@ class Stream:
             if not self.steps: self.stream = None
 
     def loader(self, dataset, seed, **kwargs):
-        "Batches that PyTorch's loader reads from `dataset`, with their positions noted, and unreadable images raised or counted"
-        dl = torch.utils.data.DataLoader(dataset, collate_fn=_collate, generator=torch.Generator().manual_seed(seed), **kwargs)
-        for x,y,self.now,bad in dl:
+        "Batches that PyTorch's loader reads from `dataset`; positions are noted, unreadable images raised or counted"
+        rng = torch.Generator().manual_seed(seed)
+        for x,y,self.now,bad in torch.utils.data.DataLoader(dataset, collate_fn=_collate, generator=rng, **kwargs):
             self.pool.replaced(bad, x is None and not self.iterable)
             if x is not None: yield x,y
 
@@ -65,7 +65,7 @@ class Stream:
         "Let the next iteration go on where `state` was taken"
         self.taken_up,self.stream = state,None
 
-# %% ../nbs/04_streams.ipynb #0e4cef5c
+# %% ../nbs/04_streams.ipynb #973da2f0
 class Walk:
     "Positions of the batches of one iteration over `dl`; an interrupted one is taken up from its `state`"
     def __init__(self,
@@ -79,7 +79,7 @@ class Walk:
             self.seed = None if dl.pool.x is not None else int(torch.randint(2**62, ()))
 
     def draw(self):
-        "This process' positions of the next batch; a last batch of one image, or of fewer than there are processes, joins the batch before it"
+        "This process' positions of the next batch; a last one of one image, or too few for all processes, joins the one before"
         start,size = sum(self.sizes),self.dl.bs*self.dl.world
         if self.dl.endless:
             while len(self.left)-start < size: self.left = torch.cat([self.left, self.dl.order()])
@@ -146,7 +146,7 @@ class PoolDL(Stream):
             pool.x,pool.y = pool.x.to(device),pool.y.to(device)
         return self
 
-# %% ../nbs/04_streams.ipynb #35cd0732
+# %% ../nbs/04_streams.ipynb #9aadb718
 def check_label(
     y, # Label that a dataset gives
 ):
@@ -163,7 +163,7 @@ def check_label(
 def check_labels(
     dls, # `DataLoaders`
 )->int: # Number of classes
-    "Refuse what is not single-label classification with at least two classes; `ValueError` or `TypeError` says what was found"
+    "Refuse what is not single-label classification with at least two classes"
     ds,n_inp = dls.train.dataset,getattr(dls.train, 'n_inp', 1)
     if n_inp!=1: raise ValueError(f"`dls` must give one image and one label; it has {n_inp} inputs")
     if isinstance(ds, IterableDataset):
@@ -177,13 +177,13 @@ def check_labels(
     c = get_c(dls) or len(class_names(ds) or ()) or 1+max(int(ds[i][1]) for i in range(len(ds)))
     if c<2: raise ValueError(f"at least 2 classes are needed; the labeled set has {c}")
     odd = [o for o in map(str, class_names(ds) or ()) if re.sub('[^a-z]', '', o.lower()) in _not_a_class]
-    if odd: warnings.warn(f"`dls` trains a class named {odd[0]!r}. If these images have no label, keep them out of the labeled "
-                          f"set, as in `get_image_files(path, folders=[…])`, and pass their folder as `unlabeled`")
+    if odd: warnings.warn(f"`dls` trains a class named {odd[0]!r}. If these images have no label, keep them out of the "
+                          "labeled set (`get_image_files(path, folders=[…])`), and pass their folder as `unlabeled`")
     return c
 
 _not_a_class = {'unlabeled','unlabelled','unlabel','unsup','unsupervised','nolabel'}
 
-# %% ../nbs/04_streams.ipynb #2be365fc
+# %% ../nbs/04_streams.ipynb #2834bd5f
 def _settings(dls, bs, num_workers, device):
     "Batch size, worker processes and device, those of `dls` where they are None"
     dl = dls.train
@@ -205,8 +205,8 @@ def want_cache(
         raise ValueError(f"`cache={cache!r}`, but the item transforms are random, so that an image decoded once is not "
                          "enough; move them to `batch_tfms`, or leave `cache` out")
     if pool.unsure and cache is None:
-        rank0_print(f"{pool.kind} images are read anew for each view, for their dataset or item transforms are not known to "
-                    "give the same each time; pass `cache=True` if they do")
+        rank0_print(f"{pool.kind} images are read anew for each view, for their dataset or item transforms are not known "
+                    "to give the same each time; pass `cache=True` if they do")
     return not pool.random and fits(pool.nbytes) if cache is None else bool(cache)
 
 class LabeledDL(PoolDL):
@@ -223,7 +223,7 @@ class LabeledDL(PoolDL):
         self.cache = want_cache(pool, cache)
         super().__init__(pool, endless=True, idxs=_order(dls.train), **_settings(dls, bs, num_workers, device))
 
-# %% ../nbs/04_streams.ipynb #d1b9fe58
+# %% ../nbs/04_streams.ipynb #8992c7ae
 class UnlabeledDL(PoolDL):
     "Stream of unlabeled images, read as the labeled set of `dls` is; one pass is one epoch"
     def __init__(self,
@@ -257,16 +257,16 @@ def check_like(
 ):
     "Refuse unlabeled images whose channels, size or type differ from the labeled ones'"
     if pool.shape!=pipe.shape:
-        raise ValueError(f"labeled images are {pipe.shape} (channels, height, width), unlabeled ones {pool.shape}; bring both "
-                         "to one size with an item transform, such as `item_tfms=Resize(224)`, and use as many channels")
+        raise ValueError(f"labeled images are {pipe.shape} (channels, height, width), unlabeled ones {pool.shape}; bring "
+                         "both to one size, as with `item_tfms=Resize(224)`, and use as many channels")
     if pool.dtype!=pipe.dtype: raise TypeError(f"labeled images are {pipe.dtype}, unlabeled ones {pool.dtype}")
 
-# %% ../nbs/04_streams.ipynb #018fc32c
+# %% ../nbs/04_streams.ipynb #c41a58e5
 class IterablePool(Pool, IterableDataset):
     "A pool read from an iterable dataset, in its order"
     def __init__(self, ds, pipe, label, k, on_error, n):
         self.items,self.pipe,self.label,self.on_error,self.n = ds,pipe,label,on_error,n
-        self.divided = getattr(ds, 'sharded', type(ds).__module__.split('.')[0]=='webdataset') # Knows its part by itself
+        self.divided = getattr(ds, 'sharded', type(ds).__module__.startswith('webdataset')) # Knows its part by itself
         reads = [partial(self.read_item, o, i) for i,o in enumerate(itertools.islice(ds, 8))]
         if not reads: raise ValueError("no unlabeled images: the iterable dataset gave none")
         with kept_rng(): self.look([o for o in reads if self.can(o)], k, pipe.known)
@@ -290,11 +290,12 @@ class IterablePool(Pool, IterableDataset):
 class IterableDL(Stream):
     "Stream of an iterable dataset of unlabeled images, in its order; the arguments are those of `UnlabeledDL`"
     iterable,cache = True,False
-    def __init__(self, unlabeled, dls, bs=None, k=1, cache=None, on_error='raise', num_workers=None, device=None, steps=None):
+    def __init__(self, unlabeled, dls, bs=None, k=1, cache=None, on_error='raise', num_workers=None, device=None,
+                 steps=None):
         self.items,self.pipe,kw = as_items(unlabeled, dls),ItemPipe(dls.train),_settings(dls, bs, num_workers, device)
         if cache:
-            raise ValueError(f"`cache={cache!r}`, but an iterable dataset may never end, so that it cannot be kept in memory; "
-                             "leave `cache` out")
+            raise ValueError(f"`cache={cache!r}`, but an iterable dataset may never end, so that it cannot be kept in "
+                             "memory; leave `cache` out")
         if steps is None and not hasattr(self.items, '__len__'):
             raise ValueError("an iterable dataset without a length needs `steps`, the number of batches in an epoch")
         label = LabelIndex(class_names(dls.train.dataset), class_names(self.items))
@@ -316,7 +317,7 @@ class IterableDL(Stream):
             before,n = n,0
             for n,b in enumerate(self.loader(pool, seed, batch_size=self.bs, num_workers=workers), 1):
                 if n==1 or self.bs==1 or len(b[1])>1: yield b
-            if n or (before and self.has_state()): continue # Taken up at its end, a dataset gives nothing, and then begins again
+            if n or (before and self.has_state()): continue # Taken up at its end, it gives nothing, then begins again
             part = f" to process {self.rank} of {self.world}: it needs as many shards as there are processes"
             raise ValueError("the iterable dataset gave no image" + part*(self.world>1))
 
@@ -333,9 +334,9 @@ class IterableDL(Stream):
         super().load_state_dict(state)
         if state is None: return
         if state['items'] is not None and self.has_state(): return self.items.load_state_dict(state['items'])
-        warnings.warn(f"{type(self.items).__name__} is an iterable dataset whose position is not known, so the unlabeled "
-                      "stream begins a new pass over it and training goes on with other images than without the interruption. "
-                      "Give it `state_dict` and `load_state_dict`, and `num_workers=0`, to continue exactly")
+        warnings.warn(f"{type(self.items).__name__} is an iterable dataset whose position is not known, so the "
+                      "unlabeled stream begins a new pass over it and training goes on with other images than without "
+                      "the interruption. Give it `state_dict` and `load_state_dict`, and `num_workers=0`, to continue exactly")
 
 # %% ../nbs/04_streams.ipynb #c80a6b61
 @delegates(UnlabeledDL)
