@@ -255,7 +255,7 @@ def split(self:ImageList,
                          f"the list has {len(self)} (digest {self.digest()})")
     return self[by.labeled], self[by.rest]
 
-# %% ../nbs/01_lists.ipynb #efa12d3b
+# %% ../nbs/01_lists.ipynb #c1340b20
 @patch
 def dataloaders(self:ImageList,
     valid=None, # `ImageList` to validate on; default: none
@@ -270,7 +270,8 @@ def dataloaders(self:ImageList,
     if any(o.labels is None for o in lists): raise ValueError("`dataloaders` needs lists with labels")
     pairs = [(o,l) for il in lists for o,l in zip(il.items, il.labels)]
     block = DataBlock((ImageBlock(self.img_cls), CategoryBlock(vocab=self.vocab)), item_tfms=item_tfms,
-        batch_tfms=batch_tfms, getters=[ItemGetter(0), ItemGetter(1)], splitter=IndexSplitter(range(len(self), len(pairs))))
+        batch_tfms=batch_tfms, getters=[ItemGetter(0), ItemGetter(1)],
+        splitter=IndexSplitter(range(len(self), len(pairs))))
     return block.dataloaders(pairs, bs=bs, num_workers=num_workers, path=self.root or '.', **kwargs)
 
 # %% ../nbs/01_lists.ipynb #e04f1c03

@@ -16,10 +16,10 @@ from .images import *
 from .lists import *
 from .rng import draws, kept_rng, seeded, varies
 
-# %% ../nbs/02_pool.ipynb #6e27751f
+# %% ../nbs/02_pool.ipynb #936d41b2
 _same = (ToTensor, IntToFloatTensor, Normalize, Categorize, Resize, CropPad, ItemGetter, AttrGetter, ColReader)
 _opens = {'PILBase.create','PILImageShown.create'}
-_torchvision = set('ToTensor PILToTensor ToImage ToDtype ConvertImageDtype Normalize Resize CenterCrop Grayscale'.split())
+_torchvision = {'ToTensor','PILToTensor','ToImage','ToDtype','Normalize','Resize','CenterCrop','Grayscale'}
 
 def known_tfms(
     fs, # fastai transforms, or functions
@@ -295,7 +295,7 @@ def check_finite(self:Pool):
         raise ValueError(f"{self.kind} image number {i} holds NaN or infinity")
     return self
 
-# %% ../nbs/02_pool.ipynb #47ffcef5
+# %% ../nbs/02_pool.ipynb #f276b321
 class LabelIndex:
     "Index in `vocab` of the label of an unlabeled image, -1 where it has none"
     def __init__(self,
@@ -309,8 +309,9 @@ class LabelIndex:
         self.classes = classes if labels is None and self.o2i and len(other)<len(set(named)) else ()
         if not other: return
         some = lambda names: ', '.join([*names][:10]) + '…'*(len(names)>10)
-        warnings.warn(f"unlabeled images have labels that are no class of `dls`: {some(other)}; `dls` has {some(self.o2i)}"
-                      + ("" if self.classes or labels else "; their numbers are taken as those of `dls`"))
+        how = "" if self.classes or labels else "; their numbers are taken as those of `dls`"
+        warnings.warn(f"unlabeled images have labels that are no class of `dls`: {some(other)}; "
+                      f"`dls` has {some(self.o2i)}{how}")
 
     def __call__(self, i, item)->int:
         y = pair(item)[1] if self.labels is None else self.labels[i]

@@ -65,7 +65,7 @@ class Stream:
         "Let the next iteration go on where `state` was taken"
         self.taken_up,self.stream = state,None
 
-# %% ../nbs/04_streams.ipynb #973da2f0
+# %% ../nbs/04_streams.ipynb #e27fa0ee
 class Walk:
     "Positions of the batches of one iteration over `dl`; an interrupted one is taken up from its `state`"
     def __init__(self,
@@ -79,7 +79,7 @@ class Walk:
             self.seed = None if dl.pool.x is not None else int(torch.randint(2**62, ()))
 
     def draw(self):
-        "This process' positions of the next batch; a last one of one image, or too few for all processes, joins the one before"
+        "This process' positions of the next batch; a last one with too few images joins the one before"
         start,size = sum(self.sizes),self.dl.bs*self.dl.world
         if self.dl.endless:
             while len(self.left)-start < size: self.left = torch.cat([self.left, self.dl.order()])
@@ -183,7 +183,7 @@ def check_labels(
 
 _not_a_class = {'unlabeled','unlabelled','unlabel','unsup','unsupervised','nolabel'}
 
-# %% ../nbs/04_streams.ipynb #2834bd5f
+# %% ../nbs/04_streams.ipynb #e3346f68
 def _settings(dls, bs, num_workers, device):
     "Batch size, worker processes and device, those of `dls` where they are None"
     dl = dls.train
@@ -205,8 +205,8 @@ def want_cache(
         raise ValueError(f"`cache={cache!r}`, but the item transforms are random, so that an image decoded once is not "
                          "enough; move them to `batch_tfms`, or leave `cache` out")
     if pool.unsure and cache is None:
-        rank0_print(f"{pool.kind} images are read anew for each view, for their dataset or item transforms are not known "
-                    "to give the same each time; pass `cache=True` if they do")
+        rank0_print(f"{pool.kind} images are read anew for each view, for their dataset or item transforms are not "
+                    "known to give the same each time; pass `cache=True` if they do")
     return not pool.random and fits(pool.nbytes) if cache is None else bool(cache)
 
 class LabeledDL(PoolDL):
@@ -223,7 +223,7 @@ class LabeledDL(PoolDL):
         self.cache = want_cache(pool, cache)
         super().__init__(pool, endless=True, idxs=_order(dls.train), **_settings(dls, bs, num_workers, device))
 
-# %% ../nbs/04_streams.ipynb #8992c7ae
+# %% ../nbs/04_streams.ipynb #6ac0128e
 class UnlabeledDL(PoolDL):
     "Stream of unlabeled images, read as the labeled set of `dls` is; one pass is one epoch"
     def __init__(self,
@@ -257,11 +257,11 @@ def check_like(
 ):
     "Refuse unlabeled images whose channels, size or type differ from the labeled ones'"
     if pool.shape!=pipe.shape:
-        raise ValueError(f"labeled images are {pipe.shape} (channels, height, width), unlabeled ones {pool.shape}; bring "
-                         "both to one size, as with `item_tfms=Resize(224)`, and use as many channels")
+        raise ValueError(f"labeled images are {pipe.shape} (channels, height, width), unlabeled ones {pool.shape}; "
+                         "bring both to one size, as with `item_tfms=Resize(224)`, and use as many channels")
     if pool.dtype!=pipe.dtype: raise TypeError(f"labeled images are {pipe.dtype}, unlabeled ones {pool.dtype}")
 
-# %% ../nbs/04_streams.ipynb #c41a58e5
+# %% ../nbs/04_streams.ipynb #40ecb4f8
 class IterablePool(Pool, IterableDataset):
     "A pool read from an iterable dataset, in its order"
     def __init__(self, ds, pipe, label, k, on_error, n):
@@ -336,7 +336,8 @@ class IterableDL(Stream):
         if state['items'] is not None and self.has_state(): return self.items.load_state_dict(state['items'])
         warnings.warn(f"{type(self.items).__name__} is an iterable dataset whose position is not known, so the "
                       "unlabeled stream begins a new pass over it and training goes on with other images than without "
-                      "the interruption. Give it `state_dict` and `load_state_dict`, and `num_workers=0`, to continue exactly")
+                      "the interruption. To continue exactly, give it `state_dict` and `load_state_dict`, and "
+                      "`num_workers=0`")
 
 # %% ../nbs/04_streams.ipynb #c80a6b61
 @delegates(UnlabeledDL)
