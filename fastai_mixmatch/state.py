@@ -126,7 +126,7 @@ def unpack(
     else: return {k: unpack(v) for k,v in s.items()}
     return like
 
-# %% ../nbs/82_state.ipynb #628f7ab6
+# %% ../nbs/82_state.ipynb #2d42b8f7
 def _params(f):
     try: return inspect.signature(f).parameters
     except (ValueError,TypeError): return {} # Made in C
@@ -148,12 +148,13 @@ def attributes(
     own = {n for n,p in init.items() if p.kind!=p.VAR_POSITIONAL}-{'self'}
     fixed = {k: v for c in mro for k,v in vars(c).items() if type(v) in (bool,int,float,str) and k[0]!='_' and not lib}
     enough = own<=kept.keys() or lib and isinstance(o, (Transform,Metric))
-    moved = {'learn','run','do','split_idx',*getattr(o, '_stateattrs', ())}
-    if enough and isinstance(o, (Callback,Metric,Transform)): found = kept
-    else: found = {**{k: getattr(o, k) for c in mro for k in L(getattr(c, '__slots__', ())) if hasattr(o, k)},
-                   **getattr(o, '__dict__', {})}
-    if found is not kept and hasattr(type(o), 'state_dict'): moved |= set(o.state_dict())
-    return {k: v for k,v in {**fixed, **found}.items() if k not in moved}
+    if enough and isinstance(o, (Callback,Metric,Transform)):
+        rngs = {k: v for k,v in vars(o).items() if isinstance(v, _generators)}
+        return {k: v for k,v in {**fixed, **rngs, **kept}.items() if k!='split_idx'} # That one follows who reads
+    learned = o.state_dict() if hasattr(type(o), 'state_dict') else ()
+    moved = {'learn','run','do','split_idx',*getattr(o, '_stateattrs', ()),*learned}
+    slots = {k: getattr(o, k) for c in mro for k in L(getattr(c, '__slots__', ())) if hasattr(o, k)}
+    return {k: v for k,v in {**fixed, **slots, **getattr(o, '__dict__', {})}.items() if k not in moved}
 
 # %% ../nbs/82_state.ipynb #7144d3b6
 def _code(f, known):
