@@ -70,7 +70,7 @@ def load_training_state(
     if rank := rank_distrib(): # The state is process 0's; the others go on with draws of their own
         set_seed(int(torch.randint(2**31, ()))+rank)
 
-# %% ../nbs/23_checkpoint.ipynb #718156e8
+# %% ../nbs/23_checkpoint.ipynb #df2477b5
 class CheckpointError(RuntimeError):
     "A checkpoint that cannot be written, read or used; the message says what to do"
 
@@ -98,11 +98,11 @@ def write_checkpoint(
             if not _equal(state, torch.load(f, map_location='cpu', weights_only=True)):
                 raise OSError("what was read back is not what was written")
     except OSError as e:
-        raise CheckpointError(f"cannot write the checkpoint {Path(folder)/stem}: {e}. Older checkpoints are as they were; "
+        raise CheckpointError(f"cannot write the checkpoint {Path(folder)/stem}: {e}. Older ones are as they were; "
                               "make room, and start the program again") from e
     return dst
 
-# %% ../nbs/23_checkpoint.ipynb #78a68158
+# %% ../nbs/23_checkpoint.ipynb #272fc61b
 def read_checkpoint(
     file, # Of `write_checkpoint`
     device='cpu', # Device of what was on a device
@@ -111,7 +111,7 @@ def read_checkpoint(
     def place(s, loc): return torch.serialization.default_restore_location(s, 'cpu' if loc=='cpu' else str(device))
     try:
         if file_digest(file)!=Path(file).name.split('.')[-2]:
-            raise CheckpointError(f"the checkpoint {file} is damaged: its content is not that of the checksum in its name")
+            raise CheckpointError(f"the checkpoint {file} is damaged: its content does not fit its name")
         state = torch.load(file, map_location=place, weights_only=True)
     except (OSError,EOFError,ValueError,KeyError,pickle.UnpicklingError) as e:
         raise CheckpointError(f"cannot read the checkpoint {file}: {e}") from e
@@ -133,7 +133,7 @@ def parse_every(
         raise ValueError(f"`every` must be such as '5min', '30s', '2 hours', '1 epoch' or '500 steps'; got {every!r}")
     return (int(n),unit) if isinstance(unit, str) else (n,'second')
 
-# %% ../nbs/23_checkpoint.ipynb #53b8894b
+# %% ../nbs/23_checkpoint.ipynb #1f8210c3
 class Checkpoint(Callback):
     "Save the state of the training in `folder`, and continue from it when the same program is started again"
     order,run_valid,in_checkpoint = 1000,False,False
@@ -143,7 +143,7 @@ class Checkpoint(Callback):
         override:bool=False, # Continue although settings differ?
     ):
         self.folder,self.every,self.override = Path(folder),parse_every(every),override
-        self.fits,self.replaced = 0,0 # How many are complete; up to which another's result stands in the place of its own
+        self.fits,self.replaced = 0,0 # How many are complete; which have another one's result in their place
         self.damaged,self.began,self.fit = set(),None,None
 
 _start = 'initial weights','random numbers' # Settings that follow from the seed
@@ -232,7 +232,7 @@ def find(self:Checkpoint)->tuple:
         warnings.warn(f"{e.args[0].split('. ')[0]}. Fit {n} begins again, from the end of fit {n-1}")
         return None,None
 
-# %% ../nbs/23_checkpoint.ipynb #55e094c5
+# %% ../nbs/23_checkpoint.ipynb #6e85bf77
 _moves_streams = ('labeled images','unlabeled images','labeled batch size','unlabeled batch size','batches in an epoch',
                   'unlabeled images in memory','labeled images in memory')
 
@@ -249,13 +249,13 @@ def check(self:Checkpoint, file, state):
     msg = f"{file} was written with other settings. {'; '.join(diff.values())}"
     seed = "start with the same seed (`set_seed`, before loaders and learner are made), "*bool(set(diff) & set(_start))
     if not self.override:
-        raise CheckpointError(f"{msg}. Use the same settings as then (the same labels by a seed or `Split.save`), {seed}or "
-            "another folder, or continue all the same with `Checkpoint(folder, override=True)`")
+        raise CheckpointError(f"{msg}. Use the same settings as then (the same labels by a seed or `Split.save`), "
+            f"{seed}or another folder, or continue all the same with `Checkpoint(folder, override=True)`")
     warnings.warn(f"{msg}. `override=True`: training continues all the same")
     fit.exact = not any(k.split('.')[0] in _moves_streams and not k.endswith('.times') for k in diff)
     if set(diff)-set(_start) and not state['ended']: state['pct'] = None # Another schedule, perhaps
 
-# %% ../nbs/23_checkpoint.ipynb #20e99e12
+# %% ../nbs/23_checkpoint.ipynb #af1139c9
 @patch
 def before_fit(self:Checkpoint):
     learn = self.learn
@@ -272,11 +272,13 @@ def before_fit(self:Checkpoint):
 
 @patch
 def begin(self:Checkpoint, method):
-    try: lock = None if rank_distrib() else lock_folder(self.folder)
-    except OSError as e: raise CheckpointError(f"cannot write checkpoints to {self.folder}: {e}") from e
-    for o in self.folder.glob('.fit*.tmp'): o.unlink(missing_ok=True) # What a kill left half written
     values,unknown = settings(self.learn, method)
+    try:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = None if rank_distrib() else lock_folder(self.folder)
+    except OSError as e: raise CheckpointError(f"cannot write checkpoints to {self.folder}: {e}") from e
     self.fit = fit = Fit(self.fits+1, lock, values, method.dl.world)
+    for o in self.folder.glob('.fit*.tmp') if lock else (): o.unlink(missing_ok=True) # What a kill left half written
     if unknown: warn_once(f"a later start cannot compare {', '.join(unknown)} with what it is now; keep that as it is")
     file,state = self.find()
     if state is not None and state['fit']==fit.n: self.check(file, state)

@@ -202,7 +202,7 @@ def load_predictor(
     try: return open_predictor(read_file(file), arch, device, sha256)
     except Exception as e: raise PredictorError(f"{file} cannot be used as a predictor: {e}") from e
 
-# %% ../nbs/24_predictor.ipynb #c20074fb
+# %% ../nbs/24_predictor.ipynb #b90ce05a
 def sample_images(dls, n:int=8)->list:
     "Up to `n` opened images, evenly spaced in the validation set, or else in the training set"
     ds = dls.valid.dataset if len(dls.valid.dataset) else dls.train_ds
@@ -224,7 +224,7 @@ def save_predictor(
                 mode='L' if isinstance(imgs[0], PILImageBW) else 'RGB')
     own = deepcopy(model).cpu()
     pred = Predictor(own, meta)
-    image = pred.image(imgs[0])
+    image = pred.image(imgs[0]).contiguous()
     meta['shape'] = list(image.shape)
     tensors = {k: v.detach().cpu().contiguous().clone() for k,v in model.state_dict().items()}
     tensors |= dict(zip(_sample, (image, pred.output(image[None])[0])))
@@ -235,8 +235,8 @@ def save_predictor(
             f.write(b)
             f.flush(); f.seek(0)
             back = open_predictor(_read(f), None if arch else own).probs(imgs)
-            _need(torch.allclose(back, want, atol=1e-4), "the predictor would not give what `learn.predict` gives: loaders "
-                  "or loss function do something at validation that it cannot store. `learn.export` keeps it")
+            _need(torch.allclose(back, want, atol=1e-4), "the predictor would not give what `learn.predict` gives: "
+                  "loaders or loss function do something at validation that it cannot store. `learn.export` keeps it")
     except OSError as e:
         raise PredictorError(f"cannot write {file}: {e}. An older file of this name is as it was") from e
     return sha256_of([b])

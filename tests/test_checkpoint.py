@@ -315,7 +315,7 @@ def limits():
 def test_full_disk(limits):
     "The older checkpoint is intact, nothing half written stays, and the message says what happened."
     whole = program(learner)
-    with pytest.raises(CheckpointError, match='cannot write the checkpoint .*File too large.*Older checkpoints are as they were'):
+    with pytest.raises(CheckpointError, match='cannot write the checkpoint .*File too large.*Older ones are as they were'):
         program(partial(learner, checkpoint='cp', every='4 steps', cbs=SmallDisk(7)))
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,)*2)
     assert [o.name[:14] for o in files()] == ['fit1-000000004'] and len(list(Path('cp').iterdir())) == 2

@@ -60,8 +60,8 @@ def bn(m): return [o for o in m.modules() if isinstance(o, nn.BatchNorm2d)]
 def eps(m):
     for o in bn(m): o.eps = 1.
 def slope(m):
-    for n, o in m.named_children():
-        if isinstance(o, nn.ReLU): setattr(m, n, nn.LeakyReLU(.5))
+    for o in m.modules():
+        if isinstance(o, nn.LeakyReLU): o.negative_slope = .9
 def hook(m): m.register_forward_hook(lambda m, i, o: o*2)
 
 @pytest.mark.parametrize('change', [eps, slope, hook])
