@@ -172,7 +172,7 @@ def _modules(m, known):
     weights = sha256_of(b for k,v in tensors for b in (f'{k} {v.dtype} {tuple(v.shape)};'.encode(), array_bytes(v)))
     return {**{n: [type(o).__qualname__, known(settings(o), n)] for n,o in m.named_modules()}, 'weights': weights[:12]}
 
-# %% ../nbs/82_state.ipynb #e48cd20c
+# %% ../nbs/82_state.ipynb #4f854665
 def plain(
     v, # A setting
     unknown:list|None=None, # Takes the names of what cannot be compared
@@ -197,7 +197,8 @@ def plain(
     if isinstance(v, (set,frozenset)): return short(sorted((known(o) for o in v), key=str))
     if isinstance(v, dict): return {str(k): known(o, k) for k,o in v.items()}
     if isinstance(v, partial): return [known(v.func), known(v.args), known(v.keywords)]
-    if isinstance(v, MethodType): return [v.__qualname__, known(v.__self__)]
+    if isinstance(v, MethodType):
+        return [v.__qualname__, *([] if isinstance(v.__self__, Callback) else [known(v.__self__)])]
     if isinstance(v, FunctionType): return v.__qualname__ if '<' not in v.__qualname__ else lost(_code(v, known))
     if isinstance(v, nn.Module): return {'': kind, **_modules(v, known)}
     if isinstance(v, type) or not hasattr(v, '__dict__') and hasattr(v, '__qualname__'): return v.__qualname__
