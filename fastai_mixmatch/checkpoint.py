@@ -312,7 +312,7 @@ def go_on(self:Checkpoint, file, n_iter):
     fit.gate,fit.stage = Gate(epoch, batch),'load'
     self.learn.add_cb(fit.gate)
 
-# %% ../nbs/23_checkpoint.ipynb #2f9b597c
+# %% ../nbs/23_checkpoint.ipynb #03e620b3
 @patch
 def before_train(self:Checkpoint):
     fit,learn = self.fit,self.learn
@@ -322,7 +322,9 @@ def before_train(self:Checkpoint):
     load_training_state(learn, state, streams=fit.exact)
     learn.train_iter = state['step'] if fit.exact else learn.epoch*n
     if fit.exact: learn.pct_train = ifnone(state['pct'], (learn.epoch+state['batch']/n)/learn.n_epoch)
-    if state['cut'] and fit.exact: raise CancelTrainException
+    if state['cut'] and fit.exact:
+        learn.dl.load_state_dict(None) # The next epoch begins a pass
+        raise CancelTrainException
 
 @patch
 def trains(self:Checkpoint)->bool:

@@ -1,6 +1,7 @@
 "Killed, damaged, starved of disk space, started with other settings: a training continues to the same bits, or says why not."
 import hashlib, importlib.util, json, numpy as np, os, pandas as pd, pickle, pytest, random, resource, shutil, signal, subprocess, sys, torch, warnings
 from collections import Counter, OrderedDict, defaultdict, deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fastai.callback.all import CSVLogger, EarlyStoppingCallback, GradientAccumulation, GradientClip, ReduceLROnPlateau, ShortEpochCallback
 from fastai.vision.all import (SGD, Callback, DataLoaders, Normalize, OptimWrapper, PILImageBW, RandomCrop, RandomResizedCrop, WeightedDL, accuracy,
@@ -463,7 +464,9 @@ def test_two_programs_at_once(how):
         else:
             p.kill(); p.wait()
             learner(checkpoint='cp').fit(1)
-    finally: os.killpg(p.pid, signal.SIGKILL); p.wait()
+    finally:
+        with suppress(ProcessLookupError): os.killpg(p.pid, signal.SIGKILL)
+        p.wait()
 
 # --- what callbacks remember
 
