@@ -27,13 +27,13 @@ libraries = 'torch','fastai.vision.all','hypothesis','pandas','pytest','sklearn.
 # One replacement for each operator; more of them would die of the same tests
 operators = '''
     ReplaceBinaryOperator_Add_Sub ReplaceBinaryOperator_Sub_Add ReplaceBinaryOperator_Mul_Div
-    ReplaceBinaryOperator_Div_Mul ReplaceBinaryOperator_Pow_Mul ReplaceBinaryOperator_FloorDiv_Mul ReplaceBinaryOperator_Mod_Mul
-    ReplaceComparisonOperator_Eq_NotEq ReplaceComparisonOperator_NotEq_Eq ReplaceComparisonOperator_Lt_LtE
-    ReplaceComparisonOperator_LtE_Lt ReplaceComparisonOperator_Gt_GtE ReplaceComparisonOperator_GtE_Gt
-    ReplaceComparisonOperator_Lt_Gt ReplaceComparisonOperator_Gt_Lt ReplaceComparisonOperator_Is_IsNot
-    ReplaceComparisonOperator_IsNot_Is ReplaceUnaryOperator_Delete_USub ReplaceUnaryOperator_Delete_Not AddNot
-    ReplaceTrueWithFalse ReplaceFalseWithTrue ReplaceAndWithOr ReplaceOrWithAnd NumberReplacer RemoveDecorator
-    ZeroIterationForLoop'''.split()
+    ReplaceBinaryOperator_Div_Mul ReplaceBinaryOperator_Pow_Mul ReplaceBinaryOperator_FloorDiv_Mul
+    ReplaceBinaryOperator_Mod_Mul ReplaceComparisonOperator_Eq_NotEq ReplaceComparisonOperator_NotEq_Eq
+    ReplaceComparisonOperator_Lt_LtE ReplaceComparisonOperator_LtE_Lt ReplaceComparisonOperator_Gt_GtE
+    ReplaceComparisonOperator_GtE_Gt ReplaceComparisonOperator_Lt_Gt ReplaceComparisonOperator_Gt_Lt
+    ReplaceComparisonOperator_Is_IsNot ReplaceComparisonOperator_IsNot_Is ReplaceUnaryOperator_Delete_USub
+    ReplaceUnaryOperator_Delete_Not AddNot ReplaceTrueWithFalse ReplaceFalseWithTrue ReplaceAndWithOr
+    ReplaceOrWithAnd NumberReplacer RemoveDecorator ZeroIterationForLoop'''.split()
 
 def mutants(code):
     "Every mutant of a module: operator, line, that line before and after, and the module's code"
