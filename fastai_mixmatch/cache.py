@@ -54,7 +54,7 @@ class DiskCache:
         if self.map is None or self.map._mmap.size()>=self.map.offset+self.map.nbytes: return
         raise OSError(f"{self.data} was cut while it is in use; delete {self.folder}, and start again")
 
-# %% ../nbs/03_cache.ipynb #b89e2471
+# %% ../nbs/03_cache.ipynb #41ed11f5
 @contextmanager
 def _alone(folder):
     "One program at a time; others wait. The system lets go of what a killed one held"
@@ -99,6 +99,7 @@ def take(self:DiskCache, pool, digest:str)->str|None: # Why not
         if not same: return f"{pool.name(kept[j])} is not what it was"
     pool.x,pool.y,pool.kept,pool.skipped = x,torch.tensor(y, dtype=torch.long),kept,meta['skipped']
 
+# %% ../nbs/03_cache.ipynb #d0637ae5
 @patch
 def make(self:DiskCache, pool, digest:str, num_workers:int):
     "Decode the images of `pool` and store them"
