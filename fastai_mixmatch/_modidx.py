@@ -529,6 +529,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'fastai_mixmatch.methods.FlexMatch.thresholds': ( 'methods.html#flexmatch.thresholds',
                                                                                            'fastai_mixmatch/methods.py'),
                                          'fastai_mixmatch.methods.FreeMatch': ('methods.html#freematch', 'fastai_mixmatch/methods.py'),
+                                         'fastai_mixmatch.methods.FreeMatch.check': ( 'methods.html#freematch.check',
+                                                                                      'fastai_mixmatch/methods.py'),
                                          'fastai_mixmatch.methods.FreeMatch.targets': ( 'methods.html#freematch.targets',
                                                                                         'fastai_mixmatch/methods.py'),
                                          'fastai_mixmatch.methods.FreeMatch.unlabeled_loss': ( 'methods.html#freematch.unlabeled_loss',
