@@ -3,7 +3,7 @@ import errno, json, numpy as np, os, pytest, torch
 from fastai.vision.all import ImageDataLoaders, Normalize, PILImageBW, Resize, ResizeMethod, Transform
 from fastai_mixmatch.all import *
 from pathlib import Path
-from test_learner import IL, SMALL, digit_dls, learner
+from helpers import IL, SMALL, core_dls as digit_dls, core_learner as learner
 from torchvision.models import resnet18
 
 @pytest.fixture(autouse=True)

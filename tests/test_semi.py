@@ -1,13 +1,12 @@
-"The callbacks that users add, interrupts at every moment, numbers that are not finite, and the average of the weights."
-import math, numpy as np, os, pandas as pd, pytest, signal, subprocess, sys, time, torch, warnings
-import matplotlib.pyplot as plt
-from fastai.callback.all import CSVLogger, EarlyStoppingCallback, GradientAccumulation, GradientClip, SaveModelCallback, ShowGraphCallback
-from fastai.callback.tensorboard import TensorBoardCallback
+"The loop of all methods: fastai's callbacks and schedules in it, interrupts at every moment, and what is the user's stays the user's."
+import copy, gc, math, numpy as np, os, pandas as pd, pytest, signal, subprocess, sys, time, torch, warnings, weakref
+from fastai.callback.all import EarlyStoppingCallback, GradientAccumulation, GradientClip, SaveModelCallback
 from fastai.vision.all import (Callback, CancelBatchException, CancelEpochException, CancelFitException, CancelStepException, CancelTrainException,
-    DataLoaders, Learner, ProgressCallback, accuracy, noop, set_seed)
-from fastai_mixmatch.all import EMA, MixMatch
+    DataLoader, DataLoaders, Learner, ProgressCallback, Resize, accuracy, noop, set_seed)
+from fastai_mixmatch.all import *
+from helpers import (IL, NAMES, SCRIPT, SMALL, METHODS, At, X, Y, alike, copied, core_dls, core_learner, interrupt, method_learner, method_of, own_env, quiet,
+    same, state_of, tensors, torch_sets, train)
 from pathlib import Path
-from test_learner import IL, NAMES, SCRIPT, SMALL, At, X, digit_dls, equal, learner, same, tensors, torch_sets, weights
 from torch import nn
 
 @pytest.fixture(autouse=True)
@@ -17,64 +16,28 @@ def _in_tmp(tmp_path, monkeypatch): monkeypatch.chdir(tmp_path)
 
 def test_save_model_callback():
     "The best epoch is kept, and what is saved are the averages."
-    learn, epochs = learner(), []
+    learn, epochs = core_learner(), []
     class Note(Callback):
         order = 55
         def after_epoch(self): epochs.append((self.recorder.values[-1][2], weights(self.learn), tensors(self.learn.ema.avg)))
     learn.fit(4, 1e-2, cbs=[Note(), SaveModelCallback(monitor='accuracy', fname='best')])
     best = max(range(4), key=lambda i: epochs[i][0])
     accs = [e[0] for e in epochs]
-    assert same(weights(learn), epochs[accs.index(max(accs))][1]) and len(set(accs)) > 1
+    assert same(state_of(learn), epochs[accs.index(max(accs))][1]) and len(set(accs)) > 1
     names = [k for k, _ in [*learn.model.named_parameters(), *learn.model.named_buffers()]]
-    for _, w, avg in epochs: assert equal(avg, [w[k] for k in names if w[k].is_floating_point()])
+    for _, w, avg in epochs: assert alike(avg, [w[k] for k in names if w[k].is_floating_point()])
     assert learn.validate()[1] == pytest.approx(accs[best])
     learn.fit(1)
 
 def test_early_stopping():
-    learn = learner(lr=0.)
+    learn = core_learner(lr=0.)
     learn.fit(6, 0., cbs=EarlyStoppingCallback(monitor='accuracy', patience=2))
     assert len(learn.recorder.values) == 3 and learn.ema.active
     learn.fit(1)
 
-def test_csv_logger():
-    learn = learner()
-    learn.fit(2, cbs=CSVLogger())
-    df = pd.read_csv(learn.path / 'history.csv')
-    assert list(df.columns) == NAMES and len(df) == 2 and df.loss_u.notna().all()
-
-def test_csv_logger_after_an_interrupt():
-    "In plain fastai the next fit logs to itself without end."
-    learn = learner(quiet=False, cbs=CSVLogger())
-    with pytest.raises(KeyboardInterrupt): learn.fit(2, cbs=At('after_loss', interrupt))
-    learn.fit(2)
-    assert len(learn.csv_logger.read_log()) == 2
-    with learn.no_bar(): learn.fit(1)
-    learn.fit(3)
-    assert len(learn.csv_logger.read_log()) == 3
-
-def test_show_graph(capsys):
-    learn = learner(quiet=False, cbs=ShowGraphCallback())
-    learn.fit(2)
-    learn.lr_find(num_it=6, show_plot=False)
-    assert learn.show_graph.nb_batches == [4, 8]
-
-def test_tensorboard(tmp_path):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    learn = learner()
-    learn.fit(2, cbs=TensorBoardCallback(tmp_path / 'tb', trace_model=True, log_preds=False))
-    acc = EventAccumulator(str(tmp_path / 'tb')).Reload()
-    assert {'train_loss', 'valid_loss', 'accuracy', 'loss_u', 'guess_acc'} <= set(acc.Tags()['scalars'])
-    assert len(acc.Scalars('loss_u')) == 2
-
-def test_tensorboard_with_predictions(tmp_path):
-    learn = learner()
-    learn.fit(1, cbs=TensorBoardCallback(tmp_path / 'tb', n_preds=4))
-    plt.close('all')
-    assert list((tmp_path / 'tb').iterdir())
-
 def test_gradient_clip():
     norms = []
-    learn = learner(adapt=False, ramp=0)
+    learn = core_learner(adapt=False, ramp=0)
     learn.add_cb(At('before_step', lambda l: norms.append(math.sqrt(sum(p.grad.pow(2).sum().item() for p in l.model.parameters()))), order=50))
     learn.fit(1, cbs=GradientClip(1e-3))
     assert norms[0] == pytest.approx(1e-3, rel=1e-2)
@@ -85,14 +48,14 @@ def test_gradient_accumulation():
     class Count(Callback):
         order = 100
         def after_step(self): steps.append(1)
-    learn = learner()
+    learn = core_learner()
     learn.fit(3, cbs=[GradientAccumulation(40), Count()])
     assert learn.train_iter == 12 and len(steps) == 6 and learn.ema.n == 6
     assert np.isfinite(learn.recorder.values[-1]).all()
 
 @pytest.mark.parametrize('to', ['to_fp16', 'to_bf16', 'to_channelslast'])
 def test_precision_on_a_cpu(to):
-    learn = getattr(learner(), to)()
+    learn = getattr(core_learner(), to)()
     if torch.cuda.is_available(): return learn.fit(1)
     with pytest.warns(UserWarning, match='works on CUDA only; on cpu this trains in float32'): learn.fit(1)
     assert learn.ema.n == 4 and np.isfinite(learn.recorder.values[0]).all()
@@ -103,15 +66,90 @@ def test_precision_on_a_cpu(to):
     learn.to_fp32().fit(1)
 
 def test_channelslast_without_amp():
-    learn = learner()
+    learn = core_learner()
     learn.to_contiguous()
     learn = learn.to_channelslast(use_amp=False)
     learn.fit(1)
     assert any(p.ndim == 4 and p.is_contiguous(memory_format=torch.channels_last) for p in learn.model.parameters()) and learn.ema.n == 4
 
-# --- interrupts
+# --- schedules
 
-def interrupt(learn): raise KeyboardInterrupt
+def opt_state(learn): return [copied(learn.opt.state[p]) for p in learn.opt.all_params().itemgot(0)]
+
+def trust_state(learn): return copied(vars(learn.mix_match.learned.trust))
+
+def everything(learn):
+    ema = learn.ema
+    return dict(model=state_of(learn), avg=tensors(ema.avg), raw=tensors(ema.raw), n=ema.n, active=ema.active, trust=trust_state(learn),
+        opt=opt_state(learn), loss=learn.loss_func)
+
+def test_lr_find_moves_nothing():
+    "Before the first fit, a second time, and after a fit."
+    learn = core_learner()
+    learn.create_opt()
+    loss, metrics, dls = learn.loss_func, list(learn.metrics), learn.dls
+    for _ in range(2):
+        before = everything(learn)
+        res = learn.lr_find(num_it=20, show_plot=False)
+        assert 0 < res.valley < 10 and len(learn.recorder.lrs) > 10
+        assert alike(before, everything(learn))
+    learn.fit(1)
+    before = everything(learn)
+    assert before['n'] == 4 and before['trust']['n'] == 4
+    learn.lr_find(num_it=20, show_plot=True)
+    assert alike(before, everything(learn))
+    assert learn.loss_func is loss and list(learn.metrics) == metrics and learn.dls is dls
+    learn.fit(1)
+    assert learn.ema.n == 8 and learn.mix_match.learned.trust.n == 8
+
+def test_lr_find_takes_its_steps():
+    "fastai counts them in labeled batches: there may be fewer labels than a batch, or more labeled batches than unlabeled ones."
+    learn = core_learner(core_dls(bs=64), IL[200:264])
+    learn.lr_find(num_it=30, stop_div=False, show_plot=False)
+    assert len(learn.recorder.lrs) == 30
+    learn = core_learner(core_dls(bs=2, n=100), IL[200:264])
+    learn.lr_find(num_it=30, stop_div=False, show_plot=False)
+    assert len(learn.recorder.lrs) == 30
+
+def test_lr_find_has_the_full_weight():
+    learn, seen = core_learner(adapt=False, lambda_u=7.), []
+    learn.lr_find(num_it=10, show_plot=False)
+    with learn.added_cbs(At('after_loss', lambda l: seen.append(l.mix_match.weight()), n=0)): learn.lr_find(num_it=6, show_plot=False)
+    assert seen and set(map(float, seen)) == {7.}
+
+@pytest.mark.parametrize('fit', ['fit', 'fit_one_cycle', 'fit_flat_cos', 'fit_sgdr'])
+def test_schedules(fit):
+    learn = core_learner(adapt=False)
+    start = state_of(learn)
+    getattr(learn, fit)(*((2, 1) if fit == 'fit_sgdr' else (3,)))
+    assert learn.train_iter == 12 and learn.ema.n == 12
+    assert not any(torch.alike(start[k], v) for k, v in state_of(learn).items() if v.is_floating_point())
+    assert len(learn.recorder.values) == 3 and all(np.isfinite(v).all() for v in learn.recorder.values)
+    i = learn.recorder.metric_names.index('lambda_u') - 1
+    assert [v[i] for v in learn.recorder.values] == pytest.approx([75 * (e * 4 + 1.5) / 12 for e in range(3)])
+
+def test_second_fit_goes_on():
+    "From the trained weights, not from the averages, and the averages go on: in two fits and in one, the same."
+    batches = []
+    class Same(Callback):
+        "Fix what is drawn, and note what is trained."
+        order, run_valid = 200, False
+        def before_batch(self):
+            g = torch.Generator().manual_seed(len(batches) % 8)
+            self.learn.xb, self.learn.yb = (torch.rand(64, 1, 8, 8, generator=g),), (torch.eye(10)[:10].repeat(2, 1), torch.full((44, 10), .1))
+            batches.append(1)
+    def run(fits):
+        learn = core_learner(arch=nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), adapt=False, ramp=0, cbs=Same())
+        with torch.no_grad():
+            for p in learn.model.parameters(): p.fill_(.01)
+        for n in fits: learn.fit(n, 1e-2)
+        learn.ema.resume()
+        return state_of(learn), tensors(learn.ema.avg), learn.ema.n
+    one, two = run([2]), run([1, 1])
+    assert one[2] == two[2] == 8
+    for a, b in zip([*one[0].values(), *one[1]], [*two[0].values(), *two[1]]): assert torch.allclose(a, b, atol=1e-6)
+
+# --- interrupts
 
 class InValidation(Callback):
     def __init__(self, event, order):
@@ -127,15 +165,15 @@ MOMENTS += [(Callback(**{e: interrupt}), e) for e in ('before_fit', 'before_epoc
 
 @pytest.mark.parametrize('cb', [c for c, _ in MOMENTS], ids=[i for _, i in MOMENTS])
 def test_interrupt(cb, tmp_path):
-    learn = learner()
+    learn = core_learner()
     loss, metrics, dls, logger = learn.loss_func, list(learn.metrics), learn.dls, learn.logger
     loaders = list(dls.loaders)
     learn.fit(1)
     n = learn.ema.n
     with pytest.raises(KeyboardInterrupt): learn.fit(2, cbs=cb)
     assert learn.loss_func is loss and list(learn.metrics) == metrics and learn.dls is dls and dls.loaders == loaders and learn.logger is logger
-    assert learn.mix_match.labeled is None and learn.mix_match.columns is None and cb not in learn.cbs
-    assert learn.ema.active and equal(learn.ema.tensors(), learn.ema.avg)
+    assert learn.mix_match.fitting is None and learn.report.columns is None and cb not in learn.cbs
+    assert learn.ema.active and alike(learn.ema.tensors(), learn.ema.avg)
     learn.export(tmp_path / 'm.pkl')
     p = learn.predict(X[0])[2]
     assert torch.isfinite(p).all() and learn.get_preds()[0].shape == (60, 10)
@@ -144,9 +182,9 @@ def test_interrupt(cb, tmp_path):
     assert learn.ema.n == n + 4 and list(learn.recorder.metric_names) == NAMES and len(learn.recorder.values[0]) == 8
 
 def test_interrupted_lr_find():
-    learn = learner()
+    learn = core_learner()
     learn.fit(1)
-    before, n = weights(learn), learn.mix_match.trust.n
+    before, n = state_of(learn), learn.mix_match.learned.trust.n
     class Stop(Callback):
         order = 100
         def after_batch(self):
@@ -154,14 +192,14 @@ def test_interrupted_lr_find():
     learn.add_cb(Stop())
     with pytest.raises(KeyboardInterrupt): learn.lr_find(num_it=20, show_plot=False)
     learn.remove_cb(Stop)
-    assert same(before, weights(learn)) and learn.mix_match.trust.n == n and not hasattr(learn, 'lr_finder')
+    assert same(before, state_of(learn)) and learn.mix_match.learned.trust.n == n and not hasattr(learn, 'lr_finder')
     learn.fit(1)
     assert learn.ema.n == 8
 
 @pytest.mark.parametrize('event', TRAIN)
 def test_interrupt_of_a_plain_learner(event):
     "Which is not told; everything is put right by the next validation or fit."
-    learn = Learner(digit_dls(), SMALL(1, 10), metrics=accuracy, cbs=[MixMatch(IL[200:328], bs=32), EMA()])
+    learn = Learner(core_dls(), SMALL(1, 10), metrics=accuracy, cbs=[MixMatch(Unlabeled(IL[200:328], bs=32)), EMA()])
     learn.remove_cb(ProgressCallback).logger = noop
     loss, metrics = learn.loss_func, list(learn.metrics)
     with pytest.raises(KeyboardInterrupt): learn.fit(2, cbs=At(event, interrupt))
@@ -206,7 +244,7 @@ def test_interrupt_at_any_line():
 
 def test_grad_after_interrupt():
     "An interrupt between the start and the end of `no_grad` leaves gradients off; the next fit needs them."
-    learn = learner()
+    learn = core_learner()
     def off(learn):
         torch.set_grad_enabled(False)
         raise KeyboardInterrupt
@@ -221,7 +259,7 @@ CANCEL |= {CancelBatchException: ['before_batch', 'after_pred', 'after_loss', 'b
 def test_canceled(event, ex):
     "fastai's own ways to skip a part; a skipped step does not count in the average."
     def stop(learn): raise ex
-    learn = learner()
+    learn = core_learner()
     loss = learn.loss_func
     learn.fit(2, cbs=At(event, stop, n=2))
     assert learn.loss_func is loss and learn.ema.active and len(learn.metrics) == 1
@@ -232,54 +270,12 @@ def test_canceled(event, ex):
 
 def test_error_in_a_callback():
     def fail(learn): raise RuntimeError('oh')
-    learn = learner()
+    learn = core_learner()
     loss = learn.loss_func
     for order in (5, 100):
         with pytest.raises(RuntimeError, match='oh'): learn.fit(1, cbs=At('after_pred', fail, order=order))
         assert learn.loss_func is loss and len(learn.metrics) == 1 and learn.ema.active
     learn.fit(1)
-
-# --- numbers that are not finite
-
-def test_nan_in_an_image():
-    "Names the part, and the learner can be used afterwards."
-    train, valid, x = torch_sets()
-    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-    learn = learner(DataLoaders.from_dsets(train, valid, bs=10), x.clone(), net, alpha=0., adapt=False, ramp=0)
-    learn.mix_match.dl.pool.x[:, 0, 3, 3] = float('nan') # NaN that is there from the start is refused earlier, when the learner is made
-    loss = learn.loss_func
-    with pytest.raises(FloatingPointError, match='loss is nan in epoch 0, batch 0.*weight 75.*look for NaN in the images'): learn.fit(1)
-    assert learn.loss_func is loss
-    assert all(torch.isfinite(p).all() for p in net.parameters())
-    learn.mix_match.unlabeled = x
-    learn.fit(1)
-    assert np.isfinite(learn.recorder.values[0]).all()
-
-def test_nan_in_a_labeled_image():
-    train, valid, x = torch_sets()
-    train.tensors[0][:, 0, 3, 3] = float('nan')
-    learn = learner(DataLoaders.from_dsets(train, valid, bs=10), x, nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), alpha=0., adapt=False)
-    with pytest.raises(FloatingPointError, match='the labeled loss is nan'): learn.fit(1)
-
-@pytest.mark.parametrize('part', ['labeled', 'unlabeled'])
-def test_the_part_is_named(part, monkeypatch):
-    real = MixMatch.losses
-    def losses(self, pred, y, q):
-        lx, lu = real(self, pred, y, q)
-        return (lx * float('inf'), lu) if part == 'labeled' else (lx, lu * float('nan'))
-    monkeypatch.setattr(MixMatch, 'losses', losses)
-    learn = learner(adapt=False, ramp=0)
-    with pytest.raises(FloatingPointError, match=f'the {part} loss is'): learn.fit(1)
-
-def test_huge_learning_rate():
-    learn = learner(adapt=False, ramp=0)
-    learn.fit(1)
-    learn.save('good')
-    with pytest.raises(FloatingPointError, match=r'learning rate 1e\+30'): learn.fit(3, 1e30)
-    learn.load('good')
-    assert torch.isfinite(learn.get_preds()[0]).all()
-    learn.fit(1, 1e-3)
-    assert np.isfinite(learn.recorder.values[0]).all() and torch.isfinite(learn.get_preds()[0]).all()
 
 # --- the average
 
@@ -294,8 +290,8 @@ class Counter(nn.Module):
 
 def test_average_of_parameters_and_buffers():
     "The recursion written out; integer buffers stay as they are."
-    learn, states = learner(arch=nn.Sequential(Counter(), SMALL(1, 10))), []
-    states.append(weights(learn))
+    learn, states = core_learner(arch=nn.Sequential(Counter(), SMALL(1, 10))), []
+    states.append(state_of(learn))
     class Note(Callback):
         order = 100
         def after_step(self): states.append(weights(self.learn))
@@ -305,14 +301,14 @@ def test_average_of_parameters_and_buffers():
         d = min(.999, (1 + t) / (10 + t))
         for k in avg: avg[k] = d * avg[k] + (1 - d) * s[k].double() if s[k].is_floating_point() else s[k]
     assert len(states) == 9 and learn.ema.n == 8
-    got = weights(learn)
+    got = state_of(learn)
     for k in avg: assert torch.allclose(got[k].double(), avg[k].double(), atol=1e-5), k
     assert got['0.seen'].item() not in (0, 8) and any(k.endswith('num_batches_tracked') and v == 8 for k, v in got.items())
-    assert any(k.endswith('running_mean') and not torch.equal(v, states[-1][k]) for k, v in got.items())
+    assert any(k.endswith('running_mean') and not torch.alike(v, states[-1][k]) for k, v in got.items())
 
 def test_no_average():
     for ema in (None, 0):
-        learn = learner(ema=ema)
+        learn = core_learner(ema=ema)
         assert not hasattr(learn, 'ema')
         learn.fit(1)
 
@@ -321,19 +317,19 @@ def test_predicting_in_mid_epoch(event):
     "Predictions are the average's, and training goes on with the trained weights: the same fit with and without."
     def run(peek):
         set_seed(0)
-        learn, preds = learner(arch=nn.Sequential(nn.Flatten(), nn.Linear(64, 10))), []
+        learn, preds = core_learner(arch=nn.Sequential(nn.Flatten(), nn.Linear(64, 10))), []
         def look(l):
             rng, state = torch.get_rng_state(), {o: getattr(l, o) for o in ('dl', 'xb', 'yb', 'pred', 'iter', 'n_iter')}
             state.update({o: getattr(l, o) for o in ('loss', 'loss_grad', 'loss_func') if hasattr(l, o)})
-            avg, raw = tensors(l.ema.avg), weights(l)
+            avg, raw = tensors(l.ema.avg), state_of(l)
             preds.append((l.get_preds(inner=True)[0], avg))
             for o, v in state.items(): setattr(l, o, v)
             l.model.train()
             l.training = True
-            assert same(raw, weights(l))
+            assert same(raw, state_of(l))
             torch.set_rng_state(rng)
         learn.fit(2, cbs=At(event, look) if peek else None)
-        return weights(learn), preds
+        return state_of(learn), preds
     (a, _), (b, preds) = run(False), run(True)
     assert len(preds) == 2 and same(a, b)
     w, bias = preds[1][1]
@@ -341,9 +337,72 @@ def test_predicting_in_mid_epoch(event):
     assert torch.allclose(preds[1][0], (x @ w.T + bias).softmax(1), atol=1e-5)
 
 def test_model_changed_by_hand():
-    learn = learner()
+    learn = core_learner()
     learn.fit(1)
     with torch.no_grad(): [p.add_(1) for p in learn.model.parameters()]
-    w, first = weights(learn), []
-    learn.fit(1, cbs=At('before_batch', lambda l: first.append(weights(l)), n=0))
+    w, first = state_of(learn), []
+    learn.fit(1, cbs=At('before_batch', lambda l: first.append(state_of(l)), n=0))
     assert same(w, first[0]) and learn.ema.n == 4
+
+# --- learners of other makers, other data
+
+def test_plain_learner():
+    learn = Learner(core_dls(), SMALL(1, 10), metrics=accuracy, cbs=[MixMatch(Unlabeled(IL[200:328], bs=32)), EMA()])
+    with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(2)
+    assert list(learn.recorder.metric_names) == NAMES and learn.ema.n == 8
+
+def test_callback_added_later():
+    learn = Learner(core_dls(), SMALL(1, 10), metrics=accuracy)
+    learn.remove_cb(ProgressCallback).logger = noop
+    learn.fit(1)
+    learn.add_cb(MixMatch(Unlabeled(IL[200:328], bs=32))).add_cb(EMA())
+    learn.fit(1)
+    assert list(learn.recorder.metric_names) == NAMES and learn.train_iter == 4
+    learn.remove_cb(MixMatch)
+    learn.fit(1)
+    assert learn.train_iter == 1 and list(learn.recorder.metric_names) == NAMES[:4] + NAMES[-1:]
+
+def test_exchanged_data():
+    "Other unlabeled images, and larger ones in both sets."
+    learn, seen = core_learner(), []
+    learn.fit(1)
+    learn.mix_match.unlabeled = IL[200:264]
+    learn.fit(1)
+    assert learn.train_iter == 2
+    learn.dls = core_dls(item_tfms=Resize(12))
+    learn.add_cb(At('after_pred', lambda l: seen.append(l.xb[0].shape)))
+    learn.fit(1)
+    assert seen[0][1:] == (1, 12, 12)
+
+def test_gradients_reach_every_parameter():
+    seen = []
+    learn = core_learner(cbs=At('before_step', lambda l: seen.append({n: p.grad.abs().sum().item() for n, p in l.model.named_parameters()}), n=3), adapt=False, ramp=0)
+    learn.fit(1)
+    assert len(seen[0]) == len(list(learn.model.parameters())) and all(g > 0 for g in seen[0].values())
+    assert dict(zip(learn.recorder.metric_names[1:], learn.recorder.values[0]))['loss_u'] > 0
+
+# --- long runs
+
+def resident():
+    "Resident memory in MB"
+    with open('/proc/self/statm') as f: return int(f.read().split()[1])*os.sysconf('SC_PAGE_SIZE')/2**20
+
+@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='reads /proc')
+def test_memory_is_flat_over_steps():
+    learn,sizes = mixmatch_learner(IL[:200].split(20)[0].dataloaders(bs=16), IL[200:840], arch=SMALL),[]
+    class Note(Callback):
+        run_valid = False
+        def after_batch(self):
+            if self.train_iter%40==39: sizes.append(resident())
+    quiet(learn, 10, cbs=Note())
+    assert len(sizes)==10 and max(sizes[3:])-sizes[2]<8, sizes
+
+def test_learners_are_freed():
+    def fit():
+        learn = quiet(tensor_learner(), 1)
+        return [weakref.ref(o) for o in (learn, learn.model, learn.mix_match, learn.mix_match.dl, learn.ema)]
+    refs = sum([fit() for _ in range(3)], [])
+    gc.collect()
+    assert not [o() for o in refs if o() is not None]
+
+#NEW_SEMI
