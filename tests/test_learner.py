@@ -31,7 +31,7 @@ def test_freeze_unfreeze_fine_tune():
     assert alike(a, body())
     learn.unfreeze()
     learn.fit(1)
-    assert not any(torch.alike(x, y) for x, y in zip(a, body()))
+    assert not any(torch.equal(x, y) for x, y in zip(a, body()))
     learn.fine_tune(1, freeze_epochs=1)
     assert learn.ema.n == 4 * 2
 
@@ -49,7 +49,7 @@ def test_pretrained(monkeypatch):
     dls = il[:200].split(20)[0].dataloaders(il[1700:1710], bs=10)
     before = [list(dl.after_batch.fs) for dl in dls.loaders]
     learn = core_learner(dls, il[200:232], resnet18, bs=8, pretrained=True)
-    assert torch.alike(learn.model[0][0].weight, fresh['conv1.weight'])
+    assert torch.equal(learn.model[0][0].weight, fresh['conv1.weight'])
     assert [list(dl.after_batch.fs) for dl in dls.loaders] == before and not any(isinstance(f, Normalize) for f in dls.after_batch.fs)
     assert all(any(isinstance(f, Normalize) for f in dl.after_batch.fs) for dl in learn.dls.loaders)
     assert learn.dls is not dls and learn.dls.vocab == dls.vocab and learn.opt.frozen_idx > 0
@@ -149,7 +149,7 @@ def test_load_in_a_new_learner():
     other = core_learner()
     other.load(f.with_suffix(''))
     assert same(state_of(learn), weights(other))
-    assert torch.alike(learn.get_preds()[0], other.get_preds()[0])
+    assert torch.equal(learn.get_preds()[0], other.get_preds()[0])
     other.fit(1)
 
 def python(code, *args, **kw):
