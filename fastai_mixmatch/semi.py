@@ -23,7 +23,7 @@ from .finite import Finite
 from .state import pack, unpack
 from .distributed import own_loader, on_any_device, rank0_print, ranks, sum_ranks
 
-# %% ../nbs/14_semi.ipynb #652af508
+# %% ../nbs/14_semi.ipynb #ee3e2190
 class SemiSupervised(Settings, Callback):
     "Base of the methods: each training batch is one of the unlabeled stream, joined by a labeled one"
     lambda_u:float = 1. # Weight of the unlabeled loss
@@ -33,6 +33,7 @@ class SemiSupervised(Settings, Callback):
     _stateattrs = ('home','source','dl','labeled_dl','view','fitting','step','class_counts')
     k,ks,mu,strong = 1,0,1,None # Weak and strong views, unlabeled images for each labeled one, what makes strong views
     guesses = True # Does each step guess?
+    _unlabeled = Unlabeled()
     averages = {} # Running averages, by name: weight of the old value in an update; or names alone, for `momentum`
     columns = () # More columns of the results table
     heads = {} # Extra heads, by name: number of outputs, or a function of the number of features that gives a module
@@ -40,10 +41,16 @@ class SemiSupervised(Settings, Callback):
         unlabeled=None, # An `Unlabeled`, or a bare source of images; a factory such as `mixmatch_learner` sets it
         **settings # What the class and its bases annotate
     ):
-        self.unlabeled = Unlabeled.of(unlabeled)
+        self.unlabeled = unlabeled
         self.set(settings)
         self._init_state()
         self.check()
+
+    @property
+    def unlabeled(self): return self._unlabeled
+    @unlabeled.setter
+    def unlabeled(self, o): # A bare source is streamed as the one before
+        self._unlabeled = o if isinstance(o, Unlabeled) else Unlabeled(**{**vars(self._unlabeled), 'source': o})
 
     def check(self):
         "Refuse settings that cannot be; `ValueError` or `TypeError`"
@@ -162,15 +169,15 @@ def sum_ranks(self:SemiSupervised, t:Tensor)->Tensor:
     "Sum of `t` over the processes that train together"
     return sum_ranks(t, self.world)
 
-# %% ../nbs/14_semi.ipynb #ee90125b
+# %% ../nbs/14_semi.ipynb #ef97f7a0
 @patch
 def prepare(self:SemiSupervised):
     "Make both streams from `learn.dls` and `unlabeled`, and check them"
-    u,dls = Unlabeled.of(self.unlabeled),self.learn.dls
+    u,dls = self.unlabeled,self.learn.dls
     if self.source is not None and self.source[0] is u.source and self.source[1] is dls: return
     if u.source is None: raise ValueError(f"no unlabeled images: set `learn.{self.name}.unlabeled` to a folder, list, "
                                           "dataset or array of them (an exported learner holds none)")
-    self.unlabeled,given = u,dls
+    given = dls
     if any(own_loader(o) is not o for o in dls.loaders): # A learner that was made without `unlabeled`, in `distrib_ctx`
         dls = copy(dls)
         dls.loaders = [own_loader(o) for o in dls.loaders]
@@ -194,12 +201,13 @@ def prepared(self:SemiSupervised):
 @patch
 def after_create(self:SemiSupervised):
     self.watch()
-    if Unlabeled.of(self.unlabeled).source is not None: self.prepare()
+    if self.unlabeled.source is not None: self.prepare()
 
 @patch
 def watch(self:SemiSupervised)->list:
     "Add the callbacks that go with a method, where the learner lacks them"
-    if self.home not in (None, self.learn): raise ValueError(
+    second,self.learn = self.learn,self.home or self.learn # A learner that made it first trains on
+    if second is not self.learn: raise ValueError(
         f"this {type(self).__name__} belongs to another learner, whose training it remembers; make a new one for each")
     self.home = self.learn
     mine = [cb for cb in self.learn.cbs if getattr(cb, 'method', None) is self]
