@@ -7,7 +7,7 @@ PY = $(abspath $(VENV))/bin/python
 STAMP = $(VENV)/.installed
 
 .DEFAULT_GOAL = help
-.PHONY: help demo test lint bench export readme docs dist clean
+.PHONY: help demo test nightly lint bench export readme docs dist clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -18,12 +18,17 @@ demo: $(STAMP)  ## run the README's code, from a few labels to a trained classif
 test: $(STAMP)  ## run every test: each notebook, and tests/
 	@"$(PY)" -m pytest $(or $(ARGS),-n auto --maxprocesses 8 --dist worksteal)
 
+nightly: $(STAMP)  ## what takes hours: fits interrupted at every line, trainings killed, mutants of the code
+	@OMP_NUM_THREADS=1 "$(PY)" tests/interrupts.py
+	@OMP_NUM_THREADS=1 "$(PY)" bench/faults.py
+	@OMP_NUM_THREADS=1 "$(PY)" tools/mutate.py
+
 lint: $(STAMP)  ## ruff for real errors, chkstyle for style
 	@"$(PY)" -m ruff check .
 	@"$(VENV)/bin/chkstyle"
 
 bench: $(STAMP)  ## measure speed on this CPU, into bench/results/
-	@cd bench && OMP_NUM_THREADS=1 "$(PY)" speed.py $(ARGS)
+	@OMP_NUM_THREADS=1 "$(PY)" bench/speed.py $(ARGS)
 
 export: $(STAMP)  ## write the modules from the notebooks, and clean the notebooks
 	@env -u IN_TEST "$(VENV)/bin/nbdev-export"

@@ -10,7 +10,7 @@ unlabeled images of the digits. Can be stopped and started again: what is in the
 import contextlib, io, time
 from functools import partial
 
-import numpy as np, torch
+import torch
 from fastai.vision.all import PILImageBW, set_seed
 from fastai_mixmatch.all import *
 

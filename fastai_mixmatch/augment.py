@@ -7,9 +7,10 @@ __all__ = ['moves', 'spaces', 'to_gray', 'smooth', 'blur', 'invert', 'brightness
            'solarize', 'autocontrast', 'equalize', 'affines', 'warp', 'cut', 'Space', 'RandAugment', 'Cutout',
            'StrongView', 'CTAugment']
 
-# %% ../nbs/06_augment.ipynb #53939daf
+# %% ../nbs/06_augment.ipynb #50841a0b
 import math
 from fastai.vision.all import *
+from torchvision.transforms.v2.functional import equalize as equalize_bytes
 from .views import WeakView
 
 # %% ../nbs/06_augment.ipynb #5c4a551f
@@ -46,7 +47,7 @@ def color(x, m): return x if x.shape[1]==1 else x.lerp(to_gray(x).expand_as(x), 
 def contrast(x, m): return x.lerp(to_gray(x).mean((2,3), keepdim=True).expand_as(x), _per(m))
 def sharpness(x, m): return x.lerp(smooth(x), _per(m))
 
-# %% ../nbs/06_augment.ipynb #2affe4bd
+# %% ../nbs/06_augment.ipynb #7f8b84d0
 def posterize(x, m):
     step = 2**_per(m)
     return ((x*255).round()/step).floor()*step/255
@@ -58,13 +59,9 @@ def autocontrast(x, m=None):
     return torch.where(hi>lo, (x-lo)/(hi-lo).clamp(min=1e-6), x)
 
 def equalize(x, m=None):
-    v = (x*255).round().long().clamp(0, 255).flatten(2)
-    hist = torch.zeros(*v.shape[:2], 256, dtype=torch.long, device=x.device).scatter_add_(2, v, torch.ones_like(v))
-    last = hist.gather(2, v.amax(2, keepdim=True)) # Pixels of the brightest value
-    step = (v.shape[2]-last)//255
-    lut = ((hist.cumsum(2)-hist + step//2)//step.clamp(min=1)).clamp(max=255)
-    res = lut.gather(2, v).to(x.dtype)/255
-    return torch.where(step[...,None]>0, res.view_as(x), x)
+    old = (x*255).round().clamp(0, 255).to(torch.uint8)
+    new = equalize_bytes(old)
+    return torch.where((new!=old).flatten(2).any(2)[...,None,None], new.to(x.dtype)/255, x)
 
 # %% ../nbs/06_augment.ipynb #c4dd34f7
 moves = 'rotate','shear_x','shear_y','translate_x','translate_y','rescale'
@@ -127,20 +124,20 @@ class Space:
         self.pool = *self.colors,'identity',*moves[:n_moves]
         self.first = len(self.pool)-n_moves
 
-# %% ../nbs/06_augment.ipynb #e3fd20cf
+# %% ../nbs/06_augment.ipynb #ca356bd6
 def _between(lo, hi): return lambda f, x, m: f(x, 1-lo-(hi-lo)*m).clamp(0, 1)
 def _towards(f): return lambda x, m: x.lerp(f(x), _per(m))
 
-spaces = dict(
-    paper=Space(lambda f, x, m: f(x, 0.95*m), autocontrast=autocontrast, equalize=equalize,
-                posterize=lambda x, m: posterize(x, (4*m).round()), solarize=lambda x, m: solarize(x, (1-m)*256/255)),
-    code=Space(_between(0.1, 1.9), shift=10/32, fill=0.5, mode='nearest', levels=9, autocontrast=autocontrast,
-               equalize=equalize, posterize=lambda x, m: posterize(x, 4+(4*m).floor()),
-               solarize=lambda x, m: solarize(x, (256-(256*m).floor())/255)),
-    ctaugment=Space(_between(0.1, 2.), degrees=45, n_moves=6,
-                    posterize=lambda x, m: posterize(x, 7-(7.999*m).floor()), cutout=lambda x, m: cut(x, m/2),
-                    solarize=lambda x, m: solarize(x, (255.999*m).floor()/255),
-                    **{f.__name__: _towards(f) for f in (autocontrast, blur, equalize, invert, smooth)}))
+def _solarize_code(x, m): return solarize(x, (256-(256*m).floor())/255)
+_flat = dict(autocontrast=autocontrast, equalize=equalize)
+_mixed = {f.__name__: _towards(f) for f in (autocontrast,blur,equalize,invert,smooth)}
+_paper = Space(lambda f, x, m: f(x, 0.95*m), posterize=lambda x, m: posterize(x, (4*m).round()),
+               solarize=lambda x, m: solarize(x, (1-m)*256/255), **_flat)
+_code = Space(_between(0.1, 1.9), shift=10/32, fill=0.5, mode='nearest', levels=9,
+              posterize=lambda x, m: posterize(x, 4+(4*m).floor()), solarize=_solarize_code, **_flat)
+_cta = Space(_between(0.1, 2.), degrees=45, n_moves=6, posterize=lambda x, m: posterize(x, 7-(7.999*m).floor()),
+             cutout=lambda x, m: cut(x, m/2), solarize=lambda x, m: solarize(x, (255.999*m).floor()/255), **_mixed)
+spaces = dict(paper=_paper, code=_code, ctaugment=_cta)
 
 # %% ../nbs/06_augment.ipynb #2520539f
 class RandAugment(DisplayedTransform):

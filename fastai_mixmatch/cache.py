@@ -5,24 +5,25 @@
 # %% auto #0
 __all__ = ['DiskCache', 'KeptDL']
 
-# %% ../nbs/03_cache.ipynb #348ef65c
-import hashlib, json, os, re
+# %% ../nbs/03_cache.ipynb #742cd45c
+import json, os, re
+from contextlib import contextmanager
 from fastai.vision.all import *
 from .distributed import rank0_print
-from .files import atomic_write, blocks, sha256_of
+from .files import atomic_write, sha256_of
 from .lists import Files, raw_items
-from .pool import CACHE_LIMIT
+from .pool import CACHE_LIMIT, fits, known_source, known_tfms
 from .rng import draws, kept_rng
 
-# %% ../nbs/03_cache.ipynb #e4077ee9
+# %% ../nbs/03_cache.ipynb #1e5e0919
 class DiskCache:
-    "Decoded images of a pool of files in `folder`: `images.npy`, and `images.json`, which says what they were made from"
+    "Decoded images of a pool of files: `images.npy`, and `images.json`, which says what they were made from"
     def __init__(self,
         folder, # Folder of the two files
         items, # Image files, or the dataset or list that opens them
     ):
         self.folder,self.items = Path(folder),raw_items(items)
-        self.data,self.about = self.folder/'images.npy',self.folder/'images.json'
+        self.data,self.about,self.map = self.folder/'images.npy',self.folder/'images.json',None
         bad = None if isinstance(self.items, Files) else first(o for o in self.items if not isinstance(o, (str, Path)))
         if bad is not None:
             raise ValueError(f"cache={str(folder)!r}, a folder, keeps decoded image files, but an unlabeled image is a "
@@ -34,25 +35,50 @@ class DiskCache:
             for o in self.items:
                 s = os.stat(o) if os.path.exists(o) else None
                 yield f'{o}\0{s and (s.st_size, s.st_mtime_ns)}\n'
-            tfms = [getattr(pool.pipe, o, None) for o in ('img_cls','after')], getattr(getattr(pool.pipe, 'tl', None), 'tfms', None)
-            yield re.sub(r' at 0x[0-9a-f]+', '', repr((tfms, pool.shape, pool.dtype, pool.label and vars(pool.label))))
+            pipe = nested_attr(pool.pipe, 'tl.tfms'),*(getattr(pool.pipe, o, None) for o in ('img_cls','after'))
+            yield re.sub(r' at 0x[0-9a-f]+', '', repr((pipe, pool.shape, pool.dtype, pool.label and vars(pool.label))))
         return sha256_of(o.encode('utf-8', 'surrogateescape') for o in parts())
 
-    def check(self, meta)->str:
-        "Digest of all pixels and of what `meta` says about them"
-        return sha256_of([json.dumps([meta[o] for o in ('y','kept','skipped')]).encode(), *blocks(self.data)])
+    def open(self, pool, meta):
+        "The stored array, mapped; `ValueError` where it is not what `meta` says"
+        x = np.lib.format.open_memmap(self.data, mode='c') # A change of it stays in memory
+        if x.shape[1:]!=pool.shape or len(x)<len(meta['y']): raise ValueError(f"its shape is {x.shape}")
+        return x
 
-# %% ../nbs/03_cache.ipynb #b1f07885
+    def check(self, x, meta)->str:
+        "Digest of all pixels and of what `meta` says about them"
+        return sha256_of([json.dumps([meta[o] for o in ('y','kept','skipped')]).encode(), x.data])
+
+    def check_whole(self):
+        "`OSError` where the mapped file was cut since"
+        if self.map is None or self.map._mmap.size()>=self.map.offset+self.map.nbytes: return
+        raise OSError(f"{self.data} was cut while it is in use; delete {self.folder}, and start again")
+
+# %% ../nbs/03_cache.ipynb #b89e2471
+@contextmanager
+def _alone(folder):
+    "One program at a time; others wait. The system lets go of what a killed one held"
+    if os.name!='posix': yield; return
+    import fcntl  # chkstyle: ignore
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally: os.close(fd)
+
 @patch
 def fill(self:DiskCache, pool, num_workers:int=0):
     "Give `pool` its images: the stored ones where they are right, else decode and store them"
     digest = self.made_from(pool)
-    if not (why := self.take(pool, digest)): return
-    if self.about.exists() or self.data.exists(): rank0_print(f"{self.folder}: {why}; the images are decoded again")
-    self.make(pool, digest, num_workers)
-    if why := self.take(pool, digest):
-        raise OSError(f"{self.folder}: {why}, just after they were written; is the disk sound, "
-                      "and does another program write there?")
+    if not self.take(pool, digest): return
+    self.folder.mkdir(parents=True, exist_ok=True)
+    with _alone(self.folder):
+        for o in self.folder.glob('.images.*.tmp'): o.unlink() # Of a program that was killed
+        if not (why := self.take(pool, digest)): return
+        if self.about.exists() or self.data.exists(): rank0_print(f"{self.folder}: {why}; the images are decoded again")
+        self.make(pool, digest, num_workers)
+        if why := self.take(pool, digest):
+            raise OSError(f"{self.folder}: {why}, just after they were written; is the disk sound?")
 
 @patch
 def take(self:DiskCache, pool, digest:str)->str|None: # Why not
@@ -60,20 +86,22 @@ def take(self:DiskCache, pool, digest:str)->str|None: # Why not
     try: meta = json.loads(self.about.read_bytes())
     except (OSError,ValueError): return "images.json cannot be read"
     if not isinstance(meta, dict) or meta.get('digest')!=digest: return "made from other files, labels or transforms"
-    try: damaged = self.check(meta)!=meta['check']
-    except (OSError,KeyError) as e: return f"incomplete ({type(e).__name__}: {e})"
-    if damaged: return "damaged"
-    x,y,kept = np.lib.format.open_memmap(self.data, mode='c'),meta['y'],meta['kept'] # A change of it stays in memory
+    try:
+        mapped = self.open(pool, meta)
+        x = np.array(mapped) if fits(mapped.nbytes) else mapped
+        if self.check(x, meta)!=meta['check']: return "damaged"
+    except (OSError,KeyError,ValueError) as e: return f"incomplete ({type(e).__name__}: {e})"
+    self.map,y,kept = mapped if x is mapped else None,meta['y'],meta['kept']
     x = torch.from_numpy(x[:len(y)])
     for j in range(0, len(y), -(-len(y)//8)):
         o,label = pool.read(kept[j])
-        if not torch.equal(o.as_subclass(Tensor), x[j]) or label!=y[j]: return f"{pool.name(kept[j])} is not what it was"
+        same = torch.equal(o.as_subclass(Tensor), x[j]) and label==y[j]
+        if not same: return f"{pool.name(kept[j])} is not what it was"
     pool.x,pool.y,pool.kept,pool.skipped = x,torch.tensor(y, dtype=torch.long),kept,meta['skipped']
 
 @patch
 def make(self:DiskCache, pool, digest:str, num_workers:int):
     "Decode the images of `pool` and store them"
-    self.folder.mkdir(parents=True, exist_ok=True)
     with atomic_write(self.data) as f:
         x = torch.empty(0, dtype=pool.dtype).numpy()
         about = dict(descr=np.lib.format.dtype_to_descr(x.dtype), fortran_order=False, shape=(len(pool), *pool.shape))
@@ -82,9 +110,10 @@ def make(self:DiskCache, pool, digest:str, num_workers:int):
         y,kept,skipped = pool.decode(lambda at, x: f.write(x.contiguous().numpy()), num_workers)
         f.truncate(size) # Rows of images that were skipped stay empty, at the end
     meta = dict(y=y.tolist(), kept=kept, skipped=skipped)
-    with atomic_write(self.about, 'w') as f: json.dump(dict(digest=digest, check=self.check(meta), **meta), f)
+    check = self.check(self.open(pool, meta), meta)
+    with atomic_write(self.about, 'w') as f: json.dump(dict(digest=digest, check=check, **meta), f)
 
-# %% ../nbs/03_cache.ipynb #b2b0357b
+# %% ../nbs/03_cache.ipynb #1b6a3dbe
 class KeptDL(GetAttr):
     "The loader `dl`, which reads its items in the first pass only"
     _default = 'dl'
@@ -97,9 +126,11 @@ class KeptDL(GetAttr):
 
     @staticmethod
     def can(dl)->bool:
-        "Are all passes over `dl` equal, as far as one item tells?"
+        "Are all passes over `dl` equal? What is not known to be so is not"
         if not isinstance(dl, DataLoader) or dl.shuffle or not dl.indexed or len(dl)==0: return False
         dl.before_iter()
+        tfms = [f for o in (dl.after_item, dl.before_batch) for f in getattr(o, 'fs', [])]
+        if not (known_source(dl.dataset, 1) and known_tfms(tfms, 1)): return False
         return not draws(lambda: dl.do_item(0))
 
     def __len__(self): return len(self.dl)

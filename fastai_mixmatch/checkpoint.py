@@ -4,15 +4,13 @@
 
 # %% auto #0
 __all__ = ['model_state', 'load_model_state', 'loader_rngs', 'metrics_of', 'training_state', 'load_training_state',
-           'CheckpointError', 'write_checkpoint', 'read_checkpoint', 'parse_every', 'Checkpoint', 'Fit', 'Gate',
-           'labeled_names']
+           'CheckpointError', 'write_checkpoint', 'read_checkpoint', 'parse_every', 'Checkpoint', 'Fit', 'Gate']
 
-# %% ../nbs/23_checkpoint.ipynb #cb265669
+# %% ../nbs/23_checkpoint.ipynb #51615564
 import io, json, math, pickle, random, re, time, warnings
 from dataclasses import dataclass, field
 from fastai.vision.all import *
 from .semi import SemiSupervised
-from .lists import raw_items
 from .files import array_bytes, atomic_write, file_digest, lock_folder, sha256_of
 from .fingerprint import differences, named_cbs, plain_model, settings
 from .rng import rng_state, set_rng_state
@@ -72,7 +70,7 @@ def load_training_state(
     if rank := rank_distrib(): # The state is process 0's; the others go on with draws of their own
         set_seed(int(torch.randint(2**31, ()))+rank)
 
-# %% ../nbs/23_checkpoint.ipynb #c037160a
+# %% ../nbs/23_checkpoint.ipynb #df2477b5
 class CheckpointError(RuntimeError):
     "A checkpoint that cannot be written, read or used; the message says what to do"
 
@@ -100,11 +98,11 @@ def write_checkpoint(
             if not _equal(state, torch.load(f, map_location='cpu', weights_only=True)):
                 raise OSError("what was read back is not what was written")
     except OSError as e:
-        raise CheckpointError(f"cannot write the checkpoint {Path(folder)/stem}: {e}. Older checkpoints are as they were; "
-                              "make room or give the right to write, and start the program again") from e
+        raise CheckpointError(f"cannot write the checkpoint {Path(folder)/stem}: {e}. Older ones are as they were; "
+                              "make room, and start the program again") from e
     return dst
 
-# %% ../nbs/23_checkpoint.ipynb #fda5f927
+# %% ../nbs/23_checkpoint.ipynb #272fc61b
 def read_checkpoint(
     file, # Of `write_checkpoint`
     device='cpu', # Device of what was on a device
@@ -113,12 +111,12 @@ def read_checkpoint(
     def place(s, loc): return torch.serialization.default_restore_location(s, 'cpu' if loc=='cpu' else str(device))
     try:
         if file_digest(file)!=Path(file).name.split('.')[-2]:
-            raise CheckpointError(f"the checkpoint {file} is damaged: its content does not agree with the checksum in its name")
+            raise CheckpointError(f"the checkpoint {file} is damaged: its content does not fit its name")
         state = torch.load(file, map_location=place, weights_only=True)
     except (OSError,EOFError,ValueError,KeyError,pickle.UnpicklingError) as e:
         raise CheckpointError(f"cannot read the checkpoint {file}: {e}") from e
     if state.get('format')!=_format:
-        raise CheckpointError(f"the checkpoint {file} has format {state.get('format')}; this version reads format {_format}")
+        raise CheckpointError(f"{file} has format {state.get('format')}; this version reads format {_format}")
     return state
 
 # %% ../nbs/23_checkpoint.ipynb #aaaf7f3a
@@ -135,7 +133,7 @@ def parse_every(
         raise ValueError(f"`every` must be such as '5min', '30s', '2 hours', '1 epoch' or '500 steps'; got {every!r}")
     return (int(n),unit) if isinstance(unit, str) else (n,'second')
 
-# %% ../nbs/23_checkpoint.ipynb #69d6d5f9
+# %% ../nbs/23_checkpoint.ipynb #1f8210c3
 class Checkpoint(Callback):
     "Save the state of the training in `folder`, and continue from it when the same program is started again"
     order,run_valid,in_checkpoint = 1000,False,False
@@ -145,7 +143,7 @@ class Checkpoint(Callback):
         override:bool=False, # Continue although settings differ?
     ):
         self.folder,self.every,self.override = Path(folder),parse_every(every),override
-        self.fits,self.replaced = 0,0 # Fits that are complete; the last one whose result another one's took the place of
+        self.fits,self.replaced = 0,0 # How many are complete; which have another one's result in their place
         self.damaged,self.began,self.fit = set(),None,None
 
 _start = 'initial weights','random numbers' # Settings that follow from the seed
@@ -156,7 +154,6 @@ class Fit:
     n:int # Which fit of the program
     lock:object # Open file, by which the folder is held
     settings:dict # Of `settings`
-    labeled:list|None # Which images are labeled
     world:int # Number of processes
     stage:str='train' # 'train'; 'load', then train; or 'skip'
     state:dict|None=None # Of the checkpoint to load
@@ -168,7 +165,7 @@ class Fit:
 class Gate(Callback):
     "Leave out what was done before: the other callbacks sleep through finished epochs, and batches are counted on"
     order,run_valid,in_checkpoint = -1000,False,False
-    def __init__(self, first_epoch, first_batch): self.first_epoch,self.first_batch,self.asleep = first_epoch,first_batch,[]
+    def __init__(self, epoch, batch): self.first_epoch,self.first_batch,self.asleep = epoch,batch,[]
     def before_epoch(self):
         done = self.learn.epoch<self.first_epoch
         if done and not self.asleep: self.asleep = [cb for cb in self.learn.cbs if cb is not self and cb.run]
@@ -180,7 +177,7 @@ class Gate(Callback):
     def before_batch(self):
         if self.learn.epoch==self.first_epoch: self.learn.iter += self.first_batch
 
-# %% ../nbs/23_checkpoint.ipynb #91f2429c
+# %% ../nbs/23_checkpoint.ipynb #c5e327a5
 _name = re.compile(r'fit(\d+)-(\d+|end)\.[0-9a-f]{32}\.pt')
 _n_ends = 4
 
@@ -192,12 +189,12 @@ def files(self:Checkpoint)->list:
 
 @patch
 def save(self:Checkpoint, ended:bool=False, cut:bool=False)->Path:
-    "Write a checkpoint now (between two steps), and remove those that are not needed any more. Raises `CheckpointError`"
+    "Write a checkpoint now, between two steps, and remove those that are not needed. Raises `CheckpointError`"
     fit,learn = self.fit,self.learn
     fit.since = time.monotonic()
     if rank_distrib(): return
-    state = dict(format=_format, fit=fit.n, ended=ended, cut=cut, epoch=learn.epoch, batch=learn.iter+1,
-                 step=learn.train_iter, pct=learn.pct_train, settings=json.dumps(fit.settings), labeled=fit.labeled,
+    state = dict(format=_format, fit=fit.n, ended=ended, cut=cut, epoch=learn.epoch, batch=getattr(learn, 'iter', 0)+1,
+                 step=learn.train_iter, pct=learn.pct_train, settings=json.dumps(fit.settings),
                  world=fit.world, threads=torch.get_num_threads(), **training_state(learn))
     file = write_checkpoint(state, self.folder, f'fit{fit.n}-end' if ended else f'fit{fit.n}-{learn.train_iter:09d}')
     good = [o for o in self.files() if o[2] not in self.damaged]
@@ -235,7 +232,7 @@ def find(self:Checkpoint)->tuple:
         warnings.warn(f"{e.args[0].split('. ')[0]}. Fit {n} begins again, from the end of fit {n-1}")
         return None,None
 
-# %% ../nbs/23_checkpoint.ipynb #a50d2961
+# %% ../nbs/23_checkpoint.ipynb #6e85bf77
 _moves_streams = ('labeled images','unlabeled images','labeled batch size','unlabeled batch size','batches in an epoch',
                   'unlabeled images in memory','labeled images in memory')
 
@@ -250,15 +247,15 @@ def check(self:Checkpoint, file, state):
     if state['threads']!=now: warnings.warn(f"{file}: threads: {state['threads']} then, {now} now; rounding may differ")
     if not diff: return
     msg = f"{file} was written with other settings. {'; '.join(diff.values())}"
-    seed = "start with the same seed (`set_seed`, before loaders and learner are made), " if set(diff) & set(_start) else ''
+    seed = "start with the same seed (`set_seed`, before loaders and learner are made), "*bool(set(diff) & set(_start))
     if not self.override:
-        raise CheckpointError(f"{msg}. Use the same settings as then (a set of labeled images is kept with a seed or `Split.save`), "
+        raise CheckpointError(f"{msg}. Use the same settings as then (the same labels by a seed or `Split.save`), "
             f"{seed}or another folder, or continue all the same with `Checkpoint(folder, override=True)`")
     warnings.warn(f"{msg}. `override=True`: training continues all the same")
     fit.exact = not any(k.split('.')[0] in _moves_streams and not k.endswith('.times') for k in diff)
     if set(diff)-set(_start) and not state['ended']: state['pct'] = None # Another schedule, perhaps
 
-# %% ../nbs/23_checkpoint.ipynb #9a4b4cb1
+# %% ../nbs/23_checkpoint.ipynb #af1139c9
 @patch
 def before_fit(self:Checkpoint):
     learn = self.learn
@@ -275,11 +272,13 @@ def before_fit(self:Checkpoint):
 
 @patch
 def begin(self:Checkpoint, method):
-    try: lock = None if rank_distrib() else lock_folder(self.folder)
+    values,unknown = settings(self.learn, method)
+    try:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = None if rank_distrib() else lock_folder(self.folder)
     except OSError as e: raise CheckpointError(f"cannot write checkpoints to {self.folder}: {e}") from e
-    for o in self.folder.glob('.fit*.tmp'): o.unlink(missing_ok=True) # What a kill left half written
-    self.fit = fit = Fit(self.fits+1, lock, {}, labeled_names(method), method.dl.world)
-    fit.settings,unknown = settings(self.learn, method)
+    self.fit = fit = Fit(self.fits+1, lock, values, method.dl.world)
+    for o in self.folder.glob('.fit*.tmp') if lock else (): o.unlink(missing_ok=True) # What a kill left half written
     if unknown: warn_once(f"a later start cannot compare {', '.join(unknown)} with what it is now; keep that as it is")
     file,state = self.find()
     if state is not None and state['fit']==fit.n: self.check(file, state)
@@ -296,10 +295,11 @@ def say_done(self:Checkpoint, file):
     n,state = self.fit.n,self.fit.state
     if state['fit']>n:
         if not self.replaced:
-            warnings.warn(f"the result of fit {n} is not in {self.folder}, so that of fit {state['fit']} stands in its place, "
-                          f"as it was at step {state['step']}")
+            warnings.warn(f"the result of fit {n} is not in {self.folder}, so that of fit {state['fit']} stands in its "
+                          f"place, as it was at step {state['step']}")
         self.replaced = state['fit']
-    print(f"Checkpoint: fit {n} is complete ({state['epoch']+1} epochs, {state['step']} steps); its result is taken from {file}")
+    print(f"Checkpoint: fit {n} is complete ({state['epoch']+1} epochs, {state['step']} steps); "
+          f"its result is taken from {file}")
 
 @patch
 def go_on(self:Checkpoint, file, n_iter):
@@ -312,14 +312,7 @@ def go_on(self:Checkpoint, file, n_iter):
     fit.gate,fit.stage = Gate(epoch, batch),'load'
     self.learn.add_cb(fit.gate)
 
-def labeled_names(method):
-    "Which images are labeled: positions in a subset, or names of files; None where neither is known"
-    ds = method.labeled_dl.pool.items
-    if hasattr(ds, 'indices'): return [int(i) for i in ds.indices]
-    items = raw_items(ds)
-    return [str(o) for o in items] if len(items) and isinstance(items[0], (str,Path)) else None
-
-# %% ../nbs/23_checkpoint.ipynb #2f9b597c
+# %% ../nbs/23_checkpoint.ipynb #03e620b3
 @patch
 def before_train(self:Checkpoint):
     fit,learn = self.fit,self.learn
@@ -329,7 +322,9 @@ def before_train(self:Checkpoint):
     load_training_state(learn, state, streams=fit.exact)
     learn.train_iter = state['step'] if fit.exact else learn.epoch*n
     if fit.exact: learn.pct_train = ifnone(state['pct'], (learn.epoch+state['batch']/n)/learn.n_epoch)
-    if state['cut'] and fit.exact: raise CancelTrainException
+    if state['cut'] and fit.exact:
+        learn.dl.load_state_dict(None) # The next epoch begins a pass
+        raise CancelTrainException
 
 @patch
 def trains(self:Checkpoint)->bool:

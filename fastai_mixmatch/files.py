@@ -82,7 +82,7 @@ def array_bytes(
     if x.dtype==object: raise TypeError("an array of objects has no bytes to compare")
     return x.tobytes()
 
-# %% ../nbs/81_files.ipynb #c9f468d9
+# %% ../nbs/81_files.ipynb #7558df97
 _locks = weakref.WeakSet()
 if hasattr(os, 'register_at_fork'): os.register_at_fork(after_in_child=lambda: [f.close() for f in list(_locks)])
 
@@ -96,7 +96,7 @@ def _locked(f)->bool:
 def lock_folder(
     folder, # Made if missing
 ): # Open file; closing it ends the lock
-    "Be alone in `folder`. Raises `OSError`, which names the process that holds it; without `fcntl` (Windows) there is no lock"
+    "Be alone in `folder`; `OSError` names the process that holds it. Without `fcntl` (Windows) there is no lock"
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     f = open(folder/'lock', 'a+', opener=_no_links)

@@ -80,7 +80,7 @@ def transform_settings(
     numbered = [n+(f' {names[:i].count(n)+1}' if n in names[:i] else '') for i,n in enumerate(names)]
     return {kind: names, **{n: plain(o, unknown, n) for n,o in zip(numbered, tfms)}}
 
-# %% ../nbs/22_fingerprint.ipynb #66215508
+# %% ../nbs/22_fingerprint.ipynb #9c9a110a
 def data_settings(learn, method, unknown=None)->dict:
     "Which images, in which batches"
     dl,ldl,view = method.dl,method.labeled_dl,method.view
@@ -101,9 +101,11 @@ def data_settings(learn, method, unknown=None)->dict:
 def fit_settings(learn, unknown=None)->dict:
     "Loss, metrics, optimizer and schedule"
     def value(o, name): return plain(o, unknown, name)
-    model,hypers = plain_model(learn),learn.opt.hypers
+    model,hypers,loss = plain_model(learn),learn.opt.hypers,learn.loss_func
+    owner = getattr(loss, '__self__', None) # A method may have put its own in the place of the user's
+    if isinstance(owner, SemiSupervised): loss = getattr(owner, 'own_loss', None)
     scheds = {k: f for cb in learn.cbs if isinstance(cb, ParamScheduler) for k,f in cb.scheds.items()}
-    return {'loss function': value(learn.loss_func, 'loss function'), 'epochs': learn.n_epoch,
+    return {'loss function': value(loss, 'loss function'), 'epochs': learn.n_epoch,
             'metrics': [m.name for m in learn.metrics],
             **{f'metric {m.name}': value(m, f'metric {m.name}') for m in learn.metrics if not isinstance(m, ValueMetric)},
             'optimizer': value(learn.opt_func, 'optimizer'),

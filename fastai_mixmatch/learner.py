@@ -7,10 +7,10 @@ __all__ = ['ssl_learner', 'mixmatch_learner', 'remixmatch_learner', 'mean_teache
            'flexmatch_learner', 'freematch_learner', 'softmatch_learner', 'adamatch_learner', 'uda_learner', 'NoBar',
            'TidyProgress', 'SemiSupervisedLearner', 'own_dls', 'empty_dl', 'comments', 'with_arguments', 'factory']
 
-# %% ../nbs/20_learner.ipynb #af2eec29
+# %% ../nbs/20_learner.ipynb #5dcae2b5
 import inspect, itertools, linecache, operator, re, sys, time
 from fastai.vision.all import *
-from .arch import arch_spec, make_model
+from .arch import arch_spec, make_model, to_channels_last
 from .checkpoint import Checkpoint
 from .distributed import has_bars
 from .pool import ItemPipe
@@ -21,6 +21,7 @@ from .mixmatch import MixMatch
 from .models import *
 from .optim import FastAdam
 from .batch import *
+from .rng import kept_rng
 from .semi import *
 
 # %% ../nbs/20_learner.ipynb #b07c1726
@@ -97,7 +98,7 @@ def empty_dl(
     if isinstance(dl, DataLoader): return dl.new(ds, shuffle=False, drop_last=False)
     return torch.utils.data.DataLoader(ds, batch_size=dl.batch_size)
 
-# %% ../nbs/20_learner.ipynb #ddaeaa21
+# %% ../nbs/20_learner.ipynb #2134b3f9
 def ssl_learner(
     dls, # `DataLoaders` of the labeled images, with any batch size
     unlabeled, # Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
@@ -130,8 +131,6 @@ def ssl_learner(
     pretrained = pretrained or weights is not None
     dls = own_dls(dls, add_tfms=pretrained)
     model,split = make_model(dls, arch, n_in, n_out, pretrained, weights, **(model_args or {}))
-    device = torch.device(getattr(dls, 'device', None) or default_device())
-    if device.type=='cpu': model.to(memory_format=torch.channels_last)
     if loss_func is None: loss_func = getattr(dls.train_ds, 'loss_func', None) or CrossEntropyLossFlat()
     extra = [method, *L(cbs)]
     if ema: extra.insert(1, ema if isinstance(ema, EMA) else EMA(ema))
@@ -140,6 +139,9 @@ def ssl_learner(
     learn = SemiSupervisedLearner(dls, model, loss_func=loss_func, lr=lr, wd=wd, opt_func=opt_func, metrics=metrics,
                                   splitter=ifnone(splitter, split), cbs=extra, **kwargs)
     learn.arch_spec = arch_spec(arch, model_args)
+    device = torch.device(getattr(dls, 'device', None) or default_device())
+    with kept_rng():
+        if device.type=='cpu': to_channels_last(learn.model, method.view(method.labeled_dl.pool.read(0)[0][None]))
     if pretrained: learn.freeze()
     return learn
 

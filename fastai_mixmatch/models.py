@@ -11,7 +11,7 @@ from functools import partial
 from itertools import takewhile
 from torch import nn
 
-# %% ../nbs/10_models.ipynb #78249588
+# %% ../nbs/10_models.ipynb #9b56d444
 def _conv(ni, nf, ks=3, stride=1):
     "Convolution without bias, weights drawn from N(0, 2/(ks*ks*nf)) as in the official code"
     conv = nn.Conv2d(ni, nf, ks, stride, ks//2, bias=False)
@@ -23,8 +23,7 @@ def _linear(ni, no):
     nn.init.xavier_normal_(lin.weight); nn.init.zeros_(lin.bias)
     return lin
 
-def _bn_act(nf, momentum, slope):
-    return nn.Sequential(nn.BatchNorm2d(nf, eps=1e-3, momentum=momentum), nn.LeakyReLU(slope))
+def _bn_act(nf, mom, slope): return nn.Sequential(nn.BatchNorm2d(nf, eps=1e-3, momentum=mom), nn.LeakyReLU(slope))
 
 # %% ../nbs/10_models.ipynb #6b561a9f
 class WideBlock(nn.Module):

@@ -126,7 +126,7 @@ def unpack(
     else: return {k: unpack(v) for k,v in s.items()}
     return like
 
-# %% ../nbs/82_state.ipynb #628f7ab6
+# %% ../nbs/82_state.ipynb #2d42b8f7
 def _params(f):
     try: return inspect.signature(f).parameters
     except (ValueError,TypeError): return {} # Made in C
@@ -148,12 +148,13 @@ def attributes(
     own = {n for n,p in init.items() if p.kind!=p.VAR_POSITIONAL}-{'self'}
     fixed = {k: v for c in mro for k,v in vars(c).items() if type(v) in (bool,int,float,str) and k[0]!='_' and not lib}
     enough = own<=kept.keys() or lib and isinstance(o, (Transform,Metric))
-    moved = {'learn','run','do','split_idx',*getattr(o, '_stateattrs', ())}
-    if enough and isinstance(o, (Callback,Metric,Transform)): found = kept
-    else: found = {**{k: getattr(o, k) for c in mro for k in L(getattr(c, '__slots__', ())) if hasattr(o, k)},
-                   **getattr(o, '__dict__', {})}
-    if found is not kept and hasattr(type(o), 'state_dict'): moved |= set(o.state_dict())
-    return {k: v for k,v in {**fixed, **found}.items() if k not in moved}
+    if enough and isinstance(o, (Callback,Metric,Transform)):
+        rngs = {k: v for k,v in vars(o).items() if isinstance(v, _generators)}
+        return {k: v for k,v in {**fixed, **rngs, **kept}.items() if k!='split_idx'} # That one follows who reads
+    learned = o.state_dict() if hasattr(type(o), 'state_dict') else ()
+    moved = {'learn','run','do','split_idx',*getattr(o, '_stateattrs', ()),*learned}
+    slots = {k: getattr(o, k) for c in mro for k in L(getattr(c, '__slots__', ())) if hasattr(o, k)}
+    return {k: v for k,v in {**fixed, **slots, **getattr(o, '__dict__', {})}.items() if k not in moved}
 
 # %% ../nbs/82_state.ipynb #7144d3b6
 def _code(f, known):
@@ -171,7 +172,7 @@ def _modules(m, known):
     weights = sha256_of(b for k,v in tensors for b in (f'{k} {v.dtype} {tuple(v.shape)};'.encode(), array_bytes(v)))
     return {**{n: [type(o).__qualname__, known(settings(o), n)] for n,o in m.named_modules()}, 'weights': weights[:12]}
 
-# %% ../nbs/82_state.ipynb #e48cd20c
+# %% ../nbs/82_state.ipynb #4f854665
 def plain(
     v, # A setting
     unknown:list|None=None, # Takes the names of what cannot be compared
@@ -196,7 +197,8 @@ def plain(
     if isinstance(v, (set,frozenset)): return short(sorted((known(o) for o in v), key=str))
     if isinstance(v, dict): return {str(k): known(o, k) for k,o in v.items()}
     if isinstance(v, partial): return [known(v.func), known(v.args), known(v.keywords)]
-    if isinstance(v, MethodType): return [v.__qualname__, known(v.__self__)]
+    if isinstance(v, MethodType):
+        return [v.__qualname__, *([] if isinstance(v.__self__, Callback) else [known(v.__self__)])]
     if isinstance(v, FunctionType): return v.__qualname__ if '<' not in v.__qualname__ else lost(_code(v, known))
     if isinstance(v, nn.Module): return {'': kind, **_modules(v, known)}
     if isinstance(v, type) or not hasattr(v, '__dict__') and hasattr(v, '__qualname__'): return v.__qualname__

@@ -6,18 +6,19 @@
 __all__ = ['Stream', 'Walk', 'PoolDL', 'check_label', 'check_labels', 'want_cache', 'LabeledDL', 'UnlabeledDL', 'check_like',
            'IterablePool', 'IterableDL', 'unlabeled_dl']
 
-# %% ../nbs/04_streams.ipynb #37f8b42e
-import itertools, warnings
+# %% ../nbs/04_streams.ipynb #f7c23829
+import itertools, re, warnings
 from collections import deque
 from fastai.vision.all import *
 from torch.utils.data import IterableDataset
 from .cache import DiskCache
-from .distributed import from_first, send
+from .distributed import from_first, rank0_print, send
 from .lists import *
 from .images import ImageError
 from .pool import *
+from .rng import kept_rng
 
-# %% ../nbs/04_streams.ipynb #40b669b1
+# %% ../nbs/04_streams.ipynb #44a71431
 def _collate(samples):
     "What could be read: views stacked `[(B,C,H,W)]*k`, labels `(B,)`, positions `(B,)`; and messages about the rest"
     good,bad = [o[:3] for o in samples if o[0] is not None],[msg for o in samples for msg in o[3]]
@@ -52,9 +53,9 @@ class Stream:
             if not self.steps: self.stream = None
 
     def loader(self, dataset, seed, **kwargs):
-        "Batches that PyTorch's loader reads from `dataset`, with their positions noted, and unreadable images raised or counted"
-        dl = torch.utils.data.DataLoader(dataset, collate_fn=_collate, generator=torch.Generator().manual_seed(seed), **kwargs)
-        for x,y,self.now,bad in dl:
+        "Batches that PyTorch's loader reads from `dataset`; positions are noted, unreadable images raised or counted"
+        rng = torch.Generator().manual_seed(seed)
+        for x,y,self.now,bad in torch.utils.data.DataLoader(dataset, collate_fn=_collate, generator=rng, **kwargs):
             self.pool.replaced(bad, x is None and not self.iterable)
             if x is not None: yield x,y
 
@@ -64,7 +65,7 @@ class Stream:
         "Let the next iteration go on where `state` was taken"
         self.taken_up,self.stream = state,None
 
-# %% ../nbs/04_streams.ipynb #206fbb6c
+# %% ../nbs/04_streams.ipynb #e27fa0ee
 class Walk:
     "Positions of the batches of one iteration over `dl`; an interrupted one is taken up from its `state`"
     def __init__(self,
@@ -78,7 +79,7 @@ class Walk:
             self.seed = None if dl.pool.x is not None else int(torch.randint(2**62, ()))
 
     def draw(self):
-        "This process' positions of the next batch; a last batch of one image, or of fewer than there are processes, joins the batch before it"
+        "This process' positions of the next batch; a last one with too few images joins the one before"
         start,size = sum(self.sizes),self.dl.bs*self.dl.world
         if self.dl.endless:
             while len(self.left)-start < size: self.left = torch.cat([self.left, self.dl.order()])
@@ -125,6 +126,7 @@ class PoolDL(Stream):
     def in_memory(self, walk):
         self.to(self.device)
         for self.now in walk:
+            if self.pool.disk is not None: self.pool.disk.check_whole()
             idx = send(self.now, self.pool.x.device)
             yield [self.pool.x[idx]], self.pool.y[idx]
 
@@ -144,7 +146,7 @@ class PoolDL(Stream):
             pool.x,pool.y = pool.x.to(device),pool.y.to(device)
         return self
 
-# %% ../nbs/04_streams.ipynb #6798d7a2
+# %% ../nbs/04_streams.ipynb #9aadb718
 def check_label(
     y, # Label that a dataset gives
 ):
@@ -161,7 +163,7 @@ def check_label(
 def check_labels(
     dls, # `DataLoaders`
 )->int: # Number of classes
-    "Refuse what is not single-label classification with at least two classes; `ValueError` or `TypeError` says what was found"
+    "Refuse what is not single-label classification with at least two classes"
     ds,n_inp = dls.train.dataset,getattr(dls.train, 'n_inp', 1)
     if n_inp!=1: raise ValueError(f"`dls` must give one image and one label; it has {n_inp} inputs")
     if isinstance(ds, IterableDataset):
@@ -174,9 +176,14 @@ def check_labels(
     check_label(item[1])
     c = get_c(dls) or len(class_names(ds) or ()) or 1+max(int(ds[i][1]) for i in range(len(ds)))
     if c<2: raise ValueError(f"at least 2 classes are needed; the labeled set has {c}")
+    odd = [o for o in map(str, class_names(ds) or ()) if re.sub('[^a-z]', '', o.lower()) in _not_a_class]
+    if odd: warnings.warn(f"`dls` trains a class named {odd[0]!r}. If these images have no label, keep them out of the "
+                          "labeled set (`get_image_files(path, folders=[…])`), and pass their folder as `unlabeled`")
     return c
 
-# %% ../nbs/04_streams.ipynb #fbaa4cfe
+_not_a_class = {'unlabeled','unlabelled','unlabel','unsup','unsupervised','nolabel'}
+
+# %% ../nbs/04_streams.ipynb #e3346f68
 def _settings(dls, bs, num_workers, device):
     "Batch size, worker processes and device, those of `dls` where they are None"
     dl = dls.train
@@ -197,6 +204,9 @@ def want_cache(
     if cache and pool.random:
         raise ValueError(f"`cache={cache!r}`, but the item transforms are random, so that an image decoded once is not "
                          "enough; move them to `batch_tfms`, or leave `cache` out")
+    if pool.unsure and cache is None:
+        rank0_print(f"{pool.kind} images are read anew for each view, for their dataset or item transforms are not "
+                    "known to give the same each time; pass `cache=True` if they do")
     return not pool.random and fits(pool.nbytes) if cache is None else bool(cache)
 
 class LabeledDL(PoolDL):
@@ -209,11 +219,11 @@ class LabeledDL(PoolDL):
         device=None, # Device; default: that of `dls`
     ):
         self.c,self.pipe = check_labels(dls),ItemPipe(dls.train)
-        pool = LabeledPool(dls.train.dataset, self.pipe)
+        pool = LabeledPool(dls.train.dataset, self.pipe, same=bool(cache))
         self.cache = want_cache(pool, cache)
         super().__init__(pool, endless=True, idxs=_order(dls.train), **_settings(dls, bs, num_workers, device))
 
-# %% ../nbs/04_streams.ipynb #8461a9d6
+# %% ../nbs/04_streams.ipynb #6ac0128e
 class UnlabeledDL(PoolDL):
     "Stream of unlabeled images, read as the labeled set of `dls` is; one pass is one epoch"
     def __init__(self,
@@ -230,9 +240,8 @@ class UnlabeledDL(PoolDL):
         self.items,self.pipe = as_items(unlabeled, dls),ItemPipe(dls.train)
         if isinstance(self.items, IterableDataset):
             raise TypeError(f"{type(self.items).__name__} is an iterable dataset; use `IterableDL` or `unlabeled_dl`")
-        if len(self.items)==0:
-            raise ValueError(f"no unlabeled images in {unlabeled if isinstance(unlabeled, (str,Path)) else type(unlabeled).__name__}")
-        pool = as_pool(self.items, self.pipe, class_names(dls.train.dataset), k, _known(on_error))
+        if len(self.items)==0: raise ValueError(nothing_in(unlabeled, self.items))
+        pool = as_pool(self.items, self.pipe, class_names(dls.train.dataset), k, _known(on_error), bool(cache))
         super().__init__(pool, steps=steps, **_settings(dls, bs, num_workers, device))
         self.cache = want_cache(pool, cache)
         if isinstance(cache, (str, Path)): pool.disk = DiskCache(cache, self.items)
@@ -248,19 +257,19 @@ def check_like(
 ):
     "Refuse unlabeled images whose channels, size or type differ from the labeled ones'"
     if pool.shape!=pipe.shape:
-        raise ValueError(f"labeled images are {pipe.shape} (channels, height, width), unlabeled ones {pool.shape}; bring both "
-                         "to one size with an item transform, such as `item_tfms=Resize(224)`, and use as many channels")
+        raise ValueError(f"labeled images are {pipe.shape} (channels, height, width), unlabeled ones {pool.shape}; "
+                         "bring both to one size, as with `item_tfms=Resize(224)`, and use as many channels")
     if pool.dtype!=pipe.dtype: raise TypeError(f"labeled images are {pipe.dtype}, unlabeled ones {pool.dtype}")
 
-# %% ../nbs/04_streams.ipynb #adf78b3e
+# %% ../nbs/04_streams.ipynb #40ecb4f8
 class IterablePool(Pool, IterableDataset):
     "A pool read from an iterable dataset, in its order"
     def __init__(self, ds, pipe, label, k, on_error, n):
         self.items,self.pipe,self.label,self.on_error,self.n = ds,pipe,label,on_error,n
-        self.divided = getattr(ds, 'sharded', type(ds).__module__.split('.')[0]=='webdataset') # Knows its part by itself
+        self.divided = getattr(ds, 'sharded', type(ds).__module__.startswith('webdataset')) # Knows its part by itself
         reads = [partial(self.read_item, o, i) for i,o in enumerate(itertools.islice(ds, 8))]
         if not reads: raise ValueError("no unlabeled images: the iterable dataset gave none")
-        self.look([o for o in reads if self.can(o)], k)
+        with kept_rng(): self.look([o for o in reads if self.can(o)], k, pipe.known)
 
     def __len__(self): return self.n
     def name(self, i): return f'number {i} of {type(self.items).__name__}'
@@ -281,11 +290,12 @@ class IterablePool(Pool, IterableDataset):
 class IterableDL(Stream):
     "Stream of an iterable dataset of unlabeled images, in its order; the arguments are those of `UnlabeledDL`"
     iterable,cache = True,False
-    def __init__(self, unlabeled, dls, bs=None, k=1, cache=None, on_error='raise', num_workers=None, device=None, steps=None):
+    def __init__(self, unlabeled, dls, bs=None, k=1, cache=None, on_error='raise', num_workers=None, device=None,
+                 steps=None):
         self.items,self.pipe,kw = as_items(unlabeled, dls),ItemPipe(dls.train),_settings(dls, bs, num_workers, device)
         if cache:
-            raise ValueError(f"`cache={cache!r}`, but an iterable dataset may never end, so that it cannot be kept in memory; "
-                             "leave `cache` out")
+            raise ValueError(f"`cache={cache!r}`, but an iterable dataset may never end, so that it cannot be kept in "
+                             "memory; leave `cache` out")
         if steps is None and not hasattr(self.items, '__len__'):
             raise ValueError("an iterable dataset without a length needs `steps`, the number of batches in an epoch")
         label = LabelIndex(class_names(dls.train.dataset), class_names(self.items))
@@ -302,11 +312,12 @@ class IterableDL(Stream):
         pool,seed = self.pool,0 if state else int(torch.randint(2**62, ()))
         pool.rank,pool.world = self.rank,self.world
         workers = self.num_workers if pool.shards else min(1, self.num_workers)
+        n = 1
         while True:
-            n = 0
+            before,n = n,0
             for n,b in enumerate(self.loader(pool, seed, batch_size=self.bs, num_workers=workers), 1):
                 if n==1 or self.bs==1 or len(b[1])>1: yield b
-            if n: continue
+            if n or (before and self.has_state()): continue # Taken up at its end, it gives nothing, then begins again
             part = f" to process {self.rank} of {self.world}: it needs as many shards as there are processes"
             raise ValueError("the iterable dataset gave no image" + part*(self.world>1))
 
@@ -323,9 +334,10 @@ class IterableDL(Stream):
         super().load_state_dict(state)
         if state is None: return
         if state['items'] is not None and self.has_state(): return self.items.load_state_dict(state['items'])
-        warnings.warn(f"{type(self.items).__name__} is an iterable dataset whose position is not known, so the unlabeled "
-                      "stream begins a new pass over it and training goes on with other images than without the interruption. "
-                      "Give it `state_dict` and `load_state_dict`, and `num_workers=0`, to continue exactly")
+        warnings.warn(f"{type(self.items).__name__} is an iterable dataset whose position is not known, so the "
+                      "unlabeled stream begins a new pass over it and training goes on with other images than without "
+                      "the interruption. To continue exactly, give it `state_dict` and `load_state_dict`, and "
+                      "`num_workers=0`")
 
 # %% ../nbs/04_streams.ipynb #c80a6b61
 @delegates(UnlabeledDL)

@@ -113,7 +113,7 @@ def cut_off(rank, world, folder, stop=None):
         order = 1001
         def after_batch(self):
             if self.learn.training and self.learn.train_iter==stop: raise Cut('cut off')
-    random.seed(rank); torch.manual_seed(rank)
+    random.seed(rank); np.random.seed(rank); torch.manual_seed(rank)
     il = ImageList.from_arrays(X, Y, img_cls=PILImageBW)
     watch = Watch(Draws(rank, world))
     watch.before_train = lambda: None

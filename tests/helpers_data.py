@@ -6,6 +6,7 @@ from fastai.vision.all import (Callback, Categorize, CategoryBlock, DataBlock, D
     RandTransform, Resize, TensorImage, TfmdLists, ToTensor, Transform, aug_transforms, get_image_files, image2tensor, noop, parent_label, set_seed)
 from fastai_mixmatch import pool as pool_module
 from fastai_mixmatch.all import *
+from fastai_mixmatch.rng import rng_state, same_state, set_rng_state
 from fastai_mixmatch.views import BatchViews
 from functools import partial
 from sklearn.datasets import load_digits

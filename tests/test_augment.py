@@ -1,9 +1,10 @@
 "Strong views: each operation against PIL, and properties over random batches of any size."
-import numpy as np, pytest, torch
+import numpy as np, pytest, torch, torchvision.transforms.v2.functional as TF
 from fastai.vision.all import Pipeline, TensorImage, Normalize, IntToFloatTensor
 from fastai_mixmatch import augment as A
 from fastai_mixmatch.all import BatchViews, CTAugment, Cutout, RandAugment, StrongView, WeakView
 from hypothesis import given, strategies as st
+from photos import S, least_p, one_image, photo_parts
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from types import SimpleNamespace
 
@@ -75,7 +76,7 @@ def test_geometry_against_pil(name, v, size):
 
 # --- the ranges of the authors' code, at each of its nine levels, against PIL
 
-def rgb_code(op, level):
+def pil_code(op, level):
     "The operation as FixMatch's code calls it in PIL, `level` from 1 to 9"
     v = level/10
     if op in ENHANCE: return lambda im: ENHANCE[op](im).enhance(.1+1.8*v)
@@ -87,10 +88,10 @@ def rgb_code(op, level):
 def test_colors_of_the_code(op, level):
     a = rgb()
     got = CODE.colors[op](float_batch(a), torch.full((len(a),), level/10))
-    assert differs(got, each(rgb_code(op, level), a)).max() <= (1.6 if op in (*ENHANCE, 'autocontrast') else 1e-3)
+    assert differs(got, each(pil_code(op, level), a)).max() <= (1.6 if op in (*ENHANCE, 'autocontrast') else 1e-3)
 
 GRAY = dict(fillcolor=(128,)*3)
-def moved(op, v):
+def pil_moved(op, v):
     "In PIL: rotation by up to 30 degrees, shear by up to 0.3, translation by up to 10 of 32 pixels, gray moves in"
     if op == 'rotate': return lambda im: im.rotate(30*v, **GRAY)
     c = dict(shear_x=(1, .3*v, 0, 0, 1, 0), shear_y=(1, 0, 0, .3*v, 1, 0), translate_x=(1, 0, 10*v, 0, 1, 0), translate_y=(1, 0, 0, 0, 1, 10*v))[op]
@@ -101,18 +102,20 @@ def moved(op, v):
 def test_moves_of_the_code(op, level):
     a = rgb(size=(32, 32))
     m = torch.full((len(a),), level/10)
-    got = A.warp(float_batch(a), A.affines(torch.full((len(a),), A.moves.index(op)), m, (32, 32), CODE.degrees, CODE.shift), CODE.mode, CODE.fill)
-    assert (differs(got, each(moved(op, level/10), a)) > 1).float().mean() < (1e-3 if 'translate' in op else .04)
+    matrices = A.affines(torch.full((len(a),), A.moves.index(op)), m, (32, 32), CODE.degrees, CODE.shift)
+    got = A.warp(float_batch(a), matrices, CODE.mode, CODE.fill)
+    assert (differs(got, each(pil_moved(op, level/10), a)) > 1).float().mean() < (1e-3 if 'translate' in op else .04)
 
 def test_which_space_does_what():
-    "The levels and directions that are drawn, read off the views of one gray image: 18 shades in the code, all between 0.05 and 1 in the paper."
+    "The levels that are drawn, read off the views of one gray image: nine shades in the code, all between 0.05 and 1 in the paper."
     x = torch.full((3000, 1, 1, 1), .5)
     factors = lambda **kw: (RandAugment(1, 1., ops=('brightness',), **kw).view(x)/.5).flatten()
     code, paper = factors(space='code'), factors()
-    assert torch.equal(code.mul(100).round().unique(), torch.arange(28., 173, 18)) and (torch.bincount((code*100).round().long())[28::18]/3000-1/9).abs().max() < .03
-    assert .05 <= paper.min() < .06 and .99 < paper.max() <= 1 and torch.equal(factors(space='paper').isfinite(), paper.isfinite())
+    shades, counts = code.mul(100).round().unique(return_counts=True)
+    assert torch.equal(shades, torch.arange(28., 173, 18)) and (counts/3000-1/9).abs().max() < .03
+    assert .05 <= paper.min() < .06 and .99 < paper.max() <= 1
     assert torch.equal(factors(space='code', magnitude=1.).mul(100).round().unique(), torch.tensor([172.]))
-    assert RandAugment().mode == 'bilinear' and RandAugment(space='code').mode == 'nearest' and RandAugment(space='code', mode='bilinear').mode == 'bilinear'
+    assert [RandAugment(**kw).mode for kw in ({}, dict(space='code'), dict(space='code', mode='bilinear'))] == ['bilinear', 'nearest', 'bilinear']
     a = RandAugment(1, 1., ops=('translate_x',), space='code', magnitude=1.).view(torch.ones(64, 1, 32, 32))
     assert ((a == .5).sum((1, 2, 3)) == 32*9).all() and {bool(o) for o in a[:, 0, 0, 0] == .5} == {True, False}
 
@@ -207,7 +210,8 @@ def test_operations_are_drawn_evenly():
 def test_images_do_not_depend_on_each_other():
     "An operation on a batch is that operation on each image."
     x, m = float_batch(rgb()), torch.linspace(.1, .9, 6)
-    for f in (*PAPER.colors.values(), *CODE.colors.values(), *(f for k, f in CT.colors.items() if k != 'cutout')): assert torch.allclose(f(x, m), torch.cat([f(x[i:i+1], m[i:i+1]) for i in range(6)]), atol=1e-6)
+    for f in (*PAPER.colors.values(), *CODE.colors.values(), *(f for k, f in CT.colors.items() if k != 'cutout')):
+        assert torch.allclose(f(x, m), torch.cat([f(x[i:i+1], m[i:i+1]) for i in range(6)]), atol=1e-6)
 
 def test_cutout():
     for size in ((32, 32), (10, 31)):
@@ -263,7 +267,8 @@ def rate_to_p(w, th=.8, decay=.99):
     p[p < th] = 0
     return p/p.sum()
 
-@pytest.mark.parametrize('w', [[.79]*16+[.81], [1.]*17, [.1]*17, [0.]*17, [.9, .85, .79, .1]+[0.]*13, list(np.linspace(.5, 1, 17)), [1.]+[.789]*8+[.797]*8])
+@pytest.mark.parametrize('w', [[.79]*16+[.81], [1.]*17, [.1]*17, [0.]*17, [.9, .85, .79, .1]+[0.]*13, list(np.linspace(.5, 1, 17)),
+    [1.]+[.789]*8+[.797]*8])
 def test_ctaugment_draws_what_is_near_the_best(w):
     "The threshold is relative to the best bin of the operation: where sixteen stand at 0.79 and one at 0.81, all 17 are drawn."
     ct, n = CTAugment(), 40000
@@ -353,6 +358,48 @@ def test_the_weak_view_comes_first():
         views = BatchViews(SimpleNamespace(after_batch=Pipeline(fs)), TensorImage(x), **kw)
         strong = seeded(lambda: views.strong(x, same))
         assert torch.allclose(strong, seeded(lambda: views(x)), atol=1e-6)
-        assert not torch.allclose(strong, BatchViews(SimpleNamespace(after_batch=Pipeline(f if len(fs) > 1 else fs)), TensorImage(x), weak=False)(x), atol=.1)
+        plain = BatchViews(SimpleNamespace(after_batch=Pipeline(fs[-2:])), TensorImage(x), weak=False)
+        assert not torch.allclose(strong, plain(x), atol=.1)
     y = x/255
     assert torch.equal(seeded(lambda: StrongView(same, cutout=0., weak=weak).view(y)), seeded(lambda: weak.view(y)))
+
+# --- on photographs, against torchvision's transforms of one image: views of both have the same distribution
+
+@pytest.fixture(scope='module')
+def photos(): return photo_parts()
+
+def sign(): return 2*np.random.randint(2)-1
+def shear(im, *deg): return TF.affine(im, 0, [0, 0], 1, [float(np.degrees(np.arctan(o))) for o in deg], center=[0, 0])
+def move(im, dx, dy): return TF.affine(im, 0, [dx, dy], 1, [0, 0])
+
+def blend(f): return lambda im, m: (f(im.float()/255, 1-.95*m)*255).round().to(torch.uint8) # On integers, torchvision cuts fractions off
+
+# Operation → torchvision's, of an image and a magnitude from 0 to 1: FixMatch's ranges
+OPS = dict(
+    autocontrast=lambda im, m: TF.autocontrast(im), brightness=blend(TF.adjust_brightness), color=blend(TF.adjust_saturation),
+    contrast=blend(TF.adjust_contrast), equalize=lambda im, m: TF.equalize(im), posterize=lambda im, m: TF.posterize(im, 8-round(4*m)),
+    sharpness=blend(TF.adjust_sharpness), solarize=lambda im, m: TF.solarize(im, 256*(1-m)) if m>1/256 else im, identity=lambda im, m: im,
+    rotate=lambda im, m: TF.rotate(im, 30*m*sign()), shear_x=lambda im, m: shear(im, .3*m*sign(), 0), shear_y=lambda im, m: shear(im, 0, .3*m*sign()),
+    translate_x=lambda im, m: move(im, .3*S*m*sign(), 0), translate_y=lambda im, m: move(im, 0, .3*S*m*sign()))
+
+def theirs(photos, name, top=1.): return torch.stack([OPS[name](im, np.random.uniform(0, top)) for im in photos])
+def ours(photos, name, **kw): return (RandAugment(1, 1., ops=(name,), mode='nearest', **kw).view(photos.float()/255)*255).round().to(torch.uint8)
+
+def test_every_operation_is_here(): assert list(OPS) == list(PAPER.pool)
+
+FIXED = ['autocontrast', 'equalize', 'identity']
+moved = pytest.mark.parametrize('name', [o for o in OPS if o not in FIXED])
+
+@moved
+def test_operation(photos, name):
+    "Of one photograph, so that views differ by their magnitudes alone"
+    assert least_p(ours(one_image(photos), name), theirs(one_image(photos), name)) > .01
+
+@moved
+def test_the_test_sees_another_range(photos, name):
+    "Magnitudes that are 30 % smaller have another distribution, and the traits tell."
+    assert least_p(ours(one_image(photos), name, magnitude=(0., .7)), theirs(one_image(photos), name)) < .01
+
+@pytest.mark.parametrize('name', FIXED)
+def test_operations_without_magnitude_are_equal(photos, name):
+    assert (ours(photos, name).int()-theirs(photos, name).int()).abs().max() <= (name == 'autocontrast')

@@ -11,7 +11,7 @@ import fastai_mixmatch
 root = Path(__file__).resolve().parent.parent
 lib = 'fastai_mixmatch'
 tracked = ['settings.ini', 'setup.py', 'pyproject.toml', 'MANIFEST.in', 'LICENSE', 'README.md', 'CHANGELOG.md', 'CONTRIBUTING.md', 'Makefile',
-           lib, 'nbs', 'tests', 'tools', 'docs']
+           lib, 'nbs', 'tests', 'tools', 'docs', 'bench']
 
 def run(*args, cwd):
     env = {k: v for k, v in os.environ.items() if k not in ('PYTHONPATH', 'IN_TEST')}
@@ -42,7 +42,8 @@ def test_nothing_is_dropped(dist): assert 'defined outside of `pyproject.toml`' 
 
 def test_sdist(dist):
     with tarfile.open(dist['sdist']) as t: names = {n.split('/', 1)[1] for n in t.getnames() if '/' in n}
-    assert {'settings.ini', 'setup.py', 'pyproject.toml', 'LICENSE', f'{lib}/__init__.py', 'tests/test_build.py', 'tools/run_readme.py'} <= names
+    assert {'settings.ini', 'setup.py', 'pyproject.toml', 'LICENSE', f'{lib}/__init__.py', 'tests/test_build.py', 'tools/run_readme.py',
+            'bench/reproduce/__main__.py', 'bench/results/digits.jsonl'} <= names
     assert {p.relative_to(root).as_posix() for p in (root/'nbs').rglob('*.ipynb') if not any(o.startswith('.') for o in p.parts)} <= names
     assert not [n for n in names if n.endswith('.pyc') or '.venv' in n]
 

@@ -1,5 +1,6 @@
 "Decoded images on disk: taken when they are right, made again, with a line that says so, when they are not."
-import json, os, numpy as np, pytest, torch
+import fcntl, json, os, numpy as np, pytest, subprocess, sys, time, torch
+from concurrent.futures import ThreadPoolExecutor
 from fastai.vision.all import Image, ImageDataLoaders, PILImage, PILImageBW, ProgressCallback, RandomResizedCrop, Resize, Transform, noop, set_seed
 from fastai_mixmatch import pool as pool_module
 from fastai_mixmatch.all import ImageList, mixmatch_learner, small_cnn
@@ -150,3 +151,89 @@ def test_refused(root):
     (root/'file').write_text('')
     with pytest.raises(OSError, match='file'): load(root, cache=root/'file')
     assert (root/'file').read_text() == ''
+
+# --- what a stranger, a kill or another program can do
+
+def test_every_pixel_is_looked_at(root, made, capsys):
+    "Other pixels with the old checksum's value, or anywhere: found"
+    for at in (200, 5000, 128+N*144-1):
+        load(root)
+        flip(root/'kept/images.npy', at)
+        again(root, made, capsys, 'damaged')
+
+def forge(f):
+    "Another array of the right size"
+    np.save(f, np.zeros((N, 1, 12, 12), np.uint8))
+def reshape(f): np.save(f, np.load(f).reshape(N, 1, 144, 1))
+def huge(f):
+    "A header that claims more than there is"
+    with open(f, 'r+b') as o: np.lib.format.write_array_header_1_0(o, dict(descr='|u1', fortran_order=False, shape=(2**40, 1, 12, 12)))
+def objects(f): np.save(f, np.array([dict()], dtype=object))
+
+@pytest.mark.parametrize('damage', [forge, reshape, huge, objects])
+def test_forged(root, made, capsys, damage):
+    load(root)
+    damage(root/'kept/images.npy')
+    again(root, made, capsys, 'decoded again')
+
+def test_planted_links(root, made):
+    "Names of temporary files cannot be guessed, and a link in the place of the file is replaced, not followed"
+    victim = root/'victim'
+    victim.write_text('mine')
+    (root/'kept').mkdir()
+    for o in ('images.npy', 'images.json', f'images.{os.getpid()}.bin.tmp'): (root/'kept'/o).symlink_to(victim)
+    load(root)
+    assert victim.read_text() == 'mine' and not (root/'kept/images.npy').is_symlink()
+
+def test_a_cut_map_is_noticed(root, monkeypatch):
+    "A pool larger than memory is mapped: cut while it is in use, the stream says so before it reads"
+    monkeypatch.setattr(pool_module, 'CACHE_LIMIT', 100)
+    load(root)
+    dl = UnlabeledDL(root/'unlabeled', dls(root), cache=root/'kept', bs=10)
+    dl.pool.load()
+    assert dl.pool.disk.map is not None and dl.pool.x.data_ptr() == dl.pool.disk.map.ctypes.data
+    stream = iter(dl)
+    next(stream)
+    os.truncate(root/'kept/images.npy', 200)
+    with pytest.raises(OSError, match='was cut while it is in use; delete'): next(stream)
+
+def test_what_fits_is_read_into_memory(root):
+    pool = load(root)
+    x = pool.x.clone()
+    os.truncate(root/'kept/images.npy', 0)
+    assert pool.disk.map is None and torch.equal(pool.x, x)
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_cache import load, pool_module
+read = pool_module.Pool.read
+def stop(self, i):
+    if i == 40: os.kill(os.getpid(), signal.SIGKILL)
+    return read(self, i)
+pool_module.Pool.read = stop
+load(Path({root!r}))
+"""
+
+def test_a_kill_leaves_nothing_for_ever(root, made):
+    code = KILLED.format(tests=os.path.dirname(__file__), root=str(root))
+    assert subprocess.run([sys.executable, '-c', code], capture_output=True).returncode == -9
+    assert len(left := os.listdir(root/'kept')) == 1 and left[0].endswith('.tmp')
+    load(root)
+    assert sorted(os.listdir(root/'kept')) == ['images.json', 'images.npy']
+
+def test_two_programs_at_once(root, made):
+    "The second waits for the first, and takes what that has made"
+    load(root, cache=True)
+    (root/'kept').mkdir()
+    made.clear()
+    fd = os.open(root/'kept', os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    with ThreadPoolExecutor(2) as pool:
+        jobs = [pool.submit(load, root) for _ in range(2)]
+        time.sleep(1)
+        assert not made and not any(o.done() for o in jobs)
+        os.close(fd)
+        a, b = (o.result() for o in jobs)
+    assert torch.equal(a.x, b.x) and made == ['unlabeled']

@@ -18,7 +18,7 @@ def test_averages_are_in_the_model_however_it_ends(event, error):
     class Stop(Callback):
         order = 46
         def stop(self):
-            if self.learn.train_iter >= 2: raise error
+            if self.learn.train_iter >= 2: raise error('x')
     setattr(Stop, event, Stop.stop)
     learn = learner()
     with pytest.raises(error): learn.fit(2, cbs=Stop())

@@ -26,7 +26,7 @@ def test_beats_supervised():
     assert np.mean(gains) > 0.05, gains
 
 def test_unlabeled_loss_reaches_every_parameter():
-    train, _ = digits()
+    train, _ = digits_lists()
     labeled, rest = train.split(20)
     learn = mixmatch_learner(labeled.dataloaders(bs=64), rest, small_cnn)
     with learn.no_logging(): learn.fit_one_cycle(2)

@@ -1,5 +1,5 @@
 "The relatives: targets, weights and losses against the oracle, whole steps, that each one learns from unlabeled images, and the adaptive state."
-import copy, json, math, numpy as np, oracle, oracle_methods as om, pandas as pd, pickle, pytest, torch
+import copy, math, numpy as np, oracle, oracle_methods as om, pandas as pd, pickle, pytest, torch
 from fastai.vision.all import Callback, L, Learner, PILImageBW, CrossEntropyLossFlat, SGD, set_seed
 from fastai_mixmatch import callback
 from fastai_mixmatch.all import *

@@ -50,7 +50,7 @@ def test_norms_do_not_decay():
     "Without gradients' help, kernels shrink and scales stay"
     net = small_cnn(1, 10)
     before = [p.detach().clone() for p in net.parameters()]
-    opt = FastSGD(net.parameters(), lr=.1, wd=.5)
+    opt = FastSGD(net.parameters(), lr=.1, mom=0., wd=.5)
     for p in net.parameters(): p.grad = torch.zeros_like(p)
     opt.step()
     for p, q in zip(net.parameters(), before): assert torch.allclose(p, q*(.95 if p.ndim > 1 else 1))

@@ -9,7 +9,7 @@ from fastai_mixmatch.callback import MixMatch
 from fastai_mixmatch.ema import EMA
 from fastai_mixmatch.learner import mixmatch_learner
 import fastai_mixmatch.speed  # chkstyle: ignore
-from test_oracle import TOL, arr, bn_net, dtypes, rng, split_state, tens
+from numeric import TOL, arr, bn_net, each_dtype, rng, split_state, tens
 from torch import nn
 import torch.nn.functional as F
 
@@ -160,7 +160,7 @@ def by_factory(dls, unlabeled, model, cbs, **kw): return mixmatch_learner(dls, u
 
 def by_fast(*args, **kw): return by_factory(*args, **kw).to_fast()
 
-@dtypes
+@each_dtype
 @pytest.mark.parametrize('make', [by_callbacks, by_factory, by_fast])
 @pytest.mark.parametrize('ramp', [0, 4, .5])
 @pytest.mark.parametrize('adapt', [False, True])
@@ -178,7 +178,7 @@ def test_whole_steps(monkeypatch, dtype, make, ramp, adapt):
     for t in range(n if dtype == torch.float64 else 1): same(snap.steps[t], want[t][0], TOL[dtype])
     moved(m0, want[0][0])
 
-@dtypes
+@each_dtype
 @pytest.mark.parametrize('make', [by_callbacks, by_factory, by_fast])
 def test_validation_is_of_the_average(monkeypatch, dtype, make):
     "The weights and buffers with which an epoch is validated, and those left after training, are the oracle's average over all steps."
@@ -197,7 +197,7 @@ def test_validation_is_of_the_average(monkeypatch, dtype, make):
     if dtype == torch.float64: same(snap.valid, average([s for s, _ in oracle_run(m0, spec, len(snap.steps), lambda t: 75.)]), 1e-10)
     assert max(np.abs(snap.valid[k] - snap.steps[-1][k]).max() for k in avg) > 1e-4
 
-@dtypes
+@each_dtype
 def test_batch_and_losses(monkeypatch, dtype):
     "The two small methods that a step is made of, one by one."
     m, spec = taking_floats(bn_net(dtype), dtype)

@@ -119,7 +119,7 @@ def test_a_pool_in_memory_is_read_once(root):
         learn.fit(1)
         first = Count.reads.copy()
         learn.fit(2)
-        assert sum((Count.reads - first).values()) == (0 if cache else 2 * N)
+        assert sum((Count.reads - first).values()) == (0 if cache else 2 * 2 * N), 'two epochs, two reads each: nobody knows that they give the same'
 
 @pytest.mark.parametrize('workers', [0, 1])
 def test_broken_file_of_a_streamed_pool_is_named(tmp_path, workers):
@@ -130,3 +130,133 @@ def test_broken_file_of_a_streamed_pool_is_named(tmp_path, workers):
         warnings.simplefilter('always')
         xs = torch.cat([x[0] for x, _ in unlabeled_dl(d, digit_dls(), num_workers=0, on_error='skip')])
     assert len(xs) == 13 and any('skipped' in str(o.message) and 'zz.png' in str(o.message) for o in w), 'another image takes its place'
+
+# --- what is not known to be the same each time is random
+
+class Rare(Transform):
+    "Inverts one image in a hundred, with a generator of its own"
+    split_idx = 0
+    def __init__(self, p=.01): self.rng, self.p = np.random.default_rng(0), p
+    def encodes(self, o: PILImageBW): return PILImageBW(o.point(lambda v: 255 - v)) if self.rng.random() < self.p else o
+
+class Secret(Pairs):
+    "The same in a dataset of one's own"
+    rng = np.random.default_rng(0)
+    def __getitem__(self, i): return Image.fromarray(255 - self.x[i] if self.rng.random() < .01 else self.x[i])
+
+def test_randomness_that_cannot_be_seen(root, capsys):
+    for n in range(20):
+        dl = unlabeled_dl(root / 'unlabeled', from_folder(root, item_tfms=Rare()), k=2)
+        assert dl.pool.random and dl.pool.k == 2 and not dl.cache
+    assert 'pass `cache=True` if they do' in capsys.readouterr().out
+    for u in (Secret(UX), Subset(Secret(UX), range(9)), torch.utils.data.ConcatDataset([Secret(UX), UX])): assert unlabeled_dl(u, from_folder(root)).pool.random
+    il = ImageList(files(root), tfms=[Rare()], img_cls=PILImageBW)
+    assert unlabeled_dl(il, from_folder(root)).pool.random
+    assert LabeledDL(from_folder(root, item_tfms=Rare())).pool.random
+    block = DataBlock((ImageBlock(PILImageBW), CategoryBlock), get_items=lambda p: get_image_files(p / 'labeled'),
+        get_x=Pipeline([lambda o: np.asarray(Image.open(o)), lambda x: 255 - x]), get_y=parent_label)
+    assert LabeledDL(block.dataloaders(root, bs=8, num_workers=0)).pool.random, 'a function that gives an image'
+
+def test_what_is_known(root, capsys):
+    "Files, arrays, datasets of libraries and fastai's own transforms are decoded once"
+    import torchvision
+    tv = torchvision.datasets.ImageFolder(root / 'labeled')
+    for u in (root / 'unlabeled', files(root), UX, list(UX), KINDS['tfmd_lists'](root), KINDS['datasets'](root), TensorDataset(grey(UX)), Subset(list(UX), range(9)), tv):
+        pool = unlabeled_dl(u, from_folder(root)).pool
+        assert not pool.random, type(u)
+    tv.transform = torchvision.transforms.Compose([torchvision.transforms.RandomHorizontalFlip()])
+    assert unlabeled_dl(tv, from_folder(root)).pool.random
+    block = DataBlock((ImageBlock(PILImageBW), CategoryBlock), get_items=lambda p: [o.name for o in (p / 'labeled').rglob('*.png')],
+        get_x=lambda o: next((root / 'labeled').rglob(o)), get_y=lambda o: o[0])
+    assert not LabeledDL(block.dataloaders(root, bs=8, num_workers=0)).pool.random, 'a function that gives a path'
+    assert not LabeledDL(from_folder(root, item_tfms=[Resize(8)])).pool.random
+    assert not capsys.readouterr().out
+
+def test_declared_to_be_the_same(root):
+    "`cache=True` on what is not known: looked at more often, then accepted"
+    dls = from_folder(root, item_tfms=Rare(0.))
+    dl = unlabeled_dl(root / 'unlabeled', dls, cache=True)
+    assert dl.cache and not dl.pool.random
+    with pytest.raises(ValueError, match='cache=True.*random'): unlabeled_dl(root / 'unlabeled', from_folder(root, item_tfms=Rare(.2)), cache=True)
+    assert unlabeled_dl(Pairs(UX), from_folder(root), cache=True).cache
+
+def test_making_a_pool_draws_nothing(root):
+    for tfm in (RandomResizedCrop(8), Rare(), Resize(8)):
+        pipe = ItemPipe(from_folder(root, item_tfms=tfm).train)
+        before = rng_state()
+        Pool(files(root), pipe)
+        assert same_state(before, rng_state())
+
+def test_validation_sets_that_are_kept(root):
+    assert KeptDL.can(from_folder(root).valid) and KeptDL.can(from_folder(root, item_tfms=[Resize(8), RandomResizedCrop(8)]).valid)
+    tfm = Rare()
+    tfm.split_idx = None
+    assert not KeptDL.can(from_folder(root, item_tfms=tfm).valid)
+    assert KeptDL.can(from_folder(root, item_tfms=Rare()).valid), 'it is not applied in validation'
+
+# --- labels that mean nothing
+
+def test_labels_that_are_no_class_are_named(root):
+    dls = from_folder(root)
+    with pytest.warns(UserWarning, match='no class of `dls`: bird, fish;') as w: dl = unlabeled_dl(ImageList.from_arrays(UX[:3], ['bird', 'fish', '3']), dls)
+    assert len(w) == 1 and dl.pool.load().y.tolist() == [-1, -1, 3]
+    ds = Pairs(UX, UY, Image.fromarray)
+    ds.classes = ['cat', *'123456789']
+    with pytest.warns(UserWarning, match='no class of `dls`: cat;'): dl = unlabeled_dl(ds, dls)
+    ds.classes = ['cat', 'dog']
+    with pytest.warns(UserWarning, match='cat, dog.*their numbers are taken as those of `dls`'): unlabeled_dl(ds, dls)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        unlabeled_dl(ImageList.from_arrays(UX[:3], [None, '', '3']), dls)
+        unlabeled_dl(root / 'unlabeled', dls)
+
+@pytest.mark.parametrize('name', ['unlabeled', 'Unlabelled', 'unsup', 'un-labeled', 'no_label'])
+def test_a_class_of_unlabeled_images_is_noticed(tmp_path, name):
+    for part in ('a', 'b', name): write(UX[:8], tmp_path, [f'{part}/{i}.png' for i in range(8)])
+    dls = ImageDataLoaders.from_folder(tmp_path, valid_pct=.2, bs=4, img_cls=PILImageBW)
+    with pytest.warns(UserWarning, match=f"a class named '{name}'"): assert check_labels(dls) == 3
+
+# --- dictionaries, several datasets, folders of something else
+
+class Dicts(Dataset):
+    "Items as of Hugging Face `datasets`"
+    def __init__(self, label='label', names=None): self.label, self.features = label, names and {label: collections.namedtuple('ClassLabel', 'names')(names)}
+    def __len__(self): return N
+    def __getitem__(self, i): return {'image': Image.fromarray(UX[i]), self.label: int(UY[i])}
+
+@pytest.mark.parametrize('label', ['label', 'labels'])
+def test_dictionaries(root, label):
+    dls = from_folder(root)
+    pool = unlabeled_dl(Dicts(label), dls, cache=True).pool.load()
+    assert torch.equal(pool.x, grey(UX)) and pool.y.tolist() == UY.tolist()
+    pool = unlabeled_dl(Dicts(label, list('9876543210')), dls, cache=True).pool.load()
+    assert pool.y.tolist() == (9 - UY).tolist()
+    pool = unlabeled_dl([dict(image=o) for o in UX], dls).pool.load()
+    assert torch.equal(pool.x, grey(UX)) and not pool.has_labels
+    assert len(list(unlabeled_dl(Stream(Dicts(label)), dls, bs=25, steps=2))) == 2
+    with pytest.raises((TypeError, ImageError), match="a dictionary of jpg, cls; expected its image under 'image'"): unlabeled_dl([dict(jpg=UX[0], cls=1)], dls)
+
+def test_several_datasets(root):
+    dls = from_folder(root)
+    def part(a, b, classes=None):
+        ds = Pairs(UX[a:b], UY[a:b], Image.fromarray)
+        if classes: ds.classes = classes
+        return ds
+    cat = torch.utils.data.ConcatDataset
+    for classes in (None, list('0123456789')):
+        pool = unlabeled_dl(cat([part(0, 20, classes), part(20, 50, classes)]), dls, cache=True).pool.load()
+        assert torch.equal(pool.x, grey(UX)) and pool.y.tolist() == UY.tolist()
+    with pytest.raises(ValueError, match='number different classes'): unlabeled_dl(cat([part(0, 20, list('0123456789')), part(20, 50, list('9876543210'))]), dls)
+    fs = files(root)
+    u = cat([ImageList(fs[:20]), ImageList(fs[20:])])
+    pool = unlabeled_dl(u, dls).pool
+    assert not pool.random and torch.equal(pool.load().x, grey(UX)) and pool.image_name(30) == str(fs[30])
+    assert overlap(cat([dls.valid_ds, ImageList(fs)]), dls) == 30
+
+@pytest.mark.parametrize('ext', ['.npy', '.dcm', '.parquet'])
+def test_a_folder_of_something_else(tmp_path, root, ext):
+    (tmp_path / 'sub').mkdir()
+    for i in range(40): (tmp_path / f'sub/{i}{ext}').write_bytes(b'1')
+    (tmp_path / 'notes.txt').touch()
+    for u in (tmp_path, str(tmp_path), ImageList.from_folder(tmp_path)):
+        with pytest.raises(ValueError, match=rf'no unlabeled images in .*{tmp_path.name}; it holds 40 \{ext} files, 1 .txt files: pass them as an array'): unlabeled_dl(u, from_folder(root))

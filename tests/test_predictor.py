@@ -1,9 +1,15 @@
-"A predictor gives what the learner gave, and no file makes it run code or use weights that were changed."
-import errno, json, numpy as np, os, pytest, torch
-from fastai.vision.all import ImageDataLoaders, Normalize, PILImageBW, Resize, ResizeMethod, Transform
+"A predictor gives what the learner gave, and no file makes it run code, hang, take memory, or use weights that were changed."
+import errno, json, numpy as np, os, pytest, time, torch, tracemalloc
+from copy import deepcopy
+from fastai.vision.all import (ImageDataLoaders, Normalize, PILImageBW, RandomResizedCropGPU, Resize, ResizeMethod, TensorImageBW, Transform, aug_transforms)
 from fastai_mixmatch.all import *
+from fastai_mixmatch.files import sha256_of
+from fastai_mixmatch.predictor import read_file, to_bytes
+from functools import partial
 from pathlib import Path
+from safetensors.torch import load as read_tensors, load_file
 from test_learner import IL, SMALL, digit_dls, learner
+from torch import nn
 from torchvision.models import resnet18
 
 @pytest.fixture(autouse=True)
@@ -11,6 +17,14 @@ def _in_tmp(tmp_path, monkeypatch): monkeypatch.chdir(tmp_path)
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory): return digits_sample(tmp_path_factory.mktemp('digits')/'d', 20)
+
+@pytest.fixture(scope='module')
+def good(tmp_path_factory):
+    "A file, its tensors and metadata"
+    f = tmp_path_factory.mktemp('good')/'p.safetensors'
+    save_predictor(learner(arch=partial(small_cnn, width=4)), f)
+    _, meta, b = read_file(f)
+    return b, read_tensors(b), {k: v for k, v in meta.items() if k != 'sha256'}
 
 def dls_of(folder, **kw): return ImageDataLoaders.from_folder(folder, train='labeled', valid='test', bs=20, num_workers=0, **kw)
 
@@ -21,60 +35,146 @@ def both(learn, items, **kw):
 
 def agree(a, b): return a[0] == str(b[0]) and int(a[1]) == int(b[1]) and torch.allclose(a[2], b[2], atol=1e-5)
 
-@pytest.mark.parametrize('kw', [dict(img_cls=PILImageBW), dict(img_cls=PILImageBW, item_tfms=Resize(12, method=ResizeMethod.Squish)),
-    dict(item_tfms=Resize((10, 8), method='pad', pad_mode='zeros'), batch_tfms=Normalize.from_stats([.4]*3, [.3]*3))], ids=['plain', 'squish', 'pad and normalize'])
-def test_agrees_with_the_learner(kw, folder):
-    learn = learner(dls_of(folder, **kw), folder/'unlabeled')
+TFMS = dict(plain=dict(img_cls=PILImageBW), squish=dict(img_cls=PILImageBW, item_tfms=Resize(12, method=ResizeMethod.Squish)),
+    pad=dict(item_tfms=Resize((10, 8), method='pad', pad_mode='zeros'), batch_tfms=Normalize.from_stats([.4]*3, [.3]*3)),
+    presizing=dict(item_tfms=Resize(16), batch_tfms=[*aug_transforms(size=8, do_flip=False), Normalize.from_stats([.4]*3, [.3]*3)]),
+    oblong=dict(item_tfms=Resize(16), batch_tfms=aug_transforms(size=(8, 12))), crop=dict(item_tfms=Resize((20, 12)), batch_tfms=aug_transforms(size=8, min_scale=.75)),
+    valid_scale=dict(item_tfms=Resize(16), batch_tfms=[RandomResizedCropGPU(8, valid_scale=.5)]), same_size=dict(img_cls=PILImageBW, batch_tfms=aug_transforms()))
+
+@pytest.mark.parametrize('name', TFMS)
+def test_agrees_with_the_learner(name, folder):
+    learn = learner(dls_of(folder, **TFMS[name]), folder/'unlabeled')
     learn.fit(1)
     for a, b in both(learn, sorted((folder/'unlabeled').iterdir())[:5], arch=None): assert agree(a, b)
 
 def test_architectures(folder):
     "Found again by name: with arguments, of torchvision, or passed where there is no name."
-    for arch, kw in ((wrn(10, 1), {}), (resnet18, {}), (lambda i, o: small_cnn(i, o, width=4), dict(arch=lambda i, o: small_cnn(i, o, width=4)))):
-        learn = learner(dls_of(folder, item_tfms=Resize(8)), folder/'unlabeled', arch)
+    for arch, kw in ((wrn(10, 1), {}), (resnet18, {}), ('resnet18', {}), (lambda i, o: small_cnn(i, o, width=4), dict(arch=lambda i, o: small_cnn(i, o, width=4)))):
+        learn = learner(dls_of(folder, item_tfms=Resize(32)), folder/'unlabeled', arch)
         for a, b in both(learn, sorted((folder/'unlabeled').iterdir())[:1], **kw): assert agree(a, b)
     with pytest.raises(PredictorError, match='pass `arch`'): load_predictor('p.safetensors')
     with pytest.raises(PredictorError, match='do not fit'): load_predictor('p.safetensors', arch=SMALL)
 
-def test_refuses_what_was_changed():
-    "Any byte, any length, and a file with a good checksum that is not the one that was meant."
+def bn(m): return [o for o in m.modules() if isinstance(o, nn.BatchNorm2d)]
+
+def eps(m):
+    for o in bn(m): o.eps = 1.
+def slope(m):
+    for o in m.modules():
+        if isinstance(o, nn.LeakyReLU): o.negative_slope = .9
+def hook(m): m.register_forward_hook(lambda m, i, o: o*2)
+
+@pytest.mark.parametrize('change', [eps, slope, hook])
+def test_a_network_changed_by_hand(change):
+    "Is refused where its name would build another one; without a name, a sample tells that `arch` is another one"
     learn = learner()
-    digest = save_predictor(learn, 'p.safetensors')
-    b = Path('p.safetensors').read_bytes()
-    rng = np.random.default_rng(0)
+    change(learn.model)
+    learn.fit(1)
+    with pytest.raises(PredictorError, match='other settings'): save_predictor(learn, 'p.safetensors')
+    assert not list(Path().iterdir())
+    learn.arch_spec = None
+    save_predictor(learn, 'p.safetensors')
+    with learn.no_bar(): want = learn.predict(IL[1701])
+    assert agree(load_predictor('p.safetensors', arch=deepcopy(learn.model)).predict(IL[1701]), want)
+    with pytest.raises(PredictorError, match='other settings'): load_predictor('p.safetensors', arch=SMALL)
+
+def test_refuses_what_was_changed(good):
+    "Any byte, any length, and a file with a good checksum that is not the one that was meant."
+    b, rng = good[0], np.random.default_rng(0)
     for i in [0, 3, 8, *rng.integers(9, len(b), 60), len(b)-1]:
         c = bytearray(b); c[i] ^= 1 << int(rng.integers(8))
         Path('x').write_bytes(bytes(c))
         with pytest.raises(PredictorError): load_predictor('x')
-    for c in (b[:-1], b[:100], b'', b+b'0'):
+    for c in (b[:-1], b[:100], b[:8], b'', b+b'0', b[:8]+b' '*(len(b)-8)):
         Path('x').write_bytes(c)
         with pytest.raises(PredictorError): load_predictor('x')
-    load_predictor('p.safetensors', sha256=digest)
-    learn.model[-1].bias.data += 1
-    save_predictor(learn, 'y')
-    with pytest.raises(PredictorError, match='another file'): load_predictor('y', sha256=digest)
+    Path('x').write_bytes(b)
+    load_predictor('x', sha256=sha256_of([b]))
+    with pytest.raises(PredictorError, match='another file'): load_predictor('x', sha256='0'*64)
+    with pytest.raises(PredictorError): load_predictor('no such file')
 
 def test_is_a_safetensors_file():
-    safetensors = pytest.importorskip('safetensors.torch', reason='the safetensors package, with which the file is compared, is not installed')
     learn = learner()
-    save_predictor(learn, 'p.safetensors')
-    other = safetensors.load_file('p.safetensors')
-    assert other.keys() == learn.model.state_dict().keys()
-    assert all(torch.equal(other[k].cpu(), v.cpu()) for k, v in learn.model.state_dict().items())
+    digest = save_predictor(learn, 'p.safetensors')
+    other, own = load_file('p.safetensors'), learn.model.state_dict()
+    assert other.keys() - own.keys() == {'sample.image', 'sample.probs'} and all(torch.equal(other[k].cpu(), v.cpu()) for k, v in own.items())
+    assert digest == sha256_of([Path('p.safetensors').read_bytes()])
 
-def test_names_no_code():
+# --- forged files: a good checksum, and whatever the writer liked
+
+def forged(good, change=None, tensors=None, **meta):
+    m = json.loads(json.dumps(dict(good[2], **meta)))
+    if change: change(m)
+    Path('x').write_bytes(to_bytes(dict(good[1], **(tensors or {})), m))
+
+def refused(match='', bound=2.):
+    tracemalloc.start()
+    start = time.perf_counter()
+    try:
+        with pytest.raises(PredictorError, match=match): load_predictor('x')
+        assert time.perf_counter()-start < bound and tracemalloc.get_traced_memory()[1] < 1e8
+    finally: tracemalloc.stop()
+
+SPECS = [dict(source='os', name='system', args={}), dict(source='fastai_mixmatch', name='partial', args={}), dict(source='torchvision', name='get_model_weights', args={}),
+    dict(source='timm', name='hf-hub:somebody/model', args={}), dict(source='torchvision', name='resnet18', args=dict(weights='DEFAULT')),
+    dict(source='timm', name='resnet18', args=dict(checkpoint_path='weights.pkl')), dict(source='timm', name='resnet18', args=dict(pretrained_cfg=dict(file='weights.pkl')))]
+
+@pytest.mark.parametrize('spec', SPECS, ids=str)
+def test_names_no_code(spec, good):
     "An architecture is looked up in three places, and nothing else."
-    learn = learner()
-    save_predictor(learn, 'p.safetensors')
-    from fastai_mixmatch.predictor import load_tensors, save_tensors
-    tensors, meta = load_tensors('p.safetensors')
-    for spec in (dict(source='os', name='system', args={}), dict(source='fastai_mixmatch', name='partial', args={}), dict(source='torchvision', name='get_model_weights', args={})):
-        save_tensors(tensors, dict(meta, arch=spec), 'x')
-        with pytest.raises(ValueError, match='no architecture'): load_predictor('x')
-    for spec in (dict(source='timm', name='hf-hub:somebody/model', args={}), dict(source='torchvision', name='resnet18', args=dict(weights='DEFAULT')),
-        dict(source='timm', name='resnet18', args=dict(checkpoint_path='weights.pkl')), dict(source='timm', name='resnet18', args=dict(pretrained_cfg=dict(file='weights.pkl')))):
-        save_tensors(tensors, dict(meta, arch=spec), 'x')
-        with pytest.raises(ValueError, match='no architecture|asks for other weights'): load_predictor('x')
+    forged(good, arch=spec)
+    refused('no architecture|asks for other weights', 5)
+
+@pytest.mark.parametrize('name, args', [('small_cnn', dict(width=3000)), ('small_cnn', dict(width=10**7)), ('wrn_28_2', {}), ('small_cnn', dict(width='8')), ('small_cnn', dict(width=-1)),
+    ('small_cnn', dict(nothing=1)), ('WideResNet', dict(depth=6*10**6+4, width=1)), ('resnet152', {})], ids=str)
+def test_large_networks_are_not_built(name, args, good):
+    forged(good, arch=dict(source='torchvision' if 'resnet' in name else 'fastai_mixmatch', name=name, args=args))
+    refused(bound=8)
+
+META = dict(classes=[[], ['a'], 'abcdefghij', [1]*10, None], mode=['P', None, ['L']], shape=[[1, 8], [1, 8, 8, 8], [1, -8, 8], [1, 8, 10**9], '188', None], format=[1, None, '2'], arch=[3, [], dict(source='x')], tfms=[None, {}, []])
+@pytest.mark.parametrize('key, value', [(k, v) for k, vs in META.items() for v in vs], ids=str)
+def test_wrong_metadata(key, value, good):
+    forged(good, **{key: value})
+    refused()
+
+TFM = dict(divide=[0, -1, 'x', float('nan'), [1]], mean=[[.5], [float('nan')], 'x'], std=[[0.], [1e-30], [float('inf')], [.5, .5]],
+    items=['x', [['Resize']], [['Invert', {}]], [['Resize', dict(size=10**9, method='squish', pad_mode='zeros')]], [['Resize', dict(size=8, other=1)]], [['Resize', dict(size=8, method=[1], pad_mode='zeros')]]],
+    batch=[[['AffineCoordTfm', dict(size=10**6, mode='bilinear', pad_mode='zeros', align_corners=None)]], None])
+@pytest.mark.parametrize('key, value', [(k, v) for k, vs in TFM.items() for v in vs], ids=str)
+def test_wrong_transforms(key, value, good):
+    def change(m):
+        m['tfms'][key] = value
+        if key in ('mean', 'std'): m['tfms'].setdefault('std', None); m['tfms'][dict(mean='std', std='mean')[key]] = [.5]
+    forged(good, change)
+    refused()
+
+@pytest.mark.parametrize('bad', [float('nan'), float('inf')])
+def test_weights_that_are_no_numbers(bad, good):
+    k = next(k for k, v in good[1].items() if v.ndim == 4)
+    v = good[1][k].clone(); v[0, 0, 0, 0] = bad
+    forged(good, tensors={k: v})
+    refused('NaN or infinity')
+
+def test_other_sample(good):
+    forged(good, tensors={'sample.probs': good[1]['sample.probs'].flip(0)})
+    refused('other settings')
+    for v in (torch.zeros(3, 8, 8), torch.zeros(1, 9, 9)):
+        forged(good, tensors={'sample.image': v})
+        refused()
+
+def test_only_regular_files_and_short_headers(good):
+    os.mkfifo('fifo')
+    for f in ('fifo', '.', '/dev/zero'):
+        with pytest.raises(PredictorError): load_predictor(f)
+    with open('x', 'wb') as f:
+        f.write((200*2**20).to_bytes(8, 'little'))
+        f.truncate(300*2**20)
+    refused('header of 209715200 bytes')
+    deep = b'{"__metadata__":' + b'['*10**6
+    Path('x').write_bytes(len(deep).to_bytes(8, 'little')+deep)
+    refused()
+
+# --- writing
 
 def test_writes_all_or_nothing(monkeypatch):
     learn = learner()
@@ -87,19 +187,38 @@ def test_writes_all_or_nothing(monkeypatch):
         with pytest.raises(PredictorError, match='cannot write p.safetensors: .*No space left'): save_predictor(learn, 'p.safetensors')
     assert Path('p.safetensors').read_bytes()==before and [o.name for o in Path().iterdir()]==['p.safetensors']
     with pytest.raises(PredictorError, match='cannot write no folder/p'): save_predictor(learn, 'no folder/p')
+    learn.model[-1].bias.data += float('nan')
+    with pytest.raises(PredictorError, match='NaN'): save_predictor(learn, 'p.safetensors')
+    assert Path('p.safetensors').read_bytes()==before
 
 class Invert(Transform):
     def encodes(self, x: PILImageBW): return PILImageBW.create(255-np.asarray(x))
 
+class Darken(Transform):
+    order = 20
+    def encodes(self, x: TensorImageBW): return x/2
+
 def test_says_what_it_cannot_store():
-    learn = learner(digit_dls(item_tfms=Invert()))
-    with pytest.raises(PredictorError, match='Invert.*learn.export'): save_predictor(learn, 'p.safetensors')
-    assert not Path('p.safetensors').exists()
+    for kw, name in ((dict(item_tfms=Invert()), 'Invert'), (dict(batch_tfms=Darken()), 'Darken')):
+        with pytest.raises(PredictorError, match=f'{name}.*learn.export'): save_predictor(learner(digit_dls(**kw)), 'p.safetensors')
+    assert not list(Path().iterdir())
+
+def test_tied_weights():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = nn.Conv2d(1, 10, 3); self.b = self.a
+        def forward(self, x): return self.b(x).mean((2, 3))
+    learn = learner(arch=Tied())
+    save_predictor(learn, 'p.safetensors')
+    with learn.no_bar(): assert agree(load_predictor('p.safetensors', arch=Tied()).predict(IL[1701]), learn.predict(IL[1701]))
 
 def test_several_at_once():
     learn = learner()
     save_predictor(learn, 'p.safetensors')
+    state = torch.get_rng_state()
     pred = load_predictor('p.safetensors')
+    assert torch.equal(state, torch.get_rng_state()), 'loading draws nothing'
     items = [np.asarray(o) for o in IL[1700:1705].items]
     assert torch.allclose(pred.probs(items), torch.stack([pred.predict(o)[2] for o in items]), atol=1e-6)
     assert pred.classes == list(map(str, range(10))) and json.dumps(pred.meta)

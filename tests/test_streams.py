@@ -149,3 +149,87 @@ def test_an_epoch_of_steps_goes_on_where_the_last_ended(root):
     assert order(learn.seen.raw[0][0]) == want[:20]
     dl = unlabeled_dl(SizedStream(Pairs(grey(UX))), from_folder(root), bs=49)
     assert [len(y) for _, y in dl] == [49], 'no batch of one image'
+
+# --- epochs of as many steps as one asks for
+
+class Crop(RandTransform):
+    "Draws from numpy's global generator"
+    def encodes(self, o: PILImageBW): return PILImageBW(o.point(lambda v: v//2)) if np.random.rand() < .5 else o
+
+@pytest.mark.parametrize('kw', [dict(), dict(cache=False), dict(cache=False, num_workers=2), dict(random=True), dict(random=True, num_workers=1)], ids=str)
+def test_epochs_of_steps_walk_over_passes(root, kw):
+    "Epochs of 3 batches of a pool of 5: five epochs see each image three times; taken up after any batch, the rest is the same"
+    tfms = Crop() if kw.get('random') else None
+    kw = {k: v for k, v in kw.items() if k != 'random'}
+    make = lambda: unlabeled_dl(root / 'unlabeled', from_folder(root, item_tfms=tfms), bs=10, steps=3, **kw)
+    def batches(dl, epochs):
+        for epoch in range(epochs):
+            for x, _ in dl: yield epoch, x[0].clone(), dl.now.tolist()
+    torch.manual_seed(3)
+    dl, whole, states = make(), [], []
+    for b in batches(dl, 5): whole.append(b), states.append((dl.state_dict(), rng_state()))
+    assert len(dl) == 3 and [e for e, *_ in whole] == [e for e in range(5) for _ in range(3)]
+    seen = sum([idx for *_, idx in whole], [])
+    for i in range(0, 150, 50): assert sorted(seen[i:i + 50]) == list(range(50))
+    for at in (2, 7) if 'num_workers' in kw else (0, 1, 2, 3, 7, 11):
+        state, rng = states[at]
+        dl = make()
+        dl.load_state_dict(state)
+        set_rng_state(rng)
+        got = list(batches(dl, 5 - at//3))
+        assert [idx for *_, idx in got] == [idx for *_, idx in whole[at + 1:]]
+        assert all(torch.equal(a, b) for (_, a, _), (_, b, _) in zip(got, whole[at + 1:]))
+        assert [e for e, *_ in got] == [e - at//3 for e, *_ in whole[at + 1:]]
+
+def test_steps_of_a_learner(root):
+    "An epoch of 5 steps on a pool of two batches, and of 1 step: both streams go on"
+    learn = fitted(from_folder(root), root / 'unlabeled', epochs=2, steps=5)
+    assert len(learn.seen.raw) == 10 and same_images(learn.seen.x, grey(np.concatenate([UX]*5)))
+    learn = fitted(from_folder(root), root / 'unlabeled', epochs=4, steps=1)
+    assert len(learn.seen.raw) == 4 and same_images(learn.seen.x, grey(np.concatenate([UX]*2)))
+    learn = fitted(from_folder(root), UX[:4], epochs=1, steps=6, bs=4)
+    assert len(learn.seen.ys) == 6, 'few unlabeled images, many labeled ones: an epoch is as long as one asks for'
+
+def test_parts_of_steps(root, monkeypatch):
+    "Two processes take halves of the batches that one would have"
+    monkeypatch.setattr('fastai_mixmatch.streams.from_first', lambda t: t)
+    def seen(rank, world, bs):
+        torch.manual_seed(0)
+        dl = unlabeled_dl(root / 'unlabeled', from_folder(root), bs=bs, steps=4)
+        dl.pool.load()
+        dl.rank, dl.world = rank, world
+        return [dl.now.tolist() for _ in range(3) for _ in dl]
+    one, a, b = seen(0, 1, 20), seen(0, 2, 10), seen(1, 2, 10)
+    assert [x + y for x, y in zip(a, b)] == one and len(one) == 12
+
+# --- iterable datasets with a position
+
+class Resumed(IterableDataset):
+    "Knows its position; what is left of a pass comes first"
+    def __init__(self): self.at = 0
+    def __len__(self): return 40
+    def __iter__(self):
+        for self.at in range(self.at + 1, 41): yield UX[self.at - 1]
+        self.at = 0
+    def state_dict(self): return dict(at=self.at)
+    def load_state_dict(self, state): self.at = state['at']
+
+@pytest.mark.parametrize('steps', [None, 4])
+def test_taken_up_at_the_end_of_a_pass(root, steps):
+    dl = unlabeled_dl(Resumed(), from_folder(root), bs=10, steps=steps)
+    dl.items.at = 0
+    assert len(list(dl)) == 4
+    state = dl.state_dict()
+    assert state['given'] == 4
+    state['items'] = dict(at=40)
+    dl = unlabeled_dl(Resumed(), from_folder(root), bs=10, steps=steps)
+    dl.load_state_dict(state)
+    assert not list(dl), 'nothing is left of that epoch'
+    assert same_images(torch.cat([x[0] for x, _ in dl]), grey(UX[:40]))
+
+def test_classes_of_streams(root):
+    dls = from_folder(root)
+    a, b = unlabeled_dl(UX, dls), unlabeled_dl(Resumed(), dls)
+    assert (type(a), a.iterable, type(b), b.iterable) == (UnlabeledDL, False, IterableDL, True)
+    assert type(unlabeled_dl(DataLoader(Resumed()), dls)) is IterableDL
+    with pytest.raises(TypeError, match='use `IterableDL` or `unlabeled_dl`'): type(a)(Resumed(), dls)

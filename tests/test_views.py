@@ -1,9 +1,10 @@
 "Weak views against a second implementation: numpy's reflecting pad and slices, one image at a time; and their distribution."
-import itertools, numpy as np, pytest, random, torch, warnings
+import itertools, numpy as np, pytest, random, torch, torchvision.transforms.v2 as T, warnings
 from fastai.vision.all import (DataLoader, Flip, IntToFloatTensor, ItemTransform, Normalize, Pipeline, TensorImage, TensorImageBW, ToTensor, Transform,
     TfmdDL, aug_transforms, imagenet_stats)
 from fastai_mixmatch import views
 from fastai_mixmatch.views import BatchViews, WeakView, shift_draws, shift_flip
+from photos import S, least_p, one_image, photo_parts
 from types import SimpleNamespace
 
 def images(b=3, c=3, h=6, w=9, dtype=torch.uint8, seed=0):
@@ -179,3 +180,29 @@ def test_a_function_gets_the_whole_batch():
     (Blended(), TypeError, 'changes labels.*Blended'), (Halves(), ValueError, '2 images of 4.*Halves')])
 def test_what_cannot_be_done_without_labels_is_refused(tfm, error, match):
     with pytest.raises(error, match=match): BatchViews(loader(tfm), TensorImage(images(4, 3, 8, 8)))
+
+# --- on photographs, against torchvision's transforms of one image: views of both have the same distribution
+
+@pytest.fixture(scope='module')
+def photos(): return photo_parts()
+
+def weak_theirs(photos, flip=.5):
+    t = T.Compose([T.RandomCrop(S, padding=4, padding_mode='reflect'), T.RandomHorizontalFlip(flip)])
+    return torch.stack([t(im) for im in photos])
+
+@pytest.mark.parametrize('images', [lambda o: o, one_image], ids=['many images', 'one image'])
+def test_shift_and_flip(photos, images):
+    x = images(photos)
+    assert least_p(WeakView(1/8, flip=.5).view(x), weak_theirs(x)) > .01
+
+def test_the_test_sees_another_shift_or_flip(photos):
+    x = one_image(photos)
+    assert least_p(WeakView(3/32, flip=.5).view(x), weak_theirs(x)) < .01
+    assert least_p(WeakView(1/8, flip=.3).view(x), weak_theirs(x)) < .01
+
+def test_views_of_one_image_are_the_same_ones(photos):
+    "Drawn often enough, both give all 162 views of an image, pixel for pixel, and no others."
+    x = photos[1:2]
+    distinct = lambda v: {o.numpy().tobytes() for o in v}
+    a, b = distinct(WeakView(1/8, flip=.5).view(x, 2500)), distinct(weak_theirs(x.expand(2500, -1, -1, -1)))
+    assert len(a) == 9*9*2 and a == b

@@ -3,21 +3,24 @@
     python tools/build_docs.py             # pages from stored outputs, then a strict build
     python tools/build_docs.py --execute   # execute every notebook first; a cell that fails fails the build
 
-Each notebook is a page. An export cell appears as the signature and the parameters of what it defines, with its source folded below.
-Formulas become MathML, so that pages need nothing from elsewhere. A stored error, a link to nothing, or a warning of MkDocs is a failure."""
+Each notebook is a page. An export cell appears as the signature and the parameters of what it defines, with its source
+folded below. Formulas become MathML, so that pages need nothing from elsewhere. A stored error, a link to nothing, or a
+warning of MkDocs is a failure."""
 import argparse, ast, base64, io, json, os, re, shutil, subprocess, sys, tokenize
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from build_readme import _text, clean_text, html_table, root, split_directives
 
-extra_pages = {'docs/architecture.md': 'architecture.md', 'CONTRIBUTING.md': 'contributing.md', 'CHANGELOG.md': 'changes.md'}
+extra_pages = {
+    'docs/architecture.md': 'architecture.md', 'CONTRIBUTING.md': 'contributing.md', 'CHANGELOG.md': 'changes.md'}
 _exports = {'export', 'exports'}
 
 def page_map():
     "Source file → page, both relative and with forward slashes"
-    nbs = sorted(p for p in (root/'nbs').glob('**/*.ipynb') if not any(o[0] in '._' for o in p.relative_to(root).parts))
-    return {p.relative_to(root).as_posix(): p.relative_to(root/'nbs').with_suffix('.md').as_posix() for p in nbs} | extra_pages
+    nbs = sorted(p.relative_to(root/'nbs') for p in (root/'nbs').glob('**/*.ipynb'))
+    nbs = [p for p in nbs if not any(o[0] in '._' for o in p.parts)]
+    return {f'nbs/{p.as_posix()}': p.with_suffix('.md').as_posix() for p in nbs} | extra_pages
 
 # --- prose
 
@@ -25,17 +28,22 @@ def mathml(tex, block=False):
     "A formula as MathML"
     from latex2mathml.converter import convert
     m = convert(tex, display='block' if block else 'inline')
-    if left := re.findall(r'>\s*(\\[^<]+)', m): raise ValueError(f"{', '.join(left)} in the formula {tex!r} cannot be shown as MathML")
+    if left := re.findall(r'>\s*(\\[^<]+)', m):
+        raise ValueError(f"{', '.join(left)} in the formula {tex!r} cannot be shown as MathML")
     return f'\n<div class="formula">{m}</div>\n' if block else f'<span>{m}</span>'
 
 def prose(md, src, page, pages):
-    "Markdown of the file `src` as it stands on `page`: links lead to pages, formulas are MathML; `ValueError` for a link to nothing"
+    """Markdown of the file `src` as it stands on `page`: links lead to pages, formulas are MathML
+
+    `ValueError` for a link to nothing.
+    """
     def link(m):
         url,hash_,anchor = m[2].partition('#')
         if not url or re.match(r'[a-z][a-z0-9+.-]*:', url): return m[0]
         path = os.path.normpath(os.path.join(os.path.dirname(src), url)).replace(os.sep, '/')
         if path not in pages: raise ValueError(f"{src} links to {url}, which is no page of the site")
-        return f"{m[1]}{os.path.relpath(pages[path], os.path.dirname(page) or '.').replace(os.sep, '/')}{hash_}{anchor}{m[3]}"
+        to = os.path.relpath(pages[path], os.path.dirname(page) or '.').replace(os.sep, '/')
+        return f"{m[1]}{to}{hash_}{anchor}{m[3]}"
     def text(s):
         s = re.sub(r'(\]\()([^)\s]+)(\))', link, s)
         s = re.sub(r'\$\$(.+?)\$\$', lambda m: mathml(m[1], True), s, flags=re.S)
@@ -47,7 +55,8 @@ def prose(md, src, page, pages):
 
 def comments(src):
     "Line number → comment"
-    return {t.start[0]: t.string.lstrip('# ') for t in tokenize.generate_tokens(io.StringIO(src).readline) if t.type==tokenize.COMMENT}
+    tokens = tokenize.generate_tokens(io.StringIO(src).readline)
+    return {t.start[0]: t.string.lstrip('# ') for t in tokens if t.type==tokenize.COMMENT}
 
 def definitions(src):
     "Name, node, and node of the parameters for each public definition of a cell"
@@ -58,7 +67,8 @@ def definitions(src):
             yield node.name, node, init[0] if init else None
         else:
             patched = any('patch' in ast.unparse(o) for o in node.decorator_list)
-            cls = re.sub(r'\W.*', '', ast.unparse(node.args.args[0].annotation)) if patched and node.args.args and node.args.args[0].annotation else ''
+            to = patched and node.args.args and node.args.args[0].annotation
+            cls = re.sub(r'\W.*', '', ast.unparse(to)) if to else ''
             if ast.get_docstring(node): yield f'{cls}.{node.name}' if cls else node.name, node, node
 
 def parameters(fn, notes):
@@ -71,7 +81,8 @@ def parameters(fn, notes):
     for arg,default in pairs:
         if arg.arg in ('self', 'cls'): continue
         star = '*' if arg is a.vararg else '**' if arg is a.kwarg else ''
-        rows.append((star+arg.arg, ast.unparse(arg.annotation) if arg.annotation else '', ast.unparse(default) if default else '', notes.get(arg.lineno, '')))
+        kind,value = (ast.unparse(o) if o else '' for o in (arg.annotation, default))
+        rows.append((star+arg.arg, kind, value, notes.get(arg.lineno, '')))
     return rows
 
 def cell_md(text): return escape(text.replace('|', '\\|'))
@@ -83,14 +94,16 @@ def escape(text):
 def definition_md(name, node, fn, src):
     "Heading, signature, docstring and parameters of a definition"
     rows,notes = parameters(fn, comments(src)) if fn else [],comments(src)
-    sig = f"{'class ' if isinstance(node, ast.ClassDef) else ''}{name}({', '.join(n+('='+d if d else '') for n,_,d,_ in rows)})"
+    args = ', '.join(n+('='+d if d else '') for n,_,d,_ in rows)
+    sig = f"{'class ' if isinstance(node, ast.ClassDef) else ''}{name}({args})"
     parts = [f'### {name} {{ #{anchor(name)} }}', f'```python\n{sig}\n```', escape(ast.get_docstring(node) or '')]
     if any(r[3] for r in rows):
         table = [f"| `{n}` | {f'`{t}`' if t else ''} | {f'`{d}`' if d else ''} | {cell_md(c)} |" for n,t,d,c in rows]
         if fn is node and fn.returns:
             back = notes.get(fn.returns.end_lineno, '') if not rows or fn.returns.end_lineno!=fn.lineno else ''
             table.append(f"| *returns* | `{ast.unparse(fn.returns)}` | | {cell_md(back)} |")
-        parts.append('\n'.join(['<div class="parameters" markdown>\n', '| parameter | type | default | |', '|---|---|---|---|', *table, '\n</div>']))
+        head = '| parameter | type | default | |', '|---|---|---|---|'
+        parts.append('\n'.join(['<div class="parameters" markdown>\n', *head, *table, '\n</div>']))
     return '\n\n'.join(o for o in parts if o)
 
 def anchor(name): return name.replace('.', '-').lower()
@@ -101,7 +114,8 @@ def folded(src): return '??? note "Source"\n' + '\n'.join('    '+o for o in ['``
 
 def output_md(out, name, pictures):
     "A stored output as Markdown; a picture is added to `pictures`"
-    if out['output_type']=='error': raise ValueError(f"{name} has a stored error: {out.get('ename')}: {out.get('evalue')}")
+    if out['output_type']=='error':
+        raise ValueError(f"{name} has a stored error: {out.get('ename')}: {out.get('evalue')}")
     if out['output_type']=='stream':
         txt = clean_text(_text(out['text'])) if out.get('name')!='stderr' else ''
         return console(txt)
@@ -128,15 +142,18 @@ def notebook_md(nb, src, page, pages):
     parts,pictures,names = [],{},[]
     for cell in nb['cells']:
         code,directives = split_directives(_text(cell['source']))
-        if 'hide' in directives or directives.get('include')=='false' or 'default_exp' in directives or not code: continue
-        if cell['cell_type']=='markdown': parts.append(re.sub(r'^(#.*) -$', r'\1', prose(code, src, page, pages), flags=re.M)) # nbdev's mark of a heading over a name
+        if not code or {'hide','default_exp'} & set(directives) or directives.get('include')=='false': continue
+        if cell['cell_type']=='markdown':
+            text = prose(code, src, page, pages)
+            parts.append(re.sub(r'^(#.*) -$', r'\1', text, flags=re.M)) # nbdev's mark of a heading over a name
         elif cell['cell_type']=='code':
             if _exports & set(directives):
                 for name,node,fn in definitions(code):
                     parts.append(definition_md(name, node, fn, code))
                     names.append((name, (ast.get_docstring(node) or '').split('\n')[0], anchor(name)))
                 parts.append(folded(code))
-            elif directives.get('echo')!='false' and 'hide_input' not in directives: parts.append(f'```python\n{code}\n```')
+            elif directives.get('echo')!='false' and 'hide_input' not in directives:
+                parts.append(f'```python\n{code}\n```')
             if directives.get('output')!='false' and 'hide_output' not in directives:
                 parts += [o for o in (output_md(o, src, pictures) for o in cell.get('outputs', [])) if o]
     return '\n\n'.join(parts)+'\n', pictures, names
@@ -149,10 +166,11 @@ def section(src):
     return 'Project' if src.endswith('.md') else folders[0].replace('_', ' ').capitalize() if folders else 'Package'
 
 def navigation(pages):
-    "MkDocs' `nav`: home, the folders with tutorials first, the reference, then the rest; `pages` are those of each section"
+    "MkDocs' `nav`: home, the folders with tutorials first, the reference, the rooms, the rest; `pages` of each section"
     package = [o for o in pages['Package'] if 'index.md' not in o.values()]
     folders = sorted(set(pages)-{'Package','Project'}, key=lambda o: (o!='Tutorials', o))
-    return [{'Home': 'index.md'}, *[{o: pages[o]} for o in folders], {'Reference': 'reference.md'}, {'Package': package}, {'Project': pages['Project']}]
+    return [{'Home': 'index.md'}, *[{o: pages[o]} for o in folders],
+            {'Reference': 'reference.md'}, {'Package': package}, {'Project': pages['Project']}]
 
 def write_pages(out):
     "Write all pages and mkdocs.yml to the folder `out`"
@@ -171,14 +189,16 @@ def write_pages(out):
         nav.setdefault(section(src), []).append({title(md): page})
     (out/'pages/reference.md').write_text(reference_md(refs), encoding='utf-8')
     shutil.copy(root/'docs/style.css', out/'pages')
-    (out/'mkdocs.yml').write_text(json.dumps(dict(INHERIT=os.path.relpath(root/'docs/mkdocs.yml', out), nav=navigation(nav)), indent=1)) # JSON is YAML
+    settings = dict(INHERIT=os.path.relpath(root/'docs/mkdocs.yml', out), nav=navigation(nav))
+    (out/'mkdocs.yml').write_text(json.dumps(settings, indent=1)) # JSON is YAML
     return pages
 
 def reference_md(refs):
     "Every public name, with the place where it is explained"
     parts = ['# Reference', '> Every public name of the package, and what it is for']
     for head,page,names in refs:
-        parts += [f'## {head}', '\n'.join(['| name | |', '|---|---|', *[f'| [`{n}`]({page}#{a}) | {cell_md(line)} |' for n,line,a in names]])]
+        rows = [f'| [`{n}`]({page}#{a}) | {cell_md(line)} |' for n,line,a in names]
+        parts += [f'## {head}', '\n'.join(['| name | |', '|---|---|', *rows])]
     return '\n\n'.join(parts)+'\n'
 
 def execute():
@@ -187,13 +207,15 @@ def execute():
     for src in page_map():
         if not src.endswith('.ipynb'): continue
         print(f'executing {src}', flush=True)
-        if subprocess.run([sys.executable, '-W', 'ignore', '-c', run, root/src, root], cwd=root, env=os.environ | dict(MPLBACKEND='agg')).returncode: sys.exit(f'{src} fails')
+        args = [sys.executable, '-W', 'ignore', '-c', run, root/src, root]
+        if subprocess.run(args, cwd=root, env=os.environ | dict(MPLBACKEND='agg')).returncode: sys.exit(f'{src} fails')
 
 def build(proc, site):
     "Pages to `proc`, site to `site`; `CalledProcessError` where MkDocs is not content"
     write_pages(proc)
     env = os.environ | dict(NO_MKDOCS_2_WARNING='1')
-    subprocess.run([sys.executable, '-m', 'mkdocs', 'build', '--strict', '--quiet', '-f', proc/'mkdocs.yml', '-d', site], check=True, env=env)
+    args = ['build', '--strict', '--quiet', '-f', proc/'mkdocs.yml', '-d', site]
+    subprocess.run([sys.executable, '-m', 'mkdocs', *args], check=True, env=env)
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

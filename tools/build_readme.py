@@ -1,8 +1,9 @@
 """Write README.md, and its pictures in docs/images, from nbs/index.ipynb and its stored outputs.
 
-The notebook's cells are nbdev's: those marked `#| hide` stay away, directive lines are dropped, `#| echo: false` keeps only the output and
-`#| output: false` only the code. Code becomes ```python blocks (which `tools/run_readme.py` runs), Markdown and HTML tables become Markdown,
-other text is indented below its block, pictures go to docs/images/index_N.png. The same notebook always gives the same bytes."""
+The notebook's cells are nbdev's: those marked `#| hide` stay away, directive lines are dropped, `#| echo: false` keeps
+only the output and `#| output: false` only the code. Code becomes ```python blocks (which `tools/run_readme.py` runs),
+Markdown and HTML tables become Markdown, other text is indented below its block, pictures go to
+docs/images/index_N.png. The same notebook always gives the same bytes."""
 import argparse, base64, json, os, re, sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -106,7 +107,8 @@ def render(nb, exists=lambda p: (root/p).exists()):
         if cell['cell_type']=='markdown':
             if src: parts.append(relink(src, os.path.dirname(notebook), exists))
         elif cell['cell_type']=='code':
-            if src and directives.get('echo')!='false' and 'hide_input' not in directives: parts.append(f'```python\n{src}\n```')
+            if src and directives.get('echo')!='false' and 'hide_input' not in directives:
+                parts.append(f'```python\n{src}\n```')
             if directives.get('output')=='false' or 'hide_output' in directives: continue
             parts += [o for o in (render_output(out, pictures) for out in cell.get('outputs', [])) if o]
     return '\n\n'.join(parts) + '\n', pictures
@@ -116,7 +118,8 @@ def main(check=False):
     text, pictures = render(nb)
     old = {p.relative_to(root).as_posix() for p in (root/images).glob('index_*.png')}
     files = {'README.md': text.encode(), **pictures}
-    stale = sorted([p for p, b in files.items() if not (root/p).exists() or (root/p).read_bytes()!=b] + list(old - set(pictures)))
+    stale = {p for p, b in files.items() if not (root/p).exists() or (root/p).read_bytes()!=b}
+    stale = sorted(stale | (old - set(pictures)))
     if check:
         if stale: sys.exit(f"Not what {notebook} gives: {', '.join(stale)}. Run `make readme`.")
         return

@@ -4,34 +4,36 @@
     python tools/mutate.py targets mixup       # some of them
     python tools/mutate.py losses --part 0 4   # every fourth mutant, beginning with the first; nothing is written
 
-The mutants are cosmic-ray's. They are run here and not by its command, because a start of Python with fastai takes longer than
-the tests: a process that has imported the libraries is forked for each mutant, imports the package from a copy in which one
-module is changed, and runs that module's quick tests until one fails. A mutant that hangs counts as found."""
-import argparse, ast, difflib, os, shutil, sys, tempfile, time, warnings
+The mutants are cosmic-ray's. They are run here and not by its command, because a start of Python with fastai takes
+longer than the tests: a process that has imported the libraries is forked for each mutant, imports the package from a
+copy in which one module is changed, and runs that module's quick tests until one fails. A mutant that hangs counts as
+found. Some survivors compute the same as the code; what they say is where to look."""
+import argparse, ast, difflib, importlib, os, shutil, sys, tempfile, time, warnings
 from pathlib import Path
 
 root = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(root/'bench')]
 
 # A module's quick tests: files of tests/, and which of their tests (`-k` of pytest)
-quick = {
-    'targets': ('test_oracle.py test_properties.py', ''),
-    'mixup': ('test_oracle.py test_properties.py', ''),
-    'losses': ('test_oracle.py test_properties.py', ''),
-    'augment': ('test_augment.py', ''),
-    'ema': ('test_oracle_step.py test_properties.py', ''),
-    'methods': ('test_methods.py', 'not measured')}
+quick = dict(
+    targets=('test_oracle.py test_properties.py', ''),
+    mixup=('test_oracle.py test_properties.py', ''),
+    losses=('test_oracle.py test_properties.py', ''),
+    augment=('test_augment.py', ''),
+    ema=('test_oracle_step.py test_properties.py', ''),
+    methods=('test_methods.py', 'not measured'))
+libraries = 'torch','fastai.vision.all','hypothesis','pandas','pytest','sklearn.datasets' # What forks find imported
 
 # One replacement for each operator; more of them would die of the same tests
 operators = '''
-    ReplaceBinaryOperator_Add_Sub ReplaceBinaryOperator_Sub_Add ReplaceBinaryOperator_Mul_Div ReplaceBinaryOperator_Div_Mul
-    ReplaceBinaryOperator_Pow_Mul ReplaceBinaryOperator_FloorDiv_Mul ReplaceBinaryOperator_Mod_Mul
-    ReplaceComparisonOperator_Eq_NotEq ReplaceComparisonOperator_NotEq_Eq ReplaceComparisonOperator_Lt_LtE
-    ReplaceComparisonOperator_LtE_Lt ReplaceComparisonOperator_Gt_GtE ReplaceComparisonOperator_GtE_Gt
-    ReplaceComparisonOperator_Lt_Gt ReplaceComparisonOperator_Gt_Lt ReplaceComparisonOperator_Is_IsNot
-    ReplaceComparisonOperator_IsNot_Is ReplaceUnaryOperator_Delete_USub ReplaceUnaryOperator_Delete_Not AddNot
-    ReplaceTrueWithFalse ReplaceFalseWithTrue ReplaceAndWithOr ReplaceOrWithAnd NumberReplacer RemoveDecorator
-    ZeroIterationForLoop'''.split()
+    ReplaceBinaryOperator_Add_Sub ReplaceBinaryOperator_Sub_Add ReplaceBinaryOperator_Mul_Div
+    ReplaceBinaryOperator_Div_Mul ReplaceBinaryOperator_Pow_Mul ReplaceBinaryOperator_FloorDiv_Mul
+    ReplaceBinaryOperator_Mod_Mul ReplaceComparisonOperator_Eq_NotEq ReplaceComparisonOperator_NotEq_Eq
+    ReplaceComparisonOperator_Lt_LtE ReplaceComparisonOperator_LtE_Lt ReplaceComparisonOperator_Gt_GtE
+    ReplaceComparisonOperator_GtE_Gt ReplaceComparisonOperator_Lt_Gt ReplaceComparisonOperator_Gt_Lt
+    ReplaceComparisonOperator_Is_IsNot ReplaceComparisonOperator_IsNot_Is ReplaceUnaryOperator_Delete_USub
+    ReplaceUnaryOperator_Delete_Not AddNot ReplaceTrueWithFalse ReplaceFalseWithTrue ReplaceAndWithOr
+    ReplaceOrWithAnd NumberReplacer RemoveDecorator ZeroIterationForLoop'''.split()
 
 def mutants(code):
     "Every mutant of a module: operator, line, that line before and after, and the module's code"
@@ -124,22 +126,23 @@ def run(module, part=(0,1)):
             else:
                 survivors.append({'line': line, 'operator': name, 'was': was, 'is': now})
                 print(f'{module}.py:{line}: {was}  →  {now}', flush=True)
-    print(f'{module}: {found} of {found+len(survivors)} mutants were found in {time.monotonic()-start:.0f} s', flush=True)
-    return dict(module=module, mutants=found+len(survivors), killed=found, survivors=survivors)
+    n,seconds = found+len(survivors),round(time.monotonic()-start)
+    print(f'{module}: {found} of {n} mutants were found in {seconds} s', flush=True)
+    return dict(module=module, mutants=n, killed=found, seconds=seconds, survivors=survivors)
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('modules', nargs='*', metavar='MODULE', help=f"of {', '.join(quick)}; default: all")
-    p.add_argument('--part', type=int, nargs=2, metavar=('FIRST','STEP'), help='only some of the mutants; nothing is written')
+    p.add_argument('--part', type=int, nargs=2, metavar=('FIRST','STEP'), help='only some mutants; nothing is written')
     a = p.parse_args()
-    if unknown := set(a.modules)-set(quick): p.error(f"no quick tests for {', '.join(sorted(unknown))}: add them to `quick`")
+    if unknown := set(a.modules)-set(quick):
+        p.error(f"no quick tests for {', '.join(sorted(unknown))}: add them to `quick`")
     os.environ['OMP_NUM_THREADS'] = '1'
     os.environ.setdefault('MPLBACKEND', 'Agg')
     warnings.simplefilter('ignore')
-    import fastai.vision.all, hypothesis, pandas, pytest, sklearn.datasets, torch # What forks find imported
-    torch.set_num_threads(1)
+    for o in libraries: importlib.import_module(o)
     for module in a.modules or quick:
         row = run(module, a.part or (0,1))
-        if not a.part: os.waitpid(in_fork(lambda: write(row)), 0) # It imports the package, which no later mutant may find imported
+        if not a.part: os.waitpid(in_fork(lambda: write(row)), 0) # No later mutant may find the package imported
 
 if __name__=='__main__': main()

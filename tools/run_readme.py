@@ -1,6 +1,7 @@
 """Run the README: every ```python block, in order, in one namespace, in the folder demo/.
 
-A block that ends with an expression shows its value, as a notebook does. The first error stops the run and names its line of the README."""
+A block that ends with an expression shows its value, as a notebook does. The first error stops the run and names its
+line of the README."""
 import argparse, ast, linecache, os, re, sys, time, traceback, types
 from pathlib import Path
 
@@ -31,9 +32,10 @@ def show(value):
     print(text, flush=True)
 
 def run_block(code, line, fname, ns):
-    "Run one block, whose first line is line `line` of `fname`, in namespace `ns`, and show the value of its last expression"
+    "Run one block, which begins at line `line` of `fname`, in namespace `ns`, and show its last expression's value"
     tree = ast.parse('\n'*(line-1)+code, fname)
-    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) and not code.rstrip().endswith(';') else None
+    shown = tree.body and isinstance(tree.body[-1], ast.Expr) and not code.rstrip().endswith(';')
+    last = tree.body.pop() if shown else None
     exec(compile(tree, fname, 'exec'), ns)
     if last is not None:
         value = eval(compile(ast.Expression(last.value), fname, 'eval'), ns)
@@ -64,7 +66,9 @@ def main(readme, folder):
             traceback.print_exception(e)
             sys.exit(f'{readme.name}, line {failed_line(e, str(readme)) or line}: {type(e).__name__}: {e}')
         finally: sys.stdout.flush()
-    print(f'\n{readme.name}: {len(todo)} blocks ran in {time.perf_counter()-start:.0f} s; what they wrote is in {os.path.relpath(folder, root)}/')
+    seconds = time.perf_counter()-start
+    print(f'\n{readme.name}: {len(todo)} blocks ran in {seconds:.0f} s; what they wrote is in '
+          f'{os.path.relpath(folder, root)}/')
 
 if __name__=='__main__':
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])

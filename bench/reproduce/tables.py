@@ -53,7 +53,7 @@ def orderings(df):
     def row(v):
         d = (acc[v]-acc['MixMatch']).dropna()
         n,theirs = len(d),table4['MixMatch']-table4[v]
-        head = {'variant': v, 'paper': f'{theirs:+.1f}', 'seeds': n}
+        head = dict(variant=v, paper=f'{theirs:+.1f}', seeds=n)
         if n<2: return {**head, 'here': 'not yet run', 'ordering': ''}
         mean,half = d.mean(),t.ppf(.975, n-1)*d.std()/n**.5
         verdict = 'within noise' if abs(mean)<=half else 'holds' if mean*theirs>0 else 'reversed'
