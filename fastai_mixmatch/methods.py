@@ -262,18 +262,19 @@ class AdaMatch(FixMatch):
         if self.interpolate: x = x.lerp(self.learn.model(self.step.batch.x).to(x.dtype), torch.rand_like(x))
         return super().labeled_loss(x, y)
 
-# %% ../nbs/17_methods.ipynb #796440f8
+# %% ../nbs/17_methods.ipynb #15d1fb57
 class DeFixMatch(FixMatch):
     "Debiased FixMatch (arXiv 2203.07512): less the same loss on the labeled images"
+    lambda_u = 0.5
     def make_batch(self, b):
         xb,yb = super().make_batch(b)
         return torch.cat([xb, self.view.strong(b.raw, self.strong)]), yb
 
     def losses(self, pred, y):
-        n = len(y)
-        loss_x,loss_u = super().losses(pred[:-n], y)
-        q = pred[:n].detach().float().softmax(-1)
-        return loss_x, loss_u - self.unlabeled_loss(pred[-n:].float(), *self.targets(q, q))
+        weak,strong = pred[:len(y)].detach().float(),pred[-len(y):].float()
+        loss_x,loss_u = super().losses(pred[:-len(y)], y)
+        q = weak.softmax(-1)
+        return (loss_x+self.loss_x(strong, y))/2, loss_u - self.unlabeled_loss(strong, *self.targets(q, q))
 
 # %% ../nbs/17_methods.ipynb #c41eb1e2
 class NoisyStudent(SemiSupervised):
