@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from inspect import Parameter, Signature
 from fastai.vision.all import *
 
-# %% ../nbs/13_batch.ipynb #646d1272
+# %% ../nbs/13_batch.ipynb #bc93ae0a
 def refuse_unless(
     good, # Is it as it should be?
     expected:str, # What was expected
@@ -61,6 +61,7 @@ class Unlabeled:
         steps:int|None=None, # Batches in an epoch; default: one pass
         weak=None, # Batch view to add where `dls` has no random transform; default: `WeakView()`; False: none
     ):
+        refuse_unless(bs is None or bs>=1, 'bs, the batch size of unlabeled images, must be at least 1', bs)
         good = mu is None or isinstance(mu, int) and mu>=1
         refuse_unless(good, 'mu, unlabeled images for each labeled one, must be a whole number of at least 1', mu)
         store_attr()

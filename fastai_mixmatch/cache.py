@@ -153,10 +153,10 @@ class KeptDL(GetAttr):
             yield b
         if size<=self.limit: self.kept = kept
 
-# %% ../nbs/03_cache.ipynb #4bef0408
+# %% ../nbs/03_cache.ipynb #f8737817
 class KeepValid(Callback):
     "Read the validation set once in a fit"
-    _stateattrs = ('kept',)
+    order,_stateattrs = 20,('kept',) # After fastai's `DistributedTrainer` has wrapped a loader
     def __init__(self, method): self.method,self.kept = method,None
     def _init_state(self): self.kept = None
     def before_fit(self):

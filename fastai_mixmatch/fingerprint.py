@@ -113,13 +113,15 @@ def fit_settings(learn, unknown=None)->dict:
             **{f'schedule of {k}': [plain(f(i/16)) for i in range(17)] for k,f in scheds.items()},
             'device': next(model.parameters()).device.type}
 
-# %% ../nbs/22_fingerprint.ipynb #25fe0886
+# %% ../nbs/22_fingerprint.ipynb #076cbc35
 _apart = CSVLogger,ParamScheduler,SemiSupervised # Not among the callbacks that are compared
 _parallel = 'ParallelTrainer','DistributedTrainer' # How many processes there are may change
 
 def callback_settings(learn, unknown=None)->dict:
     "Which callbacks, made with what"
-    cbs = [o for o in named_cbs(learn).values() if not isinstance(o, _apart) and type(o).__name__ not in _parallel]
+    def of_method(o): return isinstance(getattr(o, 'method', None), SemiSupervised) # It is compared by itself
+    cbs = [o for o in named_cbs(learn).values()
+           if not (isinstance(o, _apart) or of_method(o) or type(o).__name__ in _parallel)]
     return {'callbacks': sorted(type(o).__name__ for o in cbs),
             **{o.name: plain(given(o) if isinstance(o, Recorder) else o, unknown, o.name) for o in cbs}}
 

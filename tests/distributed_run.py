@@ -47,8 +47,10 @@ class Watch(Callback):
     "Notes what happens in each step; one seed for the order of the pool"
     order,run_valid = 21,False
     def __init__(self, draws): self.draws,self.seen,self.losses = draws,[],[]
-    def before_train(self): torch.manual_seed(self.learn.epoch+1000*self.learn.mix_match.rank)
-    def before_batch(self): self.draws.step,self.draws.call = self.learn.train_iter,0
+    def before_train(self):
+        torch.manual_seed(self.learn.epoch+1000*self.learn.mix_match.rank)
+        self.draws.step,self.draws.call = self.learn.train_iter,0
+    def after_batch(self): self.draws.step,self.draws.call = self.draws.step+1,0 # The next batch is drawn after this
     def after_loss(self): self.losses.append(self.learn.loss.item())
     def after_pred(self): self.seen.append(self.learn.mix_match.dl.now.tolist())
 
