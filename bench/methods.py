@@ -48,9 +48,8 @@ def learner(name, path, seed, method):
     labeled,rest = ImageList.from_arrays(x, y, img_cls=PILImageBW).split(labels, seed=seed)
     set_seed(seed)
     m = method()
-    m.bs = bs_u
     with contextlib.redirect_stdout(io.StringIO()):
-        learn = ssl_learner(labeled.dataloaders(bs=bs), rest, partial(small_cnn, width=width), method=m)
+        learn = ssl_learner(labeled.dataloaders(bs=bs), rest, partial(small_cnn, width=width), method=m, bs=bs_u)
     return learn,m,xt,yt,epochs
 
 def error(learn, m, x, y):
@@ -66,7 +65,7 @@ def run(name, path, seed, method):
     learn,m,xt,yt,epochs = learner(name, path, seed, methods[method])
     start,cpu = time.perf_counter(),time.process_time()
     with learn.no_logging(): learn.fit_one_cycle(epochs)
-    s,c,last = time.perf_counter()-start,time.process_time()-cpu,m.rows[-1]
+    s,c,last = time.perf_counter()-start,time.process_time()-cpu,learn.report.rows[-1]
     def some(k, n): return None if last.get(k) is None else round(last[k], n)
     return dict(
         set=name, labels=sets[name][0], seed=seed, method=method, steps=epochs*len(m.dl),

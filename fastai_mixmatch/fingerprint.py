@@ -6,13 +6,13 @@
 __all__ = ['describe_items', 'plain_model', 'named_cbs', 'transform_settings', 'data_settings', 'fit_settings',
            'callback_settings', 'versions', 'settings', 'flat', 'differences']
 
-# %% ../nbs/22_fingerprint.ipynb #1db554c8
+# %% ../nbs/22_fingerprint.ipynb #f9fc4b8b
 import fastai, hashlib, json, os, PIL, torchvision
 from contextlib import suppress
 from itertools import chain
 from fastai.vision.all import *
 from .checks import label_indices
-from .semi import SemiSupervised
+from .semi import SemiSupervised, StepLoss
 from .lists import Files, class_names, raw_items
 from .files import array_bytes, sha256_of
 from .rng import rng_state
@@ -80,7 +80,7 @@ def transform_settings(
     numbered = [n+(f' {names[:i].count(n)+1}' if n in names[:i] else '') for i,n in enumerate(names)]
     return {kind: names, **{n: plain(o, unknown, n) for n,o in zip(numbered, tfms)}}
 
-# %% ../nbs/22_fingerprint.ipynb #9c9a110a
+# %% ../nbs/22_fingerprint.ipynb #2e8b3600
 def data_settings(learn, method, unknown=None)->dict:
     "Which images, in which batches"
     dl,ldl,view = method.dl,method.labeled_dl,method.view
@@ -102,8 +102,7 @@ def fit_settings(learn, unknown=None)->dict:
     "Loss, metrics, optimizer and schedule"
     def value(o, name): return plain(o, unknown, name)
     model,hypers,loss = plain_model(learn),learn.opt.hypers,learn.loss_func
-    owner = getattr(loss, '__self__', None) # A method may have put its own in the place of the user's
-    if isinstance(owner, SemiSupervised): loss = getattr(owner, 'own_loss', None)
+    if isinstance(loss, StepLoss): loss = loss.own
     scheds = {k: f for cb in learn.cbs if isinstance(cb, ParamScheduler) for k,f in cb.scheds.items()}
     return {'loss function': value(loss, 'loss function'), 'epochs': learn.n_epoch,
             'metrics': [m.name for m in learn.metrics],
@@ -114,7 +113,7 @@ def fit_settings(learn, unknown=None)->dict:
             **{f'schedule of {k}': [plain(f(i/16)) for i in range(17)] for k,f in scheds.items()},
             'device': next(model.parameters()).device.type}
 
-# %% ../nbs/22_fingerprint.ipynb #fdea14bb
+# %% ../nbs/22_fingerprint.ipynb #25fe0886
 _apart = CSVLogger,ParamScheduler,SemiSupervised # Not among the callbacks that are compared
 _parallel = 'ParallelTrainer','DistributedTrainer' # How many processes there are may change
 
@@ -137,7 +136,7 @@ def settings(
     unknown = []
     model = plain(plain_model(learn), unknown, 'model')
     start = {'initial weights': model.pop('weights'), 'random numbers': _digest([repr(plain(rng_state())).encode()])}
-    args = {k: plain(v, unknown, k) for k,v in given(method).items() if k not in ('unlabeled','cache','bs')}
+    args = {k: plain(v, unknown, k) for k,v in given(method).items() if k!='unlabeled'}
     res = {'method': type(method).__name__, **args, 'model': model, **data_settings(learn, method, unknown),
            **fit_settings(learn, unknown), **callback_settings(learn, unknown), 'versions': versions(), **start}
     return json.loads(json.dumps(res)),list(dict.fromkeys(unknown))

@@ -11,7 +11,7 @@ from fastai.vision.all import *
 from torch.utils.data import IterableDataset
 from .report import listed
 
-# %% ../nbs/13_finite.ipynb #fed911bb
+# %% ../nbs/13_finite.ipynb #0e7adacd
 class Finite(Callback):
     "Stop the training of `method` at the first step in which something was not finite"
     order,run_valid,_stateattrs = 22,False,('recent','overflows')
@@ -28,6 +28,7 @@ class Finite(Callback):
         if not self.learn.lock.locked(): self._init_state()
 
     def after_loss(self):
+        if self.method.learn is None: return # It was taken out of the learner
         if self.method.fitting.searching: return # `lr_find` goes up to where losses explode, and stops by itself
         step,b = self.method.step,self.method.step.batch
         like = step.loss.detach()

@@ -35,11 +35,11 @@ class PiModel(SemiSupervised):
         x,u1,u2 = self.parts(pred, y)
         return self.loss_x(x, y), l2_loss(u1, self.guess(u2, by='pred'))
 
-# %% ../nbs/17_methods.ipynb #fef2871e
+# %% ../nbs/17_methods.ipynb #7a1c4c1b
 class VAT(SemiSupervised):
     "Virtual adversarial training with entropy minimization (arXiv 1704.03976)"
     eps:float = 6. # Length of the perturbation of an image of 3·32·32 values; for n values it is `eps*sqrt(n/3072)`
-    xi:float = 1e-6 # Length of the step that looks for it, in the same unit
+    xi:float = 1e-2 # Length of the step that looks for it, in the same unit; much less is lost in float32's rounding
     entropy:float = 0.06 # Weight of the entropy; not ramped, and counted in `loss_x`
     lambda_u,ramp = 0.3,0.4
     def check(self):
@@ -56,7 +56,7 @@ class VAT(SemiSupervised):
         q = self.guess(u, by='pred')
         return self.loss_x(x, y) + self.entropy*entropy(u.softmax(-1)).mean(), kl_loss(v, q)
 
-# %% ../nbs/17_methods.ipynb #729bd49c
+# %% ../nbs/17_methods.ipynb #21cbdaa0
 def kl_loss(
     logits:Tensor, # Model output before softmax `(N,C)`
     target:Tensor, # Probabilities `(N,C)`
@@ -69,9 +69,9 @@ def worst(self:VAT, u):
     "Perturbation of `u` `(B,C,H,W)` that changes predictions most, as far as one power iteration finds it"
     def unit(t): return t/t.flatten(1).norm(dim=1).clamp(min=1e-30).view(-1, *[1]*(t.ndim-1))
     scale,model = math.sqrt(u[0].numel()/3072),bare(self.learn.model)
-    q = guess_labels(model, [u])
     d = unit(torch.randn_like(u)).requires_grad_()
-    with frozen_stats(model), torch.enable_grad():
+    with torch.autocast(u.device.type, enabled=False), frozen_stats(model), torch.enable_grad():
+        q = guess_labels(model, [u])
         g, = torch.autograd.grad(kl_loss(model(u+self.xi*scale*d), q), d)
     return self.eps*scale*unit(g.detach().to(u.dtype)*1e8)
 
@@ -193,16 +193,22 @@ class FlexMatch(FixMatch):
         # What was not filled goes to place n
         return F.pad(picked, (0,1)).index_copy(0, (idx+n).flatten(), guess.flatten())[:n]
 
-# %% ../nbs/17_methods.ipynb #2b092b94
+# %% ../nbs/17_methods.ipynb #80f37730
 class FreeMatch(Confident):
     "FreeMatch (arXiv 2205.07246): thresholds that follow the network's confidence, and a fairness loss"
     momentum:float = 0.999 # Weight of the old averages in an update
-    fairness:float = 0.01 # Weight of the fairness loss, relative to that of the unlabeled loss
+    fairness:float = 0.001 # Weight of the fairness loss, relative to that of the unlabeled loss
+    clip:float|None = None # Largest global threshold, such as 0.95; default: none
     averages = ('tau','p_model','hist')
+    def check(self):
+        super().check()
+        refuse_unless(self.clip is None or 0<self.clip<=1, 'clip, the largest threshold, must be in (0,1]', self.clip)
+
     def targets(self, q, q_x):
         (conf,guess),c = q.max(1),q.shape[1]
         tau,p = self.average('tau', conf.mean(), 1/c),self.average('p_model', q.mean(0), 1/c)
         self.average('hist', F.one_hot(guess, c).to(q.dtype).mean(0), 1/c)
+        if self.clip is not None: tau = self.learned.tau = tau.clamp(max=self.clip)
         return guess, (conf >= (tau*p/p.max())[guess]).to(q.dtype)
 
     def unlabeled_loss(self, v, target, weight):
@@ -289,7 +295,7 @@ class NoisyStudent(SemiSupervised):
     def losses(self, pred, y, *qs):
         return self.loss_x(pred[:len(y)], y), soft_cross_entropy(pred[len(y):], torch.cat(qs))
 
-# %% ../nbs/17_methods.ipynb #dad04f14
+# %% ../nbs/17_methods.ipynb #220c7141
 class ReMixMatch(SemiSupervised):
     "ReMixMatch (arXiv 1911.09785): MixMatch with distribution alignment, augmentation anchoring, and a rotation task"
     ks:int = 8 # Strong views of an unlabeled image
@@ -316,8 +322,10 @@ class ReMixMatch(SemiSupervised):
         return torch.cat([xs, v, turned]), (ys[:len(b.y)], ys[len(b.y):], q, r)
 
     def aligned(self, q):
-        "Guesses with the labels' class frequencies, sharpened"
-        p = self.average('p_model', q.mean(0))
+        "Guesses with the labels' class frequencies, sharpened; by the frequencies of the guesses before these"
+        c = q.shape[1]
+        p = self.learned.get('p_model', torch.full_like(q[0], 1/c)).to(q)
+        self.average('p_model', q.mean(0), 1/c)
         return sharpen(align(q, (self.class_counts.double()/self.class_counts.sum()).to(p), p), self.T)
 
     def losses(self, pred, y, qs, q, r):

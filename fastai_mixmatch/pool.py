@@ -51,7 +51,7 @@ def known_source(
     return all(type(o).__name__ in _torchvision and type(o).__module__.startswith('torchvision.')
                for o in getattr(t, 'transforms', [t] if t else []))
 
-# %% ../nbs/02_pool.ipynb #5cead0c1
+# %% ../nbs/02_pool.ipynb #81c5dc41
 class ItemPipe:
     "What a training loader does to one image: open it, apply the item transforms, give a tensor `(C,H,W)`"
     def __init__(self,
@@ -97,22 +97,25 @@ class ItemPipe:
         raise TypeError(f"the labeled set gives tensors {self.shape} of {self.dtype}, but unlabeled "
                         f"{item_name(item, i)} is a {type(item).__name__}: give it the same transform")
 
-    def tensor(self, img)->Tensor:
-        "Apply the item transforms to an opened image"
-        x = self.after((img,))[0] if isinstance(self.after, Pipeline) else self.after(img)
-        if isinstance(x, Tensor): return x
-        raise TypeError(f"the item transforms give a {type(x).__name__}, not a tensor; add `ToTensor()`")
+# %% ../nbs/02_pool.ipynb #9022ccf3
+@patch
+def tensor(self:ItemPipe, img)->Tensor:
+    "Apply the item transforms to an opened image"
+    x = self.after((img,))[0] if isinstance(self.after, Pipeline) else self.after(img)
+    if isinstance(x, Tensor): return x
+    raise TypeError(f"the item transforms give a {type(x).__name__}, not a tensor; add `ToTensor()`")
 
-    def __call__(self, item, i=None)->Tensor:
-        t = type(item)
-        if t not in self.files:
-            plain = isinstance(item, (str, Path)) and self.img_cls in (PILImage, PILImageBW) and self.plain(item)
-            self.files[t] = plain
-        if not self.files[t]: return self.tensor(self.open(item, i))
-        with reading(lambda: item_name(item, i)), open_file(item) as im: x = np.array(in_mode(im, self.img_cls))
-        return torch.from_numpy(x[None] if x.ndim==2 else x.transpose(2, 0, 1))
+@patch
+def __call__(self:ItemPipe, item, i=None)->Tensor:
+    t = type(item)
+    if t not in self.files:
+        plain = isinstance(item, (str, Path)) and self.img_cls in (PILImage, PILImageBW) and self.plain(item)
+        self.files[t] = plain
+    if not self.files[t]: return self.tensor(self.open(item, i))
+    with reading(lambda: item_name(item, i)), open_file(item) as im: x = np.array(in_mode(im, self.img_cls))
+    return torch.from_numpy(x[None] if x.ndim==2 else x.transpose(2, 0, 1))
 
-# %% ../nbs/02_pool.ipynb #44d6c5e5
+# %% ../nbs/02_pool.ipynb #f225ef67
 CACHE_LIMIT = 2*2**30 # Bytes of decoded images that are kept in memory unless `cache` says otherwise
 
 def fits(
@@ -121,6 +124,7 @@ def fits(
     "Are these few enough to be kept in memory?"
     return nbytes<=CACHE_LIMIT
 
+# %% ../nbs/02_pool.ipynb #5d4ae1d6
 class Pool:
     "Images that are read through `pipe`; `pool[i]` is a list of raw tensors `(C,H,W)` and the label's index or -1"
     kind,x,y,kept,skipped,n_replaced,shape,on_error = 'unlabeled',None,None,None,(),0,None,'raise'
@@ -164,27 +168,31 @@ class Pool:
 
     def read_item(self, item, i): return self.checked(self.pipe(item, i), i), self.label(i, item) if self.label else -1
 
-    def checked(self, x, i):
-        "`x`, which item `i` gave, if it has the size of the others"
-        if self.shape in (None, tuple(x.shape)): return x
-        raise ValueError(f"images of different sizes cannot form a batch: {self.kind} {self.name(i)} is "
-                         f"{tuple(x.shape)}, others are {self.shape} (channels, height, width). "
-                         "Bring them to one size with an item transform, such as `item_tfms=Resize(224)`")
-
-    def __getitem__(self, i):
-        if self.x is not None: return [self.x[i]], int(self.y[i])
-        x,y,_,bad = self.sample(i)
-        self.replaced(bad, x is None)
-        return x,y
-
-    def __getitems__(self, batch):
-        "Samples of a batch: a seed and positions"
-        with seeded(batch[0]): return [self.sample(i) for i in batch[1]]
-
     @property
     def nbytes(self)->int: return len(self)*math.prod(self.shape)*self.dtype.itemsize
     @property
     def has_labels(self)->bool: return self.first_label>=0 if self.y is None else bool((self.y>=0).any())
+
+# %% ../nbs/02_pool.ipynb #6db88dd7
+@patch
+def checked(self:Pool, x, i):
+    "`x`, which item `i` gave, if it has the size of the others"
+    if self.shape in (None, tuple(x.shape)): return x
+    raise ValueError(f"images of different sizes cannot form a batch: {self.kind} {self.name(i)} is "
+                     f"{tuple(x.shape)}, others are {self.shape} (channels, height, width). "
+                     "Bring them to one size with an item transform, such as `item_tfms=Resize(224)`")
+
+@patch
+def __getitem__(self:Pool, i):
+    if self.x is not None: return [self.x[i]], int(self.y[i])
+    x,y,_,bad = self.sample(i)
+    self.replaced(bad, x is None)
+    return x,y
+
+@patch
+def __getitems__(self:Pool, batch):
+    "Samples of a batch: a seed and positions"
+    with seeded(batch[0]): return [self.sample(i) for i in batch[1]]
 
 # %% ../nbs/02_pool.ipynb #90b58f7f
 @patch
@@ -231,7 +239,7 @@ def can(self:Pool, read:Callable)->bool:
     except ImageError as e: self.failed(str(e))
     else: return True
 
-# %% ../nbs/02_pool.ipynb #9ed77a36
+# %% ../nbs/02_pool.ipynb #cd1711c8
 class _Decode:
     "Dataset that decodes a batch into a part of `room`: number of the part, labels, positions, errors"
     def __init__(self, pool, workers=0):
@@ -273,6 +281,7 @@ def decode(self:Pool,
     head = f"{len(bad)} of {n} {self.kind} images cannot be read; remove them{skip}:"
     raise ImageError('\n'.join([head, *bad[:10], *more]))
 
+# %% ../nbs/02_pool.ipynb #719f62b6
 @patch
 def load(self:Pool,
     num_workers:int=0, # Worker processes, used where decoding takes more than two seconds
@@ -320,7 +329,7 @@ class LabelIndex:
         if self.o2i is None: return y if isinstance(y, int) and y>=0 else -1
         return self.o2i.get(str(self.classes[y] if isinstance(y, int) and 0<=y<len(self.classes) else y), -1)
 
-# %% ../nbs/02_pool.ipynb #052369a4
+# %% ../nbs/02_pool.ipynb #d143c5fd
 def as_nchw(
     x, # Images `(N,H,W)`, `(N,H,W,C)` or `(N,C,H,W)`, array or tensor
     shape:tuple|None=None, # `(C,H,W)` that one image should have; settles the order of the axes
@@ -356,6 +365,7 @@ class ArrayPool(Pool):
         self.look([lambda: (x[0],int(self.y[0]))], 1, True)
         self.check_finite()
 
+# %% ../nbs/02_pool.ipynb #52577a24
 def as_pool(
     items, # Of `as_items`
     pipe:ItemPipe, # Of the labeled set

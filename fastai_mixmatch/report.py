@@ -21,7 +21,7 @@ class Meter:
         count = float(self.count)
         return float(self.total)/count if count else None
 
-# %% ../nbs/12_report.ipynb #c8097d0c
+# %% ../nbs/12_report.ipynb #2847dab1
 class Report(Callback):
     "Columns of the results table for `method`, its guesses by class, and what to say at the end of a fit"
     order,run_valid = 21,False
@@ -36,6 +36,7 @@ class Report(Callback):
         if self.learn.lock.locked(): return # fastai sends this event around `validate` and `get_preds`, too
         self.tidy()
         self._init_state()
+        if self.method.learn is None: return # It was taken out of the learner
         names = ('loss_x','loss_u','lambda_u','confidence',*self.method.columns) if self.method.guesses else ()
         if names and self.method.dl.pool.has_labels: names = (*names,'guess_acc')
         self.meters = {o: Meter(o) for o in names}

@@ -30,7 +30,7 @@ class FastPath(Callback):
     def after_fit(self):
         if self.recorder.losses: self.recorder.losses = list(torch.stack(self.recorder.losses).cpu())
 
-# %% ../nbs/28_speed.ipynb #f0594118
+# %% ../nbs/28_speed.ipynb #facc683c
 class Autocast(Callback):
     "Run the network in bfloat16"
     order,ctx = MixedPrecision.order,None # Before the guesses of `SemiSupervised`
@@ -38,10 +38,10 @@ class Autocast(Callback):
         self.ctx = torch.autocast(next(self.model.parameters()).device.type, torch.bfloat16)
         self.ctx.__enter__()
     def after_pred(self): self.learn.pred = to_float(self.pred)
-    def after_loss(self): self.leave()
-    def after_cancel_batch(self): self.leave()
-    def after_fit(self): self.leave()
-    def leave(self):
+    def after_loss(self): self.tidy()
+    def after_cancel_batch(self): self.tidy()
+    def after_fit(self): self.tidy()
+    def tidy(self):
         "End the context, if it began"
         ctx,self.ctx = self.ctx,None
         if ctx is not None: ctx.__exit__(None, None, None)

@@ -126,14 +126,15 @@ def unpack(
     else: return {k: unpack(v) for k,v in s.items()}
     return like
 
-# %% ../nbs/82_state.ipynb #2d42b8f7
+# %% ../nbs/82_state.ipynb #53b6f443
 def _params(f):
     try: return inspect.signature(f).parameters
     except (ValueError,TypeError): return {} # Made in C
 
 def init_names(o)->set:
     "Names of all arguments with which `o` can be made"
-    return {n for c in type(o).__mro__ if '__init__' in vars(c) for n in _params(c.__init__)}
+    makers = [type(o), *(c.__init__ for c in type(o).__mro__ if '__init__' in vars(c))]
+    return {n for f in makers for n in _params(f)}
 
 def given(o)->dict:
     "The arguments with which `o` was made, as far as it keeps them under their names"

@@ -65,7 +65,7 @@ class Stream:
         "Let the next iteration go on where `state` was taken"
         self.taken_up,self.stream = state,None
 
-# %% ../nbs/04_streams.ipynb #e27fa0ee
+# %% ../nbs/04_streams.ipynb #99f8e68a
 class Walk:
     "Positions of the batches of one iteration over `dl`; an interrupted one is taken up from its `state`"
     def __init__(self,
@@ -93,6 +93,7 @@ class Walk:
     def __iter__(self):
         while self.dl.endless or self.drawn<len(self.dl): yield self.draw()
 
+# %% ../nbs/04_streams.ipynb #81455ad3
 class PoolDL(Stream):
     "One pass over a pool in random order, or, where it is `endless`, passes that follow one another without a break"
     def __init__(self, pool, bs=64, num_workers=0, device=None, steps=None,
@@ -139,12 +140,14 @@ class PoolDL(Stream):
         w = self.walk
         return None if w is None else dict(left=w.left.clone(), done=w.done, seed=w.seed, given=self.given)
 
-    def to(self, device):
-        "Move a pool in memory to `device`, if it is small"
-        pool = self.pool
-        if device is not None and fits(pool.nbytes) and pool.x.device!=torch.device(device):
-            pool.x,pool.y = pool.x.to(device),pool.y.to(device)
-        return self
+# %% ../nbs/04_streams.ipynb #0d1eb42b
+@patch
+def to(self:PoolDL, device):
+    "Move a pool in memory to `device`, if it is small"
+    pool = self.pool
+    if device is not None and fits(pool.nbytes) and pool.x.device!=torch.device(device):
+        pool.x,pool.y = pool.x.to(device),pool.y.to(device)
+    return self
 
 # %% ../nbs/04_streams.ipynb #9aadb718
 def check_label(
@@ -261,7 +264,7 @@ def check_like(
                          "bring both to one size, as with `item_tfms=Resize(224)`, and use as many channels")
     if pool.dtype!=pipe.dtype: raise TypeError(f"labeled images are {pipe.dtype}, unlabeled ones {pool.dtype}")
 
-# %% ../nbs/04_streams.ipynb #40ecb4f8
+# %% ../nbs/04_streams.ipynb #8bc4e9bb
 class IterablePool(Pool, IterableDataset):
     "A pool read from an iterable dataset, in its order"
     def __init__(self, ds, pipe, label, k, on_error, n):
@@ -287,6 +290,7 @@ class IterablePool(Pool, IterableDataset):
         if self.shards: return enumerate(self.items.shard(num_shards=n, index=index))
         return itertools.islice(enumerate(self.items), index, None, n)
 
+# %% ../nbs/04_streams.ipynb #d1d3df29
 class IterableDL(Stream):
     "Stream of an iterable dataset of unlabeled images, in its order; the arguments are those of `UnlabeledDL`"
     iterable,cache = True,False
@@ -321,14 +325,6 @@ class IterableDL(Stream):
             part = f" to process {self.rank} of {self.world}: it needs as many shards as there are processes"
             raise ValueError("the iterable dataset gave no image" + part*(self.world>1))
 
-    def has_state(self)->bool:
-        "Can the position in the dataset be saved?"
-        return hasattr(self.items, 'state_dict') and hasattr(self.items, 'load_state_dict') and self.num_workers==0
-
-    def state_dict(self)->dict:
-        "Batches given in this epoch, and the dataset's own position"
-        return dict(given=self.given, items=self.items.state_dict() if self.has_state() else None)
-
     def load_state_dict(self, state):
         "Let the next iteration go on where `state` was taken, as far as the dataset can"
         super().load_state_dict(state)
@@ -338,6 +334,17 @@ class IterableDL(Stream):
                       "unlabeled stream begins a new pass over it and training goes on with other images than without "
                       "the interruption. To continue exactly, give it `state_dict` and `load_state_dict`, and "
                       "`num_workers=0`")
+
+# %% ../nbs/04_streams.ipynb #478d061f
+@patch
+def has_state(self:IterableDL)->bool:
+    "Can the position in the dataset be saved?"
+    return hasattr(self.items, 'state_dict') and hasattr(self.items, 'load_state_dict') and self.num_workers==0
+
+@patch
+def state_dict(self:IterableDL)->dict:
+    "Batches given in this epoch, and the dataset's own position"
+    return dict(given=self.given, items=self.items.state_dict() if self.has_state() else None)
 
 # %% ../nbs/04_streams.ipynb #c80a6b61
 @delegates(UnlabeledDL)

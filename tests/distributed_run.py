@@ -23,6 +23,7 @@ def no_norm(n_in, n_out):
 
 class Draws:
     "The same random numbers for an image of a global batch, however many processes it is cut for: each part has a generator of its own"
+    _stateattrs = ('mine', 'rank', 'world') # Differ by process: no settings
     def __init__(self, rank, world, parts=2): self.mine,self.step,self.call = range(parts) if world==1 else [rank],0,0
     def generators(self):
         self.call += 1

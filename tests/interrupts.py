@@ -7,7 +7,7 @@ generators that are being closed, where Python itself drops whatever is raised, 
 import fastai, fastai_mixmatch, os, random, sys, tempfile, time
 from pathlib import Path
 from fastai.basics import *
-from test_learner import SCRIPT
+from helpers import SCRIPT
 
 ours = tuple(str(Path(o.__file__).parent)+os.sep for o in (fastai_mixmatch, fastai))
 locks = ('/beartype/', '/threading.py')

@@ -11,9 +11,7 @@ from fastai_mixmatch.checkpoint import loader_rngs, training_state
 from fastai_mixmatch.rng import rng_state, set_rng_state
 from functools import partial
 from pathlib import Path
-from test_hostile import CpuPrecision, Scaled
-from test_learner import IL, SMALL, X, Y, digit_dls, learner
-from test_methods import ALL
+from helpers import IL, METHODS as ALL, SMALL, X, Y, CpuPrecision, Scaled, core_dls as digit_dls, core_learner as learner
 from torch import nn
 
 root = Path(__file__).resolve().parent.parent
@@ -133,7 +131,7 @@ def test_same_bits(name):
 
 @pytest.mark.parametrize('make', [torch_loaders, weighted, lambda **o: learner(digit_dls(valid=0), metrics=[], **o),
     lambda **o: learner(digit_dls(item_tfms=RandomResizedCrop(8, min_scale=0.5)), IL[200:328], **o),
-    lambda **o: ssl_learner(digit_dls(), IL[200:328], SMALL, method=Supervised(bs=32), **o)], ids=['torch', 'weighted', 'no validation', 'random items', 'supervised'])
+    lambda **o: ssl_learner(digit_dls(), IL[200:328], SMALL, bs=32, method=Supervised(), **o)], ids=['torch', 'weighted', 'no validation', 'random items', 'supervised'])
 @pytest.mark.filterwarnings('ignore')
 def test_same_bits_of_other_data(make):
     a, b = both(make, 7)
@@ -144,7 +142,7 @@ def test_same_bits_of_other_data(make):
 def test_same_bits_of_every_method(name):
     "With what each of them adapts: thresholds, averages, remembered guesses, a second head, learned magnitudes."
     method = ALL.get(name, lambda **o: FixMatch(threshold=.2, strong=StrongView(CTAugment()), **o))
-    a, b = both(lambda **o: ssl_learner(digit_dls(), IL[200:328], SMALL, method=method(bs=32), **o), 7)
+    a, b = both(lambda **o: ssl_learner(digit_dls(), IL[200:328], SMALL, bs=32, method=method(), **o), 7)
     assert a == b
 
 @pytest.mark.parametrize('n', [1, 4, 11])
@@ -421,7 +419,7 @@ def test_changed_fit():
     for fit, text in ((lambda o: o.fit_one_cycle(4), 'epochs: 3 then, 4 now'), (lambda o: o.fit(3), 'schedule of lr'), (lambda o: o.fit_one_cycle(3, 1e-2), 'schedule of lr')):
         with pytest.raises(CheckpointError, match=text): program(partial(learner, checkpoint='cp', every='3 steps'), fit=fit)
     with pytest.raises(CheckpointError, match='method: "MixMatch" then, "Supervised" now'):
-        program(lambda: ssl_learner(digit_dls(), IL[200:328], SMALL, method=Supervised(bs=32), checkpoint='cp'))
+        program(lambda: ssl_learner(digit_dls(), IL[200:328], SMALL, bs=32, method=Supervised(), checkpoint='cp'))
 
 def test_override():
     "Weights and averages are kept; with other images the epoch begins again."

@@ -2,7 +2,7 @@
 import pytest, torch
 from fastai.vision.all import Callback, Learner, noop
 from fastai_mixmatch.all import EMA
-from test_learner import digit_dls, learner, SMALL, weights, same
+from helpers import SMALL, core_dls as digit_dls, core_learner as learner, same, state_of as weights
 
 def test_two_are_refused():
     "A second one would take the first one's averages for trained weights"

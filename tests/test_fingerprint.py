@@ -8,7 +8,7 @@ from fastai_mixmatch.fingerprint import describe_items, differences, settings
 from fastai_mixmatch.state import plain
 from functools import partial
 from pathlib import Path
-from test_learner import IL, SMALL, X, Y, digit_dls
+from helpers import IL, SMALL, X, Y, core_dls as digit_dls
 from torch import nn
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,7 @@
 "One file, array or picture: opened as it is said, or an error that names it."
 import collections, io, itertools, json, numpy as np, os, pandas as pd, pickle, pytest, random, torch, warnings
 from fastai_mixmatch import images
-from helpers_data import *
+from helpers import *
 
 def test_names_can_be_printed(folder, capsys):
     name = item_name(folder/os.fsdecode(b'\xff.png'))

@@ -1,6 +1,6 @@
 "Which images there are, which are labeled, and which cannot be read."
 import collections, itertools, json, numpy as np, os, pandas as pd, pickle, pytest, random, torch, warnings
-from helpers_data import *
+from helpers import *
 
 def test_splits_are_the_same_on_every_machine(tmp_path):
     "The indices of seed 0, as numbers: what differs here would differ between machines or versions."

@@ -4,7 +4,7 @@ from copy import deepcopy
 from fastai.vision.all import Learner, SGD, noop
 from fastai_mixmatch.all import small_cnn
 from fastai_mixmatch.optim import FastAdam, FastSGD
-from test_learner import digit_dls, learner
+from helpers import core_dls as digit_dls, core_learner as learner
 
 def pair(wd=5e-4, momentum=0.9, **kw):
     torch.manual_seed(0)

@@ -1,6 +1,6 @@
 "Read as the labeled set is; decoded once where that is enough."
 import collections, itertools, json, numpy as np, os, pandas as pd, pickle, pytest, random, torch, warnings
-from helpers_data import *
+from helpers import *
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.uint8])
 def test_labeled_set_of_tensors(dtype):

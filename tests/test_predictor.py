@@ -8,8 +8,8 @@ from fastai_mixmatch.predictor import read_file, to_bytes
 from functools import partial
 from pathlib import Path
 from safetensors.torch import load as read_tensors, load_file
-from test_learner import IL, SMALL, digit_dls, learner
 from torch import nn
+from helpers import IL, SMALL, core_dls as digit_dls, core_learner as learner
 from torchvision.models import resnet18
 
 @pytest.fixture(autouse=True)

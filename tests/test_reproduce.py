@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np, pytest, torch
 from PIL import Image
 
-from fastai_mixmatch.all import EMA, ImageError, ImageList, draw_labeled, small_cnn, ssl_learner
+from fastai_mixmatch.all import EMA, Batch, ImageError, ImageList, draw_labeled, small_cnn, ssl_learner
 
 bench = Path(__file__).resolve().parent.parent/'bench'
 sys.path.append(str(bench))
@@ -113,22 +113,16 @@ def test_another_network_is_in_no_table(tmp_path):
 @pytest.mark.parametrize('mix, on', [('all', (1,1)), ('separate', (1,1)), ('labeled', (1,0)), ('unlabeled', (0,1)), ('none', (0,0))])
 def test_what_is_mixed(mix, on):
     "Against the paper's description of each row: who is blended with whom"
-    train,test = load_data('digits')
-    labeled,rest = train.split(20)
-    learn = ssl_learner(labeled.dataloaders(bs=12), rest, small_cnn, method=Ablation(mix=mix, adapt=False, bs=10, alpha=5.))
-    cb = learn.ablation
-    learn.fit(0)
-    cb.guess = lambda us: torch.eye(10)[[9]*10]  # every unlabeled target is class 9
-    n = torch.arange(32.)
-    x,us = n[:12,None,None,None].expand(-1,1,8,8)*0,[torch.ones(10,1,8,8)]*2
-    y = torch.eye(10)[[0]*12]
-    xs,(yx,yu) = cb.make_batch(x, y, us)
+    class Nines(Ablation):
+        def guess(self, *args, **kwargs): return torch.eye(10)[[9]*10]  # every unlabeled target is class 9
+    cb = Nines(mix=mix, adapt=False, alpha=5.)
+    x,u,y = torch.zeros(12,1,8,8),torch.ones(10,1,8,8),torch.eye(10)[[0]*12]
+    xs,(yx,yu) = cb.make_batch(Batch(x, y, (u,u), (), None, None, None, x))
     share = torch.cat([yx,yu])[:,9]  # how much of an unlabeled image is in each mix
     assert torch.allclose(xs[:,0,0,0], share, atol=1e-6)
     across = ((share[:12]>0).any() or (share[12:]<1-1e-6).any()).item()
     assert across==(mix=='all')
-    cb.partners_seen = cb.partners(12, 32, 'cpu')
-    perm,mixed = cb.partners_seen
+    perm,mixed = cb.partners(12, 32, 'cpu')
     assert sorted(perm.tolist())==list(range(32))
     assert mixed.tolist()==[on[0]]*12+[on[1]]*20
 
@@ -136,19 +130,19 @@ def test_ema_guesses():
     "The guess is that of the averaged weights, and leaves model and average alone"
     train,_ = load_data('digits')
     labeled,rest = train.split(20)
-    learn = ssl_learner(labeled.dataloaders(bs=12), rest, small_cnn, method=Ablation(ema_guess=True, T=1., adapt=False, bs=100), ema=EMA(0.5))
     seen = []
-    old = learn.ablation.note_guesses
-    def note(p):
-        sd = {k: v.clone() for k,v in learn.model.state_dict().items()}
-        for t,a in zip(learn.ema.tensors(), learn.ema.avg): t.copy_(a)
-        mean = learn.model.train()(torch.cat(us)).softmax(1).view(2, -1, 10).mean(0)  # batch norm sees both views
-        learn.model.load_state_dict(sd)
-        seen.append(torch.allclose(mean, p, atol=1e-5)); old(p)
-    us = []
-    guess = learn.ablation.guess
-    def keep(o): us[:] = [t.clone() for t in o]; return guess(o)
-    learn.ablation.guess,learn.ablation.note_guesses = keep,torch.no_grad()(note)
+    class Seen(Ablation):
+        def guess(self, views, **kwargs):
+            p,learn = super().guess(views, **kwargs),self.learn
+            if learn.ema.avg is None: return p
+            sd = {k: v.clone() for k,v in learn.model.state_dict().items()}
+            for t,a in zip(learn.ema.tensors(), learn.ema.avg): t.copy_(a)
+            with torch.no_grad(): mean = learn.model(torch.cat(views)).softmax(1).view(2, -1, 10).mean(0)  # batch norm sees both views
+            learn.model.load_state_dict(sd)
+            seen.append(torch.allclose(mean, p, atol=1e-5))
+            return p
+    method = Seen(ema_guess=True, T=1., adapt=False)
+    learn = ssl_learner(labeled.dataloaders(bs=12), rest, small_cnn, method=method, bs=100, ema=EMA(0.5))
     with learn.no_logging(): learn.fit(1)
     assert len(seen)>5 and all(seen)
 

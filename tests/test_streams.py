@@ -1,6 +1,6 @@
 "Whatever holds the unlabeled images, training reads all of them, once an epoch, exactly as it reads the labeled ones."
 import collections, itertools, json, numpy as np, os, pandas as pd, pickle, pytest, random, torch, warnings
-from helpers_data import *
+from helpers import *
 
 @pytest.mark.parametrize('kind', KINDS)
 def test_kinds_grey(root, kind): check_kind(root, kind, KINDS[kind], from_folder(root), grey(UX))

@@ -22,11 +22,12 @@ class Ablation(MixMatch):
     'all': all with all. 'separate': labeled with labeled, unlabeled with unlabeled. 'labeled', 'unlabeled': only
     these, among themselves. 'none': no image. `ema_guess`: the averaged weights guess.
     """
-    def __init__(self, unlabeled=None, mix='all', ema_guess=False, **kwargs):
-        super().__init__(unlabeled, **kwargs)
+    mix:str = 'all'
+    ema_guess:bool = False
+    def check(self):
+        super().check()
         modes = 'all','separate','labeled','unlabeled','none'
-        if mix not in modes: raise ValueError(f"mix must be one of {', '.join(modes)}; got {mix!r}")
-        self.mix,self.ema_guess = mix,ema_guess
+        refuse_unless(self.mix in modes, f"mix must be one of {', '.join(modes)}", self.mix)
 
     def partners(self, n, total, device):
         "Index of each image's partner, and whether it is mixed at all, both `(total,)`; the first `n` are labeled"
@@ -38,20 +39,13 @@ class Ablation(MixMatch):
         if self.mix in ('separate','unlabeled'): on[n:] = 1
         return perm, on
 
-    def make_batch(self, x, y, us):
-        q = self.guess(us)
-        xs,ys = torch.cat([x, *us]),torch.cat([y, *[q]*self.k])
+    def make_batch(self, b):
+        q = sharpen(self.guess(b.weak, by='teacher' if self.ema_guess else 'model', then=self.aligned), self.T)
+        xs,ys = torch.cat([b.x, *b.weak]),torch.cat([b.y, *[q]*self.k])
         lam,_ = mixup_draws(len(xs), self.alpha, xs.device, xs.dtype)
-        perm,on = self.partners(len(y), len(xs), xs.device)
+        perm,on = self.partners(len(b.y), len(xs), xs.device)
         xs,ys = mixup(xs, ys, self.alpha, 1-on*(1-lam), perm)
-        return xs, (ys[:len(y)], ys[len(y):])
-
-    def guess(self, us):
-        "The guess of `MixMatch`, or that of the averaged weights, which normalize by the batch as the trained ones do"
-        if not self.ema_guess: return super().guess(us)
-        p = torch.stack(self.teacher(torch.cat(us)).chunk(len(us))).mean(0)
-        self.note_guesses(p)
-        return sharpen(p, self.T)
+        return xs, (ys[:len(b.y)], ys[len(b.y):])
 
 ablations = {
     'MixMatch': {},
@@ -128,7 +122,7 @@ weak = dict(weak=WeakView(4/32, flip=0.5))
 paper = dict(adapt=False, k=2, T=0.5, alpha=0.75, lambda_u=75.)
 small = {**paper, 'ramp': 1., 'weak': WeakView(1/8)}
 relatives = (Supervised, MixUpLabeled, EntropyMin, PseudoLabel, PiModel, MeanTeacher, VAT, ICT, MixMatch, ReMixMatch,
-             UDA, FixMatch, FlexMatch, FreeMatch, SoftMatch)
+             UDA, FixMatch, FlexMatch, FreeMatch, SoftMatch, AdaMatch, DeFixMatch)
 
 def unlabeled_bs(method): return 448 if issubclass(method, Confident) and method is not PseudoLabel else 64
 

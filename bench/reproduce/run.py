@@ -36,7 +36,9 @@ def make_learner(exp, labeled, rest, test, device=None, fast=False, **kwargs):
     dl = labeled.dataloaders(bs=exp.bs, batch_tfms=tfms, device=device).train
     device = torch.device(device or default_device())
     dls = DataLoaders(dl, MemoryDL(test, dl), device=device)
-    learn = ssl_learner(dls, rest, exp.arch, method=exp.method(bs=exp.ubs, **exp.args), lr=exp.lr, wd=exp.wd,
+    stream = {k: v for k,v in exp.args.items() if k not in exp.method.settings()}
+    method = exp.method(**{k: v for k,v in exp.args.items() if k not in stream})
+    learn = ssl_learner(dls, rest, exp.arch, method=method, lr=exp.lr, wd=exp.wd, bs=exp.ubs, **stream,
                         ema=EMA(exp.ema, exp.warmup) if exp.ema else None, cbs=Clock(), **kwargs)
     return learn.to_fast(compile=device.type=='cuda' and 'reduce-overhead') if fast else learn.add_cb(ChannelsLast())
 
@@ -65,7 +67,7 @@ def final_accuracies(learn):
 def outcome(learn, method, epochs):
     "Accuracies, curves and speed of a training"
     acc,raw = final_accuracies(learn)
-    curves = pd.DataFrame(method.rows).drop(columns='epoch').astype(float).round(5)
+    curves = pd.DataFrame(learn.report.rows).drop(columns='epoch').astype(float).round(5)
     steps,seconds = epochs*len(method.dl),learn.clock.seconds
     last = curves.accuracy[-20:].tolist()
     return dict(

@@ -1,4 +1,4 @@
-"What the tests of images, lists, pool, cache and streams share"
+"What tests share: digits in every form, learners of them, and callbacks that look and stop."
 import collections, io, itertools, json, numpy as np, os, pandas as pd, pickle, pytest, random, torch, warnings
 from fastai.callback.data import WeightedDL
 from fastai.vision.all import (Callback, Categorize, CategoryBlock, DataBlock, DataLoader as FastaiDL, DataLoaders, Datasets, Image, ImageBlock,
@@ -7,6 +7,8 @@ from fastai.vision.all import (Callback, Categorize, CategoryBlock, DataBlock, D
 from fastai_mixmatch import pool as pool_module
 from fastai_mixmatch.all import *
 from fastai_mixmatch.rng import rng_state, same_state, set_rng_state
+from contextlib import nullcontext
+from fastai.callback.fp16 import MixedPrecision
 from fastai_mixmatch.views import BatchViews
 from functools import partial
 from sklearn.datasets import load_digits
@@ -281,3 +283,104 @@ def most(f):
     tracemalloc.start()
     try: return f(), tracemalloc.get_traced_memory()[1]
     finally: tracemalloc.stop()
+
+# --- the core: learners of four steps an epoch
+
+NAMES = ['epoch','train_loss','valid_loss','accuracy','loss_x','loss_u','lambda_u','confidence','guess_acc','time']
+
+def core_dls(bs=20, n=20, valid=60, **kw):
+    "20 labeled digits and 60 to validate on"
+    return IL[:200].split(n)[0].dataloaders(IL[1700:1700+valid] if valid else None, bs=bs, **kw)
+
+def quiet(learn):
+    "The same learner, without bar and table"
+    if hasattr(learn, 'progress'): learn.remove_cb(ProgressCallback)
+    learn.logger = noop
+    return learn
+
+def core_learner(dls=None, unlabeled=None, arch=SMALL, bs=32, noisy=False, **kw):
+    "A MixMatch learner that takes 4 steps an epoch"
+    dls,unlabeled = core_dls() if dls is None else dls, IL[200:328] if unlabeled is None else unlabeled
+    learn = mixmatch_learner(dls, unlabeled, arch, bs=bs, **kw)
+    return learn if noisy else quiet(learn)
+
+def method_learner(method, n=200, arch=small_cnn, bs=16, valid=100, **kw):
+    "A learner of any method: 20 labeled digits, and `n`-20 unlabeled ones"
+    set_seed(0)
+    labeled,rest = IL[500:500+n].split(20, seed=0)
+    return ssl_learner(labeled.dataloaders(IL[:valid], bs=bs), rest, arch, method=method, **kw)
+
+def train(learn, epochs=1, **kw):
+    with learn.no_bar(), learn.no_logging(): learn.fit(epochs, **kw)
+    return learn
+
+def method_of(learn): return next(o for o in learn.cbs if isinstance(o, SemiSupervised))
+
+def state_of(learn): return {k: v.detach().clone() for k,v in learn.model.state_dict().items()}
+def same(a, b): return a.keys()==b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+def tensors(o): return None if o is None else [t.clone() for t in o]
+def copied(d): return {k: v.clone() if isinstance(v, torch.Tensor) else v for k,v in d.items()}
+
+def alike(a, b):
+    "Equal, with tensors to the bit"
+    if isinstance(a, torch.Tensor): return isinstance(b, torch.Tensor) and torch.equal(a, b)
+    if isinstance(a, dict): return a.keys()==b.keys() and all(alike(a[k], b[k]) for k in a)
+    if isinstance(a, (list,tuple)): return len(a)==len(b) and all(map(alike, a, b))
+    return a==b
+
+def torch_sets():
+    "Labeled and validation set as tensors, and unlabeled images"
+    x,i = torch.tensor(X/255, dtype=torch.float32)[:,None],draw_labeled(Y[:200], 20)
+    return TensorDataset(x[i], torch.tensor(Y[i])), TensorDataset(x[1700:], torch.tensor(Y[1700:])), x[200:328]
+
+class At(Callback):
+    "Call `f` with the learner at `event` of training batch `n`"
+    def __init__(self, event, f, n=1, order=100):
+        self.order,self.f,self.n = order,f,n
+        setattr(self, event, self.go)
+    def go(self):
+        if self.learn.iter==self.n and self.learn.training: self.f(self.learn)
+
+def interrupt(learn): raise KeyboardInterrupt
+
+SCRIPT = '''
+import warnings; warnings.simplefilter('ignore')
+import matplotlib; matplotlib.use('Agg')
+from fastai.vision.all import *
+from fastai_mixmatch.all import *
+x,y = digits_arrays()
+x = x/255
+il = ImageList.from_arrays(x, y, img_cls=PILImageBW)
+dls = il[:200].split(20)[0].dataloaders(il[1700:1760], bs=20)
+learn = mixmatch_learner(dls, il[200:328], partial(small_cnn, width=8), bs=32)
+'''
+
+def own_env(**kw):
+    "Environment for a Python process that imports this checkout"
+    return dict(os.environ, OMP_NUM_THREADS='1', MPLBACKEND='Agg', PYTHONPATH=str(Path(__file__).parent.parent), **kw)
+
+class CpuPrecision(MixedPrecision):
+    "fastai's mixed precision on the CPU: PyTorch's own scaler, in float32; the loss overflows once it is scaled by 2**108"
+    def before_fit(self):
+        self.autocast,self.learn.scaler,self.scales = nullcontext(),torch.amp.GradScaler('cpu', **self.kwargs),L()
+    def before_backward(self): self.learn.loss_grad = self.scaler.scale(self.loss_grad*2.**20)
+
+class Scaled(Callback):
+    "Scale, number of good steps since it grew, and whether the step was skipped, after each step"
+    run_valid = False
+    def __init__(self): self.seen = []
+    def after_batch(self):
+        s = self.learn.scaler.state_dict() or dict(scale=1., _growth_tracker=0)
+        self.seen.append((s['scale'], s['_growth_tracker'], self.learn.cpu_precision.skipped))
+
+def open_to(cls, **defaults): return lambda **k: cls(**{**defaults, **k})
+
+def noisy_student(**kw):
+    "With a teacher that was trained for no time at all, but always in the same way"
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        return NoisyStudent(**{'trained': small_cnn(1, 10), **kw})
+
+METHODS = dict(mixup=MixUpLabeled, entropy=EntropyMin, pi=PiModel, vat=VAT, mean_teacher=MeanTeacher, ict=ICT,
+    pseudo=open_to(PseudoLabel, threshold=.2), fix=open_to(FixMatch, threshold=.2), uda=open_to(UDA, threshold=.2), flex=FlexMatch, free=FreeMatch,
+    soft=SoftMatch, remix=open_to(ReMixMatch, ks=2), ada=AdaMatch, defix=open_to(DeFixMatch, threshold=.2), student=noisy_student)

@@ -1,0 +1,156 @@
+"What a training tells: the results table, for people, files and graphs; how the guesses spread; what was left out."
+import math, numpy as np, pandas as pd, pytest, torch, warnings
+import matplotlib.pyplot as plt
+from fastai.callback.all import CSVLogger, ShowGraphCallback
+from fastai.callback.tensorboard import TensorBoardCallback
+from fastai.vision.all import Callback, PILImageBW
+from fastai_mixmatch.all import *
+from torch import nn
+from helpers import IL, NAMES, SMALL, At, X, Y, core_dls, core_learner, from_folder, interrupt, method_learner, root, train
+
+@pytest.fixture(autouse=True)
+def _in_tmp(tmp_path, monkeypatch): monkeypatch.chdir(tmp_path)
+
+def test_results_table(root):
+    learn = core_learner()
+    metrics = list(learn.metrics)
+    learn.fit(2)
+    assert list(learn.recorder.metric_names) == NAMES
+    assert [len(v) for v in learn.recorder.values] == [8, 8]
+    d = dict(zip(NAMES[1:], learn.recorder.values[-1]))
+    assert 0 < d['loss_x'] and 0 < d['loss_u'] < 1 and .1 <= d['confidence'] <= 1 and 0 <= d['guess_acc'] <= 1
+    assert len(learn.metrics) == 1 and learn.metrics[0] is metrics[0] and learn.recorder.metrics is learn.metrics
+    assert learn.final_record[2] == d['accuracy'] or learn.final_record[1] == d['accuracy']
+    learn = core_learner(from_folder(root), root / 'unlabeled', bs=25)
+    learn.fit(1)
+    assert 'guess_acc' not in learn.recorder.metric_names and 'confidence' in learn.recorder.metric_names
+
+def IL_str():
+    il = ImageList.from_arrays(X, [str(y) for y in Y], img_cls=PILImageBW)
+    return il[:200].split(20)[0].dataloaders(il[1700:1760], bs=20)
+
+def test_guess_acc_is_that_of_the_guesses():
+    "Also where only some unlabeled images have a label."
+    hits = []
+    labels = [str(y) if i % 2 else None for i, y in enumerate(Y[200:328])]
+    un = ImageList.from_arrays(X[200:328], labels, img_cls=PILImageBW)
+    learn = core_learner(IL_str(), un, lr=0.)
+    class Note(Callback):
+        order,run_valid = 25,False
+        def after_loss(self):
+            step = learn.mix_match.step
+            known = step.batch.truth>=0
+            hits.append((step.guess.argmax(1)==step.batch.truth)[known])
+    learn.add_cb(Note())
+    learn.fit(1)
+    hits = torch.cat(hits)
+    assert len(hits) == 64
+    assert learn.recorder.values[0][-1] == pytest.approx(hits.float().mean().item())
+
+# --- fastai's loggers
+
+def test_csv_logger():
+    learn = core_learner()
+    learn.fit(2, cbs=CSVLogger())
+    df = pd.read_csv(learn.path / 'history.csv')
+    assert list(df.columns) == NAMES and len(df) == 2 and df.loss_u.notna().all()
+
+def test_csv_logger_after_an_interrupt():
+    "In plain fastai the next fit logs to itself without end."
+    learn = core_learner(noisy=True, cbs=CSVLogger())
+    with pytest.raises(KeyboardInterrupt): learn.fit(2, cbs=At('after_loss', interrupt))
+    learn.fit(2)
+    assert len(learn.csv_logger.read_log()) == 2
+    with learn.no_bar(): learn.fit(1)
+    learn.fit(3)
+    assert len(learn.csv_logger.read_log()) == 3
+
+def test_show_graph(capsys):
+    learn = core_learner(noisy=True, cbs=ShowGraphCallback())
+    learn.fit(2)
+    learn.lr_find(num_it=6, show_plot=False)
+    assert learn.show_graph.nb_batches == [4, 8]
+
+def test_tensorboard(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    learn = core_learner()
+    learn.fit(2, cbs=TensorBoardCallback(tmp_path / 'tb', trace_model=True, log_preds=False))
+    acc = EventAccumulator(str(tmp_path / 'tb')).Reload()
+    assert {'train_loss', 'valid_loss', 'accuracy', 'loss_u', 'guess_acc'} <= set(acc.Tags()['scalars'])
+    assert len(acc.Scalars('loss_u')) == 2
+
+def test_tensorboard_with_predictions(tmp_path):
+    learn = core_learner()
+    learn.fit(1, cbs=TensorBoardCallback(tmp_path / 'tb', n_preds=4))
+    plt.close('all')
+    assert list((tmp_path / 'tb').iterdir())
+
+# --- classes
+
+def skewed(n=500, ratio=100, seed=0):
+    "Unlabeled digits whose class frequencies fall by `ratio`"
+    keep = np.random.default_rng(seed).random(len(Y)) < (1/ratio)**(Y/9)
+    keep[:200] = False
+    return IL[np.flatnonzero(keep)[:n]]
+
+def test_imbalance_and_unknown_classes():
+    "Labels of four classes only; unlabeled images of all ten, 100 to 1"
+    il = IL[:200]
+    il = il[[i for i in range(200) if Y[i]<4]].split(16)[0]
+    il = ImageList(il.items, labels=il.labels, img_cls=PILImageBW)
+    learn = train(mixmatch_learner(il.dataloaders(bs=16), skewed(), arch=SMALL), 3)
+    rows,counts = learn.report.rows,learn.report.guess_counts
+    assert all(math.isfinite(v) for r in rows for k,v in r.items() if k.startswith(('loss','lambda','conf')))
+    assert len(counts)==3 and all(len(o)==4 and sum(o)==len(learn.mix_match.dl.pool) for o in counts)
+    hist = guess_counts(learn)
+    assert hist.shape==(3,4) and list(hist.columns)==['0','1','2','3'] and hist.sum(axis=1).eq(len(learn.mix_match.dl.pool)).all()
+
+def test_classes_without_guesses_are_named():
+    learn = mixmatch_learner(IL[:200].split(20)[0].dataloaders(bs=10), IL[200:400], arch=SMALL)
+    class Blind(Callback):
+        "Makes classes 3 and 7 impossible"
+        order = 5
+        def before_batch(self):
+            with torch.no_grad(): self.learn.model[-1].bias[[3,7]] = -1e4
+    learn.add_cb(Blind())
+    learn.mix_match.adapt = False
+    with pytest.warns(UserWarning, match=r'none of 200 guesses took class .*\b3\b.*\b7\b'): train(learn, 1)
+
+# --- what methods say
+
+def test_columns_of_a_method():
+    "`mask_rate` is between 0 and 1, and the mean over the images of the epoch; two fits make two tables."
+    learn,seen = method_learner(FixMatch(threshold=.3), n=60),[]
+    class Note(Callback):
+        order,run_valid = 25,False
+        def after_loss(self): seen.append((self.learn.fix_match.step.guess.amax(1)>=.3).float().mean().item())
+    train(learn, 2, cbs=Note())
+    rows = learn.report.rows
+    assert list(rows[0]) == [*NAMES[:-2], 'mask_rate', 'guess_acc'] and [o['epoch'] for o in rows] == [0, 1]
+    n = len(seen)//2
+    for r,o in zip(rows, (seen[:n], seen[n:])): assert r['mask_rate'] == pytest.approx(np.mean(o), abs=1e-6)
+    train(learn)
+    assert len(learn.report.rows) == len(learn.report.guess_counts) == 1
+
+def test_a_baseline_has_no_columns():
+    learn = train(method_learner(Supervised(), n=60))
+    assert list(learn.recorder.metric_names) == [*NAMES[:4], 'time'] and not learn.report.guess_counts
+
+def test_metrics_on_training_batches():
+    "`train_metrics` are those of the labeled images: with weights that stand still, of all of them, as often as each is seen."
+    learn = core_learner(arch=nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), lr=0., unlabeled=IL[200:264], weak=False, adapt=False, alpha=0.)
+    learn.recorder.train_metrics,hits = True,[]
+    class Note(Callback):
+        order,run_valid = 60,False
+        def after_batch(self): hits.append((self.pred.argmax(1)==self.y).float().mean().item())
+    learn.fit(1, 0., cbs=Note())
+    row = dict(zip(learn.recorder.metric_names[1:], learn.recorder.values[0]))
+    assert row['train_accuracy'] == pytest.approx(np.mean(hits)) and 0 <= row['valid_accuracy'] <= 1
+
+def test_the_labeled_part_is_in_the_learner():
+    "After the loss: 20 outputs, 20 labels as they were, and 20 views."
+    shapes = []
+    learn = core_learner(cbs=At('after_loss', lambda l: shapes.append((tuple(l.pred.shape), l.y.tolist(), tuple(l.x.shape))), order=30))
+    learn.fit(1)
+    (pred,y,x), = shapes
+    assert pred == (20,10) and x == (20,1,8,8) and sorted(y) == sorted(Y[draw_labeled(Y[:200], 20)].tolist())

@@ -1,0 +1,569 @@
+"The loop of all methods: fastai's callbacks and schedules in it, interrupts at every moment, and what is the user's stays the user's."
+import copy, gc, math, numpy as np, os, pandas as pd, pytest, signal, subprocess, sys, time, torch, warnings, weakref
+from fastai.callback.all import EarlyStoppingCallback, GradientAccumulation, GradientClip, SaveModelCallback
+from fastai.vision.all import (Callback, CancelBatchException, CancelEpochException, CancelFitException, CancelStepException, CancelTrainException,
+    DataLoader, DataLoaders, Learner, ProgressCallback, Resize, accuracy, noop, set_seed)
+from fastai_mixmatch.all import *
+from helpers import (IL, NAMES, SCRIPT, SMALL, METHODS, At, X, Y, alike, copied, core_dls, core_learner, interrupt, method_learner, method_of, own_env, quiet,
+    same, state_of, tensors, torch_sets, train)
+from pathlib import Path
+from torch import nn
+
+@pytest.fixture(autouse=True)
+def _in_tmp(tmp_path, monkeypatch): monkeypatch.chdir(tmp_path)
+
+# --- fastai's callbacks
+
+def test_save_model_callback():
+    "The best epoch is kept, and what is saved are the averages."
+    learn, epochs = core_learner(), []
+    class Note(Callback):
+        order = 55
+        def after_epoch(self): epochs.append((self.recorder.values[-1][2], state_of(self.learn), tensors(self.learn.ema.avg)))
+    learn.fit(4, 1e-2, cbs=[Note(), SaveModelCallback(monitor='accuracy', fname='best')])
+    best = max(range(4), key=lambda i: epochs[i][0])
+    accs = [e[0] for e in epochs]
+    assert same(state_of(learn), epochs[accs.index(max(accs))][1]) and len(set(accs)) > 1
+    names = [k for k, _ in [*learn.model.named_parameters(), *learn.model.named_buffers()]]
+    for _, w, avg in epochs: assert alike(avg, [w[k] for k in names if w[k].is_floating_point()])
+    assert learn.validate()[1] == pytest.approx(accs[best])
+    learn.fit(1)
+
+def test_early_stopping():
+    learn = core_learner(lr=0.)
+    learn.fit(6, 0., cbs=EarlyStoppingCallback(monitor='accuracy', patience=2))
+    assert len(learn.recorder.values) == 3 and learn.ema.active
+    learn.fit(1)
+
+def test_gradient_clip():
+    norms = []
+    learn = core_learner(adapt=False, ramp=0)
+    learn.add_cb(At('before_step', lambda l: norms.append(math.sqrt(sum(p.grad.pow(2).sum().item() for p in l.model.parameters()))), order=50))
+    learn.fit(1, cbs=GradientClip(1e-3))
+    assert norms[0] == pytest.approx(1e-3, rel=1e-2)
+
+def test_gradient_accumulation():
+    "Optimizer steps are counted in labeled images, and the average counts optimizer steps."
+    steps = []
+    class Count(Callback):
+        order = 100
+        def after_step(self): steps.append(1)
+    learn = core_learner()
+    learn.fit(3, cbs=[GradientAccumulation(40), Count()])
+    assert learn.train_iter == 12 and len(steps) == 6 and learn.ema.n == 6
+    assert np.isfinite(learn.recorder.values[-1]).all()
+
+@pytest.mark.parametrize('to', ['to_fp16', 'to_bf16', 'to_channelslast'])
+def test_precision_on_a_cpu(to):
+    learn = getattr(core_learner(), to)()
+    if torch.cuda.is_available(): return learn.fit(1)
+    with pytest.warns(UserWarning, match='works on CUDA only; on cpu this trains in float32'): learn.fit(1)
+    assert learn.ema.n == 4 and np.isfinite(learn.recorder.values[0]).all()
+    with warnings.catch_warnings(record=True) as ws:
+        warnings.simplefilter('always')
+        learn.get_preds()
+    assert not any('works on CUDA only' in str(w.message) for w in ws)
+    learn.to_fp32().fit(1)
+
+def test_channelslast_without_amp():
+    learn = core_learner()
+    learn.to_contiguous()
+    learn = learn.to_channelslast(use_amp=False)
+    learn.fit(1)
+    assert any(p.ndim == 4 and p.is_contiguous(memory_format=torch.channels_last) for p in learn.model.parameters()) and learn.ema.n == 4
+
+# --- schedules
+
+def opt_state(learn): return [copied(learn.opt.state[p]) for p in learn.opt.all_params().itemgot(0)]
+
+def trust_state(learn): return copied(vars(learn.mix_match.learned.trust))
+
+def everything(learn):
+    ema = learn.ema
+    return dict(model=state_of(learn), avg=tensors(ema.avg), raw=tensors(ema.raw), n=ema.n, active=ema.active, trust=trust_state(learn),
+        opt=opt_state(learn), loss=learn.loss_func)
+
+def test_lr_find_moves_nothing():
+    "Before the first fit, a second time, and after a fit."
+    learn = core_learner()
+    learn.create_opt()
+    loss, metrics, dls = learn.loss_func, list(learn.metrics), learn.dls
+    for _ in range(2):
+        before = everything(learn)
+        res = learn.lr_find(num_it=20, show_plot=False)
+        assert 0 < res.valley < 10 and len(learn.recorder.lrs) > 10
+        assert alike(before, everything(learn))
+    learn.fit(1)
+    before = everything(learn)
+    assert before['n'] == 4 and before['trust']['n'] == 4
+    learn.lr_find(num_it=20, show_plot=True)
+    assert alike(before, everything(learn))
+    assert learn.loss_func is loss and list(learn.metrics) == metrics and learn.dls is dls
+    learn.fit(1)
+    assert learn.ema.n == 8 and learn.mix_match.learned.trust.n == 8
+
+def test_lr_find_takes_its_steps():
+    "fastai counts them in labeled batches: there may be fewer labels than a batch, or more labeled batches than unlabeled ones."
+    learn = core_learner(core_dls(bs=64), IL[200:264])
+    learn.lr_find(num_it=30, stop_div=False, show_plot=False)
+    assert len(learn.recorder.lrs) == 30
+    learn = core_learner(core_dls(bs=2, n=100), IL[200:264])
+    learn.lr_find(num_it=30, stop_div=False, show_plot=False)
+    assert len(learn.recorder.lrs) == 30
+
+def test_lr_find_has_the_full_weight():
+    learn, seen = core_learner(adapt=False, lambda_u=7.), []
+    learn.lr_find(num_it=10, show_plot=False)
+    with learn.added_cbs(At('after_loss', lambda l: seen.append(l.mix_match.weight()), n=0)): learn.lr_find(num_it=6, show_plot=False)
+    assert seen and set(map(float, seen)) == {7.}
+
+@pytest.mark.parametrize('fit', ['fit', 'fit_one_cycle', 'fit_flat_cos', 'fit_sgdr'])
+def test_schedules(fit):
+    learn = core_learner(adapt=False)
+    start = state_of(learn)
+    getattr(learn, fit)(*((2, 1) if fit == 'fit_sgdr' else (3,)))
+    assert learn.train_iter == 12 and learn.ema.n == 12
+    assert not any(torch.equal(start[k], v) for k, v in state_of(learn).items() if v.is_floating_point())
+    assert len(learn.recorder.values) == 3 and all(np.isfinite(v).all() for v in learn.recorder.values)
+    i = learn.recorder.metric_names.index('lambda_u') - 1
+    assert [v[i] for v in learn.recorder.values] == pytest.approx([75 * (e * 4 + 1.5) / 12 for e in range(3)])
+
+def test_second_fit_goes_on():
+    "From the trained weights, not from the averages, and the averages go on: in two fits and in one, the same."
+    batches = []
+    class Same(Callback):
+        "Fix what is drawn, and note what is trained."
+        order, run_valid = 200, False
+        def before_batch(self):
+            g = torch.Generator().manual_seed(len(batches) % 8)
+            self.learn.xb, self.learn.yb = (torch.rand(64, 1, 8, 8, generator=g),), (torch.eye(10)[:10].repeat(2, 1), torch.full((44, 10), .1))
+            batches.append(1)
+    def run(fits):
+        learn = core_learner(arch=nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), adapt=False, ramp=0, cbs=Same())
+        with torch.no_grad():
+            for p in learn.model.parameters(): p.fill_(.01)
+        for n in fits: learn.fit(n, 1e-2)
+        learn.ema.resume()
+        return state_of(learn), tensors(learn.ema.avg), learn.ema.n
+    one, two = run([2]), run([1, 1])
+    assert one[2] == two[2] == 8
+    for a, b in zip([*one[0].values(), *one[1]], [*two[0].values(), *two[1]]): assert torch.allclose(a, b, atol=1e-6)
+
+# --- interrupts
+
+class InValidation(Callback):
+    def __init__(self, event, order):
+        self.order, self.always = order, event == 'before_validate'
+        setattr(self, event, self.go)
+    def go(self):
+        if not self.learn.training or self.always: raise KeyboardInterrupt
+
+TRAIN = ['before_batch', 'after_pred', 'after_loss', 'before_backward', 'after_backward', 'before_step', 'after_step', 'after_batch']
+MOMENTS = [(At(e, interrupt, order=o), f'{e} {o}') for e in TRAIN for o in (-100, 15, 100)]
+MOMENTS += [(InValidation(e, o), f'validation {e} {o}') for e in ('before_validate', 'before_batch', 'after_pred', 'after_loss', 'after_validate') for o in (-100, 100)]
+MOMENTS += [(Callback(**{e: interrupt}), e) for e in ('before_fit', 'before_epoch', 'before_train', 'after_train', 'after_epoch')]
+
+@pytest.mark.parametrize('cb', [c for c, _ in MOMENTS], ids=[i for _, i in MOMENTS])
+def test_interrupt(cb, tmp_path):
+    learn = core_learner()
+    loss, metrics, dls, logger = learn.loss_func, list(learn.metrics), learn.dls, learn.logger
+    loaders = list(dls.loaders)
+    learn.fit(1)
+    n = learn.ema.n
+    with pytest.raises(KeyboardInterrupt): learn.fit(2, cbs=cb)
+    assert learn.loss_func is loss and list(learn.metrics) == metrics and learn.dls is dls and dls.loaders == loaders and learn.logger is logger
+    assert learn.mix_match.fitting is None and learn.report.columns is None and cb not in learn.cbs
+    assert learn.ema.active and alike(learn.ema.tensors(), learn.ema.avg)
+    learn.export(tmp_path / 'm.pkl')
+    p = learn.predict(X[0])[2]
+    assert torch.isfinite(p).all() and learn.get_preds()[0].shape == (60, 10)
+    n = learn.ema.n
+    learn.fit(1)
+    assert learn.ema.n == n + 4 and list(learn.recorder.metric_names) == NAMES and len(learn.recorder.values[0]) == 8
+
+def test_interrupted_lr_find():
+    learn = core_learner()
+    learn.fit(1)
+    before, n = state_of(learn), learn.mix_match.learned.trust.n
+    class Stop(Callback):
+        order = 100
+        def after_batch(self):
+            if self.learn.train_iter == 5: raise KeyboardInterrupt
+    learn.add_cb(Stop())
+    with pytest.raises(KeyboardInterrupt): learn.lr_find(num_it=20, show_plot=False)
+    learn.remove_cb(Stop)
+    assert same(before, state_of(learn)) and learn.mix_match.learned.trust.n == n and not hasattr(learn, 'lr_finder')
+    learn.fit(1)
+    assert learn.ema.n == 8
+
+@pytest.mark.parametrize('event', TRAIN)
+def test_interrupt_of_a_plain_learner(event):
+    "Which is not told; everything is put right by the next validation or fit."
+    learn = Learner(core_dls(), SMALL(1, 10), metrics=accuracy, cbs=[MixMatch(Unlabeled(IL[200:328], bs=32)), EMA()])
+    quiet(learn)
+    loss, metrics = learn.loss_func, list(learn.metrics)
+    with pytest.raises(KeyboardInterrupt): learn.fit(2, cbs=At(event, interrupt))
+    assert learn.validate()[0] == pytest.approx(float(loss(*learn.get_preds(act=noop))), rel=1e-4)
+    n = learn.ema.n
+    learn.fit(1)
+    assert learn.ema.n == n + 4 and learn.loss_func is loss and list(learn.metrics) == metrics
+    assert list(learn.recorder.metric_names) == NAMES and learn.ema.active
+
+def test_ctrl_c(tmp_path):
+    "A real signal, at whatever moment it comes. fastai's `Recorder` drops one that comes while it reads a number (`except:`), so another may be needed."
+    code = SCRIPT + f'''
+loss = learn.loss_func
+print('ready', flush=True)
+try: learn.fit(100000)
+except KeyboardInterrupt: print('interrupted', flush=True)
+assert learn.loss_func is loss and learn.ema.active and learn.dls is dls and len(learn.metrics) == 1
+learn.export({str(tmp_path / 'm.pkl')!r})
+learn.fit(1); print(learn.predict(x[0])[2].sum().item())
+print('done')
+'''
+    env = own_env()
+    p = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+    while p.stdout.readline().strip() != 'ready': assert p.poll() is None, p.stderr.read()
+    time.sleep(.7)
+    for _ in range(3):
+        p.send_signal(signal.SIGINT)
+        end = time.monotonic()+60
+        while time.monotonic()<end and (line := p.stdout.readline().strip()) not in ('interrupted', ''): pass
+        if line == 'interrupted': break
+    out, err = p.communicate(timeout=300)
+    assert p.returncode == 0, err
+    assert line == 'interrupted' and 'done' in out
+
+def test_interrupt_at_any_line():
+    "A part of what `python tests/interrupts.py` does: wherever a fit is interrupted, the learner can be exported, trained and asked again."
+    here = Path(__file__).parent
+    env = dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=os.pathsep.join([str(here.parent), str(here)]))
+    res = subprocess.run([sys.executable, '-W', 'ignore', here/'interrupts.py', '7', '12'], capture_output=True, text=True, env=env, timeout=900)
+    assert res.returncode == 0, res.stdout + res.stderr
+    assert int(res.stdout.splitlines()[-1].split()[0]) > 100 and ' 0 wrong' in res.stdout
+
+def test_grad_after_interrupt():
+    "An interrupt between the start and the end of `no_grad` leaves gradients off; the next fit needs them."
+    learn = core_learner()
+    def off(learn):
+        torch.set_grad_enabled(False)
+        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt): learn.fit(1, cbs=At('after_batch', off))
+    assert torch.is_grad_enabled()
+    learn.fit(1)
+
+CANCEL = {ex: ['before_batch', 'after_pred', 'after_loss', 'before_step', 'after_batch'] for ex in (CancelTrainException, CancelEpochException, CancelFitException)}
+CANCEL |= {CancelBatchException: ['before_batch', 'after_pred', 'after_loss', 'before_step'], CancelStepException: ['before_step']} # the events at which fastai takes them
+
+@pytest.mark.parametrize('event,ex', [(e, ex) for ex, es in CANCEL.items() for e in es])
+def test_canceled(event, ex):
+    "fastai's own ways to skip a part; a skipped step does not count in the average."
+    def stop(learn): raise ex
+    learn = core_learner()
+    loss = learn.loss_func
+    learn.fit(2, cbs=At(event, stop, n=2))
+    assert learn.loss_func is loss and learn.ema.active and len(learn.metrics) == 1
+    if ex in (CancelBatchException, CancelStepException): assert learn.ema.n == 6
+    n = learn.ema.n
+    learn.fit(1)
+    assert learn.ema.n == n + 4
+
+def test_error_in_a_callback():
+    def fail(learn): raise RuntimeError('oh')
+    learn = core_learner()
+    loss = learn.loss_func
+    for order in (5, 100):
+        with pytest.raises(RuntimeError, match='oh'): learn.fit(1, cbs=At('after_pred', fail, order=order))
+        assert learn.loss_func is loss and len(learn.metrics) == 1 and learn.ema.active
+    learn.fit(1)
+
+# --- the average
+
+class Counter(nn.Module):
+    "A buffer of its own, as spectral norm and others have."
+    def __init__(self):
+        super().__init__()
+        self.register_buffer('seen', torch.zeros(1))
+    def forward(self, x):
+        if self.training and torch.is_grad_enabled(): self.seen = self.seen + 1
+        return x
+
+def test_average_of_parameters_and_buffers():
+    "The recursion written out; integer buffers stay as they are."
+    learn, states = core_learner(arch=nn.Sequential(Counter(), SMALL(1, 10))), []
+    states.append(state_of(learn))
+    class Note(Callback):
+        order = 100
+        def after_step(self): states.append(state_of(self.learn))
+    learn.fit(2, cbs=Note())
+    avg = {k: v.double() for k, v in states[0].items()}
+    for t, s in enumerate(states[1:]):
+        d = min(.999, (1 + t) / (10 + t))
+        for k in avg: avg[k] = d * avg[k] + (1 - d) * s[k].double() if s[k].is_floating_point() else s[k]
+    assert len(states) == 9 and learn.ema.n == 8
+    got = state_of(learn)
+    for k in avg: assert torch.allclose(got[k].double(), avg[k].double(), atol=1e-5), k
+    assert got['0.seen'].item() not in (0, 8) and any(k.endswith('num_batches_tracked') and v == 8 for k, v in got.items())
+    assert any(k.endswith('running_mean') and not torch.equal(v, states[-1][k]) for k, v in got.items())
+
+def test_no_average():
+    for ema in (None, 0):
+        learn = core_learner(ema=ema)
+        assert not hasattr(learn, 'ema')
+        learn.fit(1)
+
+@pytest.mark.parametrize('event', ['before_batch', 'after_batch', 'after_pred', 'after_loss', 'before_step', 'after_step'])
+def test_predicting_in_mid_epoch(event):
+    "Predictions are the average's, and training goes on with the trained weights: the same fit with and without."
+    def run(peek):
+        set_seed(0)
+        learn, preds = core_learner(arch=nn.Sequential(nn.Flatten(), nn.Linear(64, 10))), []
+        def look(l):
+            rng, state = torch.get_rng_state(), {o: getattr(l, o) for o in ('dl', 'xb', 'yb', 'pred', 'iter', 'n_iter')}
+            state.update({o: getattr(l, o) for o in ('loss', 'loss_grad', 'loss_func') if hasattr(l, o)})
+            avg, raw = tensors(l.ema.avg), state_of(l)
+            preds.append((l.get_preds(inner=True)[0], avg))
+            for o, v in state.items(): setattr(l, o, v)
+            l.model.train()
+            l.training = True
+            assert same(raw, state_of(l))
+            torch.set_rng_state(rng)
+        learn.fit(2, cbs=At(event, look) if peek else None)
+        return state_of(learn), preds
+    (a, _), (b, preds) = run(False), run(True)
+    assert len(preds) == 2 and same(a, b)
+    w, bias = preds[1][1]
+    x = torch.tensor(X[1700:1760] / 255, dtype=torch.float32).flatten(1)
+    assert torch.allclose(preds[1][0], (x @ w.T + bias).softmax(1), atol=1e-5)
+
+def test_model_changed_by_hand():
+    learn = core_learner()
+    learn.fit(1)
+    with torch.no_grad(): [p.add_(1) for p in learn.model.parameters()]
+    w, first = state_of(learn), []
+    learn.fit(1, cbs=At('before_batch', lambda l: first.append(state_of(l)), n=0))
+    assert same(w, first[0]) and learn.ema.n == 4
+
+# --- learners of other makers, other data
+
+def test_plain_learner():
+    learn = Learner(core_dls(), SMALL(1, 10), metrics=accuracy, cbs=[MixMatch(Unlabeled(IL[200:328], bs=32)), EMA()])
+    with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(2)
+    assert list(learn.recorder.metric_names) == NAMES and learn.ema.n == 8
+
+def test_callback_added_later():
+    learn = Learner(core_dls(), SMALL(1, 10), metrics=accuracy)
+    quiet(learn)
+    learn.fit(1)
+    learn.add_cb(MixMatch(Unlabeled(IL[200:328], bs=32))).add_cb(EMA())
+    learn.fit(1)
+    assert list(learn.recorder.metric_names) == NAMES and learn.train_iter == 4
+    learn.remove_cb(MixMatch)
+    learn.fit(1)
+    assert learn.train_iter == 1 and list(learn.recorder.metric_names) == NAMES[:4] + NAMES[-1:]
+
+def test_exchanged_data():
+    "Other unlabeled images, and larger ones in both sets."
+    learn, seen = core_learner(), []
+    learn.fit(1)
+    learn.mix_match.unlabeled = IL[200:264]
+    learn.fit(1)
+    assert learn.train_iter == 2
+    learn.dls = core_dls(item_tfms=Resize(12))
+    learn.add_cb(At('after_pred', lambda l: seen.append(l.xb[0].shape)))
+    learn.fit(1)
+    assert seen[0][1:] == (1, 12, 12)
+
+def test_gradients_reach_every_parameter():
+    seen = []
+    learn = core_learner(cbs=At('before_step', lambda l: seen.append({n: p.grad.abs().sum().item() for n, p in l.model.named_parameters()}), n=3), adapt=False, ramp=0)
+    learn.fit(1)
+    assert len(seen[0]) == len(list(learn.model.parameters())) and all(g > 0 for g in seen[0].values())
+    assert dict(zip(learn.recorder.metric_names[1:], learn.recorder.values[0]))['loss_u'] > 0
+
+# --- long runs
+
+def resident():
+    "Resident memory in MB"
+    with open('/proc/self/statm') as f: return int(f.read().split()[1])*os.sysconf('SC_PAGE_SIZE')/2**20
+
+@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='reads /proc')
+def test_memory_is_flat_over_steps():
+    learn,sizes = mixmatch_learner(IL[:200].split(20)[0].dataloaders(bs=16), IL[200:840], arch=SMALL),[]
+    class Note(Callback):
+        run_valid = False
+        def after_batch(self):
+            if self.train_iter%40==39: sizes.append(resident())
+    train(learn, 10, cbs=Note())
+    assert len(sizes)==10 and max(sizes[3:])-sizes[2]<8, sizes
+
+def test_learners_are_freed():
+    def fit():
+        learn = core_learner()
+        learn.fit(1)
+        return [weakref.ref(o) for o in (learn, learn.model, learn.mix_match, learn.mix_match.dl, learn.ema)]
+    refs = sum([fit() for _ in range(3)], [])
+    gc.collect()
+    assert not [o() for o in refs if o() is not None]
+
+# --- what is the user's
+
+class Swaps(Learner):
+    "Counts how often its loss function is set"
+    swaps = None
+    def __setattr__(self, k, v):
+        if k=='loss_func' and self.swaps is not None: self.swaps.append(v)
+        super().__setattr__(k, v)
+
+def own_loss(pred, y): return nn.functional.cross_entropy(pred, y)
+
+ENDS = dict(whole=None, interrupt=KeyboardInterrupt, error=RuntimeError, fit=CancelFitException, epoch=CancelEpochException, batch=CancelBatchException)
+
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize('end', ENDS)
+def test_the_loss_is_swapped_once_a_fit(end):
+    "It is the user's in validation and after every end, also in a plain `Learner`, which tells its callbacks of no interrupt."
+    seen,lossy = [],[]
+    def stop(learn): raise ENDS[end]('x')
+    class Look(Callback):
+        order = 200
+        def after_loss(self): (lossy if self.training else seen).append(float(self.loss) - float(own_loss(self.pred, self.y)))
+    for cls in (Swaps, Learner):
+        learn = quiet(cls(core_dls(), SMALL(1, 10), loss_func=own_loss, cbs=[MixMatch(Unlabeled(IL[200:328], bs=32), adapt=False, ramp=0), EMA(), Look()]))
+        learn.swaps = []
+        try: learn.fit(2, cbs=At('after_pred', stop) if ENDS[end] else None)
+        except (KeyboardInterrupt, RuntimeError): pass
+        if cls is Swaps and end not in ('interrupt','error'):
+            assert len(learn.swaps)==2 and learn.swaps[0].own is own_loss and learn.swaps[1] is own_loss
+        learn.validate()
+        assert learn.loss_func is own_loss or end in ('interrupt','error')
+        learn.fit(1)
+        assert learn.loss_func is own_loss
+    assert seen and max(map(abs, seen)) < 1e-6 and max(map(abs, lossy)) > 1e-3
+
+def test_the_loss_after_an_interrupt():
+    "The factory's learner has the user's loss, no column of ours and gradients, at once."
+    for error in (KeyboardInterrupt, RuntimeError):
+        def stop(learn): raise error('x')
+        learn = core_learner(loss_func=(own := nn.CrossEntropyLoss()))
+        with pytest.raises(error): learn.fit(2, cbs=At('after_loss', stop))
+        assert learn.loss_func is own and len(learn.metrics)==1 and torch.is_grad_enabled() and learn.mix_match.fitting is None
+
+def test_settings_of_a_loss_reach_it():
+    "What callbacks set on the loss of a fit is set on the user's loss."
+    learn = core_learner(loss_func=(own := nn.CrossEntropyLoss()))
+    def set_it(l): l.loss_func.note = 1
+    learn.fit(1, cbs=At('before_batch', set_it))
+    assert learn.loss_func is own and own.note==1
+
+class Noise(Callback):
+    "Adds 7 to the labeled images"
+    run_valid = False
+    def __init__(self): self.shapes = []
+    def before_batch(self):
+        self.shapes.append((tuple(self.x.shape), tuple(self.y.shape)))
+        self.learn.xb = (self.x+7,)
+
+def test_own_before_batch():
+    "A callback of the default order sees an ordinary labeled batch; what it makes of it is what the method trains on."
+    noise,seen = Noise(),[]
+    def look(l): seen.append((l.xb[0][:20].mean().item(), l.xb[0][20:].mean().item(), l.mix_match.step.batch.x.mean().item()))
+    learn = core_learner(alpha=0., adapt=False, cbs=[noise, At('before_batch', look, order=30)])
+    learn.fit(1)
+    assert set(noise.shapes)=={((20,1,8,8), (20,))}
+    (x,u,b), = seen
+    assert 7 <= x <= 8 and 0 <= u <= 1 and x==pytest.approx(b)
+
+@pytest.mark.parametrize('error', [KeyboardInterrupt, RuntimeError])
+def test_no_old_file_after_an_interrupt(error):
+    "`SaveModelCallback` loads its best file where a fit ends well; after an interrupt the last weights stay, as in a plain `Learner`."
+    learn = core_learner()
+    learn.save('model')
+    learn.fit(1)
+    last = []
+    def stop(l):
+        last.append([p.detach().clone() for p in l.model.parameters()])
+        raise error('x')
+    with pytest.raises(error): learn.fit(4, cbs=[SaveModelCallback(monitor='accuracy', fname='model'), At('after_step', stop, n=2, order=-90)])
+    learn.ema.resume()
+    assert all(map(torch.equal, last[0], learn.model.parameters()))
+
+def test_a_method_belongs_to_one_learner():
+    "A second one is refused, before anything is changed; the first trains on."
+    method = MixMatch()
+    first = quiet(ssl_learner(core_dls(), IL[200:328], SMALL, method, bs=32))
+    first.fit(1)
+    n = method.learned.trust.n
+    with pytest.raises(ValueError, match='this MixMatch belongs to another learner.*make a new one'):
+        ssl_learner(core_dls(), IL[200:328], SMALL, method, bs=32)
+    first.fit(1)
+    assert n==4 and method.learned.trust.n==8
+
+def test_copy_of_a_learner():
+    "It keeps the unlabeled images, trains by itself, with a trust of its own, and leaves the first one alone."
+    learn = core_learner()
+    learn.fit(1)
+    other = copy.deepcopy(learn)
+    before = state_of(learn)
+    assert other.mix_match.unlabeled.source is not None
+    other.fit(1)
+    assert len(other.mix_match.dl.pool)==128 and other.mix_match.learned.trust.n==learn.mix_match.learned.trust.n==4
+    assert same(before, state_of(learn)) and not same(before, state_of(other))
+    learn.fit(1)
+
+# --- methods of one's own
+
+def test_what_is_not_declared_is_refused():
+    class Notes(PiModel):
+        columns = ('spread',)
+        def losses(self, pred, y):
+            self.note(**{self.what: pred.sum()})
+            return super().losses(pred, y)
+    for what,message in (('spread', None), ('sprawl', "reports the column 'sprawl', which it does not declare: columns = .'spread', 'sprawl'")):
+        m = Notes()
+        m.what = what
+        if message is None: assert 'spread' in train(method_learner(m, 60)).report.rows[0]
+        else:
+            with pytest.raises(AttributeError, match=message): train(method_learner(m, 60))
+    class Averages(PiModel):
+        def losses(self, pred, y):
+            self.average('mean', pred.mean())
+            return super().losses(pred, y)
+    with pytest.raises(AttributeError, match=r"keeps the average 'mean', which it does not declare: averages = dict\(mean=0.999\)"):
+        train(method_learner(Averages(), 60))
+
+def test_what_is_forgotten_is_said():
+    class Silent(SemiSupervised):
+        def losses(self, pred, y): return self.loss_x(pred[:len(y)], y), pred[len(y):].mean()
+    class Forgets(PiModel): columns = ('spread',)
+    with pytest.raises(RuntimeError, match='Silent made no guess.*self.guess.*guesses = False'): train(method_learner(Silent(), 60))
+    with pytest.raises(RuntimeError, match="Forgets declares the column 'spread' and did not report it"): train(method_learner(Forgets(), 60))
+    class Still(Silent): guesses = False
+    assert train(method_learner(Still(), 60)).train_iter>0
+
+def test_averages_of_a_method():
+    "The recursion written out, from a given start and from the first value; what was moved is in the state."
+    class Mean(PiModel):
+        averages,seen = dict(first=.5, given=.9),None
+        def losses(self, pred, y):
+            self.seen.append((pred.mean().item(), float(self.average('first', pred.mean())), float(self.average('given', pred.mean(), 2.))))
+            return super().losses(pred, y)
+    m = Mean()
+    m.seen = []
+    train(method_learner(m, 100))
+    a,b = m.seen[0][0],2.
+    for new,first,given in m.seen:
+        a,b = .5*a+.5*new,.9*b+.1*new
+        assert first==pytest.approx(a, abs=1e-5) and given==pytest.approx(b, abs=1e-5)
+    assert set(m.state_dict()['learned'])=={'first','given'} and m.learned.first==pytest.approx(a, abs=1e-5)
+
+@pytest.mark.parametrize('ramp', [6, .75])
+def test_a_ramp_runs_over_the_epochs(ramp):
+    "Six steps, and three quarters of eight steps, of two epochs: the same; a ramp that began anew each epoch would never be full."
+    weights = []
+    class Note(Callback):
+        order,run_valid = 30,False
+        def after_loss(self): weights.append(float(self.learn.mix_match.step.weight))
+    learn = core_learner(adapt=False, ramp=ramp, lambda_u=60., cbs=Note())
+    learn.fit(2)
+    assert weights==pytest.approx([0,10,20,30,40,50,60,60])
