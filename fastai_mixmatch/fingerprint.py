@@ -119,7 +119,8 @@ _parallel = 'ParallelTrainer','DistributedTrainer' # How many processes there ar
 
 def callback_settings(learn, unknown=None)->dict:
     "Which callbacks, made with what"
-    cbs = [o for o in named_cbs(learn).values() if not isinstance(o, _apart) and type(o).__name__ not in _parallel]
+    def apart(o): return isinstance(o, _apart) or isinstance(vars(o).get('method'), SemiSupervised)
+    cbs = [o for o in named_cbs(learn).values() if not apart(o) and type(o).__name__ not in _parallel]
     return {'callbacks': sorted(type(o).__name__ for o in cbs),
             **{o.name: plain(given(o) if isinstance(o, Recorder) else o, unknown, o.name) for o in cbs}}
 

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np, torch
 from fastai.vision.all import Callback, ImageDataLoaders, PILImageBW
 from torch import nn
-from fastai_mixmatch import callback, views
+from fastai_mixmatch import mixmatch, views
 from fastai_mixmatch.all import *
 from fastai_mixmatch.views import shift_draws
 
@@ -45,7 +45,7 @@ class Draws:
 
 class Watch(Callback):
     "Notes what happens in each step; one seed for the order of the pool"
-    order,run_valid = 19,False
+    order,run_valid = 21,False
     def __init__(self, draws): self.draws,self.seen,self.losses = draws,[],[]
     def before_train(self): torch.manual_seed(self.learn.epoch+1000*self.learn.mix_match.rank)
     def before_batch(self): self.draws.step,self.draws.call = self.learn.train_iter,0
@@ -53,9 +53,9 @@ class Watch(Callback):
     def after_pred(self): self.seen.append(self.learn.mix_match.dl.now.tolist())
 
 def state(learn):
-    params,trust = [p.detach().clone() for p in learn.model.parameters()],learn.mix_match.trust
+    params,trust = [p.detach().clone() for p in learn.model.parameters()],learn.mix_match.learned.trust
     return dict(params=params, buffers=[b.clone() for b in learn.model.buffers()], avg=[o.clone() for o in learn.ema.avg],
-                marginal=trust.marginal, images=float(trust.images), rows=learn.mix_match.rows,
+                marginal=trust.marginal, images=float(trust.images), rows=learn.report.rows,
                 device_loaders=[type(o).__name__ for o in learn.dls.loaders], wrapped=type(learn.model).__name__)
 
 def given(rank, world):
@@ -64,11 +64,11 @@ def given(rank, world):
     il = ImageList.from_arrays(X, Y, img_cls=PILImageBW)
     dls,draws = il[:80].dataloaders(il[1500:1700], bs=64//world),Draws(rank, world)
     learn = mixmatch_learner(dls, il[80:1488], arch=no_norm, cbs=Watch(draws))
-    old = views.shift_draws,callback.mixup_draws
-    views.shift_draws,callback.mixup_draws = draws.shift,draws.mixup
+    old = views.shift_draws,mixmatch.mixup_draws
+    views.shift_draws,mixmatch.mixup_draws = draws.shift,draws.mixup
     try:
         with learn.no_logging(), shared(learn, world): learn.fit(1, 2e-3)
-    finally: views.shift_draws,callback.mixup_draws = old
+    finally: views.shift_draws,mixmatch.mixup_draws = old
     return dict(state(learn), losses=learn.watch.losses, seen=learn.watch.seen, steps=learn.train_iter)
 
 def shared(learn, world):
@@ -91,7 +91,7 @@ def ordinary(rank, world, folder):
     xs,ys = zip(*[(x,y) for x,y in dls.valid])
     with torch.no_grad(): acc = (learn.model(torch.cat(xs).as_subclass(torch.Tensor)).argmax(1)==torch.cat(ys)).float().mean()
     return dict(state(learn), seen=learn.watch.seen, out=out.getvalue(), accuracy=float(acc), validated=list(map(float, res)),
-                skipped=learn.mix_match.dl.pool.skipped, marginals=learn.mix_match.trust.marginal)
+                skipped=learn.mix_match.dl.pool.skipped, marginals=learn.mix_match.learned.trust.marginal)
 
 def broken(rank, folder):
     "An image that only the second process reads, when training has begun, and that cannot be read"
@@ -123,8 +123,9 @@ def cut_off(rank, world, folder, stop=None):
     return dict(state(learn), seen=learn.watch.seen, steps=learn.train_iter)
 
 METHODS = dict({o.__name__: o for o in (MixUpLabeled,EntropyMin,PiModel,MeanTeacher,VAT,ICT)}, PseudoLabel=lambda: PseudoLabel(threshold=.2),
-    UDA=lambda: UDA(threshold=.2, mu=1), FixMatch=lambda: FixMatch(threshold=.2, mu=1, strong=StrongView(CTAugment())),
-    ReMixMatch=lambda: ReMixMatch(ks=1), **{o.__name__: partial(o, mu=1) for o in (FlexMatch,FreeMatch,SoftMatch)})
+    UDA=lambda: UDA(threshold=.2), FixMatch=lambda: FixMatch(threshold=.2, strong=StrongView(CTAugment())),
+    ReMixMatch=lambda: ReMixMatch(ks=1), DeFixMatch=lambda: DeFixMatch(threshold=.2),
+    **{o.__name__: o for o in (FlexMatch,FreeMatch,SoftMatch,AdaMatch)})
 
 def tensors(m): return {k: v for k,v in m.adaptive().items() if isinstance(v, torch.Tensor)}
 
@@ -135,10 +136,10 @@ def relatives(rank, world):
     for name,make in METHODS.items():
         torch.manual_seed(rank)
         m = make()
-        learn = ssl_learner(il[:40].dataloaders(il[1500:1520], bs=16), il[40:167], arch=small_cnn, method=m)
+        learn = ssl_learner(il[:40].dataloaders(il[1500:1520], bs=16), il[40:167], arch=small_cnn, method=m, mu=1)
         with learn.no_logging(), shared(learn, world): learn.fit(2)
         res[name] = dict(params=[p.detach().clone() for p in learn.model.parameters()], adaptive=tensors(m),
-                         taught=getattr(getattr(m.strong, 'aug', None), 'weights', None), loss_u=m.rows[-1]['loss_u'])
+                         taught=getattr(getattr(m.strong, 'aug', None), 'weights', None), loss_u=learn.report.rows[-1].get('loss_u', 0.))
     return res
 
 def adaptive(rank, world):
@@ -150,8 +151,8 @@ def adaptive(rank, world):
             n = 24 if t<15 else 20
             q,idx = (torch.randn(n, 5, generator=g, dtype=torch.double)*(1+t/8)).softmax(1),torch.randperm(60, generator=g)[:n]
             mine = slice(rank*n//world, (rank+1)*n//world)
-            m.idx = idx[mine]
-            masks.append(m.mask(q[mine]))
+            m.step = Step(Batch(None, None, (), (), idx[mine], None, None, None))
+            masks.append(m.targets(q[mine], None)[1])
         res[m.name] = dict(masks=masks, state=tensors(m))
     return res
 

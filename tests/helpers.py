@@ -43,9 +43,14 @@ class SizedStream(Stream):
 class Seen(Callback):
     "Keep the raw batches that reach the method, before it makes views of them."
     order = 19
-    def before_fit(self): self.raw, self.ys = [], []
-    def before_batch(self):
-        if self.training: self.raw.append([o.clone() for o in self.xb[0]]), self.ys.append(self.yb[0])
+    def before_fit(self):
+        self.raw, self.ys, draw = [], [], self.mix_match.draw
+        def seen(raw, truth):
+            self.raw.append([o.clone() for o in raw])
+            self.ys.append(truth)
+            return draw(raw, truth)
+        self.mix_match.draw = seen
+    def after_fit(self): vars(self.mix_match).pop('draw', None)
     @property
     def x(self): return torch.cat([r[0] for r in self.raw])
 

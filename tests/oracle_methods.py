@@ -56,11 +56,12 @@ class FlexMatch:
         return m, weighted_ce(strong, q.argmax(axis=1), m)
 
 class FreeMatch:
-    def __init__(self, C, momentum=.999, w_f=.01):
+    def __init__(self, C, momentum=.999, w_f=.001, clip=None):
         self.C, self.mom, self.w_f, self.tau, self.p, self.h = C, momentum, w_f, 1 / C, np.full(C, 1 / C), np.full(C, 1 / C)
+        self.clip = np.inf if clip is None else clip
     def step(self, weak, strong, idx=None):
         q, k = softmax(weak), self.mom
-        self.tau = k * self.tau + (1 - k) * q.max(axis=1).mean()
+        self.tau = min(self.clip, k * self.tau + (1 - k) * q.max(axis=1).mean())
         self.p = k * self.p + (1 - k) * q.mean(axis=0)
         self.h = k * self.h + (1 - k) * np.bincount(q.argmax(axis=1), minlength=self.C) / len(q)
         th = self.p / self.p.max() * self.tau
@@ -82,3 +83,19 @@ class SoftMatch:
         self.mu, self.var = k * self.mu + (1 - k) * conf.mean(), k * self.var + (1 - k) * conf.var(ddof=1)
         m = np.array([1. if c >= self.mu else np.exp(-(c - self.mu) ** 2 / (2 * self.var / self.n ** 2)) for c in conf])
         return m, weighted_ce(strong, q.argmax(axis=1), m)
+
+class AdaMatch:
+    "Guesses moved by the ratio of running class frequencies of labeled and unlabeled predictions; a threshold relative to the labeled confidence."
+    def __init__(self, tau=.9, momentum=.999): self.tau, self.mom, self.px, self.pu = tau, momentum, None, None
+    def step(self, weak, strong, x):
+        q, qx, k = softmax(weak), softmax(x), self.mom
+        self.px = qx.mean(axis=0) if self.px is None else k * self.px + (1 - k) * qx.mean(axis=0)
+        self.pu = q.mean(axis=0) if self.pu is None else k * self.pu + (1 - k) * q.mean(axis=0)
+        q = align(q, self.px, self.pu)
+        level = self.tau * np.mean([max(r) for r in qx])
+        m = np.array([float(max(r) >= level) for r in q])
+        return m, weighted_ce(strong, q, m)
+
+def defix(tau, x, weak, strong, x_strong):
+    "Debiased FixMatch, eq. 5: the unlabeled loss, less its value on the labeled images."
+    return FixMatch(tau).step(weak, strong)[1] - FixMatch(tau).step(x, x_strong)[1]

@@ -42,7 +42,7 @@ class Stop(Callback):
 def result(learn):
     "Everything that a training leaves, without the time that it took"
     state = training_state(learn)
-    rows = [{k: v for k, v in o.items() if k != 'time'} for o in first_method(learn).rows]
+    rows = [{k: v for k, v in o.items() if k != 'time'} for o in learn.report.rows]
     for k in ('elapsed', 'rngs'): state.pop(k)
     state['cbs'] = {k: {n: v for n, v in o.items() if n not in ('start_epoch', 'log', 'labeled', 'unlabeled', 'rows')} for k, o in state['cbs'].items()}
     return dict({k: digest(v) for k, v in state.items()}, rows=digest(rows), rngs=digest(rng_state(loader_rngs(learn.dls))))
@@ -578,7 +578,7 @@ def test_plain_learner():
     "The callbacks beside fastai's own `Learner` do as well."
     from fastai.vision.all import CrossEntropyLossFlat, Learner
     def make(**o):
-        cbs = [MixMatch(IL[200:328], bs=32), EMA(), *([Checkpoint(o['checkpoint'], o['every'])] if o else [])]
+        cbs = [MixMatch(Unlabeled(IL[200:328], bs=32)), EMA(), *([Checkpoint(o['checkpoint'], o['every'])] if o else [])]
         learn = Learner(digit_dls(), SMALL(1, 10), loss_func=CrossEntropyLossFlat(), metrics=accuracy, cbs=cbs)
         learn.remove_cb(learn.progress), setattr(learn, 'logger', noop)
         return learn

@@ -27,7 +27,7 @@ def identity(arch=SMALL, method=None, seed=0, dls=None, unlabeled=None, fit=lamb
     "Settings at the start of a fit, and what cannot be compared"
     set_seed(seed)
     dls = dls() if dls else digit_dls()
-    learn = ssl_learner(dls, IL[200:328] if unlabeled is None else unlabeled, arch, method=method() if method else FixMatch(bs=32), **kw)
+    learn = ssl_learner(dls, IL[200:328] if unlabeled is None else unlabeled, arch, method=method() if method else FixMatch(), bs=32, **kw)
     learn.add_cb(look := Look())
     with learn.no_bar(), learn.no_logging(), pytest.raises(Found): fit(learn)
     return look.found
@@ -53,7 +53,7 @@ class Penalty(Callback):
 class Fixed(Callback): strength = 1.
 class FixedMore(Fixed): strength = 2.
 
-def strong(**kw): return lambda: FixMatch(bs=32, strong=StrongView(RandAugment(**kw)))
+def strong(**kw): return lambda: FixMatch(strong=StrongView(RandAugment(**kw)))
 def closure(k): return lambda p, y: accuracy(p, y)*k
 def weighted(*w): return CrossEntropyLossFlat(weight=torch.tensor(w+(1.,)*(10-len(w))))
 def named(ni, no, **kw): return partial(net, **kw)(ni, no)
@@ -61,8 +61,8 @@ def named(ni, no, **kw): return partial(net, **kw)(ni, no)
 CASES = dict(
     magnitude=(dict(method=strong(magnitude=(0, 1))), dict(method=strong(magnitude=(0, .05))), 'strong.aug.hi'),
     operations=(dict(method=strong(ops=('rotate','color'))), dict(method=strong(ops=('rotate',))), 'strong.aug.ops'),
-    cutout=(dict(method=lambda: FixMatch(bs=32, strong=StrongView(cutout=.5))), dict(method=lambda: FixMatch(bs=32, strong=StrongView(cutout=.25))), 'strong.cutout.size'),
-    learned=(dict(method=lambda: FixMatch(bs=32, strong=StrongView(CTAugment(decay=.9)))), dict(method=lambda: FixMatch(bs=32, strong=StrongView(CTAugment(decay=.8)))), 'strong.aug.decay'),
+    cutout=(dict(method=lambda: FixMatch(strong=StrongView(cutout=.5))), dict(method=lambda: FixMatch(strong=StrongView(cutout=.25))), 'strong.cutout.size'),
+    learned=(dict(method=lambda: FixMatch(strong=StrongView(CTAugment(decay=.9)))), dict(method=lambda: FixMatch(strong=StrongView(CTAugment(decay=.8)))), 'strong.aug.decay'),
     slope=(dict(arch=net), dict(arch=partial(net, slope=.2)), 'model.2'), momentum=(dict(arch=net), dict(arch=partial(net, momentum=.2)), 'model.1'),
     eps=(dict(arch=net), dict(arch=partial(net, eps=1.)), 'model.1'), activation=(dict(arch=net), dict(arch=partial(net, act=nn.ReLU())), 'model.2'),
     hidden=(dict(arch=net), dict(arch=partial(net, scale=2.)), 'model.5'),
@@ -75,7 +75,7 @@ CASES = dict(
     mixup=(dict(cbs=MixUp(.4)), dict(cbs=MixUp(.2)), 'mix_up.distrib'), optimizer=(dict(opt_func=partial(FastAdam, sqr_mom=.9)), dict(opt_func=partial(FastAdam, sqr_mom=.8)), 'optimizer'),
     seed=(dict(), dict(seed=1), 'initial weights'), labels=(dict(dls=digit_dls), dict(dls=partial(digit_dls, n=30)), 'labeled images'),
     validation=(dict(dls=digit_dls), dict(dls=partial(digit_dls, valid=50)), 'validation images'), epochs=(dict(), dict(fit=lambda learn: learn.fit(2)), 'epochs'),
-    threshold=(dict(), dict(method=lambda: FixMatch(bs=32, threshold=.9)), 'threshold'))
+    threshold=(dict(), dict(method=lambda: FixMatch(threshold=.9)), 'threshold'))
 
 @pytest.mark.parametrize('name', CASES)
 @pytest.mark.filterwarnings('ignore')

@@ -30,10 +30,10 @@ def test_unlabeled_loss_reaches_every_parameter():
     labeled, rest = train.split(20)
     learn = mixmatch_learner(labeled.dataloaders(bs=64), rest, small_cnn)
     with learn.no_logging(): learn.fit_one_cycle(2)
-    cb, model = learn.mix_match, learn.model.train()
-    us, _ = cb.sample_views(64)
+    cb,model = learn.mix_match,learn.model.train()
+    us,_ = cb.sample_views(64)
     q = torch.eye(10)[torch.randint(0, 10, (64,))]
-    _, loss_u = cb.losses(model(torch.cat(us)), torch.zeros(0, 10), torch.cat([q]*cb.k))
+    _,loss_u = cb.losses(model(torch.cat(us)), torch.zeros(0, 10), torch.cat([q]*cb.k))
     learn.zero_grad()
     loss_u.backward()
     assert loss_u > 0

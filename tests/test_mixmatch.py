@@ -1,14 +1,13 @@
-"""Whole training steps, with inputs, draws and initial weights given.
+"""MixMatch. Whole training steps, with inputs, draws and initial weights given; trust; priors.
 
-First the oracle is proven: against PyTorch's autograd and AdamW, in code of this file that shares nothing with the package. Then the package's learner, with its
-real callbacks and fastai's real training loop, is compared to the oracle in every weight and buffer after every step."""
-import copy, numpy as np, oracle, pytest, torch
+First the oracle is proven: against PyTorch's autograd and AdamW, in code of this file that shares nothing with the package. Then the package's
+learner, with its real callbacks and fastai's real training loop, is compared to the oracle in every weight and buffer after every step."""
+import copy, numpy as np, oracle, pytest, torch, warnings
 from fastai.vision.all import Adam, Callback, CancelFitException, CrossEntropyLossFlat, DataLoader, DataLoaders, Learner
-from fastai_mixmatch import callback, mixup
-from fastai_mixmatch.callback import MixMatch
-from fastai_mixmatch.ema import EMA
-from fastai_mixmatch.learner import mixmatch_learner
-import fastai_mixmatch.speed  # chkstyle: ignore
+from fastai_mixmatch import mixmatch as module
+from fastai_mixmatch.all import *
+from fastai_mixmatch.trust import Trust
+from helpers import IL, SMALL, Y, train
 from numeric import TOL, arr, bn_net, each_dtype, rng, split_state, tens
 from torch import nn
 import torch.nn.functional as F
@@ -118,21 +117,21 @@ def taking_floats(net_and_spec, dtype):
     net_and_spec[0].register_forward_pre_hook(lambda m, x: tuple(o.to(dtype) for o in x))
     return net_and_spec
 
-def given_inputs(monkeypatch, dtype, given=Given, draws=True):
-    "Make the package's own `make_batch` work on the given inputs and draws; returns the list of what it was called on."
-    real, calls = MixMatch.make_batch, []
-    def make_batch(self, x, y, us):
-        g = given(len(calls))
-        calls.append((x, y, us))
-        return real(self, tens(g.x, dtype), tens(g.y, dtype), [tens(u, dtype) for u in g.us])
+def given_method(monkeypatch, dtype, given=Given, draws=True, **kw):
+    "A MixMatch that works on the given inputs and draws; `calls` is a list of the batches it was called on."
+    class GivenMixMatch(MixMatch):
+        calls = []
+        def make_batch(self, b):
+            g = given(len(self.calls))
+            self.calls.append(b)
+            own = Batch(tens(g.x, dtype), tens(g.y, dtype), tuple(tens(u, dtype) for u in g.us), (), b.idx, b.x_idx, b.truth, b.raw)
+            return super().make_batch(own)
     def mixup_draws(n, alpha, *args, **kwargs):
-        g = given(len(calls) - 1)
+        g = given(len(GivenMixMatch.calls)-1)
         assert n == len(g.lam), (n, len(g.lam))
         return tens(g.lam, dtype), torch.tensor(g.perm)
-    monkeypatch.setattr(MixMatch, 'make_batch', make_batch)
-    if draws:
-        for mod in (callback, mixup): monkeypatch.setattr(mod, 'mixup_draws', mixup_draws)
-    return calls
+    if draws: monkeypatch.setattr(module, 'mixup_draws', mixup_draws)
+    return GivenMixMatch(**kw)
 
 def plain_dls():
     "Any labeled data will do, since the inputs are given: they only have to have the right form."
@@ -145,20 +144,21 @@ def plain_dls():
 
 def pool(steps): return tens(rng(6).normal(size=(B * steps, *SHAPE)), torch.float32)
 
-def package_run(model, make, steps=3, **kw):
-    "Train for at least `steps` steps; `make(dls, unlabeled, model, cbs, **kw)` gives the learner."
+def package_run(model, make, method, steps=3, **kw):
+    "Train for at least `steps` steps; `make(dls, unlabeled, model, method, cbs, **kw)` gives the learner."
     snap = Snapshots()
-    learn = make(plain_dls(), pool(steps), model, [snap], **kw)
+    learn = make(plain_dls(), pool(steps), model, method, [snap], **kw)
     with learn.no_bar(), learn.no_logging(): learn.fit(1, LR, wd=WD)
     assert len(snap.steps) >= steps
     return learn, snap
 
-def by_callbacks(dls, unlabeled, model, cbs, ema=True, **kw):
-    return Learner(dls, model, loss_func=CrossEntropyLossFlat(), opt_func=Adam, cbs=[MixMatch(unlabeled, **kw), *([EMA(decay=.999)] if ema else []), *cbs])
+def by_callbacks(dls, unlabeled, model, method, cbs, ema=True):
+    method.unlabeled = unlabeled
+    return Learner(dls, model, loss_func=CrossEntropyLossFlat(), opt_func=Adam, cbs=[method, *([EMA(decay=.999)] if ema else []), *cbs])
 
-def by_factory(dls, unlabeled, model, cbs, **kw): return mixmatch_learner(dls, unlabeled, arch=model, cbs=cbs, **kw) # Its optimizer is `FastAdam`
+def by_factory(dls, unlabeled, model, method, cbs): return ssl_learner(dls, unlabeled, model, method, cbs=cbs) # Its optimizer is `FastAdam`
 
-def by_fast(*args, **kw): return by_factory(*args, **kw).to_fast()
+def by_fast(*args): return by_factory(*args).to_fast()
 
 @each_dtype
 @pytest.mark.parametrize('make', [by_callbacks, by_factory, by_fast])
@@ -168,10 +168,10 @@ def test_whole_steps(monkeypatch, dtype, make, ramp, adapt):
     "Also with the ramp in steps and as a fraction, and with the weight and the mixing adapted to the trust in the guesses."
     m, spec = taking_floats(bn_net(dtype), dtype)
     m0 = copy.deepcopy(m)
-    calls = given_inputs(monkeypatch, dtype)
-    _, snap = package_run(m, make, k=K, T=T, alpha=.75, lambda_u=75., ramp=ramp, adapt=adapt)
+    method = given_method(monkeypatch, dtype, k=K, T=T, alpha=.75, lambda_u=75., ramp=ramp, adapt=adapt)
+    _, snap = package_run(m, make, method)
     n = len(snap.steps)
-    assert len(calls) == n
+    assert len(method.calls) == n
     length = ramp * n if isinstance(ramp, float) else ramp
     want = oracle_run(m0, spec, n, lambda t: 75 * oracle.linear_ramp(t, length), adapt)
     # Float32 is compared after one step: rounding grows from step to step, and a wrong formula shows in the first
@@ -184,8 +184,8 @@ def test_validation_is_of_the_average(monkeypatch, dtype, make):
     "The weights and buffers with which an epoch is validated, and those left after training, are the oracle's average over all steps."
     m, spec = taking_floats(bn_net(dtype), dtype)
     m0 = copy.deepcopy(m)
-    given_inputs(monkeypatch, dtype)
-    learn, snap = package_run(m, make, steps=4, k=K, T=T, alpha=.75, lambda_u=75., ramp=0, adapt=False)
+    method = given_method(monkeypatch, dtype, k=K, T=T, alpha=.75, lambda_u=75., ramp=0, adapt=False)
+    learn, snap = package_run(m, make, method, steps=4)
     p, b = split_state(m0)
     def average(states):
         avg = {**p, **b}
@@ -205,17 +205,16 @@ def test_batch_and_losses(monkeypatch, dtype):
     g = Given(0)
     r = rng(8)
     got = {}
-    real = MixMatch.make_batch
     class Probe(Callback):
         order = 200
         def before_batch(self):
             mm = next(c for c in self.learn.cbs if isinstance(c, MixMatch))
-            got['batch'] = real(mm, tens(g.x, dtype), tens(g.y, dtype), [tens(u, dtype) for u in g.us])
+            got['batch'] = self.learn.xb[0], self.learn.yb
             z, y, q = tens(r.normal(size=(B + K * BU, C)), dtype), tens(r.dirichlet(np.ones(C), B), dtype), tens(r.dirichlet(np.ones(C), K * BU), dtype)
             got['losses'] = mm.losses(z, y, q), (oracle.cross_entropy(arr(z)[:B], arr(y)), oracle.l2(arr(z)[B:], arr(q)))
             raise CancelFitException
-    given_inputs(monkeypatch, dtype)
-    learn = by_callbacks(plain_dls(), pool(2), m, [Probe()], ema=False, k=K, T=T, alpha=.75, lambda_u=75., ramp=0, adapt=False)
+    method = given_method(monkeypatch, dtype, k=K, T=T, alpha=.75, lambda_u=75., ramp=0, adapt=False)
+    learn = by_callbacks(plain_dls(), pool(2), m, method, [Probe()], ema=False)
     with learn.no_bar(), learn.no_logging(): learn.fit(1, LR)
     (x, (y, q)), (lo, wl) = got['batch'], got['losses']
     wx, wy = oracle.make_batch(spec, p, b, g.x, g.y, g.us, g.lam, g.perm, T)
@@ -231,8 +230,8 @@ def test_reduces_to_supervised(monkeypatch):
         with monkeypatch.context() as mp:
             m = copy.deepcopy(net)
             m[0].register_forward_pre_hook(lambda m, x: (x[0].double(),))
-            given_inputs(mp, torch.float64, one, draws=False)
-            return package_run(m, by_callbacks, ema=False, k=1, T=T, alpha=0., lambda_u=lambda_u, ramp=0, adapt=False)[1].steps
+            method = given_method(mp, torch.float64, one, draws=False, k=1, T=T, alpha=0., lambda_u=lambda_u, ramp=0, adapt=False)
+            return package_run(m, by_callbacks, method, ema=False)[1].steps
     m = copy.deepcopy(net)
     opt = adamw(m)
     got, other = run(0.), run(75.)
@@ -243,3 +242,70 @@ def test_reduces_to_supervised(monkeypatch):
         opt.step()
         same(got[t], {k: v.numpy() for k, v in m.state_dict().items()}, 1e-10)
     assert np.abs(other[2]['1.weight'] - got[2]['1.weight']).max() > 1e-5
+
+# --- trust
+
+def guesses(n, C=10, sure=.9, seed=0, p=None):
+    "Guesses that are sure of a class, drawn from frequencies `p`"
+    r = np.random.default_rng(seed)
+    y = r.choice(C, n, p=p)
+    q = np.full((n, C), (1-sure)/(C-1))
+    q[np.arange(n), y] = sure
+    return torch.tensor(q)
+
+def after(*qs, **kw):
+    t = Trust(**kw)
+    for q in qs: t.update(q)
+    return t
+
+def test_trust_against_the_oracle():
+    "Averages, information, divergence, trust and hold, over batches that grow surer, for an even and a skewed prior."
+    for prior in (np.full(10, .1), np.arange(1, 11)/55):
+        qs = [guesses(64, sure=.15+.08*i, seed=i) for i in range(10)]
+        t,seen = Trust(),[]
+        for q in qs:
+            t.update(q)
+            seen.append(q.numpy())
+            r,a = t.scores(torch.tensor(prior))
+            assert float(r) == pytest.approx(oracle.trust(seen, prior), abs=1e-9)
+            p = guesses(16, sure=.4, seed=99)
+            want = oracle.held(p.numpy(), seen, prior)
+            np.testing.assert_allclose(align(p, torch.tensor(prior)**a, t.marginal**a).numpy(), want, atol=1e-6)
+
+def test_trust_of_what_tells_nothing():
+    even = torch.full((10,), .1, dtype=torch.double)
+    r,a = after(torch.full((64,10), .1, dtype=torch.double)).scores(even)
+    assert r < 1e-12 and a == 1, "guesses that say nothing"
+    r,a = after(*[guesses(64, sure=1., p=np.eye(10)[3])]*5).scores(even)
+    assert r < 1e-12, "one class for all"
+    r,a = after(*[guesses(640, sure=.999, seed=i) for i in range(20)]).scores(even)
+    assert r > .9 and a > .9, 'sure, and as the prior has it'
+
+# --- priors
+
+def skewed(n=500, ratio=100, seed=0):
+    "Unlabeled digits whose class frequencies fall by `ratio`"
+    keep = np.random.default_rng(seed).random(len(Y)) < (1/ratio)**(Y/9)
+    keep[:200] = False
+    return IL[np.flatnonzero(keep)[:n]]
+
+@pytest.mark.parametrize('given', [True, False], ids=['given', 'estimated'])
+def test_prior_moves_the_guesses(given):
+    "With the true frequencies of a skewed pool as prior, or as the labels show them, guesses have these frequencies more nearly than with even ones"
+    u = skewed(600)
+    true = np.bincount(u.labels, minlength=10)/len(u)
+    if given: labeled = IL[:200].split(50)[0]
+    else: labeled = IL[sum([np.flatnonzero(Y[:200]==c)[:n].tolist() for c,n in enumerate((true*50).round().clip(1).astype(int))], [])]
+    def distance(prior):
+        torch.manual_seed(0)
+        learn = mixmatch_learner(labeled.dataloaders(bs=32), u, arch=SMALL, prior=prior)
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            with learn.no_logging(): learn.fit_one_cycle(8)
+        guessed = np.array(learn.report.guess_counts[-1])
+        return np.abs(guessed/guessed.sum()-true).sum()
+    assert distance(true if given else 'labeled')<0.75*distance('uniform')
+
+@pytest.mark.parametrize('prior', [[.1]*9, [-.1]+[.1]*9, [0.]*10, 'even'])
+def test_priors_that_are_none(prior):
+    with pytest.raises(ValueError, match='prior must'): mixmatch_learner(IL[:200].split(20)[0].dataloaders(bs=10), IL[200:300], SMALL, prior=prior)

@@ -3,7 +3,7 @@ import pytest, torch
 from fastai.vision.all import SGD, Callback, CancelBatchException, DataLoader, DataLoaders, ProgressCallback, nn, set_seed
 from fastai_mixmatch import learner as module
 from fastai_mixmatch.all import MixMatch, digits_arrays, mixmatch_learner, small_cnn
-from fastai_mixmatch.callback import SemiSupervised
+from fastai_mixmatch.finite import Finite
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import TensorDataset
 from types import SimpleNamespace
@@ -92,7 +92,7 @@ class InSteps(Callback):
 @pytest.mark.parametrize('ask', [False, True])
 def test_a_step_asks_for_no_number(monkeypatch, ask):
     "On a GPU each is a wait. Without the look at the losses, which is at each step on a CPU only, and the check of labels by `one_hot`, which is on a CPU only, too."
-    monkeypatch.setattr(SemiSupervised, 'look_back', lambda self: None)
+    monkeypatch.setattr(Finite, 'look', lambda self: None)
     monkeypatch.setattr(torch.nn.functional, 'one_hot', lambda y, c: torch.eye(c)[y])
     if ask: monkeypatch.setattr(MixMatch, 'weight', lambda self: 1. if self.trusted>2 else 0.)
     learn = learner(lambda o: o.to_fast(bf16=True), cbs=InSteps())

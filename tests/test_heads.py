@@ -1,0 +1,62 @@
+"Further heads: they learn, and the model, its file and its optimizer are as if there were none."
+import copy, pytest, torch
+from fastai.vision.all import Learner, load_learner, set_seed
+from fastai_mixmatch.all import *
+from fastai_mixmatch.heads import Heads
+from helpers import IL, SMALL, Callback, alike, core_dls, method_learner, quiet, same, state_of, train
+from torch import nn
+import torch.nn.functional as F
+
+def heads_of(learn): return next(o for o in learn.cbs if isinstance(o, Heads))
+
+def test_the_model_is_as_it_was(tmp_path):
+    "Keys, parameter groups, hooks, scripts, files: those of a learner without heads; and outputs do not change."
+    learn,plain = method_learner(ReMixMatch(ks=1), 60),method_learner(PiModel(), 60)
+    train(learn), train(plain)
+    assert list(state_of(learn))==list(state_of(plain)) and [type(o) for o in learn.model.modules()]==[type(o) for o in plain.model.modules()]
+    assert [len(g) for g in learn.opt.param_lists]==[len(g) for g in plain.opt.param_lists]
+    assert not any(o._forward_hooks or o._forward_pre_hooks for o in learn.model.modules())
+    x = torch.rand(4, 1, 8, 8)
+    learn.model.eval()
+    assert torch.allclose(torch.jit.script(learn.model)(x), learn.model(x), atol=1e-6)
+    f = learn.save((tmp_path/'m').absolute())
+    plain.load(f.with_suffix(''))
+    assert same(state_of(learn), state_of(plain))
+    learn.path = tmp_path
+    learn.export('l.pkl')
+    assert torch.equal(load_learner(tmp_path/'l.pkl').model.eval()(x), learn.model(x))
+    copy.deepcopy(learn.model)
+
+def test_the_head_learns():
+    "After some epochs it tells the quarter by which an image is turned, well above one in four times."
+    set_seed(0)
+    learn = quiet(ssl_learner(core_dls(), IL[200:456], SMALL, ReMixMatch(ks=1, lambda_u=1.), bs=32, lr=1e-2))
+    hits = []
+    class Note(Callback):
+        order,run_valid = 22,False
+        def after_loss(self):
+            m = self.learn.re_mix_match
+            hits.append((m.head('rotation')[-32:].argmax(1)==self.turns).float().mean().item())
+        def after_pred(self): self.turns = self.learn.yb[-1]
+    learn.fit(12, cbs=Note())
+    assert sum(hits[-16:])/16>.4 and sum(hits[:4])/4<.4, hits
+
+def test_a_second_fit_goes_on():
+    learn = method_learner(ReMixMatch(ks=1), 60)
+    train(learn)
+    nets,before = heads_of(learn).nets,copy.deepcopy(heads_of(learn).state_dict())
+    train(learn)
+    after = heads_of(learn).state_dict()
+    assert heads_of(learn).nets is nets and not alike(dict(before['nets']), dict(after['nets']))
+    heads_of(learn).load_state_dict(before)
+    assert alike(dict(heads_of(learn).nets.state_dict()), dict(before['nets']))
+
+def test_models_without_a_last_linear_layer():
+    conv = lambda i, o: nn.Sequential(nn.Conv2d(i, o, 8), nn.Flatten())
+    with pytest.raises(ValueError, match='rotation=0'): train(method_learner(ReMixMatch(ks=1), 60, arch=conv))
+    train(method_learner(ReMixMatch(ks=1, rotation=0), 60, arch=conv))
+
+def test_in_a_plain_learner():
+    learn = quiet(Learner(core_dls(), SMALL(1, 10), loss_func=nn.CrossEntropyLoss(), cbs=ReMixMatch(Unlabeled(IL[200:264], bs=32), ks=1)))
+    learn.fit(1)
+    assert heads_of(learn).nets['rotation'].out_features==4
