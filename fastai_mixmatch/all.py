@@ -1,6 +1,7 @@
 "Everything a user needs: `from fastai_mixmatch.all import *`"
 from fastai_mixmatch.images import *
 from fastai_mixmatch.lists import *
+from fastai_mixmatch.sources import *
 from fastai_mixmatch.pool import *
 from fastai_mixmatch.cache import *
 from fastai_mixmatch.streams import *
@@ -10,14 +11,14 @@ from fastai_mixmatch.mixup import *
 from fastai_mixmatch.losses import *
 from fastai_mixmatch.batch import *
 from fastai_mixmatch.semi import *
-from fastai_mixmatch.mixmatch import MixMatch
-from fastai_mixmatch.report import Report
+from fastai_mixmatch.mixmatch import MixMatch  # chkstyle: ignore
+from fastai_mixmatch.report import Report  # chkstyle: ignore
 from fastai_mixmatch.ema import *
 from fastai_mixmatch.models import *
 from fastai_mixmatch.optim import *
 from fastai_mixmatch.arch import *
 from fastai_mixmatch.learner import *
-from fastai_mixmatch.recipes import recipe
+from fastai_mixmatch.recipes import recipe  # chkstyle: ignore
 from fastai_mixmatch.samples import *
 from fastai_mixmatch.inspect import *
 from fastai_mixmatch.augment import RandAugment, Cutout, CTAugment, StrongView  # chkstyle: ignore

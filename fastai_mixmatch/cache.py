@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from fastai.vision.all import *
 from .distributed import on_any_device, rank0_print
 from .files import atomic_write, sha256_of
-from .lists import Files, raw_items
+from .lists import Files
+from .sources import raw_items
 from .pool import CACHE_LIMIT, fits, known_source, known_tfms
 from .rng import draws, kept_rng
 

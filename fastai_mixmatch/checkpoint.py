@@ -133,7 +133,7 @@ def parse_every(
         raise ValueError(f"`every` must be such as '5min', '30s', '2 hours', '1 epoch' or '500 steps'; got {every!r}")
     return (int(n),unit) if isinstance(unit, str) else (n,'second')
 
-# %% ../nbs/23_checkpoint.ipynb #1f8210c3
+# %% ../nbs/23_checkpoint.ipynb #dcae674e
 class Checkpoint(Callback):
     "Save the state of the training in `folder`, and continue from it when the same program is started again"
     order,run_valid,in_checkpoint = 1000,False,False
@@ -144,7 +144,7 @@ class Checkpoint(Callback):
     ):
         self.folder,self.every,self.override = Path(folder),parse_every(every),override
         self.fits,self.replaced = 0,0 # How many are complete; which have another one's result in their place
-        self.damaged,self.began,self.fit = set(),None,None
+        self.damaged,self.began,self.this_fit = set(),None,None
 
 _start = 'initial weights','random numbers' # Settings that follow from the seed
 
@@ -177,7 +177,7 @@ class Gate(Callback):
     def before_batch(self):
         if self.learn.epoch==self.first_epoch: self.learn.iter += self.first_batch
 
-# %% ../nbs/23_checkpoint.ipynb #c5e327a5
+# %% ../nbs/23_checkpoint.ipynb #623d8957
 _name = re.compile(r'fit(\d+)-(\d+|end)\.[0-9a-f]{32}\.pt')
 _n_ends = 4
 
@@ -190,7 +190,7 @@ def files(self:Checkpoint)->list:
 @patch
 def save(self:Checkpoint, ended:bool=False, cut:bool=False)->Path:
     "Write a checkpoint now, between two steps, and remove those that are not needed. Raises `CheckpointError`"
-    fit,learn = self.fit,self.learn
+    fit,learn = self.this_fit,self.learn
     fit.since = time.monotonic()
     if rank_distrib(): return
     state = dict(format=_format, fit=fit.n, ended=ended, cut=cut, epoch=learn.epoch, batch=getattr(learn, 'iter', 0)+1,
@@ -232,14 +232,14 @@ def find(self:Checkpoint)->tuple:
         warnings.warn(f"{e.args[0].split('. ')[0]}. Fit {n} begins again, from the end of fit {n-1}")
         return None,None
 
-# %% ../nbs/23_checkpoint.ipynb #6e85bf77
+# %% ../nbs/23_checkpoint.ipynb #147c8140
 _moves_streams = ('labeled images','unlabeled images','labeled batch size','unlabeled batch size','batches in an epoch',
                   'unlabeled images in memory','labeled images in memory')
 
 @patch
 def check(self:Checkpoint, file, state):
     "Compare the settings of a checkpoint with those of now. Raises `CheckpointError`"
-    fit,old = self.fit,json.loads(state['settings'])
+    fit,old = self.this_fit,json.loads(state['settings'])
     same_start = fit.n>self.replaced and state['world']==fit.world and not rank_distrib()
     if self.began and self.began[0]==fit.n: fit.settings.update(self.began[1])
     if not same_start: old.update(fit.start())
@@ -255,7 +255,7 @@ def check(self:Checkpoint, file, state):
     fit.exact = not any(k.split('.')[0] in _moves_streams and not k.endswith('.times') for k in diff)
     if set(diff)-set(_start) and not state['ended']: state['pct'] = None # Another schedule, perhaps
 
-# %% ../nbs/23_checkpoint.ipynb #af1139c9
+# %% ../nbs/23_checkpoint.ipynb #9c542b83
 @patch
 def before_fit(self:Checkpoint):
     learn = self.learn
@@ -277,7 +277,7 @@ def begin(self:Checkpoint, method):
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = None if rank_distrib() else lock_folder(self.folder)
     except OSError as e: raise CheckpointError(f"cannot write checkpoints to {self.folder}: {e}") from e
-    self.fit = fit = Fit(self.fits+1, lock, values, method.dl.world)
+    self.this_fit = fit = Fit(self.fits+1, lock, values, method.dl.world)
     for o in self.folder.glob('.fit*.tmp') if lock else (): o.unlink(missing_ok=True) # What a kill left half written
     if unknown: warn_once(f"a later start cannot compare {', '.join(unknown)} with what it is now; keep that as it is")
     file,state = self.find()
@@ -290,9 +290,10 @@ def begin(self:Checkpoint, method):
     self.say_done(file)
     raise CancelFitException
 
+# %% ../nbs/23_checkpoint.ipynb #6e8f6f36
 @patch
 def say_done(self:Checkpoint, file):
-    n,state = self.fit.n,self.fit.state
+    n,state = self.this_fit.n,self.this_fit.state
     if state['fit']>n:
         if not self.replaced:
             warnings.warn(f"the result of fit {n} is not in {self.folder}, so that of fit {state['fit']} stands in its "
@@ -304,7 +305,7 @@ def say_done(self:Checkpoint, file):
 @patch
 def go_on(self:Checkpoint, file, n_iter):
     "Let the fit begin where its state was saved; at the start of that epoch where the streams have changed"
-    fit,state = self.fit,self.fit.state
+    fit,state = self.this_fit,self.this_fit.state
     epoch,batch = state['epoch'],state['batch'] if fit.exact else 0
     if epoch>=self.learn.n_epoch:
         raise CheckpointError(f"{file} is in epoch {epoch}, and this fit has {self.learn.n_epoch} epochs")
@@ -312,10 +313,10 @@ def go_on(self:Checkpoint, file, n_iter):
     fit.gate,fit.stage = Gate(epoch, batch),'load'
     self.learn.add_cb(fit.gate)
 
-# %% ../nbs/23_checkpoint.ipynb #03e620b3
+# %% ../nbs/23_checkpoint.ipynb #02fd0b5b
 @patch
 def before_train(self:Checkpoint):
-    fit,learn = self.fit,self.learn
+    fit,learn = self.this_fit,self.learn
     if fit is None or fit.stage!='load': return
     state,n = fit.state,len(learn.dl)
     fit.stage,fit.state,fit.since = 'train',None,time.monotonic()
@@ -329,7 +330,7 @@ def before_train(self:Checkpoint):
 @patch
 def trains(self:Checkpoint)->bool:
     "Does a fit run, with its state in place?"
-    return self.fit is not None and self.fit.stage=='train'
+    return self.this_fit is not None and self.this_fit.stage=='train'
 
 @patch
 def due(self:Checkpoint, end:bool)->bool:
@@ -337,7 +338,7 @@ def due(self:Checkpoint, end:bool)->bool:
     (n,unit),learn = self.every,self.learn
     if unit=='step': return learn.train_iter%n==0
     if unit=='epoch': return end and (learn.epoch+1)%n==0
-    return time.monotonic()-self.fit.since>=n
+    return time.monotonic()-self.this_fit.since>=n
 
 @patch
 def after_batch(self:Checkpoint):
@@ -346,11 +347,11 @@ def after_batch(self:Checkpoint):
 def after_cancel_train(self:Checkpoint):
     if self.trains() and self.every[1]=='epoch' and self.due(True): self.save(cut=True)
 
-# %% ../nbs/23_checkpoint.ipynb #46a8139b
+# %% ../nbs/23_checkpoint.ipynb #188bed8b
 @patch
 def after_fit(self:Checkpoint):
-    if self.fit is None: return
-    fit,learn = self.fit,self.learn
+    if self.this_fit is None: return
+    fit,learn = self.this_fit,self.learn
     if fit.stage=='skip':
         load_training_state(learn, fit.state)
         learn.train_iter,learn.pct_train = fit.state['step'],fit.state['pct']
@@ -361,7 +362,7 @@ def after_fit(self:Checkpoint):
 @patch
 def tidy(self:Checkpoint):
     "Let go of the fit, without marking it as complete"
-    fit,self.fit = self.fit,None
+    fit,self.this_fit = self.this_fit,None
     if fit is None: return
     if fit.gate is not None:
         fit.gate.wake()

@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['label_indices', 'class_counts', 'probe', 'check_model', 'check_strong', 'check_callbacks', 'is_cross_entropy',
-           'warn_about']
+           'warn_about', 'check_step']
 
 # %% ../nbs/84_checks.ipynb #0a8d949b
 import warnings
 from fastai.vision.all import *
 from fastai.callback.mixup import MixHandler
-from .lists import overlap
+from .sources import overlap
 from .distributed import bare
 
 # %% ../nbs/84_checks.ipynb #1283a290
@@ -120,3 +120,16 @@ def warn_about(
     if not is_cross_entropy(learn.loss_func): warnings.warn(
         f"`loss_func` is used on the validation set only; the labeled loss of training is {name}'s own: "
         "pass it as `loss_x`, a function of logits and probabilities")
+
+# %% ../nbs/84_checks.ipynb #53f2de68
+def check_step(
+    method, # `SemiSupervised`, after its first step
+):
+    "See that a method reports what it declares"
+    name,step = type(method).__name__,method.step
+    missing = [o for o in method.columns if o not in step.notes]
+    if method.guesses and step.guess is None: raise RuntimeError(
+        f"{name} made no guess in this step. Get guesses by `self.guess(views)`, or by `self.guess(logits, by='pred')` "
+        "from the output of the step; declare `guesses = False` for a method that makes none")
+    if missing: raise RuntimeError(
+        f"{name} declares the column {missing[0]!r} and did not report it: `self.note({missing[0]}=…)`")

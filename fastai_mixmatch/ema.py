@@ -134,7 +134,7 @@ def after_create(self:EMA):
 @patch
 def before_fit(self:EMA): self.after_create()
 
-# %% ../nbs/18_ema.ipynb #06002a6e
+# %% ../nbs/18_ema.ipynb #184209a5
 class Averaged(nn.Module):
     "A network that is asked with other weights"
     def __init__(self, model, weights):
@@ -144,7 +144,7 @@ class Averaged(nn.Module):
 
 @patch
 def averaged(self:EMA)->nn.Module:
-    "The model with the averages as its weights, to be asked without gradient; the model itself before the first average"
+    "The model with the averages as its weights, to be asked without gradient; before the first, the model itself"
     model = bare(self.learn.model)
     if self.avg is None or self.active: return model
     names = [n for o in (model.named_parameters(), model.named_buffers()) for n,t in o if t.is_floating_point()]

@@ -13,7 +13,8 @@ from itertools import chain
 from fastai.vision.all import *
 from .checks import label_indices
 from .semi import SemiSupervised, StepLoss
-from .lists import Files, class_names, raw_items
+from .lists import Files
+from .sources import class_names, raw_items
 from .files import array_bytes, sha256_of
 from .rng import rng_state
 from .state import given, plain
@@ -80,7 +81,7 @@ def transform_settings(
     numbered = [n+(f' {names[:i].count(n)+1}' if n in names[:i] else '') for i,n in enumerate(names)]
     return {kind: names, **{n: plain(o, unknown, n) for n,o in zip(numbered, tfms)}}
 
-# %% ../nbs/22_fingerprint.ipynb #2e8b3600
+# %% ../nbs/22_fingerprint.ipynb #bb94251a
 def data_settings(learn, method, unknown=None)->dict:
     "Which images, in which batches"
     dl,ldl,view = method.dl,method.labeled_dl,method.view
@@ -106,7 +107,7 @@ def fit_settings(learn, unknown=None)->dict:
     scheds = {k: f for cb in learn.cbs if isinstance(cb, ParamScheduler) for k,f in cb.scheds.items()}
     return {'loss function': value(loss, 'loss function'), 'epochs': learn.n_epoch,
             'metrics': [m.name for m in learn.metrics],
-            **{f'metric {m.name}': value(m, f'metric {m.name}') for m in learn.metrics if not isinstance(m, ValueMetric)},
+            **{k: value(m, k) for m in learn.metrics if not isinstance(m, ValueMetric) for k in [f'metric {m.name}']},
             'optimizer': value(learn.opt_func, 'optimizer'),
             'weights in training': sum(p.numel() for p in model.parameters() if p.requires_grad),
             **{k: plain([h[k] for h in hypers]) for k in hypers[0] if k not in scheds},
@@ -119,9 +120,8 @@ _parallel = 'ParallelTrainer','DistributedTrainer' # How many processes there ar
 
 def callback_settings(learn, unknown=None)->dict:
     "Which callbacks, made with what"
-    def of_method(o): return isinstance(getattr(o, 'method', None), SemiSupervised) # It is compared by itself
-    cbs = [o for o in named_cbs(learn).values()
-           if not (isinstance(o, _apart) or of_method(o) or type(o).__name__ in _parallel)]
+    def apart(o): return isinstance(o, _apart) or isinstance(vars(o).get('method'), SemiSupervised)
+    cbs = [o for o in named_cbs(learn).values() if not apart(o) and type(o).__name__ not in _parallel]
     return {'callbacks': sorted(type(o).__name__ for o in cbs),
             **{o.name: plain(given(o) if isinstance(o, Recorder) else o, unknown, o.name) for o in cbs}}
 

@@ -12,7 +12,7 @@ from fastai.vision.all import *
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
-from .lists import as_items, class_names, raw_items
+from .sources import as_items, class_names, raw_items
 from .pool import ItemPipe, LabeledPool, as_pool
 from .files import array_bytes, atomic_write, sha256_of
 from .models import load_weights
@@ -39,7 +39,7 @@ def frozen_model(
     if stats: model.to(memory_format=torch.channels_last) # Twice as fast on a CPU
     return model.eval(), stats if stats and len(stats[0])==n_in else None
 
-# %% ../nbs/25_frozen.ipynb #fd9f33e4
+# %% ../nbs/25_frozen.ipynb #94d706ce
 @torch.no_grad()
 def features(
     model:nn.Module, # Network with a linear layer at its end; used in the mode it is in
@@ -48,7 +48,8 @@ def features(
     "What goes into the last linear layer"
     found = [m for m in model.modules() if isinstance(m, nn.Linear)]
     if not found:
-        raise ValueError(f"{type(model).__name__} has no linear layer, whose input would be features; pass a network that ends in one")
+        raise ValueError(f"{type(model).__name__} has no linear layer, whose input would be features; "
+                     "pass a network that ends in one")
     seen = []
     hook = found[-1].register_forward_pre_hook(lambda m,args: seen.append(args[0]))
     try: model(x)

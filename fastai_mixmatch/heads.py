@@ -12,7 +12,7 @@ from .distributed import bare, from_first, sum_ranks
 from .optim import FastAdam
 from .state import pack, unpack
 
-# %% ../nbs/11_heads.ipynb #825cfd4e
+# %% ../nbs/11_heads.ipynb #c6be2330
 def last_linear(
     model:nn.Module, # A classifier
     n_out:int, # Its classes
@@ -21,16 +21,17 @@ def last_linear(
     found = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features==n_out]
     if found: return found[-1]
     raise ValueError(f"features are what the last linear layer of {n_out} outputs takes in; "
-                     f"this {type(model).__name__} has none. Use a model that ends in `nn.Linear`, or a method without heads (`rotation=0`)")
+                     f"this {type(model).__name__} has none. Use a model that ends in `nn.Linear`, or a method "
+                     "without heads (`rotation=0`)")
 
-# %% ../nbs/11_heads.ipynb #e39106d4
+# %% ../nbs/11_heads.ipynb #d8459867
 class Heads(Callback):
     "Trains the heads that `method` declares, on the features of the model"
-    order,run_valid,_stateattrs = 23,False,('nets','opt','hook','features')
+    order,run_valid,_stateattrs = 23,False,('nets','own_opt','hook','features')
     def __init__(self, method):
         self.method = method
         self._init_state()
-    def _init_state(self): self.nets,self.opt,self.hook,self.features = None,None,None,None
+    def _init_state(self): self.nets,self.own_opt,self.hook,self.features = None,None,None,None
 
     def before_fit(self):
         if self.learn.lock.locked(): return
@@ -46,8 +47,8 @@ class Heads(Callback):
         if self.method.world>1:
             for p in self.nets.parameters(): p.data.copy_(from_first(p.data))
         own = FastAdam if isinstance(self.learn.opt, OptimWrapper) else self.learn.opt_func
-        self.opt = own(L(self.nets.parameters()), lr=self.learn.lr)
-        for p in norm_bias_params(self.nets): self.opt.state[p]['do_wd'] = self.learn.wd_bn_bias
+        self.own_opt = own(L(self.nets.parameters()), lr=self.learn.lr)
+        for p in norm_bias_params(self.nets): self.own_opt.state[p]['do_wd'] = self.learn.wd_bn_bias
 
     def keep(self, layer, args):
         if torch.is_grad_enabled() and layer.training: self.features, = args
@@ -56,10 +57,10 @@ class Heads(Callback):
         "Output of head `name` for each image of this step"
         return self.nets[name](self.features)
 
-# %% ../nbs/11_heads.ipynb #69ed3e93
+# %% ../nbs/11_heads.ipynb #a9c311c3
 @patch
 def after_step(self:Heads):
-    scaler,opt = getattr(self.learn, 'scaler', None),self.opt
+    scaler,opt = getattr(self.learn, 'scaler', None),self.own_opt
     scale = scaler.get_scale() if scaler is not None and scaler.is_enabled() else 1.
     for p in self.nets.parameters():
         if p.grad is not None: p.grad = sum_ranks(p.grad, self.method.world)/(self.method.world*scale)
@@ -79,9 +80,9 @@ def after_fit(self:Heads):
 
 @patch
 def state_dict(self:Heads)->dict:
-    return dict(nets=self.nets.state_dict(), opt=pack(self.opt.state_dict(), objects=False))
+    return dict(nets=self.nets.state_dict(), opt=pack(self.own_opt.state_dict(), objects=False))
 
 @patch
 def load_state_dict(self:Heads, state):
     self.nets.load_state_dict(state['nets'])
-    self.opt.load_state_dict(unpack(state['opt']))
+    self.own_opt.load_state_dict(unpack(state['opt']))

@@ -54,7 +54,7 @@ class TidyProgress(ProgressCallback):
         texts = ['-' if o is None else f'{o:.4f}' if isinstance(o, float) else str(o) for o in row]
         print('  '.join(f'{t:>{max(len(n),8)}}' for t,n in zip(texts, self.learn.recorder.metric_names)), flush=True)
 
-# %% ../nbs/20_learner.ipynb #66dd5dc5
+# %% ../nbs/20_learner.ipynb #fe6b05eb
 class SemiSupervisedLearner(Learner):
     "A `Learner` whose callbacks tidy up however a fit ends"
     def add_cb(self, cb): return super().add_cb(TidyProgress() if ProgressCallback in (cb, type(cb)) else cb)
@@ -71,7 +71,8 @@ class SemiSupervisedLearner(Learner):
             except BaseException:
                 torch.set_grad_enabled(grad) # An interrupt inside `no_grad` can leave it off
                 for cb in self.cbs.sorted('order'):
-                    (cb.after_fit if isinstance(cb, LRFinder) else getattr(cb, 'tidy', noop))() # `lr_find` moves nothing
+                    # `lr_find` moves nothing, however it ends
+                    (cb.after_fit if isinstance(cb, LRFinder) else getattr(cb, 'tidy', noop))()
                 self._end_cleanup()
                 raise
 

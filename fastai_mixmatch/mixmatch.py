@@ -14,14 +14,14 @@ from .semi import *
 from .targets import *
 from .trust import Trust
 
-# %% ../nbs/16_mixmatch.ipynb #01cd4c7d
+# %% ../nbs/16_mixmatch.ipynb #0141b6a8
 class MixMatch(SemiSupervised):
     "MixMatch (arXiv 1905.02249): guess, sharpen, mix"
     k:int = 2 # Views whose predictions are averaged for a guess
     T:float = 0.5 # Temperature of sharpening
     alpha:float = 0.75 # Mixing: λ ~ Beta(α, α); 0 for none
     adapt:bool = True # Scale λ_u and the mixing by the trust in the guesses, and align guesses that tell little?
-    prior:object = None # Align guesses to these class frequencies: `(n_classes,)`, 'uniform' or 'labeled'; default: only what `adapt` does
+    prior:object = None # Class frequencies of the pool: `(n_classes,)`, 'uniform' or 'labeled'; default: none is given
     lambda_u,ramp = 75.,1.
     def check(self):
         super().check()

@@ -111,7 +111,7 @@ def small_cnn(
     pool = nn.AdaptiveAvgPool2d if mean else nn.AdaptiveMaxPool2d
     return nn.Sequential(*layers, pool(2), nn.Flatten(), _linear(4*nf, n_out))
 
-# %% ../nbs/10_models.ipynb #13234af9
+# %% ../nbs/10_models.ipynb #b6009f86
 def _floats(state): return {k: v for k,v in state.items() if torch.is_tensor(v) and v.is_floating_point()}
 
 def _by_name(own, given):
@@ -128,7 +128,7 @@ def load_weights(
     model:nn.Module, # Network, whose weights change
     weights, # File of tensors (`torch.save` or safetensors), or a state dict; no code of a file is run
 )->list: # Names of the tensors of `model` that the file does not hold: its head
-    "Load the weights of a network's body by name, or else by order and shape. Raises `ValueError` where they are another network's"
+    "Load the weights of a network's body by name, or else by order and shape; `ValueError` for another network's"
     state = weights
     if not isinstance(weights, dict):
         if str(weights).endswith('.safetensors'): from safetensors.torch import load_file as load
@@ -137,14 +137,15 @@ def load_weights(
     state = next((state[k] for k in ('state_dict','model') if isinstance(state.get(k), dict)), state)
     own,given = _floats(model.state_dict()),_floats(state)
     def rest(pairs): return [k for k in given if k not in set(pairs.values())]
-    def fits(pairs): return pairs and len(rest(pairs))<=6 and all(given[k].ndim<=2 for k in rest(pairs)) # A classifier, no convolutions
+    def fits(pairs): # Left over is a classifier, no convolutions
+        return pairs and len(rest(pairs))<=6 and all(given[k].ndim<=2 for k in rest(pairs))
     pairs = next(filter(fits, (f(own, given) for f in (_by_name, _by_order))), None)
     if pairs is None:
         pairs = _by_order(own, given)
         at = next(iter(rest(pairs)), 'no tensor')
         shape = tuple(given[at].shape) if at in given else ''
-        raise ValueError(f"the weights are of another network: of {len(given)} tensors {len(pairs)} fit, then comes {at} {shape}; "
-                         "pass the file of the network that `arch` names")
+        raise ValueError(f"the weights are of another network: of {len(given)} tensors {len(pairs)} fit, then comes "
+                         f"{at} {shape}; pass the file of the network that `arch` names")
     with torch.no_grad():
         for k,g in pairs.items(): own[k].copy_(given[g])
     return [k for k in own if k not in pairs]

@@ -29,7 +29,7 @@ class FastOptimizer(Optimizer):
                 ps = [p for p in pg if p.grad is not None and self.decays(p)==do_wd]
                 if ps: self.move(ps, [p.grad for p in ps], dict(h, wd=h['wd']*do_wd))
 
-# %% ../nbs/19_optim.ipynb #17b94ec8
+# %% ../nbs/19_optim.ipynb #e14c833a
 class FastAdam(FastOptimizer):
     "Adam with decoupled weight decay (arXiv 1412.6980, 1711.05101): fastai's `Adam`, by PyTorch's fused kernels"
     def __init__(self,
@@ -51,7 +51,8 @@ class FastAdam(FastOptimizer):
 
     def move(self, ps, grads, h):
         avgs,sqrs,steps = map(list, zip(*map(self.averages, ps)))
-        adamw(ps, grads, avgs, sqrs, [], steps, fused=ps[0].device.type in ('cpu','cuda'), amsgrad=False, maximize=False,
+        fused = ps[0].device.type in ('cpu','cuda')
+        adamw(ps, grads, avgs, sqrs, [], steps, fused=fused, amsgrad=False, maximize=False,
               lr=h['lr'], beta1=h['mom'], beta2=h['sqr_mom'], weight_decay=h['wd'], eps=h['eps'])
 
 # %% ../nbs/19_optim.ipynb #01721ee0

@@ -14,6 +14,7 @@ from torch.utils.data import ConcatDataset, Subset, TensorDataset
 from .distributed import has_bars, rank0_print
 from .images import *
 from .lists import *
+from .sources import *
 from .rng import draws, kept_rng, seeded, varies
 
 # %% ../nbs/02_pool.ipynb #936d41b2

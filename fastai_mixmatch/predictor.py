@@ -15,7 +15,7 @@ from fastai.vision.all import *
 from safetensors.torch import load as read_tensors, save as tensor_bytes
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from .images import as_image
-from .lists import class_names
+from .sources import class_names
 from .files import atomic_write, sha256_of
 from .fingerprint import plain_model
 from .arch import build_arch

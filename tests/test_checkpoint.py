@@ -484,7 +484,6 @@ class Memory(Callback):
 
 def test_memory_keeps_its_type(capsys):
     make = lambda **o: learner(cbs=[type(f'Memory{k}', (Memory,), {})(k) for k in KINDS], **o)
-    whole = program(make)
     program(partial(make, checkpoint='cp', every='3 steps'), 11)
     seen = []
     class Look(Callback):
@@ -565,7 +564,7 @@ def test_tidy(error):
     n = len(learn.cbs)
     with pytest.raises(error): learn.fit(2, cbs=Fail())
     cp = learn.checkpoint
-    assert cp.fit is None and cp.fits == 0 and len(learn.cbs) == n and [o.name[:14] for o in files()] == ['fit1-000000004']
+    assert cp.this_fit is None and cp.fits == 0 and len(learn.cbs) == n and [o.name[:14] for o in files()] == ['fit1-000000004']
     learn.fit(2)
     assert cp.fits == 1 and result(learn) == result(program(learner, fit=lambda learn: learn.fit(2)))
 

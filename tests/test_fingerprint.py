@@ -27,7 +27,7 @@ def identity(arch=SMALL, method=None, seed=0, dls=None, unlabeled=None, fit=lamb
     "Settings at the start of a fit, and what cannot be compared"
     set_seed(seed)
     dls = dls() if dls else digit_dls()
-    learn = ssl_learner(dls, IL[200:328] if unlabeled is None else unlabeled, arch, method=method() if method else FixMatch(bs=32), **kw)
+    learn = ssl_learner(dls, IL[200:328] if unlabeled is None else unlabeled, arch, method=method() if method else FixMatch(), bs=32, **kw)
     learn.add_cb(look := Look())
     with learn.no_bar(), learn.no_logging(), pytest.raises(Found): fit(learn)
     return look.found
@@ -53,16 +53,16 @@ class Penalty(Callback):
 class Fixed(Callback): strength = 1.
 class FixedMore(Fixed): strength = 2.
 
-def strong(**kw): return lambda: FixMatch(bs=32, strong=StrongView(RandAugment(**kw)))
+def strong(**kw): return lambda: FixMatch(strong=StrongView(RandAugment(**kw)))
 def closure(k): return lambda p, y: accuracy(p, y)*k
 def weighted(*w): return CrossEntropyLossFlat(weight=torch.tensor(w+(1.,)*(10-len(w))))
 def named(ni, no, **kw): return partial(net, **kw)(ni, no)
 
 CASES = dict(
-    magnitude=(dict(method=strong(magnitude=(0, 1))), dict(method=strong(magnitude=(0, .05))), 'strong.aug.hi'),
+    magnitude=(dict(method=strong(magnitude=(0, 1))), dict(method=strong(magnitude=(0, .05))), 'strong.aug.magnitude'),
     operations=(dict(method=strong(ops=('rotate','color'))), dict(method=strong(ops=('rotate',))), 'strong.aug.ops'),
-    cutout=(dict(method=lambda: FixMatch(bs=32, strong=StrongView(cutout=.5))), dict(method=lambda: FixMatch(bs=32, strong=StrongView(cutout=.25))), 'strong.cutout.size'),
-    learned=(dict(method=lambda: FixMatch(bs=32, strong=StrongView(CTAugment(decay=.9)))), dict(method=lambda: FixMatch(bs=32, strong=StrongView(CTAugment(decay=.8)))), 'strong.aug.decay'),
+    cutout=(dict(method=lambda: FixMatch(strong=StrongView(cutout=.5))), dict(method=lambda: FixMatch(strong=StrongView(cutout=.25))), 'strong.cutout.size'),
+    learned=(dict(method=lambda: FixMatch(strong=StrongView(CTAugment(decay=.9)))), dict(method=lambda: FixMatch(strong=StrongView(CTAugment(decay=.8)))), 'strong.aug.decay'),
     slope=(dict(arch=net), dict(arch=partial(net, slope=.2)), 'model.2'), momentum=(dict(arch=net), dict(arch=partial(net, momentum=.2)), 'model.1'),
     eps=(dict(arch=net), dict(arch=partial(net, eps=1.)), 'model.1'), activation=(dict(arch=net), dict(arch=partial(net, act=nn.ReLU())), 'model.2'),
     hidden=(dict(arch=net), dict(arch=partial(net, scale=2.)), 'model.5'),
@@ -72,10 +72,10 @@ CASES = dict(
     weights_of_loss=(dict(loss_func=weighted(1.)), dict(loss_func=weighted(2.)), 'loss function'), slots=(dict(loss_func=Slotted(1)), dict(loss_func=Slotted(2)), 'loss function.weight'),
     smoothing=(dict(loss_func=nn.CrossEntropyLoss()), dict(loss_func=nn.CrossEntropyLoss(label_smoothing=.1)), 'loss function'),
     other_name=(dict(cbs=Penalty(1)), dict(cbs=Penalty(2)), 'penalty._s'), class_value=(dict(cbs=Fixed()), dict(cbs=FixedMore()), 'callbacks'),
-    mixup=(dict(cbs=MixUp(.4)), dict(cbs=MixUp(.2)), 'mix_up.distrib'), optimizer=(dict(opt_func=partial(FastAdam, sqr_mom=.9)), dict(opt_func=partial(FastAdam, sqr_mom=.8)), 'optimizer'),
+    clip=(dict(cbs=GradientClip(.4)), dict(cbs=GradientClip(.2)), 'gradient_clip.max_norm'), optimizer=(dict(opt_func=partial(FastAdam, sqr_mom=.9)), dict(opt_func=partial(FastAdam, sqr_mom=.8)), 'optimizer'),
     seed=(dict(), dict(seed=1), 'initial weights'), labels=(dict(dls=digit_dls), dict(dls=partial(digit_dls, n=30)), 'labeled images'),
     validation=(dict(dls=digit_dls), dict(dls=partial(digit_dls, valid=50)), 'validation images'), epochs=(dict(), dict(fit=lambda learn: learn.fit(2)), 'epochs'),
-    threshold=(dict(), dict(method=lambda: FixMatch(bs=32, threshold=.9)), 'threshold'))
+    threshold=(dict(), dict(method=lambda: FixMatch(threshold=.9)), 'threshold'))
 
 @pytest.mark.parametrize('name', CASES)
 @pytest.mark.filterwarnings('ignore')
@@ -130,7 +130,7 @@ def test_versions(monkeypatch):
 def test_is_the_same_in_another_process(tmp_path):
     "No address, no order of a set, no hash seed"
     import subprocess, sys
-    code = "import json,sys; sys.path.insert(0, 'tests'); import test_fingerprint as t; print('\\n'+json.dumps(t.identity(metrics=[t.closure(1.)], cbs=t.MixUp(.4))[0]))"
+    code = "import json,sys; sys.path.insert(0, 'tests'); import test_fingerprint as t; print('\\n'+json.dumps(t.identity(metrics=[t.closure(1.)], cbs=t.GradientClip(.4))[0]))"
     root = Path(__file__).resolve().parent.parent
     def run(seed): return subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True, cwd=root, check=True,
         env={**os.environ, 'PYTHONHASHSEED': seed, 'PYTHONPATH': str(root)}).stdout.strip().split('\n')[-1]

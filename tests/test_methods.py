@@ -260,7 +260,7 @@ def test_views_of_the_confident(name):
 def test_remixmatch_turns_the_strong_view():
     "Labeled images are shown strongly, the guess is of the weak view, the anchor and the turned images are the strong one."
     a = one_step(ReMixMatch(ks=2, alpha=0.))
-    x,(ys,yu,q,r),b = *a.made,a.batch
+    (x,(*_,r)),b = a.made,a.batch
     n,u = len(b.x),len(b.weak[0])
     assert near(b.x, 1-b.raw.float()/255), 'a strong view of the labeled images'
     assert torch.equal(x[:n], b.x) and torch.equal(x[n:n+u], b.weak[0]) and torch.equal(x[n+3*u:n+4*u], b.strong[0])
@@ -445,7 +445,7 @@ def test_noisy_teacher_stands_still():
     "It is asked in evaluation mode, and training moves nothing of it."
     teacher = small_cnn(1, 10)
     before = copy.deepcopy(teacher.state_dict())
-    learn = train(method_learner(NoisyStudent(trained=teacher)))
+    train(method_learner(NoisyStudent(trained=teacher)))
     assert all(torch.equal(v, before[k]) for k,v in teacher.state_dict().items())
     assert not teacher.training and not any(p.requires_grad for p in teacher.parameters())
     with pytest.raises(ValueError, match='needs a trained network as `trained`'): NoisyStudent()

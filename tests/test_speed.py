@@ -95,7 +95,7 @@ def test_a_step_asks_for_no_number(monkeypatch, ask):
     monkeypatch.setattr(Finite, 'look', lambda self: None)
     monkeypatch.setattr(torch.nn.functional, 'one_hot', lambda y, c: torch.eye(c)[y])
     if ask: monkeypatch.setattr(MixMatch, 'weight', lambda self: 1. if self.trusted>2 else 0.)
-    learn = learner(lambda o: o.to_fast(bf16=True), cbs=InSteps())
+    learn = learner(lambda o: o.to_fast(bf16=True), cbs=InSteps(), cache=True)
     fit(learn)
     assert learn.in_steps.numbers.n == (4 if ask else 0)
 

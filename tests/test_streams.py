@@ -1,4 +1,5 @@
 "Whatever holds the unlabeled images, training reads all of them, once an epoch, exactly as it reads the labeled ones."
+from fastai.vision.all import Callback
 import collections, itertools, json, numpy as np, os, pandas as pd, pickle, pytest, random, torch, warnings
 from helpers import *
 
@@ -43,11 +44,13 @@ def test_labels_of_unlabeled_images_never_reach_training(root, kw):
 def test_guess_acc_is_the_accuracy_of_the_guesses(root):
     "The column against the guesses themselves, half of the labels missing."
     learn = learner(from_folder(root), ImageList(files(root), labels=[str(y) if y < 5 else None for y in UY]))
-    method, hits = learn.mix_match, []
-    note = method.note_guesses
-    def spy(q): note(q); hits.append((q.argmax(1) == method.truth)[method.truth >= 0])
-    method.note_guesses = spy
-    learn.fit(1, 2e-3)
+    hits = []
+    class Spy(Callback):
+        run_valid = False
+        def after_loss(self):
+            q, truth = self.mix_match.step.guess, self.mix_match.step.batch.truth
+            hits.append((q.argmax(1) == truth)[truth >= 0])
+    learn.fit(1, 2e-3, cbs=Spy())
     got = learn.recorder.values[-1][learn.recorder.metric_names.index('guess_acc') - 1]
     assert sum(map(len, hits)) == (UY < 5).sum() and got == pytest.approx(torch.cat(hits).float().mean().item())
 

@@ -12,7 +12,7 @@ from fastai.vision.all import (
     untar_data)
 from fastai_mixmatch.all import *
 from fastai_mixmatch.distributed import has_bars
-from fastai_mixmatch.lists import class_names
+from fastai_mixmatch.sources import class_names
 from fastai_mixmatch.pool import ItemPipe, as_pool
 
 # Where each is found: its URL, the names of the training and of the test folder, how its images are opened
