@@ -114,7 +114,7 @@ def fit_settings(learn, unknown=None)->dict:
             **{f'schedule of {k}': [plain(f(i/16)) for i in range(17)] for k,f in scheds.items()},
             'device': next(model.parameters()).device.type}
 
-# %% ../nbs/22_fingerprint.ipynb #076cbc35
+# %% ../nbs/22_fingerprint.ipynb #25fe0886
 _apart = CSVLogger,ParamScheduler,SemiSupervised # Not among the callbacks that are compared
 _parallel = 'ParallelTrainer','DistributedTrainer' # How many processes there are may change
 

@@ -16,7 +16,7 @@ def learner(to=lambda o: o, n=100, **kw):
     set_seed(0)
     dls = DataLoaders(DataLoader(TensorDataset(X[:20], Y[:20]), bs=20), DataLoader(TensorDataset(X[20:60], Y[20:60]), bs=20))
     dls.c = 10
-    learn = mixmatch_learner(dls, X[100:100+n], arch=small_cnn, cache=True, **kw)
+    learn = mixmatch_learner(dls, X[100:100+n], arch=small_cnn, **kw)
     return to(learn)
 
 def fit(learn, epochs=1, **kw):
