@@ -9,7 +9,7 @@ One JSON line a run is appended to `results/photos.jsonl`. With `--checkpoint` a
     python bench/photos.py --data-dir data --data signs --labels 5 --method mixmatch --steps 1125 --checkpoint runs
     python bench/photos.py --table
 """
-import argparse, json, tarfile, time, warnings
+import argparse, json, sys, tarfile, time, warnings
 from pathlib import Path
 import numpy as np, torch
 from fastai.vision.all import Callback, Resize, parent_label, set_seed
@@ -108,7 +108,8 @@ def main():
     warnings.simplefilter('ignore')
     a.weights = a.weights or lite0()
     for r in (frozen if a.method=='frozen' else train)(a):
-        row = dict(data=a.data, labels=a.labels, seed=a.seed, size=a.size, bs=a.bs, lr=a.lr, steps_asked=None if a.method=='frozen' else a.steps, tag=a.tag, **r, **provenance())
+        row = dict(data=a.data, labels=a.labels, seed=a.seed, size=a.size, bs=a.bs, lr=a.lr, steps_asked=None if a.method=='frozen' else a.steps, tag=a.tag, **r,
+                   **provenance('python bench/photos.py ' + ' '.join(sys.argv[1:])))
         print({k: row[k] for k in ('data','labels','seed','method','accuracy','seconds')}, flush=True)
         with out.open('a') as f: f.write(json.dumps(row)+'\n')
 

@@ -157,6 +157,6 @@ made = dict(Supervised=Supervised, MixMatch=MixMatch, Plain=Plain, SupMix=SupMix
     EMAdj=R(hold='em', warm=.25, both=True, adjust=True), WarmBoth=R(warm=.25, both=True), Labels=R(hold='labels', both=True), NoUmix=R(umix=False),
     EmaBal=R(ema=True, bal=True), Bal=R(bal=True), EmaBoth=R(ema=True, both=True), EmaBothBal=R(ema=True, both=True, bal=True), Defix=R(ema=True, both=True, defix=1.),
     EmaEM=R(ema=True, hold='em', warm=.25), EmaLabels=R(ema=True, hold='labels'), EmaTrue=R(ema=True, hold='true'), EmaRel=R(ema=True, rel=.9), XClean=R(xclean=True), EmaX=R(ema=True, xclean=True), EmaXBal=R(ema=True, xclean=True, bal=True), EmaRamp=R(ema=True, mixramp=1.), EmaRamp5=R(ema=True, mixramp=.5), Ramp=R(mixramp=1.), EmaFit=R(ema=True, fit=(1,1,'a')), EmaFit4=R(ema=True, fit=(4,2,'a')), EmaFitP=R(ema=True, fit=(2,2,'p')), EmaFitP4=R(ema=True, fit=(4,2,'p')), FitP=R(fit=(2,2,'p')), EmaBand3=R(ema=True, fit=(2,2,'p'), band=3.), EmaBand2=R(ema=True, fit=(2,2,'p'), band=2.), Band3=R(fit=(2,2,'p'), band=3.), Band2=R(fit=(2,2,'p'), band=2.), EmaFit0=R(ema=True, fit=(2,0,'p')), EmaWarm=R(ema=True, warm=.25),
-    Default=Default, DefaultB3=partial(Default, band=3.), DefaultPrior=partial(Default, prior='labeled'),
+    Default=Default, DefaultB15=partial(Default, band=1.5), DefaultB3=partial(Default, band=3.), DefaultPrior=partial(Default, prior='labeled'),
     FixMatch=FixMatch, FreeMatch=FreeMatch)
 def make(name): return made[name]()
