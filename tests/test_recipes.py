@@ -1,14 +1,13 @@
 "Published trainings: the schedule, what decays, momentum, the average, and that each recipe trains."
 import math
 import numpy as np, pytest, torch
-from fastai.vision.all import Callback, Learner, nn, noop
+from fastai.vision.all import Callback, Learner, nn, noop, set_seed
 from fastai_mixmatch.all import *
-from fastai_mixmatch.recipes import cosine_decay
-from helpers import IL, SMALL, quiet
+from helpers import IL, SMALL, At, interrupt, quiet, same, state_of
 
 class Seen(Callback):
     "Weights, gradients and hyperparameters of each step"
-    run_valid = False
+    run_valid = in_checkpoint = False
     def __init__(self): self.lr,self.mom,self.grads,self.weights = [],[],[],[]
     def before_fit(self): self.take(self.weights, lambda p: p)
     def before_step(self):
@@ -21,7 +20,7 @@ class Seen(Callback):
 def learner(name, steps=2, **kw):
     "The learner of a recipe: 20 labeled digits, batches of 8"
     method,args = published[name][0],{**recipe(name), 'steps': steps, **kw}
-    torch.manual_seed(0)
+    set_seed(0)
     return quiet(factory(method)(IL[:200].split(20)[0].dataloaders(IL[1700:1720], bs=8), IL[200:300], SMALL, **args))
 
 def trained(name, epochs=1, **kw):
@@ -40,7 +39,8 @@ def test_schedule(epochs, steps):
 
 def test_end_of_schedule():
     assert cosine_decay(1., 0)==1 and cosine_decay(1., 1)==pytest.approx(math.sin(math.pi/16), rel=1e-12)
-    assert cosine_decay(np.array([1.,2.]), .5).tolist()==pytest.approx([math.cos(7*math.pi/32), 2*math.cos(7*math.pi/32)])
+    half = math.cos(7*math.pi/32)
+    assert cosine_decay(np.array([1.,2.]), .5).tolist()==pytest.approx([half,2*half])
 
 def test_groups_and_own_rate():
     "A slice gives each group of parameters a rate, and all fall alike"
@@ -126,13 +126,13 @@ def test_numbers():
     "Read in the authors' code and its scripts"
     for name in published:
         r = recipe(name)
-        sgd = published[name][1]=='fit_cosine'
-        assert (r['lr'],r['wd'],r['mu'])==((.03,5e-4,7) if sgd else (2e-3, .2 if name=='mean_teacher' else .02, 1)), name
+        sgd,wd = published[name][1]=='fit_cosine', .2 if name=='mean_teacher' else .02
+        assert (r['lr'],r['wd'],r['mu'])==((.03,5e-4,7) if sgd else (2e-3,wd,1)), name
         assert (r['opt_func'] is FastSGD)==sgd and (r['weak'].shift,r['weak'].flip)==(4/32,.5)
         assert r['ema'] is None if name=='article' else (r['ema'].decay,r['ema'].warmup)==(.999,False)
-    made = {k: published[k][0](**{o: v for o,v in recipe(k).items() if o in published[k][0].settings()}) for k in published}
-    for k,v in dict(paper=75, mean_teacher=50, pi_model=20, vat=.3, ict=1000, pseudo_label=1, remixmatch=1.5, fixmatch=1).items():
-        assert made[k].lambda_u==v, k
+    made = {k: m(**{o: v for o,v in recipe(k).items() if o in m.settings()}) for k,(m,_) in published.items()}
+    weights = dict(paper=75, mean_teacher=50, pi_model=20, vat=.3, ict=1000, pseudo_label=1, remixmatch=1.5, fixmatch=1)
+    for k,v in weights.items(): assert made[k].lambda_u==v, k
     assert made['paper'].ramp==made['remixmatch'].ramp==2**20//64 and made['ict'].ramp==made['pi_model'].ramp==.4
     assert not made['paper'].adapt and made['fixmatch'].threshold==made['pseudo_label'].threshold==.95
     assert isinstance(made['remixmatch'].strong.aug, CTAugment) and made['uda'].T==.4
@@ -142,7 +142,8 @@ def test_nothing_is_shared():
         a,b = recipe(name),recipe(name)
         assert a is not b and all(a[k] is not b[k] for k in ('ema','strong') if a.get(k) is not None)
 
-@pytest.mark.parametrize('name, meant', [('fixmach','fixmatch'), ('FixMatch','fixmatch'), ('mixmatch',''), ('',''), (None,'')])
+@pytest.mark.parametrize('name, meant', [
+    ('fixmach','fixmatch'), ('FixMatch','fixmatch'), ('mixmatch','paper'), ('MeanTeacher','mean_teacher'), ('',''), (None,'')])
 def test_typos_are_refused(name, meant):
     with pytest.raises(ValueError, match='recipes are paper, ') as e: recipe(name)
     assert repr(name) in str(e.value) and (f"did you mean '{meant}'?" in str(e.value) or not meant)
@@ -157,3 +158,17 @@ def test_any_learner_has_the_schedule():
     learn.logger = noop
     with learn.no_bar(): learn.fit_cosine(2)
     assert learn.recorder.lrs==pytest.approx([.1*math.cos(7*math.pi*t/64) for t in range(4)])
+
+@pytest.mark.parametrize('name', ['fixmatch','paper'])
+def test_continues(name, tmp_path):
+    "A training that was cut off goes on along the same schedule, to the same weights"
+    class Stop(At): in_checkpoint = False
+    def go(folder, *cbs):
+        learn,seen = learner(name, steps=4, checkpoint=tmp_path/folder, every='2 steps'),Seen()
+        with learn.no_bar(): getattr(learn, published[name][1])(2, cbs=[seen, *cbs])
+        return learn,seen
+    whole,a = go('whole')
+    with pytest.raises(KeyboardInterrupt): go('cut', Stop('after_batch', interrupt, n=2))
+    again,b = go('cut')
+    assert 0<len(b.lr)<len(a.lr)==8
+    assert b.lr==pytest.approx(a.lr[-len(b.lr):], rel=1e-12) and same(state_of(whole), state_of(again))
