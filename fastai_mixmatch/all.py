@@ -18,7 +18,7 @@ from fastai_mixmatch.models import *
 from fastai_mixmatch.optim import *
 from fastai_mixmatch.arch import *
 from fastai_mixmatch.learner import *
-from fastai_mixmatch.recipes import recipe  # chkstyle: ignore
+from fastai_mixmatch.recipes import *
 from fastai_mixmatch.samples import *
 from fastai_mixmatch.inspect import *
 from fastai_mixmatch.augment import RandAugment, Cutout, CTAugment, StrongView  # chkstyle: ignore

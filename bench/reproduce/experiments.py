@@ -12,7 +12,6 @@ from typing import Callable
 import torch
 from fastai.vision.all import ConvLayer, nn
 from fastai_mixmatch.all import *
-from fastai_mixmatch.methods import Confident
 
 # --- MixMatch taken apart
 
@@ -97,7 +96,7 @@ class Experiment:
     wd:float=0.02 # Decoupled weight decay
     ema:float|None=0.999 # Decay of the average of the weights
     warmup:bool=True # Shorter memory of the average in the first steps?
-    one_cycle:bool=True # One-cycle schedule, or a constant learning rate?
+    fit:str='fit_one_cycle' # The learner's method that trains: its schedule
     embed:int=0 # Test images whose map is kept
     variants:dict=field(default_factory=lambda: {'': {}}) # Name → what differs
     default:tuple=() # Variants that run unless others are asked for; empty: all
@@ -107,24 +106,35 @@ class Experiment:
         if name not in self.variants:
             raise ValueError(f"no variant {name!r}; there are {', '.join(map(repr, self.variants))}")
         over = dict(self.variants[name])
+        if 'recipe' in over: over = {**of_recipe(over.pop('recipe'), over.pop('args', {})), **over}
         return replace(self, args={**self.args, **over.pop('args', {})}, **over)
 
     def settings(self):
         "The fields that a training depends on, as plain values"
         args = {k: v if isinstance(v, (int,float,str,type(None))) else repr(v) for k,v in self.args.items()}
-        fields = {o: getattr(self, o) for o in ('bs','ubs','lr','wd','ema','one_cycle')}
+        fields = {o: getattr(self, o) for o in ('bs','ubs','lr','wd','ema','warmup','fit')}
         return dict(method=self.method.__name__, **args, arch=arch_name(self.arch), **fields)
 
-def arguments(variants): return {k: dict(args=v) for k,v in variants.items()}
+def of_recipe(name, args):
+    "Fields of an `Experiment` that trains by the recipe `name`; `args` change the method's arguments"
+    (method,fit),r = published[name],recipe(name)
+    ema,fields = r.pop('ema'),{o: r.pop(o) for o in ('lr','wd')}
+    if ema: fields['warmup'] = ema.warmup
+    return dict(fields, method=method, fit=fit, ubs=64*r.pop('mu'), ema=ema and ema.decay, args={**r, **args})
+
+def arguments(variants, **fields): return {k: dict(fields, args=v) for k,v in variants.items()}
 
 labels = (500,250,1000,2000,4000)
 weak = dict(weak=WeakView(4/32, flip=0.5))
-paper = dict(adapt=False, k=2, T=0.5, alpha=0.75, lambda_u=75.)
-small = {**paper, 'ramp': 1., 'weak': WeakView(1/8)}
+plain = dict(adapt=False, k=2, T=0.5, alpha=0.75, lambda_u=75.)
+small = {**plain, 'ramp': 1., 'weak': WeakView(1/8)}
+recipes = {method: name for name,(method,_) in published.items() if name!='article'}
 relatives = (Supervised, MixUpLabeled, EntropyMin, PseudoLabel, PiModel, MeanTeacher, VAT, ICT, MixMatch, ReMixMatch,
              UDA, FixMatch, FlexMatch, FreeMatch, SoftMatch, AdaMatch, DeFixMatch)
 
-def unlabeled_bs(method): return 448 if issubclass(method, Confident) and method is not PseudoLabel else 64
+def by_recipe(method):
+    "The variant of a method: its recipe, or its defaults"
+    return dict(recipe=recipes[method]) if method in recipes else dict(method=method, ubs=64*method.mu)
 
 experiments = {}
 experiments['mnist-sharpening'] = Experiment(
@@ -137,17 +147,13 @@ experiments['cifar10-labels-only'] = Experiment(
     'the labeled images alone (article)', 'cifar10', labels, 20000, Supervised, weak)
 experiments['cifar10-mixmatch'] = Experiment(
     'MixMatch, with the recipe of the article, of the paper, or the defaults in a short run (fast)', 'cifar10', labels,
-    154800, args={**paper, **weak, 'ramp': 3000}, default=('article',),
-    variants=dict(
-        article={},
-        paper=dict(args=dict(ramp=16384), steps=2**20, one_cycle=False, warmup=False),
-        fast=dict(args=dict(adapt=True, ramp=1.), steps=60000)))
+    154800, args=weak, default=('article',),
+    variants=dict(article=dict(recipe='article'), paper=dict(recipe='paper', steps=2**20), fast=dict(steps=60000)))
 experiments['cifar10-methods'] = Experiment(
-    'MixMatch and its relatives, each with its defaults', 'cifar10', (250,40,4000), 2**20, args=weak,
-    default=('FixMatch',), variants={o.__name__: dict(method=o, ubs=unlabeled_bs(o)) for o in relatives})
+    'MixMatch and its relatives, each by its recipe; by the defaults where there is none', 'cifar10', (250,40,4000),
+    2**20, args=weak, default=('FixMatch',), variants={o.__name__: by_recipe(o) for o in relatives})
 experiments['ablation-cifar10'] = Experiment(
-    "the paper's table 4", 'cifar10', (250,4000), 2**20, Ablation, {**paper, **weak, 'ramp': 16384},
-    one_cycle=False, warmup=False, variants=arguments(ablations))
+    "the paper's table 4", 'cifar10', (250,4000), 2**20, variants=arguments(ablations, recipe='paper', method=Ablation))
 experiments['ablation-mnist'] = Experiment(
     "the paper's table 4 on MNIST, a small network", 'mnist', (100,), 618, Ablation, small, partial(small_cnn, width=8),
     bs=32, ubs=32, variants=arguments(ablations))

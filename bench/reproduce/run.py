@@ -46,7 +46,7 @@ def train(learn, exp):
     "Train for about `exp.steps` steps, in whole epochs; gives the method and the number of epochs"
     method = first(learn.cbs, risinstance(SemiSupervised))
     epochs = max(1, round(exp.steps/len(method.dl)))
-    (learn.fit_one_cycle if exp.one_cycle else learn.fit)(epochs)
+    getattr(learn, exp.fit)(epochs)
     return method,epochs
 
 # --- what came out
