@@ -9,7 +9,6 @@ __all__ = ['describe_items', 'plain_model', 'named_cbs', 'transform_settings', '
 # %% ../nbs/22_fingerprint.ipynb #f9fc4b8b
 import fastai, hashlib, json, os, PIL, torchvision
 from contextlib import suppress
-from itertools import chain
 from fastai.vision.all import *
 from .checks import label_indices
 from .semi import SemiSupervised, StepLoss

@@ -7,7 +7,6 @@ __all__ = ['Split', 'draw_labeled', 'Files', 'ImageList']
 
 # %% ../nbs/01_lists.ipynb #f19eacd2
 import dataclasses, hashlib, itertools, json, os, random, warnings
-from collections import Counter
 from collections.abc import Sequence
 from fastprogress.fastprogress import progress_bar
 from fastai.vision.all import *

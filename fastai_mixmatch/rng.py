@@ -6,7 +6,7 @@
 __all__ = ['rng_state', 'set_rng_state', 'same_state', 'kept_rng', 'draws', 'varies', 'seeded']
 
 # %% ../nbs/80_rng.ipynb #376faa4d
-import operator, random
+import random
 import numpy as np, torch
 from contextlib import contextmanager
 from torch import Tensor

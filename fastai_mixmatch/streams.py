@@ -15,7 +15,6 @@ from .cache import DiskCache
 from .distributed import from_first, rank0_print, send
 from .lists import *
 from .sources import *
-from .images import ImageError
 from .pool import *
 from .rng import kept_rng
 

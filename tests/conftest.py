@@ -5,6 +5,7 @@ os.environ.setdefault('MPLBACKEND', 'Agg')
 
 import numpy as np, pytest, random, torch
 from hypothesis import HealthCheck, settings
+from helpers import folder, photos, root # chkstyle: ignore (fixtures, which pytest finds by name)
 
 torch.set_num_threads(1)
 settings.register_profile('fixed', derandomize=True, deadline=None, database=None, max_examples=40, print_blob=False,

@@ -5,7 +5,6 @@
 It ends with an error of one process, on purpose.
 """
 import contextlib, importlib, io, os, random, sys, warnings
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 import numpy as np, torch

@@ -1,18 +1,13 @@
 "What tests share: digits in every form, learners of them, and callbacks that look and stop."
-import collections, io, itertools, json, numpy as np, os, pandas as pd, pickle, pytest, random, torch, warnings
-from fastai.callback.data import WeightedDL
-from fastai.vision.all import (Callback, Categorize, CategoryBlock, DataBlock, DataLoader as FastaiDL, DataLoaders, Datasets, Image, ImageBlock,
-    ImageDataLoaders, IntToFloatTensor, ItemGetter, L, Normalize, Path, PILImage, PILImageBW, Pipeline, ProgressCallback, RandomResizedCrop,
-    RandTransform, Resize, TensorImage, TfmdLists, ToTensor, Transform, aug_transforms, get_image_files, image2tensor, noop, parent_label, set_seed)
-from fastai_mixmatch import pool as pool_module
+import collections, io, itertools, numpy as np, os, pandas as pd, pytest, torch
+from fastai.vision.all import (Callback, Categorize, DataLoaders, Datasets, Image, ImageDataLoaders, ItemGetter, L,
+    Path, PILImageBW, ProgressCallback, Resize, TfmdLists, ToTensor, get_image_files, noop, set_seed)
 from fastai_mixmatch.all import *
-from fastai_mixmatch.rng import rng_state, same_state, set_rng_state
 from contextlib import nullcontext
 from fastai.callback.fp16 import MixedPrecision
-from fastai_mixmatch.views import BatchViews
 from functools import partial
 from sklearn.datasets import load_digits
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, SubsetRandomSampler, TensorDataset, WeightedRandomSampler
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, SubsetRandomSampler, TensorDataset
 
 DIGITS = load_digits()
 

@@ -1,11 +1,12 @@
 "Whatever is wrong with the input is said before the first training step: what was passed, and what to do."
 import numpy as np, os, pandas as pd, pytest, re, torch, warnings
-from fastai.vision.all import (Callback, CategoryBlock, DataBlock, DataLoaders, Datasets, Image, ImageBlock, ImageDataLoaders, ItemGetter, MaskBlock,
-    MultiCategoryBlock, Path, PILImageBW, PointBlock, ProgressCallback, RandomResizedCrop, RegressionBlock, Resize, TfmdLists, noop)
+from fastai.vision.all import (CategoryBlock, DataBlock, DataLoaders, Datasets, Image, ImageBlock, ImageDataLoaders,
+    ItemGetter, MaskBlock, MultiCategoryBlock, Path, PILImageBW, PointBlock, ProgressCallback, RandomResizedCrop,
+    RegressionBlock, Resize, TfmdLists, noop)
 from fastai_mixmatch.all import ImageList, digits_arrays, mixmatch_learner, small_cnn
 from fastai_mixmatch.images import ImageError
 from fastai_mixmatch.streams import unlabeled_dl
-from helpers import BROKEN, FLOAT, IL, digit_dls, message_of, png
+from helpers import BROKEN, FLOAT, IL, digit_dls, png
 from functools import partial
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset

@@ -473,9 +473,12 @@ class Best:
     value: float = 0.
     epochs: list = field(default_factory=list)
 
-KINDS = dict(set=lambda v: {v}, frozenset=lambda v: frozenset([v]), deque=lambda v: deque([v], 3), counter=lambda v: Counter({v: 2}), ordered=lambda v: OrderedDict([(v, 1)]),
-    default=lambda v: defaultdict(list, a=[v]), dataclass=lambda v: Best(float(v), [v]), frame=lambda v: pd.DataFrame(dict(a=[v, 1.5], b=['x', None])), series=lambda v: pd.Series([v], name='s'),
-    array=lambda v: np.array([[v]], 'int16'), scalar=lambda v: np.float32(v), nested=lambda v: [dict(a={v: (v, deque([v]))})], path=lambda v: Path(str(v)), complex=lambda v: complex(v, 1), bytes=lambda v: bytes([v]))
+KINDS = dict(set=lambda v: {v}, frozenset=lambda v: frozenset([v]), deque=lambda v: deque([v], 3),
+    counter=lambda v: Counter({v: 2}), ordered=lambda v: OrderedDict([(v, 1)]),
+    default=lambda v: defaultdict(list, a=[v]), dataclass=lambda v: Best(float(v), [v]),
+    frame=lambda v: pd.DataFrame(dict(a=[v, 1.5], b=['x', None])), series=lambda v: pd.Series([v], name='s'),
+    array=lambda v: np.array([[v]], 'int16'), scalar=lambda v: np.float32(v),
+    nested=lambda v: [dict(a={v: (v, deque([v]))})], path=lambda v: Path(str(v)), complex=lambda v: complex(v, 1), bytes=lambda v: bytes([v]))
 
 class Memory(Callback):
     def __init__(self, kind): self.kind = kind

@@ -1,9 +1,8 @@
 "What can be known before training is said before it, in one sentence."
 import pytest, torch
 from fastai.callback.mixup import CutMix, MixUp
-from fastai.vision.all import ProgressCallback, noop
 from fastai_mixmatch.all import *
-from helpers import IL, SMALL, X, core_dls, core_learner, quiet
+from helpers import IL, SMALL, X, core_dls, core_learner
 from torch import nn
 
 UX = X[200:230]

@@ -1,8 +1,8 @@
 "The average of the weights: one a learner, in the model however training ends."
 import pytest, torch
-from fastai.vision.all import Callback, Learner, noop
+from fastai.vision.all import Callback
 from fastai_mixmatch.all import EMA
-from helpers import SMALL, core_dls as digit_dls, core_learner as learner, same, state_of as weights
+from helpers import core_learner as learner, same, state_of as weights
 
 def test_two_are_refused():
     "A second one would take the first one's averages for trained weights"

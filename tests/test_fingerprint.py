@@ -1,11 +1,9 @@
 "Whatever a result depends on is in the fingerprint of the run, under its name."
-import json, numpy as np, os, pytest, random, shutil, torch
-from fastai.vision.all import (AccumMetric, Callback, CrossEntropyLossFlat, GradientClip, ImageDataLoaders, MixUp, PILImageBW, Transform,
-    accuracy, error_rate, set_seed, skm_to_fastai)
+import json, numpy as np, os, pytest, shutil, torch
+from fastai.vision.all import (AccumMetric, Callback, CrossEntropyLossFlat, GradientClip, PILImageBW, Transform,
+    accuracy, error_rate, set_seed)
 from fastai_mixmatch.all import *
-from fastai_mixmatch import fingerprint
 from fastai_mixmatch.fingerprint import describe_items, differences, settings
-from fastai_mixmatch.state import plain
 from functools import partial
 from pathlib import Path
 from helpers import IL, SMALL, X, Y, core_dls as digit_dls
@@ -33,7 +31,8 @@ def identity(arch=SMALL, method=None, seed=0, dls=None, unlabeled=None, fit=lamb
     return look.found
 
 def net(ni, no, slope=.01, momentum=.1, eps=1e-5, act=None, scale=1.):
-    m = nn.Sequential(nn.Conv2d(ni, 8, 3), nn.BatchNorm2d(8, eps=eps, momentum=momentum), act or nn.LeakyReLU(slope), nn.AdaptiveAvgPool2d(1), nn.Flatten(), Scale(scale), nn.Linear(8, no))
+    m = nn.Sequential(nn.Conv2d(ni, 8, 3), nn.BatchNorm2d(8, eps=eps, momentum=momentum), act or nn.LeakyReLU(slope),
+                      nn.AdaptiveAvgPool2d(1), nn.Flatten(), Scale(scale), nn.Linear(8, no))
     return m
 
 class Scale(nn.Module):
@@ -72,7 +71,8 @@ CASES = dict(
     weights_of_loss=(dict(loss_func=weighted(1.)), dict(loss_func=weighted(2.)), 'loss function'), slots=(dict(loss_func=Slotted(1)), dict(loss_func=Slotted(2)), 'loss function.weight'),
     smoothing=(dict(loss_func=nn.CrossEntropyLoss()), dict(loss_func=nn.CrossEntropyLoss(label_smoothing=.1)), 'loss function'),
     other_name=(dict(cbs=Penalty(1)), dict(cbs=Penalty(2)), 'penalty._s'), class_value=(dict(cbs=Fixed()), dict(cbs=FixedMore()), 'callbacks'),
-    clip=(dict(cbs=GradientClip(.4)), dict(cbs=GradientClip(.2)), 'gradient_clip.max_norm'), optimizer=(dict(opt_func=partial(FastAdam, sqr_mom=.9)), dict(opt_func=partial(FastAdam, sqr_mom=.8)), 'optimizer'),
+    clip=(dict(cbs=GradientClip(.4)), dict(cbs=GradientClip(.2)), 'gradient_clip.max_norm'),
+    optimizer=(dict(opt_func=partial(FastAdam, sqr_mom=.9)), dict(opt_func=partial(FastAdam, sqr_mom=.8)), 'optimizer'),
     seed=(dict(), dict(seed=1), 'initial weights'), labels=(dict(dls=digit_dls), dict(dls=partial(digit_dls, n=30)), 'labeled images'),
     validation=(dict(dls=digit_dls), dict(dls=partial(digit_dls, valid=50)), 'validation images'), epochs=(dict(), dict(fit=lambda learn: learn.fit(2)), 'epochs'),
     threshold=(dict(), dict(method=lambda: FixMatch(threshold=.9)), 'threshold'))

@@ -1,6 +1,6 @@
 "Features of a frozen network, their cache, and weights from a file."
 import numpy as np, os, pytest, timm, torch
-from fastai.vision.all import ImageDataLoaders, Normalize, PILImage, Resize, imagenet_stats, parent_label
+from fastai.vision.all import ImageDataLoaders, Normalize, PILImage, Resize, imagenet_stats
 from fastai_mixmatch.frozen import FrozenFeatures, features, frozen_baseline, frozen_model, linear_head, surer_half
 from fastai_mixmatch.models import load_weights, small_cnn
 from functools import partial
@@ -58,7 +58,8 @@ def test_what_changed_is_computed_again(folder, change):
 
 def test_images_are_normalized_by_the_statistics_of_the_network(folder):
     state = resnet18().state_dict()
-    own, other = [FrozenFeatures(loaders(folder, 32, **kw), resnet18, state) for kw in ({}, dict(batch_tfms=Normalize.from_stats([.1] * 3, [.9] * 3, cuda=False)))]
+    stats = dict(batch_tfms=Normalize.from_stats([.1] * 3, [.9] * 3, cuda=False))
+    own, other = [FrozenFeatures(loaders(folder, 32, **kw), resnet18, state) for kw in ({}, stats)]
     x = torch.randint(256, (2, 3, 32, 32), dtype=torch.uint8)
     want = (x / 255 - torch.tensor(imagenet_stats[0])[:, None, None]) / torch.tensor(imagenet_stats[1])[:, None, None]
     for f in (own, other): torch.testing.assert_close(f.tfms(f.pipe.cls(x)).as_subclass(torch.Tensor), want)

@@ -5,7 +5,6 @@ from fastai_mixmatch.all import *
 from fastai_mixmatch.heads import Heads
 from helpers import IL, SMALL, Callback, alike, core_dls, method_learner, quiet, same, state_of, train
 from torch import nn
-import torch.nn.functional as F
 
 def heads_of(learn): return next(o for o in learn.cbs if isinstance(o, Heads))
 

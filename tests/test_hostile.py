@@ -1,14 +1,12 @@
 "Broken files, classes that are rare or unknown, numbers that are not finite, and long runs: said, counted, survived."
-import gc, math, os, sys, time, warnings, weakref
-from contextlib import nullcontext
+import time, warnings
 from functools import partial
 
-import numpy as np, pytest, torch
-from fastai.callback.fp16 import MixedPrecision
-from fastai.vision.all import Callback, DataLoader, DataLoaders, Image, ImageDataLoaders, L, Path, PILImage, PILImageBW, Resize, ResizeMethod
+import pytest
+from fastai.vision.all import ImageDataLoaders, Path, PILImage, PILImageBW, Resize, ResizeMethod
 from fastai_mixmatch.all import *
 from fastai_mixmatch.fingerprint import describe_items
-from helpers import folder, most
+from helpers import most
 
 X,Y = digits_arrays()
 IL = ImageList.from_arrays(X, Y, img_cls=PILImageBW)

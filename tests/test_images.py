@@ -1,6 +1,7 @@
 "One file, array or picture: opened as it is said, or an error that names it."
-import collections, io, itertools, json, numpy as np, os, pandas as pd, pickle, pytest, random, torch, warnings
+import io, numpy as np, os, pytest, torch, warnings
 from fastai_mixmatch import images
+from fastai.vision.all import PILImage
 from helpers import *
 
 def test_names_can_be_printed(folder, capsys):

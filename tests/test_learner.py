@@ -1,14 +1,13 @@
 "The learner that the factory gives is an ordinary fastai learner: every use of one, on real digits."
 import numpy as np, os, pty, pytest, re, subprocess, sys, textwrap, torch, traceback, warnings
 import matplotlib.pyplot as plt
-from fastai.vision.all import (Callback, ClassificationInterpretation, CrossEntropyLossFlat, DataLoaders, FocalLossFlat, Image, ImageDataLoaders,
-    LabelSmoothingCrossEntropy, Learner, Normalize, PILImage, PILImageBW, ProgressCallback, Resize, accuracy, get_image_files, load_learner, noop)
+from fastai.vision.all import (ClassificationInterpretation, CrossEntropyLossFlat, DataLoaders, FocalLossFlat, Image,
+    ImageDataLoaders, LabelSmoothingCrossEntropy, Normalize, PILImage, PILImageBW, Resize, get_image_files,
+    load_learner, noop)
 from fastai.vision.models.xresnet import xresnet18
 from fastai_mixmatch.all import *
 from fastai_mixmatch.finite import Finite
-from helpers import (IL, NAMES, RGB, SCRIPT, SMALL, At, X, Y, alike, core_dls, core_learner, interrupt, method_learner, own_env, root, same,
-    state_of, tensors, torch_sets, train)
-from functools import partial
+from helpers import IL, NAMES, RGB, SCRIPT, At, X, Y, alike, core_dls, core_learner, same, state_of, torch_sets
 from pathlib import Path
 from torch import nn
 from torchvision.models import resnet18

@@ -1,5 +1,6 @@
 "Which images there are, which are labeled, and which cannot be read."
-import collections, itertools, json, numpy as np, os, pandas as pd, pickle, pytest, random, torch, warnings
+import json, numpy as np, os, pickle, pytest, torch
+from fastai.vision.all import PILImage, RandomResizedCrop, image2tensor, parent_label
 from helpers import *
 
 def test_splits_are_the_same_on_every_machine(tmp_path):

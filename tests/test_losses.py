@@ -1,6 +1,6 @@
 "Losses and ramps: against the float64 oracle, and what holds for every input."
 import numpy as np, oracle, pytest, torch
-from fastai_mixmatch import losses, mixup, targets
+from fastai_mixmatch import losses, mixup
 from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as hnp
 from numeric import arr, close, dtypes, each_dtype, mixes, probs, rng, seeds, tens

@@ -7,7 +7,7 @@ from fastai.vision.all import Adam, Callback, CancelFitException, CrossEntropyLo
 from fastai_mixmatch import mixmatch as module
 from fastai_mixmatch.all import *
 from fastai_mixmatch.trust import Trust
-from helpers import IL, SMALL, Y, train
+from helpers import IL, SMALL, Y
 from numeric import TOL, arr, bn_net, each_dtype, rng, split_state, tens
 from torch import nn
 import torch.nn.functional as F

@@ -1,10 +1,10 @@
 "Fast optimizers take the steps of slow ones."
 import pytest, torch
 from copy import deepcopy
-from fastai.vision.all import Learner, SGD, noop
+from fastai.vision.all import SGD
 from fastai_mixmatch.all import small_cnn
-from fastai_mixmatch.optim import FastAdam, FastSGD
-from helpers import core_dls as digit_dls, core_learner as learner
+from fastai_mixmatch.optim import FastSGD
+from helpers import core_learner as learner
 
 def pair(wd=5e-4, momentum=0.9, **kw):
     torch.manual_seed(0)
@@ -12,7 +12,8 @@ def pair(wd=5e-4, momentum=0.9, **kw):
     theirs = deepcopy(ours)
     ps = list(theirs.parameters())
     groups = [dict(params=[p for p in ps if p.ndim > 1], weight_decay=wd), dict(params=[p for p in ps if p.ndim == 1], weight_decay=0)]
-    return ours, theirs, FastSGD(ours.parameters(), lr=0.03, wd=wd, mom=momentum, **kw), torch.optim.SGD(groups, lr=0.03, momentum=momentum, nesterov=momentum > 0)
+    sgd = torch.optim.SGD(groups, lr=0.03, momentum=momentum, nesterov=momentum > 0)
+    return ours, theirs, FastSGD(ours.parameters(), lr=0.03, wd=wd, mom=momentum, **kw), sgd
 
 def step(models, opts):
     gs = [torch.randn_like(p) for p in models[0].parameters()]

@@ -1,5 +1,9 @@
 "Read as the labeled set is; decoded once where that is enough."
-import collections, itertools, json, numpy as np, os, pandas as pd, pickle, pytest, random, torch, warnings
+import collections, numpy as np, pandas as pd, pickle, pytest, random, torch, warnings
+from fastai.vision.all import (CategoryBlock, DataBlock, ImageBlock, PILImage, Pipeline, RandomResizedCrop, Transform,
+    parent_label)
+from fastai_mixmatch import pool as pool_module
+from fastai_mixmatch.rng import rng_state, same_state
 from helpers import *
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.uint8])

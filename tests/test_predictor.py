@@ -38,8 +38,10 @@ def agree(a, b): return a[0] == str(b[0]) and int(a[1]) == int(b[1]) and torch.a
 TFMS = dict(plain=dict(img_cls=PILImageBW), squish=dict(img_cls=PILImageBW, item_tfms=Resize(12, method=ResizeMethod.Squish)),
     pad=dict(item_tfms=Resize((10, 8), method='pad', pad_mode='zeros'), batch_tfms=Normalize.from_stats([.4]*3, [.3]*3)),
     presizing=dict(item_tfms=Resize(16), batch_tfms=[*aug_transforms(size=8, do_flip=False), Normalize.from_stats([.4]*3, [.3]*3)]),
-    oblong=dict(item_tfms=Resize(16), batch_tfms=aug_transforms(size=(8, 12))), crop=dict(item_tfms=Resize((20, 12)), batch_tfms=aug_transforms(size=8, min_scale=.75)),
-    valid_scale=dict(item_tfms=Resize(16), batch_tfms=[RandomResizedCropGPU(8, valid_scale=.5)]), same_size=dict(img_cls=PILImageBW, batch_tfms=aug_transforms()))
+    oblong=dict(item_tfms=Resize(16), batch_tfms=aug_transforms(size=(8, 12))),
+    crop=dict(item_tfms=Resize((20, 12)), batch_tfms=aug_transforms(size=8, min_scale=.75)),
+    valid_scale=dict(item_tfms=Resize(16), batch_tfms=[RandomResizedCropGPU(8, valid_scale=.5)]),
+    same_size=dict(img_cls=PILImageBW, batch_tfms=aug_transforms()))
 
 @pytest.mark.parametrize('name', TFMS)
 def test_agrees_with_the_learner(name, folder):
@@ -131,7 +133,9 @@ def test_large_networks_are_not_built(name, args, good):
     forged(good, arch=dict(source='torchvision' if 'resnet' in name else 'fastai_mixmatch', name=name, args=args))
     refused(bound=8)
 
-META = dict(classes=[[], ['a'], 'abcdefghij', [1]*10, None], mode=['P', None, ['L']], shape=[[1, 8], [1, 8, 8, 8], [1, -8, 8], [1, 8, 10**9], '188', None], format=[1, None, '2'], arch=[3, [], dict(source='x')], tfms=[None, {}, []])
+META = dict(classes=[[], ['a'], 'abcdefghij', [1]*10, None], mode=['P', None, ['L']],
+    shape=[[1, 8], [1, 8, 8, 8], [1, -8, 8], [1, 8, 10**9], '188', None],
+    format=[1, None, '2'], arch=[3, [], dict(source='x')], tfms=[None, {}, []])
 @pytest.mark.parametrize('key, value', [(k, v) for k, vs in META.items() for v in vs], ids=str)
 def test_wrong_metadata(key, value, good):
     forged(good, **{key: value})

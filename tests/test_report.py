@@ -1,12 +1,12 @@
 "What a training tells: the results table, for people, files and graphs; how the guesses spread; what was left out."
-import math, numpy as np, pandas as pd, pytest, torch, warnings
+import math, numpy as np, pandas as pd, pytest, torch
 import matplotlib.pyplot as plt
 from fastai.callback.all import CSVLogger, ShowGraphCallback
 from fastai.callback.tensorboard import TensorBoardCallback
 from fastai.vision.all import Callback, PILImageBW
 from fastai_mixmatch.all import *
 from torch import nn
-from helpers import IL, NAMES, SMALL, At, X, Y, core_dls, core_learner, from_folder, interrupt, method_learner, root, train
+from helpers import IL, NAMES, SMALL, At, X, Y, core_learner, from_folder, interrupt, method_learner, train
 
 @pytest.fixture(autouse=True)
 def _in_tmp(tmp_path, monkeypatch): monkeypatch.chdir(tmp_path)

@@ -1,11 +1,11 @@
 "The loop of all methods: fastai's callbacks and schedules in it, interrupts at every moment, and what is the user's stays the user's."
-import copy, gc, math, numpy as np, os, pandas as pd, pytest, signal, subprocess, sys, time, torch, warnings, weakref
+import copy, gc, math, numpy as np, os, pytest, signal, subprocess, sys, time, torch, warnings, weakref
 from fastai.callback.all import EarlyStoppingCallback, GradientAccumulation, GradientClip, SaveModelCallback
-from fastai.vision.all import (Callback, CancelBatchException, CancelEpochException, CancelFitException, CancelStepException, CancelTrainException,
-    DataLoader, DataLoaders, Learner, ProgressCallback, Resize, accuracy, noop, set_seed)
+from fastai.vision.all import (Callback, CancelBatchException, CancelEpochException, CancelFitException,
+    CancelStepException, CancelTrainException, Learner, Resize, accuracy, noop, set_seed)
 from fastai_mixmatch.all import *
-from helpers import (IL, NAMES, SCRIPT, SMALL, METHODS, At, X, Y, alike, copied, core_dls, core_learner, interrupt, method_learner, method_of, own_env, quiet,
-    same, state_of, tensors, torch_sets, train)
+from helpers import (IL, NAMES, SCRIPT, SMALL, At, X, alike, copied, core_dls, core_learner, interrupt, method_learner,
+    own_env, quiet, same, state_of, tensors, train)
 from pathlib import Path
 from torch import nn
 

@@ -1,6 +1,11 @@
 "Whatever holds the unlabeled images, training reads all of them, once an epoch, exactly as it reads the labeled ones."
-from fastai.vision.all import Callback
-import collections, itertools, json, numpy as np, os, pandas as pd, pickle, pytest, random, torch, warnings
+import itertools, numpy as np, pytest, torch, warnings
+from fastai.callback.data import WeightedDL
+from fastai.vision.all import (Callback, CategoryBlock, DataBlock, DataLoader as FastaiDL, ImageBlock, IntToFloatTensor,
+    Normalize, PILImage, Pipeline, RandomResizedCrop, RandTransform, TensorImage, aug_transforms)
+from fastai_mixmatch.rng import rng_state, set_rng_state
+from fastai_mixmatch.views import BatchViews
+from torch.utils.data import WeightedRandomSampler
 from helpers import *
 
 @pytest.mark.parametrize('kind', KINDS)

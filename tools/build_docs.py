@@ -155,8 +155,14 @@ def notebook_md(nb, src, page, pages):
             elif directives.get('echo')!='false' and 'hide_input' not in directives:
                 parts.append(f'```python\n{code}\n```')
             if directives.get('output')!='false' and 'hide_output' not in directives:
-                parts += [o for o in (output_md(o, src, pictures) for o in cell.get('outputs', [])) if o]
+                outputs = [o for o in (output_md(o, src, pictures) for o in cell.get('outputs', [])) if o]
+                parts += outputs
+                names += shown('\n\n'.join(outputs))
     return '\n\n'.join(parts)+'\n', pictures, names
+
+def shown(md):
+    "Name, first line and anchor of what an output documents under a heading; a factory is made by a call, not by `def`"
+    return [(name, line, anchor(name)) for name,line in re.findall(r'^### (\w+)\n\n(.*)', md, re.M)]
 
 def title(md): return re.search(r'^# (.+)', md, re.M)[1].strip()
 
