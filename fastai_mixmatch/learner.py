@@ -7,12 +7,12 @@ __all__ = ['ssl_learner', 'mixmatch_learner', 'remixmatch_learner', 'mean_teache
            'flexmatch_learner', 'freematch_learner', 'softmatch_learner', 'adamatch_learner', 'uda_learner', 'NoBar',
            'TidyProgress', 'SemiSupervisedLearner', 'own_dls', 'empty_dl', 'comments', 'with_arguments', 'factory']
 
-# %% ../nbs/20_learner.ipynb #5dcae2b5
+# %% ../nbs/20_learner.ipynb #0605ba70
 import inspect, itertools, linecache, operator, re, sys, time
 from fastai.vision.all import *
 from .arch import arch_spec, make_model, to_channels_last
 from .checkpoint import Checkpoint
-from .distributed import has_bars
+from .distributed import has_bars, lost
 from .pool import ItemPipe
 from .streams import check_labels
 from .ema import EMA
@@ -54,7 +54,7 @@ class TidyProgress(ProgressCallback):
         texts = ['-' if o is None else f'{o:.4f}' if isinstance(o, float) else str(o) for o in row]
         print('  '.join(f'{t:>{max(len(n),8)}}' for t,n in zip(texts, self.learn.recorder.metric_names)), flush=True)
 
-# %% ../nbs/20_learner.ipynb #66dd5dc5
+# %% ../nbs/20_learner.ipynb #ae4b32a9
 class SemiSupervisedLearner(Learner):
     "A `Learner` whose callbacks tidy up however a fit ends"
     def add_cb(self, cb): return super().add_cb(TidyProgress() if ProgressCallback in (cb, type(cb)) else cb)
@@ -68,11 +68,12 @@ class SemiSupervisedLearner(Learner):
         grad = torch.is_grad_enabled()
         with self.added_cbs(cbs):
             try: super().fit(*args, **kwargs)
-            except BaseException:
+            except BaseException as e:
                 torch.set_grad_enabled(grad) # An interrupt inside `no_grad` can leave it off
                 for cb in self.cbs.sorted('order'):
                     (cb.after_fit if isinstance(cb, LRFinder) else getattr(cb, 'tidy', noop))() # `lr_find` moves nothing
                 self._end_cleanup()
+                if msg := lost(e): raise RuntimeError(msg) from e
                 raise
 
 # %% ../nbs/20_learner.ipynb #d50ad8b1

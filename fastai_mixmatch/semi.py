@@ -265,7 +265,7 @@ class TeachView:
         x,self.used = self.aug.probe(x)
         return x
 
-# %% ../nbs/14_semi.ipynb #8a25d227
+# %% ../nbs/14_semi.ipynb #6e50e482
 class Fit:
     "What a method holds during one fit"
     def __init__(self, method):
@@ -294,6 +294,9 @@ def before_fit(self:SemiSupervised):
         epochs = math.ceil(self.learn.lr_finder.num_it/len(self.dl))
         self.learn.n_epoch = max(self.learn.n_epoch, epochs)
     self.learn.loss_func = StepLoss(self, self.learn.loss_func)
+    if self.world>1:
+        from fastai_mixmatch.fingerprint import compare_ranks # It imports this room
+        compare_ranks(self)
     for cb in new: cb('before_fit')
 
 @patch
