@@ -6,7 +6,6 @@ Process 1 differs in each of these in turn; 'killed' and 'stopped' are done to i
 """
 import importlib, os, signal, sys
 from pathlib import Path
-import torch
 from fastai.vision.all import Callback, PILImageBW, set_seed
 from fastai_mixmatch.all import *
 
@@ -39,7 +38,7 @@ def learner(folder, rank, what):
     set_seed(rank if what not in ('nothing','again') else 0)
     il,n = ImageList.from_arrays(X, Y, img_cls=PILImageBW),100 if other=='number' else 160
     cbs = Strike(folder/what, SIGNALS[other]) if other in SIGNALS else None
-    return ssl_learner(il[:40].dataloaders(il[:40], bs=8), il[40:n], small_cnn, method=FixMatch(), bs=16, cbs=cbs,
+    return ssl_learner(il[:40].dataloaders(il[120:], bs=8), il[40:n], small_cnn, method=FixMatch(), bs=16, cbs=cbs,
                        checkpoint=folders(folder, what, other))
 
 def main(folder, *whats):
