@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['DiskCache', 'KeptDL', 'KeepValid']
 
-# %% ../nbs/03_cache.ipynb #f79e1ef0
+# %% ../nbs/03_cache.ipynb #5d9bba19
 import json, os, re
 from contextlib import contextmanager
 from fastai.vision.all import *
-from .distributed import on_any_device, rank0_print
+from .distributed import on_any_device, own_loader, rank0_print
 from .files import atomic_write, sha256_of
 from .lists import Files
 from .sources import raw_items
@@ -115,7 +115,7 @@ def make(self:DiskCache, pool, digest:str, num_workers:int):
     check = self.check(self.open(pool, meta), meta)
     with atomic_write(self.about, 'w') as f: json.dump(dict(digest=digest, check=check, **meta), f)
 
-# %% ../nbs/03_cache.ipynb #1b6a3dbe
+# %% ../nbs/03_cache.ipynb #3a2a8fc2
 class KeptDL(GetAttr):
     "The loader `dl`, which reads its items in the first pass only"
     _default = 'dl'
@@ -129,7 +129,8 @@ class KeptDL(GetAttr):
     @staticmethod
     def can(dl)->bool:
         "Are all passes over `dl` equal? What is not known to be so is not"
-        if not isinstance(dl, DataLoader) or dl.shuffle or not dl.indexed or len(dl)==0: return False
+        if not isinstance(dl, DataLoader) or own_loader(dl) is not dl: return False
+        if dl.shuffle or not dl.indexed or len(dl)==0: return False
         dl.before_iter()
         tfms = [f for o in (dl.after_item, dl.before_batch) for f in getattr(o, 'fs', [])]
         if not (known_source(dl.dataset, 1) and known_tfms(tfms, 1)): return False

@@ -6,11 +6,12 @@
 __all__ = ['model_state', 'load_model_state', 'loader_rngs', 'metrics_of', 'training_state', 'load_training_state',
            'CheckpointError', 'write_checkpoint', 'read_checkpoint', 'parse_every', 'Checkpoint', 'Fit', 'Gate']
 
-# %% ../nbs/23_checkpoint.ipynb #51615564
+# %% ../nbs/23_checkpoint.ipynb #edeac636
 import io, json, math, pickle, random, re, time, warnings
 from dataclasses import dataclass, field
 from fastai.vision.all import *
 from .semi import SemiSupervised
+from .distributed import of_first, rank0_print, together
 from .files import array_bytes, atomic_write, file_digest, lock_folder, sha256_of
 from .fingerprint import differences, named_cbs, plain_model, settings
 from .rng import rng_state, set_rng_state
@@ -271,17 +272,39 @@ def before_fit(self:Checkpoint):
     except BaseException: self.tidy(); raise
 
 @patch
-def begin(self:Checkpoint, method):
-    values,unknown = settings(self.learn, method)
+def hold(self:Checkpoint, rank:int=0):
+    "Make and lock the folder, in process 0"
+    if rank: return None
     try:
         self.folder.mkdir(parents=True, exist_ok=True)
-        lock = None if rank_distrib() else lock_folder(self.folder)
+        return lock_folder(self.folder)
     except OSError as e: raise CheckpointError(f"cannot write checkpoints to {self.folder}: {e}") from e
+
+@patch
+def see(self:Checkpoint, rank:int=0):
+    "Look, in the other processes, for the lock that process 0 holds"
+    if rank and not (self.folder/'lock').exists(): raise CheckpointError(
+        f"the checkpoint folder {self.folder} is not the one of process 0, which all must see: name a shared folder")
+
+@patch
+def find_for_all(self:Checkpoint, method)->tuple:
+    "What process 0 finds, read by every process"
+    rank,world,device = method.rank,method.world,next(self.learn.model.parameters()).device
+    found = together(lambda: (None,None) if rank else self.find(), world)
+    name = of_first(found[0] and found[0].name, world)
+    def read(): return (self.folder/name, read_checkpoint(self.folder/name, device)) if rank and name else found
+    return together(read, world)
+
+@patch
+def begin(self:Checkpoint, method):
+    values,unknown = settings(self.learn, method)
+    lock = together(partial(self.hold, method.rank), method.world)
     self.this_fit = fit = Fit(self.fits+1, lock, values, method.dl.world)
+    together(partial(self.see, method.rank), method.world)
     for o in self.folder.glob('.fit*.tmp') if lock else (): o.unlink(missing_ok=True) # What a kill left half written
     if unknown: warn_once(f"a later start cannot compare {', '.join(unknown)} with what it is now; keep that as it is")
-    file,state = self.find()
-    if state is not None and state['fit']==fit.n: self.check(file, state)
+    file,state = self.find_for_all(method)
+    if state is not None and state['fit']==fit.n: together(partial(self.check, file, state), method.world)
     self.began = fit.n,fit.start()
     if state is None: return
     fit.state = state
@@ -299,8 +322,8 @@ def say_done(self:Checkpoint, file):
             warnings.warn(f"the result of fit {n} is not in {self.folder}, so that of fit {state['fit']} stands in its "
                           f"place, as it was at step {state['step']}")
         self.replaced = state['fit']
-    print(f"Checkpoint: fit {n} is complete ({state['epoch']+1} epochs, {state['step']} steps); "
-          f"its result is taken from {file}")
+    rank0_print(f"Checkpoint: fit {n} is complete ({state['epoch']+1} epochs, {state['step']} steps); "
+                f"its result is taken from {file}")
 
 @patch
 def go_on(self:Checkpoint, file, n_iter):
@@ -309,7 +332,7 @@ def go_on(self:Checkpoint, file, n_iter):
     epoch,batch = state['epoch'],state['batch'] if fit.exact else 0
     if epoch>=self.learn.n_epoch:
         raise CheckpointError(f"{file} is in epoch {epoch}, and this fit has {self.learn.n_epoch} epochs")
-    print(f"Checkpoint: fit {fit.n} continues in epoch {epoch}, after {batch} of {n_iter} batches, from {file}")
+    rank0_print(f"Checkpoint: fit {fit.n} continues in epoch {epoch}, after {batch} of {n_iter} batches, from {file}")
     fit.gate,fit.stage = Gate(epoch, batch),'load'
     self.learn.add_cb(fit.gate)
 

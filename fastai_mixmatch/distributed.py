@@ -4,14 +4,16 @@
 
 # %% auto #0
 __all__ = ['ranks', 'bare', 'has_bars', 'rank0_print', 'comm_device', 'send', 'from_first', 'sum_ranks', 'on_any_device',
-           'own_loader']
+           'own_loader', 'same_on_all', 'together', 'of_first', 'bound_waits', 'lost']
 
-# %% ../nbs/83_distributed.ipynb #66a8aea3
-import sys, torch
+# %% ../nbs/83_distributed.ipynb #b9d13e6f
+import json, os, sys, time, torch
+from datetime import timedelta
 from fastai.torch_core import rank_distrib
 from fastprogress.core import IN_NOTEBOOK
 from torch import distributed as dist, Tensor
 from torch.nn.parallel import DistributedDataParallel
+from .files import sha256_of
 
 # %% ../nbs/83_distributed.ipynb #f6af13c7
 def ranks(
@@ -82,3 +84,83 @@ def on_any_device(
 def own_loader(dl):
     "The loader inside a `DistributedDL` of fastai, or `dl`"
     return dl.dl if hasattr(type(dl), '_broadcast') else dl
+
+# %% ../nbs/83_distributed.ipynb #327caeb0
+def _each(o)->list:
+    "`o` of every process"
+    res = [None]*dist.get_world_size()
+    dist.all_gather_object(res, o)
+    return res
+
+def _where(name, texts):
+    "Which value a setting has in which processes"
+    def ranks(t): return ', '.join(str(r) for r,o in enumerate(texts) if o==t)
+    def cut(t): return 'missing' if t is None else t if len(t)<80 else f'{t[:79]}…'
+    return f"{name}: {'; '.join(f'{cut(t)} in process {ranks(t)}' for t in dict.fromkeys(texts))}"
+
+def same_on_all(
+    settings:dict, # Name → JSON data
+):
+    "Compare `settings` over all processes; if they differ, all raise a `RuntimeError` that says what and where"
+    named = {k: json.dumps(v, sort_keys=True) for k,v in settings.items()}
+    digest = bytes.fromhex(sha256_of([json.dumps(named, sort_keys=True).encode()]))
+    mine = torch.tensor(list(digest), dtype=torch.uint8, device=comm_device())
+    digests = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
+    dist.all_gather(digests, mine)
+    if all(torch.equal(o, mine) for o in digests): return
+    each = _each(named)
+    texts = {k: [o.get(k) for o in each] for k in {k: 0 for o in each for k in o}}
+    bad = [_where(k, t) for k,t in texts.items() if len(set(t))>1]
+    raise RuntimeError(f"the processes would not train the same thing. {'. '.join(bad[:8])}{'…'*(len(bad)>8)}. Give "
+                       "each process the same images in the same order, the same labels and the same settings")
+
+# %% ../nbs/83_distributed.ipynb #a004d2f7
+def together(
+    f, # Function of no arguments
+    world:int=2, # Number of processes; nothing is sent for 1
+): # Its result
+    "Call `f` in all processes; if it fails in one, all raise a `RuntimeError` that says where, and why"
+    if world==1: return f()
+    res,error = None,None
+    try: res = f()
+    except Exception as e: error = e
+    if not sum_ranks(torch.tensor(int(error is not None)), world): return res
+    bad = [f'process {r}: {o}' for r,o in enumerate(_each(error and str(error))) if o is not None]
+    raise RuntimeError('. '.join(bad)) from error
+
+def of_first(
+    o, # Any object that can be pickled
+    world:int=2, # Number of processes; nothing is sent for 1
+): # What process 0 gave
+    "`o` of process 0"
+    if world==1: return o
+    res = [o]
+    dist.broadcast_object_list(res, 0)
+    return res[0]
+
+# %% ../nbs/83_distributed.ipynb #7631b07a
+def bound_waits():
+    "Let no exchange over gloo wait longer than `MIXMATCH_TIMEOUT` seconds, 300 if that is not set"
+    if 'gloo' not in dist.get_backend(): return
+    set_timeout = getattr(dist, 'set_timeout', None) or dist.distributed_c10d._set_pg_timeout # Before PyTorch 2.14
+    set_timeout(timedelta(seconds=float(os.environ.get('MIXMATCH_TIMEOUT', 300))), dist.group.WORLD)
+
+def _silent(seconds=5)->list:
+    "Processes that do not answer"
+    missing,end = list(range(dist.get_world_size())),time.monotonic()+seconds
+    try:
+        store = dist.distributed_c10d._get_default_store()
+        store.set(f'lives {dist.get_rank()}', '')
+        while missing and time.monotonic()<end:
+            time.sleep(0.1)
+            missing = [r for r in missing if not store.check([f'lives {r}'])]
+    except RuntimeError: return [0] # Process 0 keeps the store
+    return missing
+
+def lost(
+    e:BaseException, # What ended a fit
+)->str|None: # Message, if it was an exchange that failed
+    "Which processes are missing, if `e` comes of that"
+    if not (isinstance(e, RuntimeError) and 'gloo' in str(e)): return None
+    return (f"process {dist.get_rank()} ends, since it gets no answer from process {', '.join(map(str, _silent()))}, "
+            "which has died or stands still. Look for an error message of that one")

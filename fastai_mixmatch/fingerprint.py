@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['describe_items', 'plain_model', 'named_cbs', 'transform_settings', 'data_settings', 'fit_settings',
-           'callback_settings', 'versions', 'settings', 'flat', 'differences']
+           'callback_settings', 'versions', 'settings', 'flat', 'differences', 'shared_settings', 'SameRanks']
 
-# %% ../nbs/22_fingerprint.ipynb #f9fc4b8b
+# %% ../nbs/22_fingerprint.ipynb #8132a734
 import fastai, hashlib, json, os, PIL, torchvision
 from contextlib import suppress
 from fastai.vision.all import *
 from .checks import label_indices
+from .distributed import bound_waits, same_on_all
 from .semi import SemiSupervised, StepLoss
 from .lists import Files
 from .sources import class_names, raw_items
@@ -103,7 +104,8 @@ def fit_settings(learn, unknown=None)->dict:
     def value(o, name): return plain(o, unknown, name)
     model,hypers,loss = plain_model(learn),learn.opt.hypers,learn.loss_func
     if isinstance(loss, StepLoss): loss = loss.own
-    scheds = {k: f for cb in learn.cbs if isinstance(cb, ParamScheduler) for k,f in cb.scheds.items()}
+    scheds = {k: f for cb in learn.cbs if isinstance(cb, ParamScheduler) and not isinstance(cb, LRFinder)
+              for k,f in cb.scheds.items()}
     return {'loss function': value(loss, 'loss function'), 'epochs': learn.n_epoch,
             'metrics': [m.name for m in learn.metrics],
             **{k: value(m, k) for m in learn.metrics if not isinstance(m, ValueMetric) for k in [f'metric {m.name}']},
@@ -165,3 +167,23 @@ def differences(
         if json.dumps(a.get(k))==json.dumps(b.get(k)) or any(k.startswith(f'{o}.') for o in res): continue
         res[k] = "{}: {} then, {} now".format(k, *both(a.get(k), b.get(k)))
     return res
+
+# %% ../nbs/22_fingerprint.ipynb #0df75c97
+def shared_settings(
+    learn, # `Learner` at the start of a fit
+    method, # Its `SemiSupervised`
+)->dict: # Dotted name → JSON data
+    "What must be equal in all processes that train together: not random numbers, times of files, or others' callbacks"
+    def ours(o): return type(o).__module__.split('.')[0]==SemiSupervised.__module__.split('.')[0]
+    free = {'callbacks','random numbers', *(o.name for o in named_cbs(learn).values() if not ours(o))}
+    named = flat(settings(learn, method)[0])
+    return {k: v for k,v in named.items() if k.split('.')[0] not in free and not k.endswith('.times')}
+
+class SameRanks(Callback):
+    "See that all processes train the same thing; `RuntimeError` in all of them if not"
+    order,in_checkpoint = 24,False
+    def before_fit(self):
+        method = first(o for o in self.learn.cbs if isinstance(o, SemiSupervised))
+        if method is None or method.world==1 or self.learn.lock.locked(): return
+        bound_waits()
+        same_on_all(shared_settings(self.learn, method))

@@ -7,12 +7,13 @@ __all__ = ['ssl_learner', 'mixmatch_learner', 'remixmatch_learner', 'mean_teache
            'flexmatch_learner', 'freematch_learner', 'softmatch_learner', 'adamatch_learner', 'uda_learner', 'NoBar',
            'TidyProgress', 'SemiSupervisedLearner', 'own_dls', 'empty_dl', 'comments', 'with_arguments', 'factory']
 
-# %% ../nbs/20_learner.ipynb #5dcae2b5
+# %% ../nbs/20_learner.ipynb #488655a4
 import inspect, itertools, linecache, operator, re, sys, time
 from fastai.vision.all import *
 from .arch import arch_spec, make_model, to_channels_last
 from .checkpoint import Checkpoint
-from .distributed import has_bars
+from .distributed import has_bars, lost
+from .fingerprint import SameRanks, lost
 from .pool import ItemPipe
 from .streams import check_labels
 from .ema import EMA
@@ -68,12 +69,13 @@ class SemiSupervisedLearner(Learner):
         grad = torch.is_grad_enabled()
         with self.added_cbs(cbs):
             try: super().fit(*args, **kwargs)
-            except BaseException:
+            except BaseException as e:
                 torch.set_grad_enabled(grad) # An interrupt inside `no_grad` can leave it off
                 for cb in self.cbs.sorted('order'):
                     # `lr_find` moves nothing, however it ends
                     (cb.after_fit if isinstance(cb, LRFinder) else getattr(cb, 'tidy', noop))()
                 self._end_cleanup()
+                if msg := lost(e): raise RuntimeError(msg) from e
                 raise
 
 # %% ../nbs/20_learner.ipynb #d50ad8b1
@@ -100,7 +102,7 @@ def empty_dl(
     if isinstance(dl, DataLoader): return dl.new(ds, shuffle=False, drop_last=False)
     return torch.utils.data.DataLoader(ds, batch_size=dl.batch_size)
 
-# %% ../nbs/20_learner.ipynb #2134b3f9
+# %% ../nbs/20_learner.ipynb #7316d610
 def ssl_learner(
     dls, # `DataLoaders` of the labeled images, with any batch size
     unlabeled, # Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
@@ -134,7 +136,7 @@ def ssl_learner(
     dls = own_dls(dls, add_tfms=pretrained)
     model,split = make_model(dls, arch, n_in, n_out, pretrained, weights, **(model_args or {}))
     if loss_func is None: loss_func = getattr(dls.train_ds, 'loss_func', None) or CrossEntropyLossFlat()
-    extra = [method, *L(cbs)]
+    extra = [method, SameRanks(), *L(cbs)]
     if ema: extra.insert(1, ema if isinstance(ema, EMA) else EMA(ema))
     if checkpoint is not None:
         extra.append(checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint, every))

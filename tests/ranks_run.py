@@ -1,0 +1,56 @@
+"""What tests/test_distributed.py runs in each of two processes that are to differ.
+
+    torchrun --nproc_per_node 2 tests/ranks_run.py FOLDER nothing images labels killed
+
+Process 1 differs in each of these in turn; 'killed' and 'stopped' are done to it in training.
+"""
+import importlib, os, signal, sys
+from pathlib import Path
+from fastai.vision.all import Callback, PILImageBW, set_seed
+from fastai_mixmatch.all import *
+
+SIGNALS = dict(killed='SIGKILL', stopped='SIGSTOP')
+
+class Strike(Callback):
+    "Send this process a signal in its third step"
+    def __init__(self, file, sig): self.file,self.sig = file,getattr(signal, sig)
+    def before_batch(self):
+        if not (self.learn.training and self.learn.train_iter==2): return
+        self.file.touch()
+        os.kill(os.getpid(), self.sig)
+
+def folders(folder, what, other):
+    "Where a process keeps checkpoints, if at all"
+    if what in ('nothing','again'): return folder/'run'
+    if what=='folder': return folder/('missing' if other else 'alone')
+    if what!='file': return None
+    if not other: return folder/'run'
+    (folder/'empty').mkdir()
+    (folder/'empty/lock').touch()
+    return folder/'empty'
+
+def learner(folder, rank, what):
+    "A learner that differs in process 1"
+    X,Y = digits_arrays()
+    X,Y,other = X[:160].copy(),Y[:160].copy(),what if rank else ''
+    if other=='images': X[90] = 0
+    if other=='labels': Y[3] = (Y[3]+1)%10
+    set_seed(rank if what not in ('nothing','again') else 0)
+    il,n = ImageList.from_arrays(X, Y, img_cls=PILImageBW),100 if other=='number' else 160
+    cbs = Strike(folder/what, SIGNALS[other]) if other in SIGNALS else None
+    return ssl_learner(il[:40].dataloaders(il[120:], bs=8), il[40:n], small_cnn, method=FixMatch(), bs=16, cbs=cbs,
+                       checkpoint=folders(folder, what, other))
+
+def main(folder, *whats):
+    rank = int(os.environ['RANK'])
+    importlib.import_module('fastai.distributed') # Gives a learner its `distrib_ctx`
+    for what in whats:
+        learn,lr = learner(folder, rank, what),3e-3 if rank and what=='lr' else 2e-3
+        try:
+            with learn.no_logging(), learn.distrib_ctx(sync_bn=False, cpu=True): learn.fit(1, lr)
+            said = f'{learn.train_iter} steps'
+        except RuntimeError as e: said = str(e)
+        (folder/f'{what} {rank}').write_text(said)
+    os._exit(0) # Who is left alone doesn't wait for the other
+
+if __name__=='__main__': main(Path(sys.argv[1]), *sys.argv[2:])
