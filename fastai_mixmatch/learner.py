@@ -13,7 +13,7 @@ from fastai.vision.all import *
 from .arch import arch_spec, make_model, to_channels_last
 from .checkpoint import Checkpoint
 from .distributed import has_bars, lost
-from .fingerprint import SameRanks, lost
+from .fingerprint import SameRanks
 from .pool import ItemPipe
 from .streams import check_labels
 from .ema import EMA
