@@ -81,7 +81,7 @@ def transform_settings(
     numbered = [n+(f' {names[:i].count(n)+1}' if n in names[:i] else '') for i,n in enumerate(names)]
     return {kind: names, **{n: plain(o, unknown, n) for n,o in zip(numbered, tfms)}}
 
-# %% ../nbs/22_fingerprint.ipynb #e77c5daf
+# %% ../nbs/22_fingerprint.ipynb #ebd53de3
 def data_settings(learn, method, unknown=None)->dict:
     "Which images, in which batches"
     dl,ldl,view = method.dl,method.labeled_dl,method.view
@@ -108,7 +108,8 @@ def fit_settings(learn, unknown=None)->dict:
               for k,f in cb.scheds.items()}
     return {'loss function': value(loss, 'loss function'), 'epochs': learn.n_epoch,
             'metrics': [m.name for m in learn.metrics],
-            **{f'metric {m.name}': value(m, f'metric {m.name}') for m in learn.metrics if not isinstance(m, ValueMetric)},
+            **{f'metric {m.name}': value(m, f'metric {m.name}')
+               for m in learn.metrics if not isinstance(m, ValueMetric)},
             'optimizer': value(learn.opt_func, 'optimizer'),
             'weights in training': sum(p.numel() for p in model.parameters() if p.requires_grad),
             **{k: plain([h[k] for h in hypers]) for k in hypers[0] if k not in scheds},
