@@ -471,6 +471,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                               'fastai_mixmatch/learner.py'),
                                          'fastai_mixmatch.learner._args': ('learner.html#_args', 'fastai_mixmatch/learner.py'),
                                          'fastai_mixmatch.learner._take': ('learner.html#_take', 'fastai_mixmatch/learner.py'),
+                                         'fastai_mixmatch.learner.batch_channels': ( 'learner.html#batch_channels',
+                                                                                     'fastai_mixmatch/learner.py'),
                                          'fastai_mixmatch.learner.comments': ('learner.html#comments', 'fastai_mixmatch/learner.py'),
                                          'fastai_mixmatch.learner.empty_dl': ('learner.html#empty_dl', 'fastai_mixmatch/learner.py'),
                                          'fastai_mixmatch.learner.factory': ('learner.html#factory', 'fastai_mixmatch/learner.py'),

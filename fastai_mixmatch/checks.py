@@ -85,15 +85,15 @@ def check_strong(
                      f"{float(x.min()):.3g} to {float(x.max()):.3g}. Normalize in `batch_tfms` "
                      "(`Normalize.from_stats`), not in the dataset")
 
-# %% ../nbs/84_checks.ipynb #883fd23e
+# %% ../nbs/84_checks.ipynb #25c18ec2
 def check_callbacks(
     method, # `SemiSupervised`
 ):
     "Refuse callbacks that cannot work beside `method`"
     name,cbs = type(method).__name__,method.learn.cbs
     if mixes := [type(o).__name__ for o in cbs if isinstance(o, MixHandler)]: raise ValueError(
-        f"{mixes[0]} mixes the images of a batch, which is the work of {name} here. Leave it out; `MixMatch` mixes "
-        "by itself, and `MixUpLabeled` is MixUp on the labeled images")
+        f"{mixes[0]} exchanges the images and labels of a batch after {name} has made its own. Leave it out; `MixMatch` "
+        "mixes by itself, and `MixUpLabeled` is MixUp on the labeled images")
     others = [type(o).__name__ for o in cbs if o is not method and hasattr(type(o), 'make_batch')]
     if others: raise ValueError(
         f"a learner trains with one method; this one has {name} and {', '.join(others)}. Leave one out")
@@ -121,15 +121,18 @@ def warn_about(
         f"`loss_func` is used on the validation set only; the labeled loss of training is {name}'s own: "
         "pass it as `loss_x`, a function of logits and probabilities")
 
-# %% ../nbs/84_checks.ipynb #53f2de68
+# %% ../nbs/84_checks.ipynb #7642c155
 def check_step(
     method, # `SemiSupervised`, after its first step
 ):
     "See that a method reports what it declares"
     name,step = type(method).__name__,method.step
     missing = [o for o in method.columns if o not in step.notes]
+    idle = [o for o in method.averages if o not in method.learned]
     if method.guesses and step.guess is None: raise RuntimeError(
         f"{name} made no guess in this step. Get guesses by `self.guess(views)`, or by `self.guess(logits, by='pred')` "
         "from the output of the step; declare `guesses = False` for a method that makes none")
     if missing: raise RuntimeError(
         f"{name} declares the column {missing[0]!r} and did not report it: `self.note({missing[0]}=…)`")
+    if idle: raise RuntimeError(
+        f"{name} declares the average {idle[0]!r} and did not move it: `self.average({idle[0]!r}, …)`")

@@ -115,7 +115,7 @@ def fit_settings(learn, unknown=None)->dict:
             **{f'schedule of {k}': [plain(f(i/16)) for i in range(17)] for k,f in scheds.items()},
             'device': next(model.parameters()).device.type}
 
-# %% ../nbs/22_fingerprint.ipynb #25fe0886
+# %% ../nbs/22_fingerprint.ipynb #6d8d395c
 _apart = CSVLogger,ParamScheduler,SemiSupervised # Not among the callbacks that are compared
 _parallel = 'ParallelTrainer','DistributedTrainer' # How many processes there are may change
 
@@ -138,6 +138,7 @@ def settings(
     "All that a result depends on, as far as it can be known"
     unknown = []
     model = plain(plain_model(learn), unknown, 'model')
+    if any(m._forward_hooks for m in plain_model(learn).modules()): unknown.append('hooks of the model')
     start = {'initial weights': model.pop('weights'), 'random numbers': _digest([repr(plain(rng_state())).encode()])}
     args = {k: plain(v, unknown, k) for k,v in given(method).items() if k!='unlabeled'}
     res = {'method': type(method).__name__, **args, 'model': model, **data_settings(learn, method, unknown),

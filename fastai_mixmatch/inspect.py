@@ -14,7 +14,7 @@ from .semi import SemiSupervised
 from .mixup import *
 from .targets import *
 
-# %% ../nbs/26_inspect.ipynb #cc7d8f95
+# %% ../nbs/26_inspect.ipynb #6c4aab1f
 def history(
     learn:Learner, # A learner that was fitted
 )->pd.DataFrame: # One row an epoch, with the columns of the results table but the time
@@ -25,10 +25,12 @@ def history(
 
 def plot_history(
     learns, # A learner, or a dict of name → learner
-    metric:str='accuracy', # Column to compare
+    metric:str|None=None, # Column to compare; default: 'accuracy', or the first metric that there is
 ): # Axes: metric, and guesses where there are any
     "Metric by epoch of each learner, and confidence and accuracy of the guesses"
     tables = {k: history(o) for k,o in (learns if isinstance(learns, dict) else {'': learns}).items()}
+    cols = [*first(tables.values()).columns,'loss_x']
+    if metric is None: metric = 'accuracy' if 'accuracy' in cols else 'valid_loss' if cols[2]=='loss_x' else cols[2]
     guessing = {k: o for k,o in tables.items() if 'confidence' in o and o.confidence.notna().any()}
     legend = lambda ax: ax.legend(loc='lower center', bbox_to_anchor=(0.5,1), ncols=2, fontsize='small', frameon=False,
                                   handlelength=1.2, columnspacing=1)

@@ -5,17 +5,19 @@
 # %% auto #0
 __all__ = ['ssl_learner', 'mixmatch_learner', 'remixmatch_learner', 'mean_teacher_learner', 'fixmatch_learner',
            'flexmatch_learner', 'freematch_learner', 'softmatch_learner', 'adamatch_learner', 'uda_learner', 'NoBar',
-           'TidyProgress', 'SemiSupervisedLearner', 'own_dls', 'empty_dl', 'comments', 'with_arguments', 'factory']
+           'TidyProgress', 'SemiSupervisedLearner', 'own_dls', 'empty_dl', 'batch_channels', 'comments',
+           'with_arguments', 'factory']
 
-# %% ../nbs/20_learner.ipynb #488655a4
-import inspect, itertools, linecache, operator, re, sys, time
+# %% ../nbs/20_learner.ipynb #efdf8c3b
+import inspect, itertools, warnings, linecache, operator, re, sys, time
 from fastai.vision.all import *
 from .arch import arch_spec, make_model, to_channels_last
 from .checkpoint import Checkpoint
 from .distributed import has_bars, lost
 from .fingerprint import SameRanks
-from .pool import ItemPipe
+from .pool import ItemPipe, LabeledPool
 from .streams import check_labels
+from .views import BatchViews
 from .ema import EMA
 from .methods import *
 from .mixmatch import MixMatch
@@ -102,7 +104,16 @@ def empty_dl(
     if isinstance(dl, DataLoader): return dl.new(ds, shuffle=False, drop_last=False)
     return torch.utils.data.DataLoader(ds, batch_size=dl.batch_size)
 
-# %% ../nbs/20_learner.ipynb #7316d610
+# %% ../nbs/20_learner.ipynb #1692c11b
+def batch_channels(dls)->int:
+    "Channels of an image after the batch transforms of `dls`"
+    pool = LabeledPool(dls.train.dataset, ItemPipe(dls.train))
+    like = torch.stack([pool.read(0)[0]]*2).as_subclass(pool.cls).to(getattr(dls, 'device', None) or 'cpu')
+    with kept_rng(), warnings.catch_warnings():
+        warnings.simplefilter('ignore') # The method's own views warn
+        return BatchViews(dls.train, like, False)(like).shape[1]
+
+# %% ../nbs/20_learner.ipynb #f2f33537
 def ssl_learner(
     dls, # `DataLoaders` of the labeled images, with any batch size
     unlabeled, # Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
@@ -125,13 +136,17 @@ def ssl_learner(
 )->Learner: # An ordinary learner, with the callbacks `method` and `EMA`
     "A `Learner` that trains on the labeled `dls` and on `unlabeled`"
     method,stream = ifnone(method, MixMatch()),_take(kwargs, Unlabeled)
+    if not isinstance(dls, DataLoaders):
+        raise TypeError(f"`dls` must be the `DataLoaders` of the labeled images; got {type(dls).__name__}")
+    if not isinstance(method, SemiSupervised):
+        raise TypeError(f"`method` must be an object such as `FixMatch()`; got {method!r}")
     if unlabeled is None:
         raise ValueError("`unlabeled` is None; pass a folder, list of files, dataset or array of unlabeled images")
     if stream and isinstance(unlabeled, Unlabeled):
         raise TypeError(f"`{first(stream)}` belongs into your `Unlabeled`: `Unlabeled(…, {first(stream)}=…)`")
     check_names(kwargs, inspect.signature(ssl_learner).parameters, 'ssl_learner')
-    method.unlabeled = unlabeled if isinstance(unlabeled, Unlabeled) else Unlabeled(unlabeled, **stream)
-    n_out,n_in = check_labels(dls),ItemPipe(dls.train).shape[0]
+    method.unlabeled = Unlabeled(unlabeled, **stream) if stream else unlabeled # A bare source keeps the method's settings
+    n_out,n_in = check_labels(dls),batch_channels(dls)
     pretrained = pretrained or weights is not None
     dls = own_dls(dls, add_tfms=pretrained)
     model,split = make_model(dls, arch, n_in, n_out, pretrained, weights, **(model_args or {}))

@@ -107,10 +107,10 @@ class Predictor:
         i = p.argmax()
         return self.classes[i], i, p
 
-# %% ../nbs/24_predictor.ipynb #c76c3675
+# %% ../nbs/24_predictor.ipynb #fe754cbb
 _n_header,_key,_sample = 2**23,'fastai_mixmatch',('sample.image','sample.probs')
 
-def _is_size(v): return all(type(o) is int and 1<=o<=10_000 for o in (v if isinstance(v, list) else [v]))
+def _is_size(v): return all(type(o) is int and 1<=o<=4096 for o in (v if isinstance(v, list) else [v]))
 def _is_tfm(name, kw):
     simple = all(v is None or type(v) in (str,bool,int,float) for k,v in kw.items() if k not in ('size','ratio'))
     return set(kw)==set(_known[name][1].split(',')) and _is_size(kw['size']) and simple

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SemiSupervised', 'TeachView', 'Fit', 'StepLoss', 'Supervised']
 
-# %% ../nbs/14_semi.ipynb #3e21f5b1
-import math
+# %% ../nbs/14_semi.ipynb #cae1cad6
+import math, operator
 from copy import deepcopy
 from fastai.vision.all import *
 from .cache import KeepValid
@@ -169,12 +169,14 @@ def sum_ranks(self:SemiSupervised, t:Tensor)->Tensor:
     "Sum of `t` over the processes that train together"
     return sum_ranks(t, self.world)
 
-# %% ../nbs/14_semi.ipynb #ef97f7a0
+# %% ../nbs/14_semi.ipynb #0f5d790d
 @patch
 def prepare(self:SemiSupervised):
     "Make both streams from `learn.dls` and `unlabeled`, and check them"
     u,dls = self.unlabeled,self.learn.dls
-    if self.source is not None and self.source[0] is u.source and self.source[1] is dls: return
+    tfms = [o for e in ('after_item','after_batch') for o in getattr(getattr(dls.train, e, None), 'fs', ())]
+    now = u.source,dls,*tfms
+    if self.source is not None and len(now)==len(self.source) and all(map(operator.is_, now, self.source)): return
     if u.source is None: raise ValueError(f"no unlabeled images: set `learn.{self.name}.unlabeled` to a folder, list, "
                                           "dataset or array of them (an exported learner holds none)")
     given = dls
@@ -191,7 +193,7 @@ def prepare(self:SemiSupervised):
     warn_about(self, dl, dls)
     if self.ks: check_strong(view, like, self.strong)
     self.class_counts = class_counts(labeled_dl, self.learn.dls)
-    vars(self).update(labeled_dl=labeled_dl, dl=dl, view=view, source=(u.source, given))
+    vars(self).update(labeled_dl=labeled_dl, dl=dl, view=view, source=now)
     self.prepared()
 
 @patch
