@@ -28,7 +28,7 @@ class Draws:
         self.call += 1
         return [torch.Generator().manual_seed(self.step*1000+self.call*10+r) for r in self.mine]
     def shift(self, n, max_shift, flip=0., device=None):
-        if n%len(self.mine): return shift_draws(n, max_shift, flip, device) # The check of the model, on one image
+        if n==1 or n%len(self.mine): return shift_draws(n, max_shift, flip, device) # The check of the model, on one image
         n //= len(self.mine)
         rows = [[*(torch.randint(-m, m+1, (n,), generator=g) for m in max_shift), torch.rand(n, generator=g)<flip] for g in self.generators()]
         return tuple(map(torch.cat, zip(*rows)))
