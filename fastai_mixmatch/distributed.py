@@ -161,6 +161,6 @@ def lost(
     e:BaseException, # What ended a fit
 )->str|None: # Message, if it was an exchange that failed
     "Which processes are missing, if `e` comes of that"
-    if not (isinstance(e, RuntimeError) and 'gloo' in str(e)): return None
+    if not (isinstance(e, RuntimeError) and any(o in str(e) for o in ('gloo','timeout','Timed out'))): return None
     return (f"process {dist.get_rank()} ends, since it gets no answer from process {', '.join(map(str, _silent()))}, "
             "which has died or stands still. Look for an error message of that one")
