@@ -8,17 +8,17 @@ One JSON line a run is appended to `results/candidates.jsonl`; what is there is 
 """
 import argparse, json, time, warnings
 from functools import lru_cache
-from pathlib import Path
 import numpy as np, torch
 from fastai.vision.all import PILImageBW, set_seed
 from fastai_mixmatch.all import *
-from common import digits, provenance, results
+from common import append, read
+from reproduce.data import load_arrays
 import rules as R
 
 @lru_cache
 def load(kind):
     "Training images, labels, test images, labels, with the labels of a task"
-    x,y,xt,yt = digits()
+    x,y,xt,yt = load_arrays('digits')
     if kind=='halves': return x, (y>4)*1, xt, (yt>4)*1
     if kind=='parity': return x, y%2, xt, yt%2
     if kind=='pairs':
@@ -33,7 +33,10 @@ def pool_sizes(shape, c, free, n, r):
     "Images of each class in the pool"
     if shape=='like': return np.minimum(free, n//c)
     if shape=='all': return free
-    if shape.startswith('tail'): w = float(shape[4:])**-(np.arange(c)/(c-1)); r.shuffle(w); return np.maximum(1, (free.min()*w).round().astype(int))
+    if shape.startswith('tail'):
+        w = float(shape[4:])**-(np.arange(c)/(c-1))
+        r.shuffle(w)
+        return np.maximum(1, (free.min()*w).round().astype(int))
     w = np.array([int(shape), 100-int(shape)])/100
     return (n*(w if r.random()<.5 else w[::-1])).round().astype(int)
 
@@ -69,12 +72,13 @@ def run(rule, name, seed, bs=32):
     learn.model.eval()
     method.view.weak = None
     def answers(x):
-        with torch.no_grad(): return torch.cat([learn.model(method.view(b)) for b in torch.from_numpy(x)[:,None].split(1000)]).argmax(1).numpy()
-    last,g = method.rows[-1],answers(u)
-    res = dict(rule=rule, task=name, seed=seed, accuracy=round(float((answers(xt)==yt).mean()), 4), pool_accuracy=round(float((g==yu).mean()), 4),
-               confidence=last.get('confidence'), guess_acc=last.get('guess_acc'), lambda_u=last.get('lambda_u'), steps=epochs*-(-len(rest)//bs),
-               seconds=round(time.perf_counter()-start, 1))
-    if hasattr(method, 'note'): res.update(method.note(yu))
+        parts = torch.from_numpy(x)[:,None].split(1000)
+        with torch.no_grad(): return torch.cat([learn.model(method.view(b)) for b in parts]).argmax(1).numpy()
+    last,g = (learn.report.rows or [{}])[-1],answers(u)
+    res = dict(
+        rule=rule, task=name, seed=seed, accuracy=float((answers(xt)==yt).mean()), pool_accuracy=float((g==yu).mean()),
+        **{k: last.get(k) for k in ('confidence','guess_acc','lambda_u')}, steps=epochs*-(-len(rest)//bs),
+        seconds=round(time.perf_counter()-start, 1))
     return {k: round(v, 4) if isinstance(v, float) else v for k,v in res.items()}
 
 def table(rows):
@@ -98,22 +102,21 @@ def table(rows):
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--rules', nargs='+'); p.add_argument('--tasks', nargs='+'); p.add_argument('--seeds', nargs='+', type=int, default=[3])
-    p.add_argument('--out', default=str(results/'candidates.jsonl')); p.add_argument('--table', action='store_true')
+    p.add_argument('--out', default='candidates'); p.add_argument('--table', action='store_true')
     a = p.parse_args()
     torch.set_num_threads(1); torch.set_flush_denormal(True)
     warnings.simplefilter('ignore')
-    out = Path(a.out)
-    rows = [json.loads(o) for o in out.read_text().splitlines()] if out.exists() else []
+    rows = read(a.out)
     if a.table:
-        ok = lambda r: (not a.rules or r['rule'] in a.rules) and (not a.tasks or r['task'] in a.tasks)
-        return table([r for r in rows if ok(r)])
-    done,p = {(r['rule'],r['task'],r['seed']) for r in rows},provenance()
+        def shown(r): return (not a.rules or r['rule'] in a.rules) and (not a.tasks or r['task'] in a.tasks)
+        return table(list(filter(shown, rows)))
+    done = {(r['rule'],r['task'],r['seed']) for r in rows}
     for seed in range(*a.seeds):
         for name in a.tasks:
             for rule in a.rules:
                 if (rule,name,seed) in done: continue
                 r = run(rule, name, seed)
                 print(json.dumps(r), flush=True)
-                with out.open('a') as f: f.write(json.dumps(dict(r, commit=p['commit'], date=p['date'], torch=p['torch'], cpu=p['cpu']))+'\n')
+                append(a.out, r)
 
 if __name__=='__main__': main()

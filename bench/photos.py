@@ -18,8 +18,8 @@ from fastai_mixmatch.frozen import frozen_baseline
 from common import provenance, results
 from rules import Default
 
-methods = dict(supervised=Supervised, mixmatch=MixMatch, fixmatch=FixMatch, flexmatch=FlexMatch, freematch=FreeMatch, softmatch=SoftMatch, remixmatch=ReMixMatch,
-               candidate=Default) # MixMatch with the rule that `candidates.py` recommends
+methods = dict(supervised=Supervised, mixmatch=MixMatch, fixmatch=FixMatch, flexmatch=FlexMatch, freematch=FreeMatch,
+               softmatch=SoftMatch, remixmatch=ReMixMatch, candidate=Default) # MixMatch with the rule that `candidates.py` recommends
 
 def folder(data_dir, name):
     "The images of `name`, unpacked from `name.tar` beside it or into the working folder if they are not yet"
@@ -60,7 +60,8 @@ def accuracy_on(learn, view, test, size, bs):
 def frozen(a):
     labeled,pool,test = lists(a)
     dls = labeled.dataloaders(test, bs=a.bs, item_tfms=Resize(a.size))
-    return [dict(method=r.method, accuracy=round(r.accuracy, 4), seconds=r.seconds) for r in frozen_baseline(dls, pool, a.arch, a.weights, a.cache).itertuples()]
+    rows = frozen_baseline(dls, pool, a.arch, a.weights, a.cache).itertuples()
+    return [dict(method=r.method, accuracy=round(r.accuracy, 4), seconds=r.seconds) for r in rows]
 
 def train(a):
     "One training"
@@ -71,14 +72,16 @@ def train(a):
     args = {k: v for k,v in dict(mu=a.mu, lambda_u=a.lambda_u).items() if v is not None}
     if a.method not in ('supervised','mixmatch','candidate') and 'mu' not in args: args['mu'] = 2 # As many images in a step as MixMatch's two views
     if a.method=='remixmatch': args['ks'] = 2
-    method,curve = methods[a.method](weak=WeakView(1/8, flip=.5), **args),Curve()
-    run = Path(a.checkpoint)/'_'.join(map(str, (a.data, a.labels, a.seed, a.method, a.size, a.steps, a.tag or 'default'))) if a.checkpoint else None
-    learn = ssl_learner(dls, pool, a.arch, method=method, weights=a.weights, lr=a.lr, cbs=curve, checkpoint=run, every=a.every)
+    method,curve = methods[a.method](**{k: v for k,v in args.items() if k!='mu'}),Curve()
+    name = '_'.join(map(str, (a.data, a.labels, a.seed, a.method, a.size, a.steps, a.tag or 'default')))
+    run = Path(a.checkpoint)/name if a.checkpoint else None
+    learn = ssl_learner(dls, pool, a.arch, method=method, weights=a.weights, lr=a.lr, cbs=curve, checkpoint=run,
+                        every=a.every, weak=WeakView(1/8, flip=.5), mu=args.get('mu'))
     learn.unfreeze()
     epochs = max(1, round(a.steps/len(method.dl)))
     with learn.no_bar(): learn.fit_one_cycle(epochs, a.lr)
     acc = accuracy_on(learn, method.view, test, a.size, 64)
-    last = {k: v for k,v in method.rows[-1].items() if k in ('confidence','guess_acc','lambda_u','loss_x','loss_u')}
+    last = {k: v for k,v in (learn.report.rows or [{}])[-1].items() if k in ('confidence','guess_acc','lambda_u','loss_x','loss_u')}
     return [dict(method=a.method, accuracy=round(acc, 4), seconds=round(curve.spent), steps=epochs*len(method.dl), curve=curve.points,
                  last={k: round(v, 4) for k,v in last.items() if v is not None})]
 
@@ -88,7 +91,9 @@ def table(rows):
     for r in rows: groups.setdefault((r['data'], r['labels'], r['size'], r.get('steps_asked') or 0, r['method'], r.get('tag')), []).append(r)
     for k,rs in sorted(groups.items(), key=lambda o: tuple(map(str, o[0]))):
         acc = [100*r['accuracy'] for r in rs]
-        print(f"{k[0]:8} {k[1]:3} a class  {k[2]} px  {k[3]:5} steps  {k[4]:24} {k[5] or '':12} {np.mean(acc):5.1f} ({', '.join(f'{o:.1f}' for o in acc)})  {np.mean([r['seconds'] for r in rs])/60:.1f} min")
+        each,minutes = ', '.join(f'{o:.1f}' for o in acc),np.mean([r['seconds'] for r in rs])/60
+        print(f"{k[0]:8} {k[1]:3} a class  {k[2]} px  {k[3]:5} steps  {k[4]:24} {k[5] or '':12} {np.mean(acc):5.1f} "
+              f"({each})  {minutes:.1f} min")
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -108,8 +113,9 @@ def main():
     warnings.simplefilter('ignore')
     a.weights = a.weights or lite0()
     for r in (frozen if a.method=='frozen' else train)(a):
-        row = dict(data=a.data, labels=a.labels, seed=a.seed, size=a.size, bs=a.bs, lr=a.lr, steps_asked=None if a.method=='frozen' else a.steps, tag=a.tag, **r,
-                   **provenance('python bench/photos.py ' + ' '.join(sys.argv[1:])))
+        steps = None if a.method=='frozen' else a.steps
+        row = dict(data=a.data, labels=a.labels, seed=a.seed, size=a.size, bs=a.bs, lr=a.lr, steps_asked=steps, tag=a.tag,
+                   **r, **provenance('python bench/photos.py ' + ' '.join(sys.argv[1:])))
         print({k: row[k] for k in ('data','labels','seed','method','accuracy','seconds')}, flush=True)
         with out.open('a') as f: f.write(json.dumps(row)+'\n')
 
