@@ -19,6 +19,7 @@ test: $(STAMP)  ## run every test: each notebook, and tests/
 	@"$(PY)" -m pytest $(or $(ARGS),-n auto --maxprocesses 8 --dist worksteal)
 
 nightly: $(STAMP)  ## what takes hours: fits interrupted at every line, trainings killed, mutants of the code
+	@"$(PY)" -m pytest -m nightly
 	@OMP_NUM_THREADS=1 "$(PY)" tests/interrupts.py
 	@OMP_NUM_THREADS=1 "$(PY)" bench/faults.py
 	@OMP_NUM_THREADS=1 "$(PY)" tools/mutate.py

@@ -4,13 +4,12 @@ v2 takes whole batches, but one magnitude a call; each image of ours has its own
 
     python bench/augment_ops.py    # → results/speed_augment.jsonl
 """
-import json, statistics, time
+import statistics, time
 import torch, torchvision.transforms.v2.functional as TF
 from math import atan, degrees
-from pathlib import Path
 from random import choice, random
 from fastai_mixmatch.all import RandAugment
-from common import provenance
+from common import append
 
 def shear(x, *m): return TF.affine(x, 0, [0,0], 1, [degrees(atan(.3*o)) for o in m], center=[0,0])
 def move(x, h, v): return TF.affine(x, 0, [round(.3*h*x.shape[-1]),round(.3*v*x.shape[-2])], 1, [0,0])
@@ -57,8 +56,7 @@ def main(turns=15):
             for by,g in (('RandAugment', lambda: f(x, m)),('v2, shared magnitudes', lambda: V2[op](x, .5))):
                 rows.append(dict(what=op, by=by, shape=shape, ms=ms(g, turns, 5)))
     for r in rows: r.update(ms=round(statistics.median(r['ms']), 3), ms_min=round(min(r['ms']), 3))
-    file = Path(__file__).parent/'results'/'speed_augment.jsonl'
-    file.write_text('\n'.join(map(json.dumps, [provenance('python augment_ops.py'),*rows]))+'\n')
+    append('speed_augment', *rows, instead=lambda r: True)
     for r in rows: print(r)
 
 if __name__=='__main__': main()

@@ -256,7 +256,7 @@ def check(self:Checkpoint, file, state):
     fit.exact = not any(k.split('.')[0] in _moves_streams and not k.endswith('.times') for k in diff)
     if set(diff)-set(_start) and not state['ended']: state['pct'] = None # Another schedule, perhaps
 
-# %% ../nbs/23_checkpoint.ipynb #9c542b83
+# %% ../nbs/23_checkpoint.ipynb #34d2e4c8
 @patch
 def before_fit(self:Checkpoint):
     learn = self.learn
@@ -286,6 +286,8 @@ def see(self:Checkpoint, rank:int=0):
     if rank and not (self.folder/'lock').exists(): raise CheckpointError(
         f"the checkpoint folder {self.folder} is not the one of process 0, which all must see: name a shared folder")
 
+
+# %% ../nbs/23_checkpoint.ipynb #817b03ac
 @patch
 def find_for_all(self:Checkpoint, method)->tuple:
     "What process 0 finds, read by every process"

@@ -85,15 +85,15 @@ def check_strong(
                      f"{float(x.min()):.3g} to {float(x.max()):.3g}. Normalize in `batch_tfms` "
                      "(`Normalize.from_stats`), not in the dataset")
 
-# %% ../nbs/84_checks.ipynb #25c18ec2
+# %% ../nbs/84_checks.ipynb #d492b89d
 def check_callbacks(
     method, # `SemiSupervised`
 ):
     "Refuse callbacks that cannot work beside `method`"
     name,cbs = type(method).__name__,method.learn.cbs
     if mixes := [type(o).__name__ for o in cbs if isinstance(o, MixHandler)]: raise ValueError(
-        f"{mixes[0]} exchanges the images and labels of a batch after {name} has made its own. Leave it out; `MixMatch` "
-        "mixes by itself, and `MixUpLabeled` is MixUp on the labeled images")
+        f"{mixes[0]} exchanges the images and labels of a batch after {name} has made its own. Leave it out; "
+        "`MixMatch` mixes by itself, and `MixUpLabeled` is MixUp on the labeled images")
     others = [type(o).__name__ for o in cbs if o is not method and hasattr(type(o), 'make_batch')]
     if others: raise ValueError(
         f"a learner trains with one method; this one has {name} and {', '.join(others)}. Leave one out")

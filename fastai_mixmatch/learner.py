@@ -113,7 +113,7 @@ def batch_channels(dls)->int:
         warnings.simplefilter('ignore') # The method's own views warn
         return BatchViews(dls.train, like, False)(like).shape[1]
 
-# %% ../nbs/20_learner.ipynb #f2f33537
+# %% ../nbs/20_learner.ipynb #60a088d5
 def ssl_learner(
     dls, # `DataLoaders` of the labeled images, with any batch size
     unlabeled, # Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
@@ -145,7 +145,7 @@ def ssl_learner(
     if stream and isinstance(unlabeled, Unlabeled):
         raise TypeError(f"`{first(stream)}` belongs into your `Unlabeled`: `Unlabeled(…, {first(stream)}=…)`")
     check_names(kwargs, inspect.signature(ssl_learner).parameters, 'ssl_learner')
-    method.unlabeled = Unlabeled(unlabeled, **stream) if stream else unlabeled # A bare source keeps the method's settings
+    method.unlabeled = Unlabeled(unlabeled, **stream) if stream else unlabeled
     n_out,n_in = check_labels(dls),batch_channels(dls)
     pretrained = pretrained or weights is not None
     dls = own_dls(dls, add_tfms=pretrained)

@@ -169,7 +169,7 @@ def sum_ranks(self:SemiSupervised, t:Tensor)->Tensor:
     "Sum of `t` over the processes that train together"
     return sum_ranks(t, self.world)
 
-# %% ../nbs/14_semi.ipynb #0f5d790d
+# %% ../nbs/14_semi.ipynb #402d4359
 @patch
 def prepare(self:SemiSupervised):
     "Make both streams from `learn.dls` and `unlabeled`, and check them"
@@ -179,7 +179,6 @@ def prepare(self:SemiSupervised):
     if self.source is not None and len(now)==len(self.source) and all(map(operator.is_, now, self.source)): return
     if u.source is None: raise ValueError(f"no unlabeled images: set `learn.{self.name}.unlabeled` to a folder, list, "
                                           "dataset or array of them (an exported learner holds none)")
-    given = dls
     if any(own_loader(o) is not o for o in dls.loaders): # A learner that was made without `unlabeled`, in `distrib_ctx`
         dls = copy(dls)
         dls.loaders = [own_loader(o) for o in dls.loaders]
@@ -196,6 +195,8 @@ def prepare(self:SemiSupervised):
     vars(self).update(labeled_dl=labeled_dl, dl=dl, view=view, source=now)
     self.prepared()
 
+
+# %% ../nbs/14_semi.ipynb #37238dd4
 @patch
 def prepared(self:SemiSupervised):
     "What a method does once its streams are there; here: nothing"

@@ -327,7 +327,7 @@ def test_a_method_teaches_ctaugment_with_each_image_its_own_label():
     dls = DataLoaders(*[DL(list(zip(x, sides)), bs=10, shuffle=b) for b in (True, False)])
     dls.c = 2
     ct = CTAugment(1, 1., ops=('brightness',))
-    learn = ssl_learner(dls, x, Judge, method=FixMatch(strong=StrongView(ct, cutout=0.), weak=False))
+    learn = ssl_learner(dls, x, Judge, method=FixMatch(strong=StrongView(ct, cutout=0.)), weak=False)
     with learn.no_bar(), learn.no_logging(): learn.fit(12)
     w = ct.weights[ct.pool.index('brightness')]
     assert (w[:8] == 1).all() and (w[9:] < .99).all()

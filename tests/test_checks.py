@@ -42,4 +42,4 @@ def test_two_methods_in_one_learner():
     refused(ValueError, 'a learner trains with one method; this one has MixMatch and FixMatch', 'Leave one out', cbs=FixMatch(IL[200:264]))
 
 @pytest.mark.parametrize('cls', [MixUp, CutMix])
-def test_callbacks_that_mix(cls): refused(ValueError, f'{cls.__name__} mixes the images of a batch', 'Leave it out', 'MixUpLabeled', cbs=cls())
+def test_callbacks_that_mix(cls): refused(ValueError, f'{cls.__name__} exchanges the images and labels of a batch', 'Leave it out', 'MixUpLabeled', cbs=cls())
