@@ -71,7 +71,8 @@ class ItemPipe:
     @property
     def known(self)->bool:
         "Are the transforms of an unlabeled item known to use no generator of their own?"
-        after = getattr(self.after, 'fs', [] if self.after is noop else [self.after])
+        empty = self.after is noop or getattr(self.after, '__func__', None) is DataLoader.after_item
+        after = getattr(self.after, 'fs', [] if empty else [self.after])
         return known_tfms(after) and (self.tl is None or known_source(self.tl))
 
     def own_tfms(self, item)->bool:
