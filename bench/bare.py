@@ -1,8 +1,8 @@
 """MixMatch in plain PyTorch: what the package's training loop is measured against, by `speed.py`.
 
-It does the same work on the same data for the same steps: two weak views, guess, trust, alignment, sharpen, mix, one
+It does the same work on the same data for the same steps: two weak views, guess by the averaged weights, alignment, sharpen, mix, one
 forward and backward, AdamW with one-cycle, an average of the weights, validation after each epoch. And it is written to
-be fast: fused AdamW, averages by one call, batch norm frozen by a list made once, and images that are channels last (as
+be fast: fused AdamW, averages by one call, batch norm frozen once, and images that are channels last (as
 its views happen to be).
 """
 import copy, math
@@ -22,7 +22,8 @@ def bare_views(x):
 def bare(xl, yl, xu, xv, yv, epochs, bs=64, k=2, T=0.5, alpha=0.75, lambda_u=75., lr=2e-3, wd=0.02, arch=small_cnn):
     "MixMatch in plain PyTorch"
     model = arch(xl.shape[1], 10); avg = copy.deepcopy(model)
-    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    for m in avg.modules():
+        if isinstance(m, nn.BatchNorm2d): m.track_running_stats = False
     decayed,rest = [[p for p in model.parameters() if (p.ndim>1)==o] for o in (True, False)]
     groups = [dict(params=decayed, weight_decay=wd), dict(params=rest, weight_decay=0)]
     opt = torch.optim.AdamW(groups, lr=lr, eps=1e-5, fused=True)
@@ -30,37 +31,33 @@ def bare(xl, yl, xu, xv, yv, epochs, bs=64, k=2, T=0.5, alpha=0.75, lambda_u=75.
     sched = torch.optim.lr_scheduler.OneCycleLR(opt, lr, steps, pct_start=0.25, div_factor=25, final_div_factor=4e3,
                                                 base_momentum=0.85, max_momentum=0.95)
     beta = torch.distributions.Beta(alpha, alpha)
-    marginal,h,t,order = None,0.,0,torch.zeros(0, dtype=torch.long)
+    seen,known,t,order = None,torch.tensor(0.1),0,torch.zeros(0, dtype=torch.long)
     prior = (torch.bincount(yl, minlength=10).float()+1)/(len(yl)+10)
-    entropy = lambda p: torch.special.entr(p).sum(-1)
     ema,src = [[t for t in m.state_dict().values() if t.is_floating_point()] for m in (avg, model)]
     for _ in range(epochs):
-        model.train()
+        model.train(); avg.train()
         for idx in torch.randperm(len(xu)).split(bs):
             while len(order)<bs: order = torch.cat([order, torch.randperm(len(xl))])
             i,order = order[:bs],order[bs:]
             x,y = bare_views(xl[i]),F.one_hot(yl[i], 10).float()
             us = [bare_views(xu[idx]) for _ in range(k)]
             with torch.no_grad():
-                for m in norms: m.track_running_stats = False
-                p = model(torch.cat(us)).softmax(1).view(k, -1, 10).mean(0)
-                for m in norms: m.track_running_stats = True
-                t += 1; w = max(0.05, 1/t)
-                marginal = p.mean(0) if marginal is None else marginal.lerp(p.mean(0), w)
-                h = h + w*(entropy(p).mean()-h)
-                excess = (torch.special.xlogy(marginal, marginal/prior).sum() - 9*w/(bs*(2-w))).clamp(min=0)
-                told = (entropy(marginal)-h)/math.log(10)
-                trust = (told-4*excess/math.log(10)).clamp(0, 1)
-                a = torch.maximum(1-2*told, torch.exp(-excess/0.02)).clamp(max=1)
-                q = p*(prior/marginal)**a
+                p = avg(torch.cat(us+[x])).softmax(1)
+                p,px = p[:-bs].view(k, -1, 10).mean(0),p[-bs:]
+                t += 1
+                seen = p.mean(0) if seen is None else seen.lerp(p.mean(0), 0.05)
+                known = known.lerp((px*y).sum(1).mean(), 0.05)
+                r = ((known-0.1)/0.9).clamp(0, 1)
+                to = seen.clamp(prior/2**r, prior*2**r)
+                q = p*to/to.sum()/seen
                 q = (q/q.sum(1, keepdim=True))**(1/T); q = q/q.sum(1, keepdim=True)
             xs,ys = torch.cat([x]+us),torch.cat([y]+[q]*k)
             lam,perm = beta.sample((len(xs),)),torch.randperm(len(xs))
-            lam = 1-trust**4*(1-torch.maximum(lam, 1-lam))
+            lam = 1-r**2*(1-torch.maximum(lam, 1-lam))
             xs = lam[:,None,None,None]*xs + (1-lam)[:,None,None,None]*xs[perm]
             ys = lam[:,None]*ys + (1-lam)[:,None]*ys[perm]
             out = model(xs)
-            weight = lambda_u*(t/steps)*trust**2
+            weight = lambda_u*0.9*(t/steps)*r**2
             loss = F.cross_entropy(out[:bs], ys[:bs]) + weight*((out[bs:].softmax(1)-ys[bs:])**2).mean()
             opt.zero_grad(); loss.backward(); opt.step(); sched.step()
             if not math.isfinite(loss.item()): raise FloatingPointError(t)

@@ -75,7 +75,7 @@ def outcome(learn):
     rec,ema = learn.recorder,learn.ema
     rows = [{k: v for k,v in o.items() if k!='time'} for o in learn.report.rows]
     parts = dict(weights=learn.model.state_dict(), averages=[ema.avg, ema.raw, ema.n, ema.active], optimizer=pack(learn.opt.state_dict()), losses=rec.losses,
-        rates=[rec.lrs, rec.hps, rec.iters], recorder=rec.values, table=rows, trust=pack(learn.mix_match.learned.trust),
+        rates=[rec.lrs, rec.hps, rec.iters], recorder=rec.values, table=rows, learned=pack(dict(learn.mix_match.learned)),
         generators=[random.getstate(), np.random.get_state(), torch.get_rng_state(), learn.dls.train.rng.getstate()])
     return {k: digest(v) for k,v in parts.items()}
 

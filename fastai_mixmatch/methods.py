@@ -16,7 +16,7 @@ from .losses import *
 from .mixup import *
 from .semi import *
 from .targets import *
-from .trust import entropy
+from .targets import entropy
 
 # %% ../nbs/17_methods.ipynb #ccbd47e5
 class EntropyMin(SemiSupervised):

@@ -5,60 +5,70 @@
 # %% auto #0
 __all__ = ['MixMatch']
 
-# %% ../nbs/16_mixmatch.ipynb #1fa747cb
+# %% ../nbs/16_mixmatch.ipynb #33aeecdd
 from fastai.vision.all import *
 from .losses import *
 from .mixup import *
 from .batch import *
 from .semi import *
 from .targets import *
-from .trust import Trust
 
-# %% ../nbs/16_mixmatch.ipynb #0141b6a8
+# %% ../nbs/16_mixmatch.ipynb #0ec01167
 class MixMatch(SemiSupervised):
     "MixMatch (arXiv 1905.02249): guess, sharpen, mix"
     k:int = 2 # Views whose predictions are averaged for a guess
     T:float = 0.5 # Temperature of sharpening
     alpha:float = 0.75 # Mixing: λ ~ Beta(α, α); 0 for none
-    adapt:bool = True # Scale λ_u and the mixing by the trust in the guesses, and align guesses that tell little?
-    prior:object = None # Class frequencies of the pool: `(n_classes,)`, 'uniform' or 'labeled'; default: none is given
+    adapt:bool = True # Let unlabeled images count as much as the labels are known? False: the paper's step
+    band:float = 2. # With `adapt`: how many times as often, or as seldom, as it is labeled may a class be guessed?
+    prior:object = None # Class frequencies of the pool: `(n_classes,)`, 'uniform' or 'labeled'; default: within `band` of the labels'
     lambda_u,ramp = 75.,1.
+    averages = property(lambda self: {o: 0.95 for o in ('known',)*self.adapt + ('seen',)*self.aligns})
+    aligns = property(lambda self: self.adapt or self.prior is not None)
+
     def check(self):
         super().check()
         refuse_unless(self.T>0, 'T, the temperature of sharpening, must be above 0', self.T)
         refuse_unless(self.alpha>=0, 'alpha, of Beta(alpha, alpha), must be at least 0', self.alpha)
+        refuse_unless(self.band>=1, 'band, a factor on class frequencies, must be at least 1', self.band)
         known = not isinstance(self.prior, str) or self.prior in ('uniform','labeled')
         refuse_unless(known, "prior must be class frequencies, 'uniform' or 'labeled'", self.prior)
 
     def make_batch(self, b):
-        q = sharpen(self.guess(b.weak, then=self.aligned), self.T)
+        q = sharpen(self.guesses_of(b) if self.adapt else self.guess(b.weak, then=self.aligned), self.T)
         xs,ys = torch.cat([b.x, *b.weak]),torch.cat([b.y, *[q]*self.k])
         lam,perm = mixup_draws(len(xs), self.alpha, xs.device, xs.dtype)
-        if self.adapt: lam = 1 - self.trusted**4*(1-lam)
+        if self.adapt: lam = 1 - self.trust*(1-lam)
         xs,ys = mixup(xs, ys, self.alpha, lam, perm)
         return xs, (ys[:len(b.y)], ys[len(b.y):])
 
     def losses(self, pred, y, q): return self.loss_x(pred[:len(y)], y), l2_loss(pred[len(y):], q)
 
-# %% ../nbs/16_mixmatch.ipynb #3b4e4eab
+# %% ../nbs/16_mixmatch.ipynb #3d449f15
 @patch
-def fresh(self:MixMatch): return dict(trust=Trust())
+def guesses_of(self:MixMatch, b):
+    "Guesses `(B_u,n_classes)` for the unlabeled images of batch `b`, after a look at what is known of the labeled ones"
+    n,c = len(b.x),b.y.shape[1]
+    def split(p):
+        known = self.average('known', (p[-n:]*b.y).sum(1).mean(), 1/c)
+        self.trust = ((known-1/c)/(1-1/c)).clamp(0, 1)**2
+        return self.aligned(p[:-n].view(self.k, -1, c).mean(0))
+    return self.guess(torch.cat([*b.weak, b.x]), by='teacher' if hasattr(self.learn, 'ema') else 'model', then=split)
 
 @patch
 def aligned(self:MixMatch, p):
-    "Guesses `(B_u,n_classes)` with the class frequencies of a given prior, or the labels' as far as `Trust` says"
-    trust = self.learned.trust
-    if not self.fitting.searching or trust.n==0: trust.update(p, self.world)
-    prior = self.frequencies = self.frequencies.to(p)
-    if self.adapt: self.trusted,held = trust.scores(prior)
-    if self.prior is None and not self.adapt: return p
-    a = held if self.prior is None else 1.
-    return align(p, prior**a, trust.marginal**a)
+    "Guesses `(B_u,n_classes)` with the class frequencies of a given prior, or within the band around the labels'"
+    if not self.aligns: return p
+    seen,to = self.average('seen', p.mean(0)),self.frequencies.to(p)
+    if self.prior is None:
+        band = self.band**self.trust.sqrt()
+        to = seen.clamp(to/band, to*band)
+    return align(p, to/to.sum(), seen)
 
 @patch
 def weight(self:MixMatch):
     w = super(MixMatch, self).weight()
-    return w*self.trusted**2 if self.adapt else w
+    return w*self.trust*min(1, (len(self.class_counts)-1)/10) if self.adapt else w
 
 # %% ../nbs/16_mixmatch.ipynb #230efabe
 @patch

@@ -82,7 +82,7 @@ def after_epoch(self:Report):
     if self.columns is None or self.learn.lock.locked() or not hasattr(self.learn, 'recorder'): return
     self.rows.append(dict(zip(self.learn.recorder.metric_names, self.learn.recorder.log)))
 
-# %% ../nbs/12_report.ipynb #c5dcfc08
+# %% ../nbs/12_report.ipynb #069f146e
 def listed(
     names, # Texts
     n:int=10, # How many to show
@@ -111,16 +111,32 @@ def conclude(self:Report):
     if pool.kept is not None and pool.skipped:
         rank0_print(f"{len(pool.skipped)} unlabeled images that cannot be read were left out")
     if n: rank0_print(f"{n} times another image took the place of one that cannot be read:\n{listed(pool.skipped)}")
-    if never := self.never_guessed(): warnings.warn(
-        f"in the last epoch none of {sum(self.guess_counts[-1]):.0f} guesses took class {', '.join(never)}. If the "
-        "unlabeled images hold these classes, label more of them, or pass the pool's class frequencies as `prior`")
+    for o in self.doubts(): warnings.warn(o)
 
 @patch
-def never_guessed(self:Report)->list:
-    "Classes that no guess took in the last epoch; none where an epoch has fewer than ten guesses a class"
-    n,vocab = (self.guess_counts or [[]])[-1],getattr(self.learn.dls, 'vocab', None)
-    if sum(n)<10*len(n): return []
-    return [str(vocab[i] if vocab else i) for i,o in enumerate(n) if o==0]
+def doubts(self:Report)->list:
+    "Sentences about guesses of the last epoch that may be wrong; none where it has fewer than ten guesses a class"
+    n = torch.tensor((self.guess_counts or [[]])[-1])
+    if not n.sum()>=10*len(n)>0: return []
+    m,vocab = self.method,getattr(self.learn.dls, 'vocab', None)
+    labeled = (m.class_counts+1)/(m.class_counts+1).sum()
+    expected = labeled.to(n)*n.sum()
+    times,most = n/expected,(n-1.75*expected-3*expected.sqrt()).max()
+    name = lambda i: str(vocab[i] if vocab else i)
+    never = [name(i) for i in (n==0).nonzero()[:,0].tolist()]
+    prior = " or pass their class frequencies as `prior`" if hasattr(m, 'prior') else ''
+    res = []
+    if never: res.append(
+        f"in the last epoch none of {n.sum():.0f} guesses took class {', '.join(never)}. "
+        f"If the unlabeled images hold these classes, label more of them{prior}")
+    elif most>0: res.append(
+        f"class {name(times.argmax())} was guessed {times.max():.1f} times as often as it is labeled, class "
+        f"{name(times.argmin())} {times.min():.1f} times. If the unlabeled images are not like that, label more{prior}")
+    weight = self.meters['lambda_u']() if m.lambda_u else None
+    if weight is not None and weight<.02*m.lambda_u: res.append(
+        f"the unlabeled images hardly counted: their weight was {weight:.2g} in the last epoch, of {m.lambda_u:g}. "
+        "The network does not know its labeled images yet: train longer, or with another learning rate")
+    return res
 
 # %% ../nbs/12_report.ipynb #56b1a783
 @patch

@@ -54,9 +54,9 @@ class Watch(Callback):
     def after_pred(self): self.seen.append(self.learn.mix_match.dl.now.tolist())
 
 def state(learn):
-    params,trust = [p.detach().clone() for p in learn.model.parameters()],learn.mix_match.learned.trust
+    params,learned = [p.detach().clone() for p in learn.model.parameters()],learn.mix_match.learned
     return dict(params=params, buffers=[b.clone() for b in learn.model.buffers()], avg=[o.clone() for o in learn.ema.avg],
-                marginal=trust.marginal, images=float(trust.images), rows=learn.report.rows,
+                frequencies=learned.seen, known=learned.known, rows=learn.report.rows,
                 device_loaders=[type(o).__name__ for o in learn.dls.loaders], wrapped=type(learn.model).__name__)
 
 def given(rank, world):
@@ -92,7 +92,7 @@ def ordinary(rank, world, folder):
     xs,ys = zip(*[(x,y) for x,y in dls.valid])
     with torch.no_grad(): acc = (learn.model(torch.cat(xs).as_subclass(torch.Tensor)).argmax(1)==torch.cat(ys)).float().mean()
     return dict(state(learn), seen=learn.watch.seen, out=out.getvalue(), accuracy=float(acc), validated=list(map(float, res)),
-                skipped=learn.mix_match.dl.pool.skipped, marginals=learn.mix_match.learned.trust.marginal)
+                skipped=learn.mix_match.dl.pool.skipped, marginals=learn.mix_match.learned.seen)
 
 def broken(rank, folder):
     "An image that only the second process reads, when training has begun, and that cannot be read"

@@ -31,34 +31,23 @@ def entropy(p):
     p = f64(p)
     return -(p * np.log(np.where(p > 0, p, 1.))).sum(axis=-1)
 
-def running(guesses, momentum=.95):
-    """Exponential averages over all steps' (B, C) guesses, the first steps averaged evenly: class frequencies, mean entropy, and the number of guesses that
-    an average of such a memory amounts to."""
-    m, h, w = 0., 0., 1.
-    for n, p in enumerate(guesses, 1):
-        w = max(1 - momentum, 1 / n)
-        m, h = (1 - w) * m + w * p.mean(axis=0), (1 - w) * h + w * entropy(p).mean()
-    return m, h, len(guesses[-1]) * (2 - w) / w
+class Adapt:
+    """Not of the paper: what holds a step back while the labels are not known. Running averages with memory .95: of the labels' probability on unmixed
+    labeled images, from chance on, and of the guesses' class frequencies."""
+    def __init__(self, frequencies, band=2., given=False): self.f,self.band,self.given,self.known,self.seen = f64(frequencies),band,given,None,None
 
-def divergence(guesses, prior):
-    "Of the running class frequencies from `prior`, in nats, less what so many guesses would show by chance."
-    m, _, images = running(guesses)
-    return max(0., sum(f * np.log(f / max(q, 1e-6)) for f, q in zip(m, f64(prior)) if f > 0) - (len(m) - 1) / images)
+    def look(self, q, q_x, y):
+        "Trust and aligned guesses, after the guesses `q` and the predictions `q_x` for labeled images of labels `y`"
+        c = q.shape[1]
+        self.known = .95*(1/c if self.known is None else self.known) + .05*(f64(q_x)*f64(y)).sum(1).mean()
+        self.seen = q.mean(0) if self.seen is None else .95*self.seen + .05*q.mean(0)
+        r = min(1., max(0., (self.known-1/c) / (1-1/c)))
+        self.trust = r**2
+        to = self.f
+        if not self.given: to = np.array([min(max(s, f/self.band**r), f*self.band**r) for s, f in zip(self.seen, self.f)])
+        return align(q, to/to.sum(), self.seen)
 
-def information(guesses):
-    "Of the guessed class about the image: entropy of the mean minus mean entropy, over its largest possible value log C."
-    m, h, _ = running(guesses)
-    return (entropy(m) - h) / np.log(len(m))
-
-def trust(guesses, prior, caution=4.):
-    "Not of the paper: how much the guesses say, from 0 to 1: their information, less `caution` times the divergence of class frequencies from `prior`."
-    return min(1., max(0., information(guesses) - caution * divergence(guesses, prior) / np.log(len(prior))))
-
-def held(p, guesses, prior, tolerance=.02):
-    "Not of the paper: guesses moved towards class frequencies `prior`, fully while they say little or agree with it, and not where they contradict it for good."
-    m, _, _ = running(guesses)
-    a = min(1., max(1 - 2 * information(guesses), np.exp(-divergence(guesses, prior) / tolerance)))
-    return align(p, np.maximum(f64(prior) ** a, 1e-6), np.maximum(m ** a, 1e-6))
+    def weight(self): return self.trust*min(1, (len(self.f)-1)/10)
 
 # --- mixing
 
@@ -190,24 +179,23 @@ def backward(layers, p, tape, d):
 
 # --- the training step of algorithm 1
 
-def make_batch(layers, p, b, x, y, us, lam, perm, T=.5, guesses=None, prior=None):
-    """Guess with the statistics of the batch of all views, sharpen, and mix everything with one shuffle; buffers do not move. Given the list of the guesses
-    of the steps before, this one's are appended, all mix as much less as the guesses are trusted less, and their class
-    frequencies are held at `prior`."""
-    z, _, _ = forward(layers, p, b, np.concatenate([f64(u) for u in us]))
-    q = guess(z.reshape(len(us), len(us[0]), -1))
-    if guesses is not None:
-        guesses.append(q)
-        lam = 1 - trust(guesses, prior) ** 4 * (1 - f64(lam))
-        q = held(q, guesses, prior)
+def make_batch(layers, p, b, x, y, us, lam, perm, T=.5, adapt=None, averaged=None):
+    """Guess with the statistics of the batch of all views, sharpen, and mix everything with one shuffle; buffers do not move. With `adapt`, the weights
+    `averaged` guess, for labeled images, too; all mix as much less as the labels are known less."""
+    z, _, _ = forward(layers, averaged or p, b, np.concatenate([f64(u) for u in us] + [f64(x)]*(adapt is not None)))
+    n = len(us)*len(us[0])
+    q = guess(z[:n].reshape(len(us), len(us[0]), -1))
+    if adapt is not None:
+        q = adapt.look(q, softmax(z[n:]), y)
+        lam = 1 - adapt.trust * (1 - f64(lam))
     q = sharpen(q, T)
     return mixup(np.concatenate([f64(x), *[f64(u) for u in us]]), np.concatenate([f64(y), *[q] * len(us)]), lam, perm)
 
-def mixmatch_step(layers, p, b, opt, x, y, us, lam, perm, T=.5, weight=75., lr=2e-3, wd=0., guesses=None, prior=None, **kw):
+def mixmatch_step(layers, p, b, opt, x, y, us, lam, perm, T=.5, weight=75., lr=2e-3, wd=0., adapt=None, averaged=None, **kw):
     """One step. `p` and `b` are parameters and buffers by name, `opt` the state of Adam by name, `weight` is lambda_u times the ramp, `wd` a number
     or a function of the name. Returns new p, b, opt and a dict of everything on the way."""
-    mx, my = make_batch(layers, p, b, x, y, us, lam, perm, T, guesses, prior)
-    if guesses is not None: weight = weight * trust(guesses, prior) ** 2
+    mx, my = make_batch(layers, p, b, x, y, us, lam, perm, T, adapt, averaged)
+    if adapt is not None: weight = weight * adapt.weight()
     n = len(x)
     z, tape, nb = forward(layers, p, b, mx)
     lx, lu = cross_entropy(z[:n], my[:n]), l2(z[n:], my[n:])

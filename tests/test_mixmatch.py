@@ -1,4 +1,4 @@
-"""MixMatch. Whole training steps, with inputs, draws and initial weights given; trust; priors.
+"""MixMatch. Whole training steps, with inputs, draws and initial weights given; priors.
 
 First the oracle is proven: against PyTorch's autograd and AdamW, in code of this file that shares nothing with the package. Then the package's
 learner, with its real callbacks and fastai's real training loop, is compared to the oracle in every weight and buffer after every step."""
@@ -6,7 +6,6 @@ import copy, numpy as np, oracle, pytest, torch, warnings
 from fastai.vision.all import Adam, Callback, CancelFitException, CrossEntropyLossFlat, DataLoader, DataLoaders, Learner
 from fastai_mixmatch import mixmatch as module
 from fastai_mixmatch.all import *
-from fastai_mixmatch.trust import Trust
 from helpers import IL, SMALL, Y
 from numeric import TOL, arr, bn_net, each_dtype, rng, split_state, tens
 from torch import nn
@@ -30,11 +29,12 @@ def decay_of(p): return lambda name: WD if p[name].ndim > 1 else 0.
 def oracle_run(model, spec, steps, weight, adapt=False):
     "Parameters and buffers, and the values on the way, after each of `steps`; `weight` is a function of the step."
     p, b = split_state(model)
-    opt, out, guesses = {}, [], [] if adapt else None
+    opt, out, adapt, averaged = {}, [], oracle.Adapt(PRIOR) if adapt else None, dict(p)
     for t in range(steps):
         g = Given(t)
         p, b, opt, info = oracle.mixmatch_step(spec, p, b, opt, g.x, g.y, g.us, g.lam, g.perm, T=T, weight=weight(t), lr=LR, wd=decay_of(p),
-            guesses=guesses, prior=PRIOR)
+            adapt=adapt, averaged=averaged if adapt else None)
+        averaged = oracle.ema_update(averaged, p, t)
         out.append(({**p, **b}, info))
     return out
 
@@ -165,7 +165,7 @@ def by_fast(*args): return by_factory(*args).to_fast()
 @pytest.mark.parametrize('ramp', [0, 4, .5])
 @pytest.mark.parametrize('adapt', [False, True])
 def test_whole_steps(monkeypatch, dtype, make, ramp, adapt):
-    "Also with the ramp in steps and as a fraction, and with the weight and the mixing adapted to the trust in the guesses."
+    "Also with the ramp in steps and as a fraction, and with the weight, the mixing and the class frequencies held back while the labels are not known."
     m, spec = taking_floats(bn_net(dtype), dtype)
     m0 = copy.deepcopy(m)
     method = given_method(monkeypatch, dtype, k=K, T=T, alpha=.75, lambda_u=75., ramp=ramp, adapt=adapt)
@@ -242,44 +242,6 @@ def test_reduces_to_supervised(monkeypatch):
         opt.step()
         same(got[t], {k: v.numpy() for k, v in m.state_dict().items()}, 1e-10)
     assert np.abs(other[2]['1.weight'] - got[2]['1.weight']).max() > 1e-5
-
-# --- trust
-
-def guesses(n, C=10, sure=.9, seed=0, p=None):
-    "Guesses that are sure of a class, drawn from frequencies `p`"
-    r = np.random.default_rng(seed)
-    y = r.choice(C, n, p=p)
-    q = np.full((n, C), (1-sure)/(C-1))
-    q[np.arange(n), y] = sure
-    return torch.tensor(q)
-
-def after(*qs, **kw):
-    t = Trust(**kw)
-    for q in qs: t.update(q)
-    return t
-
-def test_trust_against_the_oracle():
-    "Averages, information, divergence, trust and hold, over batches that grow surer, for an even and a skewed prior."
-    for prior in (np.full(10, .1), np.arange(1, 11)/55):
-        qs = [guesses(64, sure=.15+.08*i, seed=i) for i in range(10)]
-        t,seen = Trust(),[]
-        for q in qs:
-            t.update(q)
-            seen.append(q.numpy())
-            r,a = t.scores(torch.tensor(prior))
-            assert float(r) == pytest.approx(oracle.trust(seen, prior), abs=1e-9)
-            p = guesses(16, sure=.4, seed=99)
-            want = oracle.held(p.numpy(), seen, prior)
-            np.testing.assert_allclose(align(p, torch.tensor(prior)**a, t.marginal**a).numpy(), want, atol=1e-6)
-
-def test_trust_of_what_tells_nothing():
-    even = torch.full((10,), .1, dtype=torch.double)
-    r,a = after(torch.full((64,10), .1, dtype=torch.double)).scores(even)
-    assert r < 1e-12 and a == 1, "guesses that say nothing"
-    r,a = after(*[guesses(64, sure=1., p=np.eye(10)[3])]*5).scores(even)
-    assert r < 1e-12, "one class for all"
-    r,a = after(*[guesses(640, sure=.999, seed=i) for i in range(20)]).scores(even)
-    assert r > .9 and a > .9, 'sure, and as the prior has it'
 
 # --- priors
 

@@ -76,11 +76,11 @@ def test_channelslast_without_amp():
 
 def opt_state(learn): return [copied(learn.opt.state[p]) for p in learn.opt.all_params().itemgot(0)]
 
-def trust_state(learn): return copied(vars(learn.mix_match.learned.trust))
+def learned(learn): return {k: v.clone() for k,v in learn.mix_match.learned.items()}
 
 def everything(learn):
     ema = learn.ema
-    return dict(model=state_of(learn), avg=tensors(ema.avg), raw=tensors(ema.raw), n=ema.n, active=ema.active, trust=trust_state(learn),
+    return dict(model=state_of(learn), avg=tensors(ema.avg), raw=tensors(ema.raw), n=ema.n, active=ema.active, learned=learned(learn),
         opt=opt_state(learn), loss=learn.loss_func)
 
 def test_lr_find_moves_nothing():
@@ -95,12 +95,12 @@ def test_lr_find_moves_nothing():
         assert alike(before, everything(learn))
     learn.fit(1)
     before = everything(learn)
-    assert before['n'] == 4 and before['trust']['n'] == 4
+    assert before['n'] == 4 and before['learned'].keys() == {'known', 'seen'}
     learn.lr_find(num_it=20, show_plot=True)
     assert alike(before, everything(learn))
     assert learn.loss_func is loss and list(learn.metrics) == metrics and learn.dls is dls
     learn.fit(1)
-    assert learn.ema.n == 8 and learn.mix_match.learned.trust.n == 8
+    assert learn.ema.n == 8 and not alike(before['learned'], learned(learn))
 
 def test_lr_find_takes_its_steps():
     "fastai counts them in labeled batches: there may be fewer labels than a batch, or more labeled batches than unlabeled ones."
@@ -184,7 +184,7 @@ def test_interrupt(cb, tmp_path):
 def test_interrupted_lr_find():
     learn = core_learner()
     learn.fit(1)
-    before, n = state_of(learn), learn.mix_match.learned.trust.n
+    before = state_of(learn), learned(learn)
     class Stop(Callback):
         order = 100
         def after_batch(self):
@@ -192,7 +192,7 @@ def test_interrupted_lr_find():
     learn.add_cb(Stop())
     with pytest.raises(KeyboardInterrupt): learn.lr_find(num_it=20, show_plot=False)
     learn.remove_cb(Stop)
-    assert same(before, state_of(learn)) and learn.mix_match.learned.trust.n == n and not hasattr(learn, 'lr_finder')
+    assert same(before[0], state_of(learn)) and alike(before[1], learned(learn)) and not hasattr(learn, 'lr_finder')
     learn.fit(1)
     assert learn.ema.n == 8
 
@@ -493,21 +493,21 @@ def test_a_method_belongs_to_one_learner():
     method = MixMatch()
     first = quiet(ssl_learner(core_dls(), IL[200:328], SMALL, method, bs=32))
     first.fit(1)
-    n = method.learned.trust.n
+    before = learned(first)
     with pytest.raises(ValueError, match='this MixMatch belongs to another learner.*make a new one'):
         ssl_learner(core_dls(), IL[200:328], SMALL, method, bs=32)
     first.fit(1)
-    assert n==4 and method.learned.trust.n==8
+    assert not alike(before, learned(first))
 
 def test_copy_of_a_learner():
-    "It keeps the unlabeled images, trains by itself, with a trust of its own, and leaves the first one alone."
+    "It keeps the unlabeled images, trains by itself, with averages of its own, and leaves the first one alone."
     learn = core_learner()
     learn.fit(1)
     other = copy.deepcopy(learn)
-    before = state_of(learn)
+    before, averages = state_of(learn), learned(learn)
     assert other.mix_match.unlabeled.source is not None
     other.fit(1)
-    assert len(other.mix_match.dl.pool)==128 and other.mix_match.learned.trust.n==learn.mix_match.learned.trust.n==4
+    assert len(other.mix_match.dl.pool)==128 and not alike(learned(other), averages) and alike(learned(learn), averages)
     assert same(before, state_of(learn)) and not same(before, state_of(other))
     learn.fit(1)
 

@@ -94,7 +94,7 @@ def test_a_step_asks_for_no_number(monkeypatch, ask):
     "On a GPU each is a wait. Without the look at the losses, which is at each step on a CPU only, and the check of labels by `one_hot`, which is on a CPU only, too."
     monkeypatch.setattr(Finite, 'look', lambda self: None)
     monkeypatch.setattr(torch.nn.functional, 'one_hot', lambda y, c: torch.eye(c)[y])
-    if ask: monkeypatch.setattr(MixMatch, 'weight', lambda self: 1. if self.trusted>2 else 0.)
+    if ask: monkeypatch.setattr(MixMatch, 'weight', lambda self: 1. if self.trust>2 else 0.)
     learn = learner(lambda o: o.to_fast(bf16=True), cbs=InSteps(), cache=True)
     fit(learn)
     assert learn.in_steps.numbers.n == (4 if ask else 0)
