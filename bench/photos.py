@@ -16,10 +16,9 @@ from fastai.vision.all import Callback, Resize, parent_label, set_seed
 from fastai_mixmatch.all import *
 from fastai_mixmatch.frozen import frozen_baseline
 from common import provenance, results
-from rules import Default
 
 methods = dict(supervised=Supervised, mixmatch=MixMatch, fixmatch=FixMatch, flexmatch=FlexMatch, freematch=FreeMatch,
-               softmatch=SoftMatch, remixmatch=ReMixMatch, candidate=Default) # MixMatch with the rule that `candidates.py` recommends
+               softmatch=SoftMatch, remixmatch=ReMixMatch)
 
 def folder(data_dir, name):
     "The images of `name`, unpacked from `name.tar` beside it or into the working folder if they are not yet"
@@ -70,7 +69,7 @@ def train(a):
     set_seed(a.seed)
     dls = labeled.dataloaders(some, bs=a.bs, item_tfms=Resize(a.size))
     args = {k: v for k,v in dict(mu=a.mu, lambda_u=a.lambda_u).items() if v is not None}
-    if a.method not in ('supervised','mixmatch','candidate') and 'mu' not in args: args['mu'] = 2 # As many images in a step as MixMatch's two views
+    if a.method not in ('supervised','mixmatch') and 'mu' not in args: args['mu'] = 2 # As many images in a step as MixMatch's two views
     if a.method=='remixmatch': args['ks'] = 2
     method,curve = methods[a.method](**{k: v for k,v in args.items() if k!='mu'}),Curve()
     name = '_'.join(map(str, (a.data, a.labels, a.seed, a.method, a.size, a.steps, a.tag or 'default')))
