@@ -56,6 +56,34 @@ def over_steps(make, n, path):
     with learn.no_logging(): learn.fit(-(-n//len(learn.mix_match.dl)), cbs=note)
     return dict(what='steps', pool=make.__name__, **growth(note.sizes))
 
+def wide_bare(n, path):
+    "The same two forwards of as many images, and a backward, in plain PyTorch"
+    model,sizes = wrn(10, 2)(3, 10),[]
+    opt = torch.optim.AdamW(model.parameters())
+    for _ in range(n):
+        x,u = torch.rand(32, 3, 32, 32),torch.rand(64, 3, 32, 32)
+        with torch.no_grad(): q = model(u).softmax(1)
+        out = model(torch.cat([x, u]))
+        loss = out[:32].square().mean()+(out[32:].softmax(1)-q).square().mean()
+        opt.zero_grad(); loss.backward(); opt.step()
+        sizes.append(status('VmRSS'))
+    return sizes
+
+def wide_mixmatch(n, path):
+    "MixMatch with its defaults, WRN-10-2, 32 labeled and 2 × 32 unlabeled views of 32 × 32 pixels"
+    x = np.random.default_rng(0).integers(0, 256, (1064,32,32,3), dtype=np.uint8)
+    il,note = ImageList.from_arrays(x, np.arange(len(x))%10),Note()
+    learn = mixmatch_learner(il[:64].dataloaders(il[64:128], bs=32), il[128:], wrn(10, 2), cbs=note)
+    with learn.no_logging(): learn.fit(-(-n//len(learn.mix_match.dl)), 1e-3)
+    return note.sizes
+
+def at_real_size(loop, n, path):
+    "Growth from the first tenth of the steps to the end, as a fraction"
+    sizes = loop(n, path)
+    start,end = max(sizes[:len(sizes)//10]),max(sizes[-len(sizes)//10:])
+    return dict(what='wrn', pool='MixMatch' if loop is wide_mixmatch else 'bare PyTorch', n=len(sizes), start_mb=round(start), end_mb=round(end),
+                growth=round(end/start-1, 3))
+
 def over_fits(n, path):
     sizes = []
     for _ in range(n):
@@ -128,6 +156,7 @@ def alone(f, *args):
 def main():
     p = parser(__doc__)
     p.add_argument('--steps', type=int, default=2000)
+    p.add_argument('--wide', type=int, default=4000, help='steps of a WideResNet')
     p.add_argument('--fits', type=int, default=20)
     p.add_argument('--files', type=int, default=1_000_000)
     p.add_argument('--tolerance', type=float, default=10., help='MB of growth that still counts as flat')
@@ -139,6 +168,7 @@ def main():
         if a.files and not (path/'unlabeled').exists(): write_links(path, a.files)
         jobs = []
         if a.steps: jobs += [partial(over_steps, make, a.steps, path) for make in (in_memory, from_files)]
+        if a.wide: jobs += [partial(at_real_size, loop, a.wide, path) for loop in (wide_mixmatch, wide_bare)]
         if a.fits: jobs.append(partial(over_fits, a.fits, path))
         if a.files: jobs += [partial(first_batch, path, kind) for kind in given]
         for job in jobs:

@@ -20,6 +20,7 @@ from .checks import *
 from .heads import Heads
 from .report import Report, listed
 from .finite import Finite
+from .speed import Trim
 from .state import pack, unpack
 from .distributed import own_loader, on_any_device, rank0_print, ranks, sum_ranks
 
@@ -221,7 +222,7 @@ def watch(self:SemiSupervised)->list:
 @patch
 def watchers(self:SemiSupervised)->list:
     "Callbacks, made with the method, that go with it"
-    return [Report, Finite, KeepValid] + [Heads]*bool(self.heads)
+    return [Report, Finite, KeepValid, Trim] + [Heads]*bool(self.heads)
 
 # %% ../nbs/14_semi.ipynb #3cf36d28
 @patch
