@@ -16,7 +16,7 @@ from .sources import raw_items
 from .pool import fits, known_source, known_tfms
 from .rng import draws, kept_rng
 
-# %% ../nbs/03_cache.ipynb #fefcf2f7
+# %% ../nbs/03_cache.ipynb #69f6450f
 class DiskCache:
     "Decoded images of a pool of files: `images.npy`, and `images.json`, which says what they were made from"
     def __init__(self,
@@ -25,9 +25,9 @@ class DiskCache:
     ):
         self.folder,self.items,self.map = Path(folder),raw_items(items),None
         self.data,self.about = self.folder/'images.npy',self.folder/'images.json'
-        bad = () if isinstance(self.items, Files) else [o for o in self.items if not isinstance(o, (str, Path))]
-        if len(bad): raise ValueError(f"cache={str(folder)!r}, a folder, keeps decoded image files, but an unlabeled "
-                                      f"image is a {type(bad[0]).__name__}; leave `cache` out")
+        bad = None if isinstance(self.items, Files) else first(o for o in self.items if not isinstance(o, (str, Path)))
+        if bad is not None: raise ValueError(f"cache={str(folder)!r}, a folder, keeps decoded files, but an unlabeled image "
+                                         f"is a {type(bad).__name__}; leave `cache` out")
 
     def made_from(self, pool)->str:
         "Digest of what the decoded images of `pool` depend on"
@@ -111,41 +111,31 @@ def make(self:DiskCache, pool, digest:str, num_workers:int):
     check = self.check(self.open(pool, meta), meta)
     with atomic_write(self.about, 'w') as f: json.dump(dict(digest=digest, check=check, **meta), f)
 
-# %% ../nbs/03_cache.ipynb #a0f6dab8
+# %% ../nbs/03_cache.ipynb #ad441855
 class KeptDL(GetAttr):
     "The loader `dl`, which reads its items in the first pass only"
     _default = 'dl'
     def __init__(self,
-        dl:DataLoader, # fastai `DataLoader`, in whose passes the items are the same, in one order
-    ): self.dl,self.kept,self.raw = dl,None,dl.new(after_batch=noop)
+        dl:DataLoader, # fastai `DataLoader` that `can` be kept
+    ): self.dl,self.kept = dl,None
 
     @staticmethod
     def can(dl)->bool:
-        "Are all passes over `dl` equal? What is not known to be so is not"
+        "Are all passes over `dl` equal, and small enough to be kept? What is not known to be so is not"
         if not isinstance(dl, DataLoader) or own_loader(dl) is not dl or len(dl)==0: return False
         dl.before_iter()
         tfms = [f for o in (dl.after_item, dl.before_batch) for f in getattr(o, 'fs', [])]
         known = dl.indexed and not dl.shuffle and known_source(dl.dataset, 1) and known_tfms(tfms, 1)
-        return known and not draws(lambda: dl.do_item(0))
+        if not known or draws(lambda: dl.do_item(0)): return False
+        return fits(len(dl.dataset)*sum(o.nbytes for o in dl.do_item(0) if isinstance(o, Tensor)))
 
     def __len__(self): return len(self.dl)
 
     def __iter__(self):
+        if self.kept is None:
+            with kept_rng(): self.kept = list(self.dl.new(after_batch=noop)) # A first pass draws no more than the next
         self.dl.before_iter()
-        for b in self.read() if self.kept is None else self.kept:
-            yield self.dl.after_batch(apply(torch.clone, b)) # fastai divides in place
-
-    def read(self):
-        "Batches before the batch transforms; kept if they fit"
-        kept,size,batches = [],0,iter(self.raw)
-        while True:
-            with kept_rng(): b = next(batches, None) # A first pass must draw no more than the next
-            if b is None: break
-            size += sum(o.nbytes for o in b if isinstance(o, Tensor))
-            if fits(size): kept.append(b)
-            else: kept.clear()
-            yield b
-        if fits(size): self.kept = kept
+        for b in self.kept: yield self.dl.after_batch(apply(torch.clone, b)) # fastai divides in place
 
 # %% ../nbs/03_cache.ipynb #f8737817
 class KeepValid(Callback):

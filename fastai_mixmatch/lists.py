@@ -85,16 +85,12 @@ class Files(Sequence):
     def __eq__(self, other): return isinstance(other, (list, tuple, L, Files)) and list(self)==list(other)
     def __repr__(self): return f'Files({len(self)} below {self.root})'
 
-# %% ../nbs/01_lists.ipynb #0509a855
-def _is_dir(entry):
-    try: return entry.is_dir()
-    except OSError: return False # A link to itself: to open it will say so
-
+# %% ../nbs/01_lists.ipynb #f382085d
 def _find_images(path, recurse=True, folders=(), below='', linked=False):
     "Name of each image file below `path`, and whether a symbolic link leads to it"
     for o in list(os.scandir(path)):
         name,link = o.name,linked or o.is_symlink()
-        if _is_dir(o):
+        if os.path.isdir(o) if o.is_symlink() else o.is_dir(): # A link to itself is none: to open it will say so
             loops = link and os.path.realpath(path).startswith(os.path.realpath(o.path))
             if recurse and not loops and (name in folders if folders else name[0]!='.'):
                 yield from _find_images(o.path, below=f'{below}{name}/', linked=link)
@@ -236,15 +232,14 @@ def split(self:ImageList,
     raise ValueError(f"this split was made for {by.total} other images (digest {by.digest}); "
                      f"the list has {len(self)} (digest {self.digest()})")
 
-# %% ../nbs/01_lists.ipynb #f5158bcc
+# %% ../nbs/01_lists.ipynb #4d10b7a6
 @patch
 def dataloaders(self:ImageList,
     valid=None, # `ImageList` to validate on; default: none
     bs:int=64, # Batch size
     item_tfms=None, # Item transforms
     batch_tfms=None, # Batch transforms
-    num_workers:int=0, # Worker processes
-    **kwargs # For `DataBlock.dataloaders`
+    **kwargs # For `DataBlock.dataloaders`; `num_workers` is 0 unless it is given
 )->DataLoaders: # Ordinary fastai `DataLoaders`
     "fastai `DataLoaders` with this list as training set"
     lists = [self] if valid is None else [self, valid]
@@ -253,7 +248,7 @@ def dataloaders(self:ImageList,
     block = DataBlock((ImageBlock(self.img_cls), CategoryBlock(vocab=self.vocab)), item_tfms=item_tfms,
         batch_tfms=batch_tfms, getters=[ItemGetter(0), ItemGetter(1)],
         splitter=IndexSplitter(range(len(self), len(pairs))))
-    return block.dataloaders(pairs, bs=bs, num_workers=num_workers, path=self.root or '.', **kwargs)
+    return block.dataloaders(pairs, bs=bs, path=self.root or '.', **{'num_workers': 0, **kwargs})
 
 # %% ../nbs/01_lists.ipynb #640ff23f
 @patch

@@ -17,7 +17,7 @@ from .lists import *
 from .sources import *
 from .rng import draws, kept_rng, seeded, varies
 
-# %% ../nbs/02_pool.ipynb #d2c242d4
+# %% ../nbs/02_pool.ipynb #4857c9f3
 _same = (ToTensor, IntToFloatTensor, Normalize, Categorize, Resize, CropPad, ItemGetter, AttrGetter, ColReader)
 _torchvision = {'ToTensor','PILToTensor','ToImage','ToDtype','Normalize','Resize','CenterCrop','Grayscale'}
 
@@ -28,12 +28,12 @@ def known_tfms(
 )->bool: # Whether all but draws of the global generators is the same in each reading
     "Are these transforms known to use no generator of their own?"
     for f in fs:
+        name = getattr(f, 'name', '')
         if getattr(f, 'split_idx', None)==1-split_idx: continue
-        opens = getattr(f, 'name', '') in OPENERS
-        if item is not None: item = None if opens else f(item)
-        if opens or f is noop or getattr(f, 'name', '')=='noop' or type(f) in _same: continue
-        if split_idx and type(f).__module__.startswith('fastai.'): continue
-        if not isinstance(item, (str, Path)): return False
+        if item is not None: item = None if name in OPENERS else f(item)
+        known = f is noop or name in OPENERS|{'noop'} or type(f) in _same
+        known = known or (split_idx and type(f).__module__.startswith('fastai.'))
+        if not (known or isinstance(item, (str, Path))): return False
     return True
 
 def known_source(
@@ -48,8 +48,8 @@ def known_source(
     if not type(ds).__module__.startswith('torchvision.datasets.'):
         return isinstance(ds, (list, tuple, L, np.ndarray, Tensor, Files, TensorDataset))
     t = getattr(ds, 'transform', None)
-    return all(type(o).__name__ in _torchvision and type(o).__module__.startswith('torchvision.')
-               for o in getattr(t, 'transforms', [t] if t else []))
+    kinds = map(type, getattr(t, 'transforms', [t] if t else []))
+    return all(o.__name__ in _torchvision and o.__module__.startswith('torchvision.') for o in kinds)
 
 # %% ../nbs/02_pool.ipynb #c01bd4ee
 class ItemPipe:
@@ -185,7 +185,7 @@ def __getitems__(self:Pool, batch):
     "Samples of a batch: a seed and positions"
     with seeded(batch[0]): return [self.sample(i) for i in batch[1]]
 
-# %% ../nbs/02_pool.ipynb #ff66b736
+# %% ../nbs/02_pool.ipynb #995614bd
 @patch
 def try_read(self:Pool, *item)->tuple:
     "`k` tensors of what `read` gives, label, position and errors; None for tensors that cannot be read"
@@ -205,7 +205,7 @@ def sample(self:Pool, i:int)->tuple:
 
 @patch
 def replaced(self:Pool, bad:list, missing:bool=False):
-    "Count and warn of unreadable images; `ImageError` unless they are to be skipped, `ValueError` if all are missing"
+    "Count unreadable images, and warn; `ImageError` if they are not to be skipped, `ValueError` if all are missing"
     if bad and self.on_error=='raise': raise ImageError(bad[0])
     new = [o for o in dict.fromkeys(bad) if o not in self.skipped]
     for n,o in enumerate(new, len(self.skipped)):
@@ -221,7 +221,7 @@ def can(self:Pool, i:int):
     self.replaced(bad)
     return not bad
 
-# %% ../nbs/02_pool.ipynb #563f39a6
+# %% ../nbs/02_pool.ipynb #d84a046e
 class _Decode:
     "Dataset that decodes a batch into a part of `room`: number of the part, labels, positions, errors"
     def __init__(self, pool, workers=0):
@@ -231,7 +231,6 @@ class _Decode:
         if workers: self.room.share_memory_()
         self.batches = [(b%len(self.room), range(i, min(i+bs, n))) for b,i in enumerate(range(0, n, bs))]
 
-    def __len__(self): return len(self.batches)
     def __getitem__(self, batch):
         (part,idxs),ys,kept,bad = batch,[],[],[]
         for i in idxs:
@@ -247,10 +246,9 @@ class _Decode:
 def decode(self:Pool, put:Callable, num_workers:int)->tuple: # `y`, `kept`, `skipped`
     "Decode all images; `put` takes the position of the first of some, and these; `ImageError` lists unreadable ones"
     n,t,ys,kept,bad = len(self.items),time.perf_counter(),[],[],[]
-    some = range(min(8, n))
-    _Decode(self)[0,some]
-    slow = (time.perf_counter()-t)/len(some)*n > 2
-    workers,bars = num_workers if slow else 0,has_bars()
+    _Decode(self)[0,range(min(8, n))]
+    slow,bars = (time.perf_counter()-t)*max(1, n/8) > 2,has_bars()
+    workers = num_workers if slow else 0
     ds = _Decode(self, workers)
     dl = torch.utils.data.DataLoader(ds, None, sampler=ds.batches, num_workers=workers, generator=torch.Generator())
     if slow and not bars: rank0_print(f"decoding {n} images once, {self.nbytes/2**20:.0f} MB")
@@ -262,7 +260,7 @@ def decode(self:Pool, put:Callable, num_workers:int)->tuple: # `y`, `kept`, `ski
     head = f"{len(bad)} of {n} {self.kind} images cannot be read; remove them{skip}:"
     raise ImageError('\n'.join([head, *bad[:10], *[f"… and {len(bad)-10} more"]*(len(bad)>10)]))
 
-# %% ../nbs/02_pool.ipynb #3c1fabc5
+# %% ../nbs/02_pool.ipynb #719f62b6
 @patch
 def load(self:Pool,
     num_workers:int=0, # Worker processes, used where decoding takes more than two seconds
@@ -285,6 +283,7 @@ def check_finite(self:Pool):
         raise ValueError(f"{self.kind} image number {i} holds NaN or infinity")
     return self
 
+# %% ../nbs/02_pool.ipynb #b6b3237b
 @patch
 def stays(self:Pool, cache)->bool:
     "Keep the images in memory, for the argument `cache` of `Unlabeled`?"
@@ -296,13 +295,13 @@ def stays(self:Pool, cache)->bool:
         "same each time; pass `cache=True` if they do")
     return not self.random and fits(self.nbytes) if cache is None else bool(cache)
 
-# %% ../nbs/02_pool.ipynb #3326cecc
+# %% ../nbs/02_pool.ipynb #65af7cff
 class LabelIndex:
     "Index in `vocab` of the label of an unlabeled image, -1 where it has none"
     def __init__(self,
-        vocab:list|None=None, # Classes of the labeled set; None: labels are indices already
-        classes:list|None=None, # Classes that integer labels stand for
-        labels:list|None=None, # Label of each item; default: what the item holds
+        vocab=None, # Classes of the labeled set; None: labels are indices already
+        classes=None, # Classes that integer labels stand for
+        labels=None, # Label of each item; default: what the item holds
     ):
         self.labels,self.index = labels,None if vocab is None else {str(o): i for i,o in enumerate(vocab)}
         named = {str(o) for o in ifnone(labels, classes or ()) if o!='' and isinstance(o, (int,str))}

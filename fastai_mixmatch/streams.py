@@ -6,17 +6,16 @@
 __all__ = ['PoolDL', 'Walk', 'check_label', 'check_labels', 'LabeledDL', 'UnlabeledDL', 'IterablePool', 'IterableDL',
            'unlabeled_dl']
 
-# %% ../nbs/04_streams.ipynb #f7c23829
+# %% ../nbs/04_streams.ipynb #96d7f222
 import itertools, re, warnings
 from collections import deque
 from fastai.vision.all import *
 from torch.utils.data import IterableDataset
 from .cache import DiskCache
-from .distributed import from_first, rank0_print, send
+from .distributed import from_first, send
 from .lists import *
 from .sources import *
 from .pool import *
-from .rng import kept_rng
 
 # %% ../nbs/04_streams.ipynb #fc9fe766
 def _collate(samples):
@@ -92,15 +91,14 @@ class Walk:
             self.sizes.append(size)
             yield self.left[start:start+size].tensor_split(dl.world)[dl.rank]
 
-# %% ../nbs/04_streams.ipynb #879c7316
+# %% ../nbs/04_streams.ipynb #f81b059e
 @patch
 def order(self:PoolDL):
     "Positions of one pass (of many where passes have no end and the order must be sent), as process 0 draws them"
-    def draw(): return torch.as_tensor(self.idxs() if self.idxs else torch.randperm(len(self.pool)), dtype=torch.long)
-    if self.world==1: return draw()
-    passes,n = [draw()],2**14 if self.endless else 1
-    while sum(map(len, passes)) < n: passes.append(draw())
-    return from_first(torch.cat(passes))
+    n = -(-2**14//len(self.pool)) if self.endless and self.world>1 else 1
+    idxs = self.idxs or partial(torch.randperm, len(self.pool))
+    passes = torch.cat([torch.as_tensor(idxs(), dtype=torch.long) for _ in range(n)])
+    return passes if self.world==1 else from_first(passes)
 
 @patch
 def batches(self:PoolDL, state):
@@ -167,7 +165,7 @@ def check_labels(
 
 _not_a_class = {'unlabeled','unlabelled','unlabel','unsup','unsupervised','nolabel'}
 
-# %% ../nbs/04_streams.ipynb #97c309c3
+# %% ../nbs/04_streams.ipynb #698bd5a2
 def _settings(dls, bs, num_workers):
     "Batch size, worker processes and device, those of `dls` where they are None"
     dl = dls.train
@@ -176,9 +174,9 @@ def _settings(dls, bs, num_workers):
                 device=getattr(dls, 'device', None))
 
 def _order(dl):
-    "Function that gives the positions of one pass of a fastai or PyTorch loader, in its order"
-    if hasattr(dl, 'get_idxs'): return lambda: list(dl.get_idxs())
-    return lambda: list(dl.sampler if dl.batch_size else itertools.chain.from_iterable(dl.batch_sampler))
+    "Positions of one pass of a fastai or PyTorch loader"
+    if hasattr(dl, 'get_idxs'): return list(dl.get_idxs())
+    return list(dl.sampler if dl.batch_size else itertools.chain.from_iterable(dl.batch_sampler))
 
 class LabeledDL(PoolDL):
     "Endless stream of the labeled training set of `dls`"
@@ -191,7 +189,7 @@ class LabeledDL(PoolDL):
         self.c,self.pipe = check_labels(dls),ItemPipe(dls.train)
         pool = LabeledPool(dls.train.dataset, self.pipe, same=bool(cache))
         self.cache = pool.stays(cache)
-        super().__init__(pool, endless=True, idxs=_order(dls.train), **_settings(dls, bs, num_workers))
+        super().__init__(pool, endless=True, idxs=partial(_order, dls.train), **_settings(dls, bs, num_workers))
 
 # %% ../nbs/04_streams.ipynb #8352e04a
 class UnlabeledDL(PoolDL):
@@ -229,7 +227,7 @@ class UnlabeledDL(PoolDL):
         return pool
 
 
-# %% ../nbs/04_streams.ipynb #01cc5405
+# %% ../nbs/04_streams.ipynb #3a3f7238
 class IterablePool(Pool, IterableDataset):
     "A pool read from an iterable dataset, in its order"
     def __init__(self, ds, n, *args, **kwargs):
@@ -243,19 +241,17 @@ class IterablePool(Pool, IterableDataset):
     def name(self, i): return f'number {i} of {self.source}'
     def __iter__(self): return (self.try_read(i, o) for i,o in self.part())
 
-    @property
     def shards(self): return self.divided or hasattr(self.items, 'shard')
-
     def part(self):
         "Positions and items for this process and worker: the dataset's own choice, its shard, or every so manyth item"
         info = torch.utils.data.get_worker_info()
         workers,worker = (info.num_workers,info.id) if info else (1,0)
         n,index = self.world*workers, self.rank*workers+worker
         if self.divided: return enumerate(self.items)
-        if self.shards: return enumerate(self.items.shard(num_shards=n, index=index))
+        if self.shards(): return enumerate(self.items.shard(num_shards=n, index=index))
         return itertools.islice(enumerate(self.items), index, None, n)
 
-# %% ../nbs/04_streams.ipynb #9f848c57
+# %% ../nbs/04_streams.ipynb #64508481
 class IterableDL(UnlabeledDL):
     "Stream of an iterable dataset of unlabeled images, in its order; the arguments are those of `UnlabeledDL`"
     iterable = True
@@ -274,7 +270,7 @@ class IterableDL(UnlabeledDL):
         "Passes without end; a batch of one image, which batch norm cannot take, only where that is all"
         pool,seed = self.pool,0 if state else int(torch.randint(2**62, ()))
         pool.rank,pool.world = self.rank,self.world
-        workers = self.num_workers if pool.shards else min(1, self.num_workers)
+        workers = self.num_workers if pool.shards() else min(1, self.num_workers)
         n = 1
         while True:
             before,n = n,0

@@ -10,14 +10,14 @@ import warnings
 from fastai.vision.all import *
 from .rng import draws, varies
 
-# %% ../nbs/05_views.ipynb #90f68f57
+# %% ../nbs/05_views.ipynb #e103c0f7
 def shift_draws(
     n:int, # Images
     max_shift:tuple, # Largest shift in pixels `(vertical, horizontal)`
     flip:float=0., # Probability of a left-right flip
     device=None, # Device
-)->tuple: # Shifts `(n,)` of rows and of columns, in pixels, and flips `(n,)`, bool
-    "Draw the random numbers of a weak view: shifts uniform over all `2*max_shift+1` offsets"
+)->tuple: # Shifts `(n,)` of rows and of columns, and flips `(n,)`, bool
+    "Draw the random numbers of a weak view: all `2*max_shift+1` offsets are as likely"
     dy,dx = (torch.randint(-m, m+1, (n,), device=device) for m in max_shift)
     return dy, dx, torch.rand(n, device=device) < flip
 
@@ -38,7 +38,7 @@ def shift_rows(x, dy, dx, flip):
     start = rows*strip.shape[-1] + first[:,None,None]
     return strip.as_strided((strip.numel()-w+1, w), (1, 1)).index_select(0, start.view(-1)).view(k*b, c, h, w)
 
-# %% ../nbs/05_views.ipynb #db805983
+# %% ../nbs/05_views.ipynb #f03421e4
 def shift_gather(x, dy, dx, flip):
     "`shift_flip` by one gather, for GPUs"
     (b,c,h,w),k,at = x.shape,len(dy)//len(x),partial(torch.arange, device=x.device)
@@ -49,8 +49,8 @@ def shift_gather(x, dy, dx, flip):
 
 def shift_flip(
     x:Tensor, # Images `(B,C,H,W)`, of any type
-    dy:Tensor, # Shift of the rows `(K*B,)`, in pixels, at most `H-1`: of all images, K times over
-    dx:Tensor, # Shift of the columns `(K*B,)`, in pixels, at most `W-1`
+    dy:Tensor, # Shift of the rows `(K*B,)`, at most `H-1`: of all images, K times over
+    dx:Tensor, # Shift of the columns `(K*B,)`, at most `W-1`
     flip:Tensor, # Flip left to right? `(K*B,)` bool
 )->Tensor: # K views of each image, `(K*B,C,H,W)`
     "Each image shifted, with its border reflected, and flipped"
@@ -78,7 +78,7 @@ class WeakView(DisplayedTransform):
 
     def encodes(self, x:TensorImage): return self.view(x.as_subclass(Tensor)).as_subclass(type(x))
 
-# %% ../nbs/05_views.ipynb #1d4f7681
+# %% ../nbs/05_views.ipynb #546eb476
 def _bare(t): return t.as_subclass(Tensor)
 def _stand_ins(x): return torch.arange(len(x), device=x.device)%2
 def _name(f): return f.name if type(f) is Transform else getattr(f, '__name__', type(f).__name__)
@@ -121,13 +121,13 @@ class BatchViews:
         if not unknown or weak is not None: self.weak = WeakView() if weak is None else weak or None
         else: warnings.warn(
             f"{', '.join(map(_name, unknown))}: no random number was drawn, but it may be later, so no weak view is "
-            "added. Pass `weak=WeakView()` to add one, `weak=False` if views shall be made without")
+            "added. Pass `weak=WeakView()` to add one, `weak=False` to make views without")
 
     def __call__(self, x:Tensor)->Tensor:
         "One view of each image"
         return self.views(x, 1)[0]
 
-# %% ../nbs/05_views.ipynb #b0c40478
+# %% ../nbs/05_views.ipynb #0bee216f
 @patch
 def views(self:BatchViews,
     x:Tensor, # Raw images `(B,C,H,W)`
@@ -161,7 +161,7 @@ def _check_labels(self:BatchViews, like):
     x,*y = self._pair(like, self.after)
     if len(y)!=1 or not torch.equal(_bare(y[0]), _stand_ins(like)):
         raise TypeError(f"a batch transform changes labels, and unlabeled images have none: {self.after}. "
-                        "Take it out of `batch_tfms`; fastai's `MixUp` and `CutMix` are callbacks")
+                        "Take it out of `batch_tfms`; `MixUp` and `CutMix` are callbacks")
 
 # %% ../nbs/05_views.ipynb #19fb4de1
 @patch
