@@ -5,30 +5,29 @@
 # %% auto #0
 __all__ = ['DiskCache', 'KeptDL', 'KeepValid']
 
-# %% ../nbs/03_cache.ipynb #5d9bba19
+# %% ../nbs/03_cache.ipynb #cd876f96
 import json, os, re
 from contextlib import contextmanager
 from fastai.vision.all import *
 from .distributed import on_any_device, own_loader, rank0_print
-from .files import atomic_write, sha256_of
+from .files import atomic_write, fcntl, sha256_of
 from .lists import Files
 from .sources import raw_items
-from .pool import CACHE_LIMIT, fits, known_source, known_tfms
+from .pool import fits, known_source, known_tfms
 from .rng import draws, kept_rng
 
-# %% ../nbs/03_cache.ipynb #1e5e0919
+# %% ../nbs/03_cache.ipynb #69f6450f
 class DiskCache:
     "Decoded images of a pool of files: `images.npy`, and `images.json`, which says what they were made from"
     def __init__(self,
         folder, # Folder of the two files
         items, # Image files, or the dataset or list that opens them
     ):
-        self.folder,self.items = Path(folder),raw_items(items)
-        self.data,self.about,self.map = self.folder/'images.npy',self.folder/'images.json',None
+        self.folder,self.items,self.map = Path(folder),raw_items(items),None
+        self.data,self.about = self.folder/'images.npy',self.folder/'images.json'
         bad = None if isinstance(self.items, Files) else first(o for o in self.items if not isinstance(o, (str, Path)))
-        if bad is not None:
-            raise ValueError(f"cache={str(folder)!r}, a folder, keeps decoded image files, but an unlabeled image is a "
-                             f"{type(bad).__name__}; leave `cache` out")
+        if bad is not None: raise ValueError(f"cache={str(folder)!r}, a folder, keeps decoded files, but an unlabeled image "
+                                         f"is a {type(bad).__name__}; leave `cache` out")
 
     def made_from(self, pool)->str:
         "Digest of what the decoded images of `pool` depend on"
@@ -43,8 +42,8 @@ class DiskCache:
     def open(self, pool, meta):
         "The stored array, mapped; `ValueError` where it is not what `meta` says"
         x = np.lib.format.open_memmap(self.data, mode='c') # A change of it stays in memory
-        if x.shape[1:]!=pool.shape or len(x)<len(meta['y']): raise ValueError(f"its shape is {x.shape}")
-        return x
+        if x.shape[1:]==pool.shape and len(x)>=len(meta['y']): return x
+        raise ValueError(f"its shape is {x.shape}")
 
     def check(self, x, meta)->str:
         "Digest of all pixels and of what `meta` says about them"
@@ -52,26 +51,24 @@ class DiskCache:
 
     def check_whole(self):
         "`OSError` where the mapped file was cut since"
-        if self.map is None or self.map._mmap.size()>=self.map.offset+self.map.nbytes: return
-        raise OSError(f"{self.data} was cut while it is in use; delete {self.folder}, and start again")
+        if self.map is not None and self.map._mmap.size()<self.map.offset+self.map.nbytes:
+            raise OSError(f"{self.data} was cut while it is in use; delete {self.folder}, and start again")
 
-# %% ../nbs/03_cache.ipynb #41ed11f5
+# %% ../nbs/03_cache.ipynb #ebafc030
 @contextmanager
 def _alone(folder):
-    "One program at a time; others wait. The system lets go of what a killed one held"
-    if os.name!='posix': yield; return
-    import fcntl  # chkstyle: ignore
-    fd = os.open(folder, os.O_RDONLY)
+    "One program at a time, on systems that can; others wait. What a killed one held is free"
+    fd = fcntl and os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        if fcntl: fcntl.flock(fd, fcntl.LOCK_EX)
         yield
-    finally: os.close(fd)
+    finally:
+        if fcntl: os.close(fd)
 
 @patch
 def fill(self:DiskCache, pool, num_workers:int=0):
     "Give `pool` its images: the stored ones where they are right, else decode and store them"
     digest = self.made_from(pool)
-    if not self.take(pool, digest): return
     self.folder.mkdir(parents=True, exist_ok=True)
     with _alone(self.folder):
         for o in self.folder.glob('.images.*.tmp'): o.unlink() # Of a program that was killed
@@ -96,18 +93,17 @@ def take(self:DiskCache, pool, digest:str)->str|None: # Why not
     x = torch.from_numpy(x[:len(y)])
     for j in range(0, len(y), -(-len(y)//8)):
         o,label = pool.read(kept[j])
-        same = torch.equal(o.as_subclass(Tensor), x[j]) and label==y[j]
+        same = label==y[j] and torch.equal(o.as_subclass(Tensor), x[j])
         if not same: return f"{pool.name(kept[j])} is not what it was"
     pool.x,pool.y,pool.kept,pool.skipped = x,torch.tensor(y, dtype=torch.long),kept,meta['skipped']
 
-# %% ../nbs/03_cache.ipynb #d0637ae5
+# %% ../nbs/03_cache.ipynb #6f2a5ea7
 @patch
 def make(self:DiskCache, pool, digest:str, num_workers:int):
     "Decode the images of `pool` and store them"
     with atomic_write(self.data) as f:
-        x = torch.empty(0, dtype=pool.dtype).numpy()
-        about = dict(descr=np.lib.format.dtype_to_descr(x.dtype), fortran_order=False, shape=(len(pool), *pool.shape))
-        np.lib.format.write_array_header_1_0(f, about)
+        descr = np.lib.format.dtype_to_descr(torch.empty(0, dtype=pool.dtype).numpy().dtype)
+        np.lib.format.write_array_header_1_0(f, dict(descr=descr, fortran_order=False, shape=(len(pool), *pool.shape)))
         size = f.tell()+pool.nbytes
         y,kept,skipped = pool.decode(lambda at, x: f.write(x.contiguous().numpy()), num_workers)
         f.truncate(size) # Rows of images that were skipped stay empty, at the end
@@ -115,45 +111,31 @@ def make(self:DiskCache, pool, digest:str, num_workers:int):
     check = self.check(self.open(pool, meta), meta)
     with atomic_write(self.about, 'w') as f: json.dump(dict(digest=digest, check=check, **meta), f)
 
-# %% ../nbs/03_cache.ipynb #3a2a8fc2
+# %% ../nbs/03_cache.ipynb #ad441855
 class KeptDL(GetAttr):
     "The loader `dl`, which reads its items in the first pass only"
     _default = 'dl'
     def __init__(self,
-        dl:DataLoader, # fastai `DataLoader`, in whose passes the items are the same, in one order
-        limit:int=CACHE_LIMIT, # Bytes to keep at most
-    ):
-        self.dl,self.limit,self.kept = dl,limit,None
-        self.raw = dl.new(after_batch=noop)
+        dl:DataLoader, # fastai `DataLoader` that `can` be kept
+    ): self.dl,self.kept = dl,None
 
     @staticmethod
     def can(dl)->bool:
-        "Are all passes over `dl` equal? What is not known to be so is not"
-        if not isinstance(dl, DataLoader) or own_loader(dl) is not dl: return False
-        if dl.shuffle or not dl.indexed or len(dl)==0: return False
+        "Are all passes over `dl` equal, and small enough to be kept? What is not known to be so is not"
+        if not isinstance(dl, DataLoader) or own_loader(dl) is not dl or len(dl)==0: return False
         dl.before_iter()
         tfms = [f for o in (dl.after_item, dl.before_batch) for f in getattr(o, 'fs', [])]
-        if not (known_source(dl.dataset, 1) and known_tfms(tfms, 1)): return False
-        return not draws(lambda: dl.do_item(0))
+        known = dl.indexed and not dl.shuffle and known_source(dl.dataset, 1) and known_tfms(tfms, 1)
+        if not known or draws(lambda: dl.do_item(0)): return False
+        return fits(len(dl.dataset)*sum(o.nbytes for o in dl.do_item(0) if isinstance(o, Tensor)))
 
     def __len__(self): return len(self.dl)
 
     def __iter__(self):
+        if self.kept is None:
+            with kept_rng(): self.kept = list(self.dl.new(after_batch=noop)) # A first pass draws no more than the next
         self.dl.before_iter()
-        for b in self.read() if self.kept is None else self.kept:
-            yield self.dl.after_batch(apply(torch.clone, b)) # fastai divides in place
-
-    def read(self):
-        "Batches before the batch transforms; kept if they fit"
-        kept,size,batches = [],0,iter(self.raw)
-        while True:
-            with kept_rng(): b = next(batches, None) # A first pass must draw no more than the next
-            if b is None: break
-            size += sum(o.nbytes for o in b if isinstance(o, Tensor))
-            if size<=self.limit: kept.append(b)
-            else: kept.clear()
-            yield b
-        if size<=self.limit: self.kept = kept
+        for b in self.kept: yield self.dl.after_batch(apply(torch.clone, b)) # fastai divides in place
 
 # %% ../nbs/03_cache.ipynb #f8737817
 class KeepValid(Callback):

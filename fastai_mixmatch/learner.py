@@ -113,7 +113,7 @@ def batch_channels(dls)->int:
         warnings.simplefilter('ignore') # The method's own views warn
         return BatchViews(dls.train, like, False)(like).shape[1]
 
-# %% ../nbs/20_learner.ipynb #60a088d5
+# %% ../nbs/20_learner.ipynb #44101503
 def ssl_learner(
     dls, # `DataLoaders` of the labeled images, with any batch size
     unlabeled, # Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
@@ -140,8 +140,8 @@ def ssl_learner(
         raise TypeError(f"`dls` must be the `DataLoaders` of the labeled images; got {type(dls).__name__}")
     if not isinstance(method, SemiSupervised):
         raise TypeError(f"`method` must be an object such as `FixMatch()`; got {method!r}")
-    if unlabeled is None:
-        raise ValueError("`unlabeled` is None; pass a folder, list of files, dataset or array of unlabeled images")
+    if Unlabeled.of(unlabeled).source is None:
+        raise ValueError(f"`unlabeled` is {unlabeled}; pass a folder, list of files, dataset or array of images")
     if stream and isinstance(unlabeled, Unlabeled):
         raise TypeError(f"`{first(stream)}` belongs into your `Unlabeled`: `Unlabeled(…, {first(stream)}=…)`")
     check_names(kwargs, inspect.signature(ssl_learner).parameters, 'ssl_learner')

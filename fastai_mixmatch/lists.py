@@ -5,27 +5,28 @@
 # %% auto #0
 __all__ = ['Split', 'draw_labeled', 'Files', 'ImageList']
 
-# %% ../nbs/01_lists.ipynb #f19eacd2
-import dataclasses, hashlib, itertools, json, os, random, warnings
+# %% ../nbs/01_lists.ipynb #7b9f60cd
+import dataclasses, itertools, json, os, random, warnings
 from collections.abc import Sequence
 from fastprogress.fastprogress import progress_bar
 from fastai.vision.all import *
 from .distributed import has_bars, rank0_print
+from .files import sha256_of
 from .images import *
 
-# %% ../nbs/01_lists.ipynb #af3311ff
+# %% ../nbs/01_lists.ipynb #df41fb95
 @dataclasses.dataclass
 class Split:
     "Which items of a list are labeled"
     labeled:list # Sorted indices of the labeled items
     total:int # Items in the list
-    digest:str='' # Digest of the names of all items, in order
+    digest:str='' # Of the names of all items, in order
     seed:int|None=None # Seed with which they were drawn
     balanced:bool|None=None # As many of each class?
 
     def save(self, fname):
         "Write to the JSON file `fname`"
-        Path(fname).write_text(json.dumps(dict(format=1, **dataclasses.asdict(self)))+'\n')
+        Path(fname).write_text(json.dumps(dict(format=1, **vars(self)))+'\n')
         return Path(fname)
 
     @classmethod
@@ -38,7 +39,7 @@ class Split:
     @property
     def rest(self): return sorted(set(range(self.total)).difference(self.labeled))
 
-# %% ../nbs/01_lists.ipynb #bfa0f976
+# %% ../nbs/01_lists.ipynb #c0b8d2f4
 def draw_labeled(
     labels, # Label of each item
     n:int, # How many to draw
@@ -55,60 +56,46 @@ def draw_labeled(
     want = {c: n//len(classes) + (c in extra) for c in classes}
     for c in classes:
         if len(groups[c]) < want[c]:
-            raise ValueError(f"class {c!r} has {len(groups[c])} images, fewer than the {want[c]} that {n} balanced "
-                             "labels need; pass `balanced=False` or a smaller n")
+            raise ValueError(f"class {c!r} has {len(groups[c])} images, and {n} balanced labels need {want[c]}; "
+                             "pass `balanced=False` or a smaller n")
     return sorted(i for c in classes for i in rng.sample(groups[c], want[c]))
 
-# %% ../nbs/01_lists.ipynb #c863bbc2
+# %% ../nbs/01_lists.ipynb #773ad57b
 class Files(Sequence):
     "Paths below `root`, stored in one block of bytes"
     def __init__(self,
         root, # Folder
         names, # Names below it, with forward slashes
-        links=None, # Does a symbolic link lead to the file? `(n,)` bool; default: not known
+        links=None, # Does a symbolic link lead to the file? Array `(n,)` of bool; default: not known
     ):
-        self.root,self.block = Path(root),os.fsencode(''.join(names))
-        lengths = list(map(len, names))
-        if sum(lengths)!=len(self.block): lengths = [len(os.fsencode(o)) for o in names] # Not ASCII
-        self.ends = np.concatenate([[0], np.array(lengths, dtype=np.int64).cumsum()])
-        self.links = None if links is None else np.asarray(links, dtype=bool)
+        self.root,self.block,self.links = Path(root),os.fsencode(''.join(names)),links
+        self.ends = np.cumsum([0, *(len(os.fsencode(o)) for o in names)])
 
     def __len__(self): return len(self.ends)-1
-    def below(self, i:int)->str:
-        "Name of file `i` below `root`"
-        i = range(len(self))[i]
-        return os.fsdecode(self.block[self.ends[i]:self.ends[i+1]])
-    def __getitem__(self, i):
-        if isinstance(i, (int, np.integer)): return self.root/self.below(i)
-        idxs = np.arange(len(self))[i] if isinstance(i, slice) else np.asarray(i, dtype=int)
-        return Files(self.root, [self.below(j) for j in idxs], None if self.links is None else self.links[idxs])
+    def name(self, i): return os.fsdecode(self.block[self.ends[i]:self.ends[i+1]])
     def names(self):
-        "All names below `root`, one after another, faster than each by itself"
-        for i in range(0, len(self), 4096):
-            for a,b in itertools.pairwise(self.ends[i:i+4097].tolist()): yield os.fsdecode(self.block[a:b])
+        "All names below `root`"
+        return map(self.name, range(len(self)))
+
+    def __getitem__(self, i):
+        if isinstance(i, (int, np.integer)): return self.root/self.name(range(len(self))[i])
+        idxs = np.arange(len(self))[i]
+        return Files(self.root, [*map(self.name, idxs)], None if self.links is None else self.links[idxs])
+
     def __eq__(self, other): return isinstance(other, (list, tuple, L, Files)) and list(self)==list(other)
-    def __add__(self, other): return list(self)+list(other)
     def __repr__(self): return f'Files({len(self)} below {self.root})'
 
-# %% ../nbs/01_lists.ipynb #f5e5cddf
-def _is_dir(entry):
-    try: return entry.is_dir()
-    except OSError: return False # A link to itself: to open it will say so
-
-def _find_images(path, below, recurse, folders, linked, links):
-    "Add to `links` the names of image files below `path`, and whether a symbolic link leads to them"
-    subs,take = [],not folders or '.' in folders
-    with os.scandir(path) as entries:
-        for o in entries:
-            name,link = o.name,linked or o.is_symlink()
-            if _is_dir(o): subs.append((name, link))
-            elif take and name[0]!='.' and '.'+name.rpartition('.')[2].lower() in image_extensions:
-                links[below+name] = link
-    for name,link in subs if recurse else ():
-        sub = os.path.join(path, name)
-        loops = link and os.path.realpath(path).startswith(os.path.realpath(sub))
-        if not loops and (name in folders if folders else name[0]!='.'):
-            _find_images(sub, f'{below}{name}/', True, (), link, links)
+# %% ../nbs/01_lists.ipynb #f382085d
+def _find_images(path, recurse=True, folders=(), below='', linked=False):
+    "Name of each image file below `path`, and whether a symbolic link leads to it"
+    for o in list(os.scandir(path)):
+        name,link = o.name,linked or o.is_symlink()
+        if os.path.isdir(o) if o.is_symlink() else o.is_dir(): # A link to itself is none: to open it will say so
+            loops = link and os.path.realpath(path).startswith(os.path.realpath(o.path))
+            if recurse and not loops and (name in folders if folders else name[0]!='.'):
+                yield from _find_images(o.path, below=f'{below}{name}/', linked=link)
+        elif not folders or '.' in folders:
+            if name[0]!='.' and '.'+name.rpartition('.')[2].lower() in image_extensions: yield below+name,link
 
 @patch(cls_method=True)
 def found(cls:Files,
@@ -117,28 +104,23 @@ def found(cls:Files,
     folders=None, # Only these subfolders
 ):
     "The image files below `path` that fastai's `get_image_files` finds, sorted by name"
-    links = {}
-    _find_images(str(path), '', recurse, folders or (), False, links)
-    names = sorted(links)
-    return cls(path, names, [links[o] for o in names])
+    links = dict(sorted(_find_images(str(path), recurse, folders or ())))
+    return cls(path, list(links), np.array(list(links.values()), dtype=bool))
 
-# %% ../nbs/01_lists.ipynb #4b839c00
+# %% ../nbs/01_lists.ipynb #2d00f37e
 class ImageList(L):
     "A list of images, with labels where known; with `tfms`, item `i` is `k` augmentations of image `i`"
     def __init__(self,
         items=None, # Paths, PIL images, or one array of images `(N,H,W)`, `(N,H,W,C)` or `(N,C,H,W)`
-        *rest,
         labels=None, # Label of each item, if known
-        tfms=None, # Item transforms; then an integer index gives `k` augmented tensors `(C,H,W)`, and the label's index where known
+        tfms=None, # Item transforms; then an integer index gives what `emit` gives
         k:int=1, # Augmentations of each item
         img_cls:type=PILImage, # Class that opens an item
         root=None, # Folder to which the names of items are relative
         vocab=None, # Classes, in order; default: the sorted labels
-        use_list=False, match=None,
     ):
-        own = isinstance(items, Files)
-        super().__init__(None if own else items, *rest, use_list=None if is_array(items) else use_list, match=match)
-        if own: self.items = items
+        super().__init__(None if isinstance(items, Files) else items, use_list=None if is_array(items) else False)
+        if isinstance(items, Files): self.items = items
         if k<1: raise ValueError(f"k must be at least 1; got {k}")
         if labels is not None and len(labels)!=len(self.items):
             raise ValueError(f"{len(self.items)} items but {len(labels)} labels")
@@ -149,18 +131,18 @@ class ImageList(L):
 
     def __getitem__(self, idx):
         if isinstance(idx, (int, np.integer)): return self.items[idx] if self.pipe is None else self.emit(idx)
-        if isinstance(idx, slice): return self._new(self.items[idx], labels=self.labels and self.labels[idx])
-        idxs = list(mask2idxs(idx))
-        whole = is_array(self.items) or isinstance(self.items, Files)
-        items = self.items[idxs] if whole else [self.items[i] for i in idxs]
-        return self._new(items, labels=self.labels and [self.labels[i] for i in idxs])
+        if not isinstance(idx, slice): idx = list(mask2idxs(idx))
+        def part(o):
+            "As an array or as `Files`, if it is one"
+            return o[idx] if isinstance(idx, slice) or is_array(o) or isinstance(o, Files) else [o[i] for i in idx]
+        return self._new(part(self.items), labels=self.labels and part(self.labels))
 
     def __iter__(self): return map(self.__getitem__, range(len(self)))
     def copy(self): return self[:]
 
-    def _new(self, items, *args, labels=None, **kwargs):
-        return type(self)(items, labels=labels, tfms=self.tfms, k=self.k, img_cls=self.img_cls, root=self.root,
-                          vocab=self.vocab or None, use_list=None)
+    def _new(self, items, labels=None, **kwargs):
+        same = {o: getattr(self, o) for o in ('tfms','k','img_cls','root')}
+        return type(self)(items, labels=labels, vocab=self.vocab or None, **same)
 
 # %% ../nbs/01_lists.ipynb #b156597a
 @patch
@@ -182,7 +164,7 @@ def emit(self:ImageList, i:int):
     views = tuple(self.pipe(img).as_subclass(Tensor) for _ in range(self.k))
     return views if self.labels is None else (*views, self.vocab.index(self.labels[i]))
 
-# %% ../nbs/01_lists.ipynb #c6bc3ca2
+# %% ../nbs/01_lists.ipynb #359f6acc
 @patch(cls_method=True)
 def from_folder(cls:ImageList,
     path, # Folder
@@ -193,7 +175,7 @@ def from_folder(cls:ImageList,
 ): # Images sorted by their relative path, so that the order is the same on every machine
     "All image files below `path`"
     path = Path(path)
-    if not path.exists(): raise FileNotFoundError(f"no folder {path} (looked for images there)")
+    if not path.exists(): raise FileNotFoundError(f"no folder {path}")
     if not path.is_dir(): raise NotADirectoryError(f"{path} is a file; expected a folder of images")
     files = Files.found(path, recurse, folders)
     return cls(files, labels=label_func and [label_func(o) for o in files], root=path, **kwargs)
@@ -221,21 +203,20 @@ def from_arrays(cls:ImageList,
     "The images of an array or tensor"
     return cls(to_uint8(x), labels=None if y is None else [getattr(o, 'item', lambda: o)() for o in y], **kwargs)
 
-# %% ../nbs/01_lists.ipynb #ba49bd39
+# %% ../nbs/01_lists.ipynb #ecbc3799
 @patch
 def digest(self:ImageList)->str:
     "Digest of the names of all items, in order, relative to `root` or to their common folder"
-    known = [] if self.root is not None else self.items
+    known = self.items if self.root is None else ()
     folders = {os.path.dirname(os.path.abspath(o)) for o in known if isinstance(o, (str, Path))}
     root = os.path.commonpath(folders) if folders else None
     names = '\n'.join(self.name(i, root) for i in range(len(self)))
-    return hashlib.sha256(names.encode('utf-8', 'surrogateescape')).hexdigest()[:16]
+    return sha256_of([names.encode('utf-8', 'surrogateescape')])[:16]
 
 @patch
 def choose(self:ImageList, n:int, balanced:bool=True, seed:int=0)->Split:
     "Draw `n` items to be the labeled ones"
-    if self.labels is None:
-        raise ValueError("this list has no labels to choose by; make it with `label_func`, `label_col` or `y`")
+    if self.labels is None: raise ValueError("this list has no labels to choose by; make it with `labels`")
     return Split(draw_labeled(self.labels, n, balanced, seed), len(self), self.digest(), seed, balanced)
 
 @patch
@@ -247,44 +228,38 @@ def split(self:ImageList,
     "Labeled subset and the rest"
     if isinstance(by, (int, np.integer)): by = self.choose(int(by), balanced, seed)
     if not isinstance(by, Split): by = Split.load(by)
-    if (by.total, by.digest) != (len(self), self.digest()):
-        raise ValueError(f"this split was made for {by.total} other images (digest {by.digest}); "
-                         f"the list has {len(self)} (digest {self.digest()})")
-    return self[by.labeled], self[by.rest]
+    if (by.total, by.digest) == (len(self), self.digest()): return self[by.labeled], self[by.rest]
+    raise ValueError(f"this split was made for {by.total} other images (digest {by.digest}); "
+                     f"the list has {len(self)} (digest {self.digest()})")
 
-# %% ../nbs/01_lists.ipynb #c1340b20
+# %% ../nbs/01_lists.ipynb #4d10b7a6
 @patch
 def dataloaders(self:ImageList,
     valid=None, # `ImageList` to validate on; default: none
     bs:int=64, # Batch size
     item_tfms=None, # Item transforms
     batch_tfms=None, # Batch transforms
-    num_workers:int=0, # Worker processes
-    **kwargs # For `DataBlock.dataloaders`
+    **kwargs # For `DataBlock.dataloaders`; `num_workers` is 0 unless it is given
 )->DataLoaders: # Ordinary fastai `DataLoaders`
     "fastai `DataLoaders` with this list as training set"
     lists = [self] if valid is None else [self, valid]
     if any(o.labels is None for o in lists): raise ValueError("`dataloaders` needs lists with labels")
-    pairs = [(o,l) for il in lists for o,l in zip(il.items, il.labels)]
+    pairs = [o for il in lists for o in zip(il.items, il.labels)]
     block = DataBlock((ImageBlock(self.img_cls), CategoryBlock(vocab=self.vocab)), item_tfms=item_tfms,
         batch_tfms=batch_tfms, getters=[ItemGetter(0), ItemGetter(1)],
         splitter=IndexSplitter(range(len(self), len(pairs))))
-    return block.dataloaders(pairs, bs=bs, num_workers=num_workers, path=self.root or '.', **kwargs)
+    return block.dataloaders(pairs, bs=bs, path=self.root or '.', **{'num_workers': 0, **kwargs})
 
-# %% ../nbs/01_lists.ipynb #e04f1c03
-class _Verify:
-    "Dataset of `(position, name, readable, problem)`; nothing where there is no problem"
-    def __init__(self, il): self.items,self.img_cls = il.items,il.img_cls
-    def __len__(self): return len(self.items)
-    def __getitem__(self, i):
-        item = self.items[i]
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            try:
-                as_image(item, self.img_cls, i)
-                notes = remarks(item, self.img_cls) if isinstance(item, (str, Path, bytes)) else []
-            except Exception as e: return i,item_name(item, i),False,str(e.__cause__ or e)
-        return (i, item_name(item, i), True, '; '.join(notes)) if notes else None
+# %% ../nbs/01_lists.ipynb #640ff23f
+@patch
+def problem(self:ImageList, i:int)->tuple|None: # Position, name, readable, problem
+    "What is wrong with image `i`, or read otherwise than a viewer shows it"
+    item,readable = self.items[i],True
+    try:
+        as_image(item, self.img_cls, i)
+        notes = '; '.join(remarks(item, self.img_cls)) if isinstance(item, (str, Path, bytes)) else ''
+    except Exception as e: readable,notes = False,str(e.__cause__ or e)
+    return (i, item_name(item, i), readable, notes) if notes or not readable else None
 
 @patch
 def verify(self:ImageList,
@@ -292,11 +267,14 @@ def verify(self:ImageList,
     progress:bool=True, # Show a progress bar where one can be drawn, and a summary?
 )->pd.DataFrame: # Rows in the order of the list: position, name, readable (bool), problem
     "Open every image: those that cannot be read, and those that are not read as a viewer shows them"
+    def problems(idxs):
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            return [o for o in map(self.problem, idxs) if o]
     num_workers = ifnone(num_workers, min(8, os.cpu_count() or 1) if len(self)>1000 else 0)
-    dl = torch.utils.data.DataLoader(_Verify(self), 64, num_workers=num_workers,
-                                     collate_fn=lambda rows: [o for o in rows if o])
+    dl = torch.utils.data.DataLoader(range(len(self)), 64, num_workers=num_workers, collate_fn=problems)
     rows = itertools.chain.from_iterable(progress_bar(dl, leave=False) if progress and has_bars() else dl)
-    df = pd.DataFrame(list(rows), columns=['position','name','readable','problem']).astype(dict(readable=bool))
+    df = pd.DataFrame(rows, columns=['position','name','readable','problem']).astype(dict(readable=bool))
     bad = int((~df.readable).sum())
     if progress: rank0_print(f"{bad} of {len(self)} images cannot be read, "
                              f"{len(df)-bad} are read otherwise than a viewer shows them")

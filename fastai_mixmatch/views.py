@@ -10,14 +10,14 @@ import warnings
 from fastai.vision.all import *
 from .rng import draws, varies
 
-# %% ../nbs/05_views.ipynb #90f68f57
+# %% ../nbs/05_views.ipynb #e103c0f7
 def shift_draws(
     n:int, # Images
     max_shift:tuple, # Largest shift in pixels `(vertical, horizontal)`
     flip:float=0., # Probability of a left-right flip
     device=None, # Device
-)->tuple: # Shifts `(n,)` of rows and of columns, in pixels, and flips `(n,)`, bool
-    "Draw the random numbers of a weak view: shifts uniform over all `2*max_shift+1` offsets"
+)->tuple: # Shifts `(n,)` of rows and of columns, and flips `(n,)`, bool
+    "Draw the random numbers of a weak view: all `2*max_shift+1` offsets are as likely"
     dy,dx = (torch.randint(-m, m+1, (n,), device=device) for m in max_shift)
     return dy, dx, torch.rand(n, device=device) < flip
 
@@ -38,7 +38,7 @@ def shift_rows(x, dy, dx, flip):
     start = rows*strip.shape[-1] + first[:,None,None]
     return strip.as_strided((strip.numel()-w+1, w), (1, 1)).index_select(0, start.view(-1)).view(k*b, c, h, w)
 
-# %% ../nbs/05_views.ipynb #db805983
+# %% ../nbs/05_views.ipynb #f03421e4
 def shift_gather(x, dy, dx, flip):
     "`shift_flip` by one gather, for GPUs"
     (b,c,h,w),k,at = x.shape,len(dy)//len(x),partial(torch.arange, device=x.device)
@@ -49,14 +49,14 @@ def shift_gather(x, dy, dx, flip):
 
 def shift_flip(
     x:Tensor, # Images `(B,C,H,W)`, of any type
-    dy:Tensor, # Shift of the rows `(K*B,)`, in pixels, at most `H-1`: of all images, K times over
-    dx:Tensor, # Shift of the columns `(K*B,)`, in pixels, at most `W-1`
+    dy:Tensor, # Shift of the rows `(K*B,)`, at most `H-1`: of all images, K times over
+    dx:Tensor, # Shift of the columns `(K*B,)`, at most `W-1`
     flip:Tensor, # Flip left to right? `(K*B,)` bool
 )->Tensor: # K views of each image, `(K*B,C,H,W)`
     "Each image shifted, with its border reflected, and flipped"
     return (shift_rows if x.device.type=='cpu' else shift_gather)(x, dy, dx, flip)
 
-# %% ../nbs/05_views.ipynb #c12c02b1
+# %% ../nbs/05_views.ipynb #37e300ec
 class WeakView(DisplayedTransform):
     "Shift by up to `shift` of the size, with reflected border, and flip left to right with probability `flip`"
     order,split_idx = 5,0
@@ -64,7 +64,7 @@ class WeakView(DisplayedTransform):
         shift:float=1/8, # Largest shift, as a fraction of height and of width
         flip:float=0., # Probability of a left-right flip
     ):
-        if not 0<=shift<1: raise ValueError(f"shift must be a fraction of the size in [0,1); got {shift}")
+        if not 0<=shift<1: raise ValueError(f"shift, a fraction of the size, must be in [0,1); got {shift}")
         if not 0<=flip<=1: raise ValueError(f"flip must be a probability; got {flip}")
         self.shift,self.flip = shift,flip
         super().__init__()
@@ -78,7 +78,7 @@ class WeakView(DisplayedTransform):
 
     def encodes(self, x:TensorImage): return self.view(x.as_subclass(Tensor)).as_subclass(type(x))
 
-# %% ../nbs/05_views.ipynb #6678f26f
+# %% ../nbs/05_views.ipynb #546eb476
 def _bare(t): return t.as_subclass(Tensor)
 def _stand_ins(x): return torch.arange(len(x), device=x.device)%2
 def _name(f): return f.name if type(f) is Transform else getattr(f, '__name__', type(f).__name__)
@@ -94,42 +94,40 @@ class BatchViews:
         after = getattr(dl, 'after_batch', noop)
         if getattr(after, '__func__', after) in (noop,DataLoader.after_batch): after = Pipeline()
         self.after = Pipeline(after.fs, split_idx=0) if isinstance(after, Pipeline) else after
-        self.cls,self.weak,self.own = type(like),None,None
-        self.pairs = any(isinstance(f, ItemTransform) for f in getattr(self.after, 'fs', [ItemTransform()]))
-        self.plain = self._plain(like.shape[1])
+        self.fs,self.cls,self.weak = list(getattr(self.after, 'fs', [self.after])),type(like),None
+        self.pairs = not isinstance(self.after, Pipeline) or any(isinstance(f, ItemTransform) for f in self.fs)
+        self._see_plain(like.shape[1])
         if self.pairs: self._check_labels(like)
         self._add_weak(like, weak)
-        if not self(like).is_floating_point():
-            raise TypeError(f"after the batch transforms, labeled images are {self(like).dtype}; "
-                            "the model needs floats. Add `IntToFloatTensor()` to `batch_tfms`")
+        if (x := self(like)).is_floating_point(): return
+        raise TypeError(f"after the batch transforms, labeled images are {x.dtype}; the model needs floats. "
+                        "Add `IntToFloatTensor()` to `batch_tfms`")
 
-    def _add_weak(self, like, weak):
-        unknown = [f for f in getattr(self.after, 'fs', [self.after]) if type(f) not in self.deterministic]
-        self.is_random = bool(unknown)
-        if unknown and (draws(lambda: self(like)) or varies(lambda: self(like))): return
-        if unknown and weak is None:
-            names = ', '.join(map(_name, unknown))
-            warnings.warn(f"{names}: no random number was drawn, but it may be later, so no weak view is added. "
-                          "Pass `weak=WeakView()` to add one, `weak=False` if views shall be made without")
-        else: self.weak = WeakView() if weak is None else weak or None
-
-    def _plain(self, channels):
-        "Factor and summand of the conversion, where the loader does nothing else"
-        fs = list(getattr(self.after, 'fs', []))
-        own = fs.pop(0) if len(fs) and type(fs[0]) is WeakView else None
-        known = all(type(f) in (IntToFloatTensor,Normalize) for f in fs)
-        if not (len(fs) and known and issubclass(self.cls, TensorImage)): return None # fastai changes these only
-        self.own,a,b = own,1.,0.
+    def _see_plain(self, channels):
+        "Note factor and summand of the conversion, where the loader does nothing else but a `WeakView` of its `own`"
+        self.own,self.plain,a,b = None,None,1.,0.
+        own,fs = (self.fs[0],self.fs[1:]) if self.fs and type(self.fs[0]) is WeakView else (None,self.fs)
+        known = fs and all(type(f) in (IntToFloatTensor,Normalize) for f in fs)
+        if not (known and issubclass(self.cls, TensorImage)): return # fastai changes these only
         for f in fs:
             std,mean = (f.div,0.) if isinstance(f, IntToFloatTensor) else map(_bare, (f.std,f.mean))
             a,b = a/std,(b-mean)/std
-        return (a,b) if getattr(a, 'shape', (1,1))[1] in (1,channels) else None # More statistics color gray images
+        if getattr(a, 'shape', (1,1))[1] in (1,channels): self.own,self.plain = own,(a,b) # More color gray images
+
+    def _add_weak(self, like, weak):
+        unknown = [f for f in self.fs if type(f) not in self.deterministic]
+        self.is_random = bool(unknown)
+        if unknown and (draws(lambda: self(like)) or varies(lambda: self(like))): return
+        if not unknown or weak is not None: self.weak = WeakView() if weak is None else weak or None
+        else: warnings.warn(
+            f"{', '.join(map(_name, unknown))}: no random number was drawn, but it may be later, so no weak view is "
+            "added. Pass `weak=WeakView()` to add one, `weak=False` to make views without")
 
     def __call__(self, x:Tensor)->Tensor:
         "One view of each image"
         return self.views(x, 1)[0]
 
-# %% ../nbs/05_views.ipynb #af7409b6
+# %% ../nbs/05_views.ipynb #0bee216f
 @patch
 def views(self:BatchViews,
     x:Tensor, # Raw images `(B,C,H,W)`
@@ -139,25 +137,9 @@ def views(self:BatchViews,
     x,weak = _bare(x),self.weak or self.own
     if weak is not None: x = weak.view(x, k)
     elif k>1: x = x.repeat(k, 1, 1, 1)
-    return self._convert(x).chunk(k) if self.plain else tuple(map(self._loader, x.chunk(k)))
-
-@patch
-def _convert(self:BatchViews, x):
-    "Floats, divided and normalized"
+    if not self.plain: return tuple(self._run(o, self.after) for o in x.chunk(k))
     (a,b),y = self.plain,x.float()
-    return (y.mul(a) if y is x else y.mul_(a)).add_(b)
-
-@patch
-def _loader(self:BatchViews, x):
-    "What the loader's batch transforms make of plain images"
-    return self._run(x, self.after)
-
-@patch
-def _run(self:BatchViews, x, f):
-    n = len(x)
-    x = self._pair(x, f)[0]
-    if len(x)==n: return _bare(x)
-    raise ValueError(f"the batch transforms make {len(x)} images of {n}; a view is one image of each. Take out {f}")
+    return (y.mul(a) if y is x else y.mul_(a)).add_(b).chunk(k)
 
 @patch
 def _pair(self:BatchViews, x, f):
@@ -167,14 +149,21 @@ def _pair(self:BatchViews, x, f):
     return f((x,TensorCategory(_stand_ins(x))) if self.pairs else (x,))
 
 @patch
+def _run(self:BatchViews, x, f):
+    "What the batch transforms `f` make of plain images"
+    n,x = len(x),self._pair(x, f)[0]
+    if len(x)==n: return _bare(x)
+    raise ValueError(f"the batch transforms make {len(x)} images of {n}; a view is one image of each. Take out {f}")
+
+@patch
 def _check_labels(self:BatchViews, like):
     "Refuse batch transforms that change labels"
     x,*y = self._pair(like, self.after)
     if len(y)!=1 or not torch.equal(_bare(y[0]), _stand_ins(like)):
         raise TypeError(f"a batch transform changes labels, and unlabeled images have none: {self.after}. "
-                        "Take it out of `batch_tfms`; fastai's `MixUp` and `CutMix` are callbacks")
+                        "Take it out of `batch_tfms`; `MixUp` and `CutMix` are callbacks")
 
-# %% ../nbs/05_views.ipynb #55904d1c
+# %% ../nbs/05_views.ipynb #19fb4de1
 @patch
 def strong(self:BatchViews,
     x:Tensor, # Raw images `(B,C,H,W)`
@@ -182,8 +171,7 @@ def strong(self:BatchViews,
 )->Tensor: # Float views `(B,C,H,W)`
     "One view of each image, distorted by `aug` before it is normalized"
     if self.weak is not None: x = self.weak.view(_bare(x))
-    fs = getattr(self.after, 'fs', None)
-    if fs is None: return aug.view(self._loader(x))
-    ends = [f for f in fs if isinstance(f, Normalize)]
-    x = aug.view(self._run(x, Pipeline([f for f in fs if f not in ends], split_idx=0)))
+    if not isinstance(self.after, Pipeline): return aug.view(self._run(x, self.after))
+    ends = [f for f in self.fs if isinstance(f, Normalize)]
+    x = aug.view(self._run(x, Pipeline([f for f in self.fs if f not in ends], split_idx=0)))
     return self._run(x, Pipeline(ends, split_idx=0)) if ends else x

@@ -3,7 +3,7 @@ import numpy as np, os, pandas as pd, pytest, re, torch, warnings
 from fastai.vision.all import (CategoryBlock, DataBlock, DataLoaders, Datasets, Image, ImageBlock, ImageDataLoaders,
     ItemGetter, MaskBlock, MultiCategoryBlock, Path, PILImageBW, PointBlock, ProgressCallback, RandomResizedCrop,
     RegressionBlock, Resize, TfmdLists, noop)
-from fastai_mixmatch.all import ImageList, digits_arrays, mixmatch_learner, small_cnn
+from fastai_mixmatch.all import ImageList, Unlabeled, digits_arrays, mixmatch_learner, small_cnn
 from fastai_mixmatch.images import ImageError
 from fastai_mixmatch.streams import unlabeled_dl
 from helpers import BROKEN, FLOAT, IL, digit_dls, png
@@ -56,6 +56,7 @@ def test_no_unlabeled_images(tmp_path, make):
 
 def test_nothing_passed():
     with pytest.raises(ValueError, match='`unlabeled` is None; pass a folder'): mixmatch_learner(digit_dls(), None, SMALL)
+    with pytest.raises(ValueError, match=r'`unlabeled` is Unlabeled\(bs=3.*pass a folder'): mixmatch_learner(digit_dls(), Unlabeled(bs=3), SMALL)
     refused(ValueError, 'no unlabeled images', 'iterable', unlabeled=Empty(), steps=2)
     refused(ValueError, 'without a length', '`steps`', 'number of batches', unlabeled=Empty())
 

@@ -1,7 +1,8 @@
 "One file, array or picture: opened as it is said, or an error that names it."
 import io, numpy as np, os, pytest, torch, warnings
 from fastai_mixmatch import images
-from fastai.vision.all import PILImage
+from fastai.vision.all import DataLoaders, IntToFloatTensor, PILImage, TfmdLists, load_image
+from torch.utils.data import ConcatDataset
 from helpers import *
 
 def test_names_can_be_printed(folder, capsys):
@@ -77,6 +78,24 @@ def test_size_is_looked_at_before_decoding(tmp_path, monkeypatch):
     with pytest.raises(ImageError, match='8×8 pixels'): as_image(tmp_path/'y.png')
     monkeypatch.setattr(images, 'MAX_PIXELS', 64)
     assert as_image(tmp_path/'y.png').size == (8,8)
+
+@pytest.mark.parametrize('bad, says', [(b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n', 'cannot identify'), (claimed(13000), '13000×13000 pixels')], ids=['script', 'large'])
+def test_files_that_fastai_opens_are_looked_at_first(tmp_path, monkeypatch, bad, says):
+    "Labeled or unlabeled, by itself, in a part or after a function that gives its path: refused before Pillow decodes it"
+    for c in '01': png(tmp_path/c, 3)
+    (tmp_path/'1/zz.png').write_bytes(bad)
+    fs, opened = sorted(tmp_path.rglob('*.png')), []
+    monkeypatch.setattr('fastai.vision.core.load_image', lambda fn, **kw: (opened.append(str(fn)), load_image(fn, **kw))[1])
+    y = lambda o: Path(o).parent.name
+    sets = Datasets(fs, [[PILImageBW.create], [y, Categorize]]), Datasets([str(o) for o in fs], [[lambda o: Path(o), PILImageBW.create], [y, Categorize]])
+    for ds in sets:
+        dls = DataLoaders.from_dsets(ds, bs=2, after_item=ToTensor, after_batch=IntToFloatTensor, num_workers=0)
+        with pytest.raises(ImageError, match=f'zz.png.*{says}'): LabeledDL(dls).pool.load()
+        for u in (ds, TfmdLists(fs, [PILImageBW.create]), Subset(ds, range(2, 7)), ConcatDataset([Subset(ds, range(2)), ds])):
+            with pytest.raises(ImageError, match=f'zz.png.*{says}'), warnings.catch_warnings():
+                warnings.simplefilter('ignore')
+                unlabeled_dl(u, digit_dls()).pool.load()
+    assert len(opened) and not any('zz.png' in o for o in opened)
 
 def damaged(data, n, rng):
     "`n` copies of a file, cut, flipped or overwritten"

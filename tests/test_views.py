@@ -83,6 +83,13 @@ def test_batch_views_are_the_loaders(own, c, cls):
         torch.testing.assert_close(got, torch.Tensor(want), rtol=0, atol=1e-5)
         assert torch.equal(x, old)
 
+def test_a_view_of_the_loader_is_made_once_where_gray_images_become_colored():
+    x, tfms = images(4, 1, 8, 8), Pipeline([WeakView(flip=.5), IntToFloatTensor(), Normalize.from_stats(*imagenet_stats, cuda=False)], split_idx=0)
+    v = BatchViews(SimpleNamespace(after_batch=tfms), TensorImageBW(x))
+    torch.manual_seed(3); got = v(x)
+    torch.manual_seed(3); want = tfms((TensorImageBW(x.clone()),))[0]
+    assert v.weak is None and got.shape==(4, 3, 8, 8) and torch.equal(got, torch.Tensor(want))
+
 # --- what is random
 
 def loader(*tfms): return SimpleNamespace(after_batch=Pipeline([IntToFloatTensor(), *tfms]))
