@@ -67,6 +67,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'fastai_mixmatch.augment.StrongView.view': ( 'augment.html#strongview.view',
                                                                                       'fastai_mixmatch/augment.py'),
                                          'fastai_mixmatch.augment._between': ('augment.html#_between', 'fastai_mixmatch/augment.py'),
+                                         'fastai_mixmatch.augment._need': ('augment.html#_need', 'fastai_mixmatch/augment.py'),
                                          'fastai_mixmatch.augment._per': ('augment.html#_per', 'fastai_mixmatch/augment.py'),
                                          'fastai_mixmatch.augment._space': ('augment.html#_space', 'fastai_mixmatch/augment.py'),
                                          'fastai_mixmatch.augment._towards': ('augment.html#_towards', 'fastai_mixmatch/augment.py'),

@@ -57,41 +57,26 @@ def equalize(x, m=None):
     new = equalize_bytes(old)
     return torch.where((new!=old).flatten(2).any(2)[...,None,None], new.to(x.dtype)/255, x)
 
-# %% ../nbs/06_augment.ipynb #c4dd34f7
+# %% ../nbs/06_augment.ipynb #c0379908
 moves = 'rotate','shear_x','shear_y','translate_x','translate_y','rescale'
 
-def affines(
-    kind:Tensor, # Operation of each image `(n,)`, its number in `moves`
-    m:Tensor, # Signed magnitudes `(n,)` in [-1,1]
-    size:tuple, # Height and width
-    degrees:float=30, # Largest rotation
-    shift:float=0.3, # Largest translation, as a fraction of the size
-)->Tensor: # `(n,2,3)`: coordinates in the result → coordinates in the image, both from -1 to 1
-    "Matrices of geometric operations"
+def affines(kind:Tensor, m:Tensor, size:tuple, degrees:float=30, shift:float=0.3)->Tensor:
+    "Matrices `(n,2,3)` of the operations `moves[kind]` `(n,)` at magnitudes `m` from -1 to 1: where pixels come from"
     h,w = size
     turn,sx,sy,tx,ty,zoom = (F.one_hot(kind, 6)*m[:,None]).unbind(1)
     c,s,part = (turn*math.radians(degrees)).cos(),(turn*math.radians(degrees)).sin(),1-zoom/2
     sx,sy = 0.3*sx*h/w,0.3*sy*w/h
     return torch.stack([c*part, sx-s*h/w, sx+2*shift*tx, sy+s*w/h, c*part, sy+2*shift*ty], 1).view(-1, 2, 3)
 
-def warp(
-    x:Tensor, # Images `(B,C,H,W)`
-    A:Tensor, # Matrices `(B,2,3)` of `affines`
-    mode:str='bilinear', # 'bilinear' or 'nearest'
-    fill:float=0., # Value where the coordinates are outside
-)->Tensor: # The same shape
-    "Look up the pixels of each image at its own change of coordinates"
+def warp(x:Tensor, A:Tensor, mode:str='bilinear', fill:float=0.)->Tensor:
+    "Look up the pixels of each image at its own matrix of `affines`; `fill` is what lies outside"
     grid = F.affine_grid(A.to(x.dtype), list(x.shape), align_corners=False)
     res = F.grid_sample(x-fill if fill else x, grid, mode=mode, padding_mode='zeros', align_corners=False)
     return res+fill if fill else res
 
-# %% ../nbs/06_augment.ipynb #a725d067
-def cut(
-    x:Tensor, # Images `(B,C,H,W)`
-    size:float|Tensor, # Height and width as a fraction of the image's, one number or `(B,)`
-    fill:float=0.5, # Value
-)->Tensor: # The same shape
-    "Gray out a rectangle around a random pixel of each image"
+# %% ../nbs/06_augment.ipynb #921502b0
+def cut(x:Tensor, size:float|Tensor, fill:float=0.5)->Tensor:
+    "Gray out, around a random pixel of each image, `size` times its height and width; one number or `(B,)`"
     def inside(n):
         length = (size*n).round().long()[:,None] if isinstance(size, Tensor) else round(size*n)
         d = torch.arange(n, device=x.device) - torch.randint(0, n, (len(x),1), device=x.device) + length//2
@@ -123,7 +108,10 @@ spaces = dict(
                      posterize=lambda x, m: posterize(x, 7-(7.999*m).floor()),
                      solarize=lambda x, m: solarize(x, (255.999*m).floor()/255), **_mixed))
 
-# %% ../nbs/06_augment.ipynb #257d5372
+# %% ../nbs/06_augment.ipynb #de42fe2c
+def _need(good, expected, got):
+    if not good: raise ValueError(f"{expected}; got {got!r}")
+
 class StrongTransform(DisplayedTransform):
     "Base of what distorts batches of float images in [0,1], by its `view`"
     order,split_idx = 90,0
@@ -139,14 +127,14 @@ class RandAugment(StrongTransform):
         mode:str|None=None, # Interpolation: 'bilinear' or 'nearest'; default: the space's
         space:str='paper', # Operations and their ranges: 'paper', 'code' or 'ctaugment'
     ):
-        if space not in spaces: raise ValueError(f"space must be one of {', '.join(spaces)}; got {space!r}")
-        self.space = space
         lo,hi = magnitude if is_listy(magnitude) else (magnitude,magnitude)
-        if not 0<=lo<=hi<=1: raise ValueError(f"magnitude must be in [0,1], or a range within; got {magnitude!r}")
-        if not 0<=p<=1: raise ValueError(f"p must be a probability; got {p}")
-        if not (isinstance(n, int) and n>=0): raise ValueError(f"n must be a whole number of operations; got {n!r}")
-        if ops is not None and (not len(ops) or set(ops)-set(self.pool)):
-            raise ValueError(f"ops must be some of {', '.join(self.pool)}; got {ops!r}")
+        _need(space in spaces, f"space must be one of {', '.join(spaces)}", space)
+        _need(0<=lo<=hi<=1, "magnitude must be in [0,1], or a range within", magnitude)
+        _need(0<=p<=1, "p must be a probability", p)
+        _need(isinstance(n, int) and n>=0, "n must be a whole number of operations", n)
+        self.space = space
+        known = ops is None or len(ops) and not set(ops)-set(self.pool)
+        _need(known, f"ops must be some of {', '.join(self.pool)}", ops)
         self.n,self.p,self.magnitude,self.mode = n,p,(lo,hi),mode or self.ranges.mode
         self.ops = [o for o in self.pool if ops is None or o in ops]
         super().__init__()
@@ -208,7 +196,7 @@ def signed(self:RandAugment, kind, m):
     "Magnitudes from -1 to 1 of the geometric operations `kind`: left as often as right"
     return m*(torch.randint_like(kind, 2)*2-1)
 
-# %% ../nbs/06_augment.ipynb #856e9f51
+# %% ../nbs/06_augment.ipynb #2d969ab5
 class Cutout(StrongTransform):
     "Gray out a rectangle of `size` times the height and width around a random pixel of each image"
     order = 91
@@ -216,7 +204,7 @@ class Cutout(StrongTransform):
         size:float=0.5, # Height and width, as a fraction of the image's
         fill:float=0.5, # Value
     ):
-        if not 0<=size<=1: raise ValueError(f"size must be a fraction of the image in [0,1]; got {size}")
+        _need(0<=size<=1, "size must be a fraction of the image in [0,1]", size)
         self.size,self.fill = size,fill
         super().__init__()
 

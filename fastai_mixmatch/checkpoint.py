@@ -17,7 +17,7 @@ from .fingerprint import differences, named_cbs, plain_model, settings
 from .rng import rng_state, same_state, set_rng_state
 from .state import memory, pack, remember, unpack, warn_once
 
-# %% ../nbs/23_checkpoint.ipynb #6d0a765c
+# %% ../nbs/23_checkpoint.ipynb #e58d5e58
 def loader_rngs(dls)->list:
     "The generators that belong to loaders of fastai or PyTorch"
     owners = [o for dl in dls.loaders for o in
@@ -39,12 +39,8 @@ def training_state(learn)->dict:
         learn={k: pack(vars(learn)[k]) for k in ('smooth_loss','final_record') if k in vars(learn)},
         elapsed=time.time()-getattr(learn.recorder, 'start_epoch', time.time()), rngs=rng_state(loader_rngs(learn.dls)))
 
-def load_training_state(
-    learn, # `Learner`, made as the one of `s`
-    s:dict, # Of `training_state`
-    streams:bool=False, # Go on in the middle of an epoch?
-):
-    "Continue from the state `s`"
+def load_training_state(learn, s:dict, streams:bool=False):
+    "Continue from `s`, of the `training_state` of a learner made alike; `streams`: in the middle of an epoch"
     model,scaler = plain_model(learn),getattr(learn, 'scaler', None)
     model.load_state_dict(unpack(s['model']))
     buffers = dict(model.named_buffers())
@@ -62,18 +58,14 @@ def load_training_state(
     if rank := rank_distrib(): # The state is process 0's; the others go on with draws of their own
         set_seed(int(torch.randint(2**31, ()))+rank)
 
-# %% ../nbs/23_checkpoint.ipynb #56688258
+# %% ../nbs/23_checkpoint.ipynb #2a0a74af
 class CheckpointError(RuntimeError):
     "A checkpoint that cannot be written, read or used; the message says what to do"
 
 _format = 2
 
-def write_checkpoint(
-    state:dict, # Plain data
-    folder, # Where to write
-    stem:str, # First part of the name
-)->Path: # `folder/stem.<digest>.pt`
-    "Write `state` so that there is the whole file or none. Raises `CheckpointError`"
+def write_checkpoint(state:dict, folder, stem:str)->Path:
+    "Write plain data to `folder/stem.<digest>.pt`, so that there is the whole file or none. Raises `CheckpointError`"
     buf = io.BytesIO()
     torch.save(state, buf)
     dst = Path(folder)/f'{stem}.{sha256_of([buf.getbuffer()])[:32]}.pt'
@@ -88,12 +80,9 @@ def write_checkpoint(
                               "make room, and start the program again") from e
     return dst
 
-# %% ../nbs/23_checkpoint.ipynb #272fc61b
-def read_checkpoint(
-    file, # Of `write_checkpoint`
-    device='cpu', # Device of what was on a device
-)->dict:
-    "The state in a checkpoint, if it is what was written. Raises `CheckpointError`"
+# %% ../nbs/23_checkpoint.ipynb #0a26c484
+def read_checkpoint(file, device='cpu')->dict:
+    "What `write_checkpoint` wrote; tensors of a GPU come to `device`. Raises `CheckpointError`"
     def place(s, loc): return torch.serialization.default_restore_location(s, 'cpu' if loc=='cpu' else str(device))
     try:
         if file_digest(file)!=Path(file).name.split('.')[-2]:
@@ -105,11 +94,9 @@ def read_checkpoint(
         raise CheckpointError(f"{file} has format {state.get('format')}; this version reads format {_format}")
     return state
 
-# %% ../nbs/23_checkpoint.ipynb #09e158d6
-def parse_every(
-    every, # '30s', '5min', '2 hours', '1 epoch', '500 steps'
-)->tuple: # Number, unit: 'second', 'epoch' or 'step'
-    "Read how often to save; `ValueError` lists the units"
+# %% ../nbs/23_checkpoint.ipynb #62fe58df
+def parse_every(every)->tuple:
+    "How often to save: number, and 'second', 'epoch' or 'step'. `ValueError` lists what can be given"
     m = re.fullmatch(r'\s*(\d+)\s*(epoch|step)s?\s*', str(every))
     if m and int(m[1]): return int(m[1]),m[2]
     with suppress(ValueError):
@@ -196,10 +183,8 @@ def find(self:Checkpoint)->tuple:
     raise CheckpointError(f"{msg}: {', '.join(f.name for f in found)}. Bring back a copy of one of them, or, to start "
                           "again from the beginning, name another folder or delete them")
 
-# %% ../nbs/23_checkpoint.ipynb #cb6998b3
+# %% ../nbs/23_checkpoint.ipynb #03c695ee
 _start = 'initial weights','random numbers' # Settings that follow from the seed
-_moves_streams = ('labeled images','unlabeled images','labeled batch size','unlabeled batch size','batches in an epoch',
-                  'unlabeled images in memory','labeled images in memory')
 
 @patch
 def check(self:Checkpoint, file, state):
@@ -217,17 +202,16 @@ def check(self:Checkpoint, file, state):
         raise CheckpointError(f"{msg}. Use the same settings as then (the same labels by a seed or `Split.save`), "
             f"{seed}or another folder, or continue all the same with `Checkpoint(folder, override=True)`")
     warnings.warn(f"{msg}. `override=True`: training continues all the same")
-    fit.exact = not any(k.split('.')[0] in _moves_streams and not k.endswith('.times') for k in diff)
+    fit.exact = not any(re.match('(un)?labeled |batches', k) and not k.endswith('.times') for k in diff) # Same streams?
     if set(diff)-set(_start) and not state['ended']: state['pct'] = None # Another schedule, perhaps
 
-# %% ../nbs/23_checkpoint.ipynb #ad31b586
+# %% ../nbs/23_checkpoint.ipynb #93264f29
 @patch
 def begin(self:Checkpoint):
     "Look, at a fit's first training, for where it goes on"
     method = first(cb for cb in self.learn.cbs if isinstance(cb, SemiSupervised))
     if method is None:
-        raise CheckpointError("`Checkpoint` needs a method beside it, such as `MixMatch` or `Supervised`: "
-                              "make the learner with `mixmatch_learner` or `ssl_learner`")
+        raise CheckpointError("`Checkpoint` needs a method beside it, such as `MixMatch`; use `ssl_learner`")
     values,unknown = settings(self.learn, method)
     self.this_fit = fit = AttrDict(n=self.fits+1, settings=values, world=method.world, since=time.monotonic(),
         lock=None, state=None, done=False, exact=True, gate=None, wait=None, stop=False)
@@ -241,7 +225,7 @@ def begin(self:Checkpoint):
     self.defer_interrupt()
     if mine: self.go_on(file)
 
-# %% ../nbs/23_checkpoint.ipynb #ed4f0e7a
+# %% ../nbs/23_checkpoint.ipynb #32bdad47
 @patch
 def look(self:Checkpoint, rank, world)->tuple:
     "Lock the folder and choose a checkpoint in process 0, and read that in every process"
@@ -256,8 +240,7 @@ def look(self:Checkpoint, rank, world)->tuple:
     def read():
         if not rank: return found
         if not (self.folder/'lock').exists():
-            raise CheckpointError(f"the checkpoint folder {self.folder} is not the one of process 0, which all must see: "
-                                  "name a shared folder")
+            raise CheckpointError(f"the checkpoint folder {self.folder} is not that of process 0; name a shared one")
         file = name and self.folder/name
         return file,name and read_checkpoint(file, next(self.learn.model.parameters()).device)
     return together(read, world)

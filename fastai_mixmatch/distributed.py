@@ -32,40 +32,29 @@ def rank0_print(msg):
     "Print `msg`, in the first of several processes"
     if not rank_distrib(): print(msg, flush=True)
 
-# %% ../nbs/83_distributed.ipynb #8d81f3f0
-def send(
-    t:Tensor, # On the CPU
-    device, # Device
-)->Tensor:
-    "`t` on `device`; the CPU does not wait for the copy"
+# %% ../nbs/83_distributed.ipynb #5a0a3659
+def send(t:Tensor, device)->Tensor:
+    "`t` of the CPU on `device`; the CPU does not wait for the copy"
     return t.pin_memory().to(device, non_blocking=True) if torch.device(device).type=='cuda' else t.to(device)
 
-def from_first(
-    o, # A tensor, or anything else that can be pickled
-    world:int=2, # Number of processes; nothing is sent for 1
-): # What process 0 gave; a tensor on the CPU
-    "`o` of process 0"
+def from_first(o, world:int=2):
+    "`o` of process 0, anything that can be pickled, a tensor on the CPU; nothing is sent where `world` is 1"
     if world==1: return o
     res = [o.cpu() if isinstance(o, Tensor) else o]
     dist.broadcast_object_list(res, 0)
     return res[0]
 
-def sum_ranks(
-    t:Tensor, # Of the same shape in all processes
-    world:int=2, # Number of processes; nothing is sent for 1
-)->Tensor: # The sum, on the device of `t`
-    "Sum of `t` over all processes"
+def sum_ranks(t:Tensor, world:int=2)->Tensor:
+    "Sum of `t` over all processes, on its device; nothing is sent where `world` is 1"
     if world==1: return t
     nccl = 'nccl' in dist.get_backend() # It sends from GPU to GPU, gloo from CPU to CPU
     s = t.detach().to(torch.device('cuda', torch.cuda.current_device()) if nccl else 'cpu', copy=True)
     dist.all_reduce(s)
     return s.to(t.device)
 
-# %% ../nbs/83_distributed.ipynb #109ea1df
-def on_any_device(
-    dl, # Loader; only a `DistributedDL` of fastai is changed
-):
-    "Let `dl` share its order on any device, and be empty"
+# %% ../nbs/83_distributed.ipynb #c27ad1e3
+def on_any_device(dl):
+    "Let `dl`, if it is a `DistributedDL` of fastai, share its order on any device, and be empty"
     if not hasattr(type(dl), '_broadcast'): return dl
     dl._broadcast = lambda t, rank=0: from_first(torch.as_tensor(t)).tolist()
     if not len(dl.dataset): dl.get_idxs = list
@@ -75,7 +64,7 @@ def own_loader(dl):
     "The loader inside a `DistributedDL` of fastai, or `dl`"
     return dl.dl if hasattr(type(dl), '_broadcast') else dl
 
-# %% ../nbs/83_distributed.ipynb #9768bab3
+# %% ../nbs/83_distributed.ipynb #f403a816
 def _each(o)->list:
     "`o` of every process"
     res = [None]*dist.get_world_size()
@@ -88,10 +77,8 @@ def _where(name, texts):
     def cut(t): return 'missing' if t is None else t if len(t)<80 else f'{t[:79]}…'
     return f"{name}: {'; '.join(f'{cut(t)} in process {ranks(t)}' for t in dict.fromkeys(texts))}"
 
-def same_on_all(
-    settings:dict, # Name → JSON data
-):
-    "Compare `settings` over all processes; if they differ, all raise a `RuntimeError` that says what and where"
+def same_on_all(settings:dict):
+    "Compare JSON data by name over all processes; if they differ, all raise a `RuntimeError` that says what and where"
     each = _each({k: json.dumps(v, sort_keys=True) for k,v in settings.items()})
     texts = {k: [o.get(k) for o in each] for k in dict.fromkeys(k for o in each for k in o)}
     bad = [_where(k, t) for k,t in texts.items() if len(set(t))>1]
@@ -99,12 +86,9 @@ def same_on_all(
         f"the processes would not train the same thing. {'. '.join(bad[:8])}{'…'*(len(bad)>8)}. Give each process the "
         "same images in the same order, the same labels and the same settings")
 
-# %% ../nbs/83_distributed.ipynb #b1980bf7
-def together(
-    f, # Function of no arguments
-    world:int=2, # Number of processes; nothing is sent for 1
-): # Its result
-    "Call `f` in all processes; if it fails in one, all raise a `RuntimeError` that says where, and why"
+# %% ../nbs/83_distributed.ipynb #838254db
+def together(f, world:int=2):
+    "Call `f()` in all `world` processes; if it fails in one, all raise a `RuntimeError` that says where, and why"
     if world==1: return f()
     res,error = None,None
     try: res = f()
@@ -113,7 +97,7 @@ def together(
     if bad: raise RuntimeError('. '.join(bad)) from error
     return res
 
-# %% ../nbs/83_distributed.ipynb #7631b07a
+# %% ../nbs/83_distributed.ipynb #d99dbc82
 def bound_waits():
     "Let no exchange over gloo wait longer than `MIXMATCH_TIMEOUT` seconds, 300 if that is not set"
     if 'gloo' not in dist.get_backend(): return
@@ -132,10 +116,8 @@ def _silent(seconds=5)->list:
     except RuntimeError: return [0] # Process 0 keeps the store
     return missing
 
-def lost(
-    e:BaseException, # What ended a fit
-)->str|None: # Message, if it was an exchange that failed
-    "Which processes are missing, if `e` comes of that"
+def lost(e:BaseException)->str|None:
+    "Which processes are missing, if an exchange between them failed with `e`"
     if not (isinstance(e, RuntimeError) and any(o in str(e) for o in ('gloo','timeout','Timed out'))): return None
     return (f"process {dist.get_rank()} ends, since it gets no answer from process {', '.join(map(str, _silent()))}, "
             "which has died or stands still. Look for an error message of that one")

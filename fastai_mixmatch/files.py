@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-# %% ../nbs/81_files.ipynb #3b25d321
+# %% ../nbs/81_files.ipynb #72931d80
 def _sync_folder(folder):
     "Bring the names of a folder's files to the disk, on systems that can"
     if os.name!='posix': return
@@ -23,11 +23,8 @@ def _sync_folder(folder):
     finally: os.close(fd)
 
 @contextmanager
-def atomic_write(
-    file, # File to write
-    mode:str='wb', # Mode of `open`
-): # An open temporary file in the same folder
-    "Write `file` whole or not at all: it takes its name when the block ends without an error"
+def atomic_write(file, mode:str='wb'):
+    "An open file beside `file`, which takes its name when the block ends without an error"
     file = Path(file)
     fd,tmp = tempfile.mkstemp(prefix=f'.{file.name}.', suffix='.tmp', dir=file.parent)
     try:
@@ -42,11 +39,9 @@ def atomic_write(
     finally:
         with suppress(FileNotFoundError): os.unlink(tmp)
 
-# %% ../nbs/81_files.ipynb #3b43d032
-def sha256_of(
-    parts, # Byte strings
-)->str: # 64 hexadecimal digits
-    "SHA-256 of byte strings, one after the other"
+# %% ../nbs/81_files.ipynb #e9fb01f5
+def sha256_of(parts)->str:
+    "SHA-256 of byte strings, one after the other, as 64 hexadecimal digits"
     h = hashlib.sha256()
     for b in parts: h.update(b)
     return h.hexdigest()
@@ -55,10 +50,8 @@ def file_digest(file)->str:
     "First 32 of the 64 hexadecimal digits of a file's SHA-256"
     with open(file, 'rb') as f: return sha256_of(iter(partial(f.read, 2**20), b''))[:32]
 
-def array_bytes(
-    x, # Array or tensor
-)->bytes:
-    "The values of `x` in memory order; `TypeError` for an array of objects, whose bytes would be addresses"
+def array_bytes(x)->bytes:
+    "The values of an array or tensor in memory order; `TypeError` for objects, whose bytes would be addresses"
     if isinstance(x, torch.Tensor):
         x = x.detach().cpu().contiguous().flatten()
         x = (x.view(torch.uint8) if x.numel() else x.byte()).numpy()
@@ -66,7 +59,7 @@ def array_bytes(
     if x.dtype==object: raise TypeError("an array of objects has no bytes to compare")
     return x.tobytes()
 
-# %% ../nbs/81_files.ipynb #7b1f240f
+# %% ../nbs/81_files.ipynb #4ca8786b
 _locks = weakref.WeakSet()
 if hasattr(os, 'register_at_fork'): os.register_at_fork(after_in_child=lambda: [f.close() for f in list(_locks)])
 
@@ -75,10 +68,8 @@ def _locked(f):
     except BlockingIOError: return False
     return True
 
-def lock_folder(
-    folder, # Made if missing
-): # Open file; closing it ends the lock
-    "Be alone in `folder`; `OSError` names the process that holds it. Without `fcntl` (Windows) there is no lock"
+def lock_folder(folder):
+    "Be alone in `folder` until the file returned is closed; `OSError` names who holds it. On Windows there is no lock"
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     def no_links(path, flags): return os.open(path, flags|getattr(os, 'O_NOFOLLOW', 0), 0o666)

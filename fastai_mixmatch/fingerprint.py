@@ -36,13 +36,9 @@ def _of_files(items):
 def _digest(arrays):
     return sha256_of(array_bytes(o if isinstance(o, (Tensor,np.ndarray)) else np.asarray(o)) for o in arrays)[:12]
 
-# %% ../nbs/22_fingerprint.ipynb #30984250
-def describe_items(
-    items, # Sequence of items, dataset, or iterable dataset
-    y=None, # Labels, if known
-    unknown:list|None=None, # Takes the name of what cannot be compared
-)->dict: # Digests by name; how many under ''
-    "Which images these are"
+# %% ../nbs/22_fingerprint.ipynb #7cf014a5
+def describe_items(items, y=None, unknown:list|None=None)->dict:
+    "Which images and labels these are: digests by name, and how many under ''; `unknown` takes what cannot be compared"
     if not hasattr(items, '__len__'):
         ifnone(unknown, []).append(f'the images of {type(items).__name__}')
         return {'': type(items).__name__}
@@ -113,7 +109,7 @@ def _training(learn, unknown):
             **{f'schedule of {k}': [plain(f(i/16)) for i in range(17)] for k,f in scheds.items()},
             'device': next(model.parameters()).device.type}
 
-# %% ../nbs/22_fingerprint.ipynb #4d1ad95c
+# %% ../nbs/22_fingerprint.ipynb #02a2aa6f
 _apart = CSVLogger,ParamScheduler,SemiSupervised # Not among the callbacks that are compared
 _parallel = 'ParallelTrainer','DistributedTrainer' # How many processes there are may change
 
@@ -124,11 +120,8 @@ def _callbacks(learn, unknown):
     return {'callbacks': sorted(type(o).__name__ for o in cbs),
             **{o.name: plain(given(o) if isinstance(o, Recorder) else o, unknown, o.name) for o in cbs}}
 
-def settings(
-    learn, # `Learner` at the start of a fit
-    method, # Its `SemiSupervised`
-)->tuple: # Name → JSON data; names of what cannot be compared
-    "All that a result depends on, as far as it can be known"
+def settings(learn, method)->tuple:
+    "All that a result depends on, by name, as JSON data; and the names of what cannot be compared"
     unknown,net = [],plain_model(learn)
     model = plain(net, unknown, 'model')
     if any(m._forward_hooks for m in net.modules()): unknown.append('hooks of the model')

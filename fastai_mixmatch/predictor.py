@@ -113,13 +113,11 @@ class Predictor:
         i = p.argmax()
         return self.classes[i], i, p
 
-# %% ../nbs/24_predictor.ipynb #f8928916
+# %% ../nbs/24_predictor.ipynb #91602dbf
 _n_header,_key,_sample = 2**23,'fastai_mixmatch',('sample.image','sample.probs')
 
-def read_file(
-    file, # Path
-)->tuple: # Header, metadata, all bytes
-    "A regular file in the safetensors format, with metadata of ours"
+def read_file(file)->tuple:
+    "Header, metadata and all bytes of a regular file in the safetensors format"
     def opener(path, flags): return os.open(path, flags|getattr(os, 'O_NONBLOCK', 0)) # A pipe would wait
     with open(file, 'rb', opener=opener) as f: return _read(f)
 

@@ -12,25 +12,20 @@ from contextlib import contextmanager
 from torch import Tensor
 from .files import array_bytes
 
-# %% ../nbs/80_rng.ipynb #60a55634
+# %% ../nbs/80_rng.ipynb #bfec7a36
 def _get(o): return o.getstate() if isinstance(o, random.Random) else o.get_state()
 def _set(o, s): return o.setstate(s) if isinstance(o, random.Random) else o.set_state(s)
 
-def rng_state(
-    own=(), # More generators: `random.Random` or `torch.Generator`
-)->dict: # Numbers and tensors
-    "States of the generators of Python, numpy and PyTorch, and of `own`"
+def rng_state(own=())->dict:
+    "States of the generators of Python, numpy and PyTorch, and of `own`, as plain data"
     name,keys,*rest = np.random.get_state()
     return dict(python=random.getstate(), numpy=(name, keys.tolist(), *rest), torch=torch.get_rng_state(),
         cuda=torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
         mps=torch.mps.get_rng_state() if torch.backends.mps.is_available() else None, own=[_get(o) for o in own])
 
-# %% ../nbs/80_rng.ipynb #2fec9917
-def set_rng_state(
-    s:dict, # Of `rng_state`
-    own=(), # The generators that it was given
-):
-    "Put the generators in the state `s`"
+# %% ../nbs/80_rng.ipynb #dd5e3b23
+def set_rng_state(s:dict, own=()):
+    "Put the generators in the state `s` of `rng_state`"
     random.setstate(s['python'])
     np.random.set_state(s['numpy'])
     torch.set_rng_state(s['torch'])
@@ -53,30 +48,23 @@ def kept_rng():
     try: yield lambda: not same_state(rng_state(), before)
     finally: set_rng_state(before)
 
-# %% ../nbs/80_rng.ipynb #ee6cc225
-def draws(
-    f, # Function of no arguments
-)->bool: # Does it draw random numbers?
+# %% ../nbs/80_rng.ipynb #b7f41fc2
+def draws(f)->bool:
     "Find out, by calling it, whether `f` draws random numbers; the generators are put back"
     with kept_rng() as drew:
         f()
         return drew()
 
-def varies(
-    *fs, # Functions of no arguments that give a tensor
-    n:int=2, # Calls of each
-)->bool: # Are the results of any of them different?
-    "Find out, by calling them, whether functions give different tensors; the generators are put back"
+def varies(*fs, n:int=2)->bool:
+    "Find out, by calling each `n` times, whether functions give different tensors; the generators are put back"
     def differs(f):
         x = f()
         return any(x.shape!=y.shape or not torch.equal(x, y) for y in (f() for _ in range(n-1)))
     with kept_rng(): return any(map(differs, fs))
 
-# %% ../nbs/80_rng.ipynb #198ffd05
+# %% ../nbs/80_rng.ipynb #088752a9
 @contextmanager
-def seeded(
-    seed:int, # At least 0
-):
+def seeded(seed:int):
     "Seed the CPU generators of Python, numpy and PyTorch, and put them back at the end"
     states = random.getstate(),np.random.get_state(),torch.get_rng_state()
     random.seed(seed)

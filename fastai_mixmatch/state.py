@@ -72,12 +72,9 @@ _kinds = dict( # Name → which objects, what of them is packed, and the way bac
 def _alike(o, cls):
     return type(o) is list and len(o)>0 and isinstance(o[0], cls) and len({type(v) for v in o})==1
 
-# %% ../nbs/82_state.ipynb #bca7014b
-def pack(
-    o, # Number, text, tensor, None, collection, array, data frame, path, dataclass; or an object of such attributes
-    objects:bool=True, # Accept objects?
-): # Numbers, texts, tensors, None, and lists, tuples and dictionaries of them
-    "`o` as plain data; `TypeError` names a type that has none"
+# %% ../nbs/82_state.ipynb #8ff8a5ab
+def pack(o, objects:bool=True):
+    "`o` as numbers, texts, tensors, and lists and dictionaries of these; `TypeError` names a type that cannot be"
     if o is None or type(o) in (bool,int,float,str): return o
     if isinstance(o, Tensor):
         o = o.detach().as_subclass(Tensor)
@@ -92,14 +89,11 @@ def pack(
     if objects and not callable(o) and hasattr(o, '__dict__'): return {'__attrs__': pack(vars(o))}
     raise TypeError(f"a {type(o).__name__} cannot be saved as plain data; give it `state_dict` and `load_state_dict`")
 
-# %% ../nbs/82_state.ipynb #fcb833ce
+# %% ../nbs/82_state.ipynb #4eb5c427
 _makers = {f'__{k}__': make for k,(*_,make) in _kinds.items()} | dict(__dict__=dict)
 
-def unpack(
-    s, # What `pack` gave
-    like=None, # The object to fill, where it was one
-):
-    "Inverse of `pack`"
+def unpack(s, like=None):
+    "Inverse of `pack`; an object with a state of its own is `like`, which is filled"
     if isinstance(s, (list,tuple)): return type(s)(map(unpack, s))
     if not isinstance(s, dict): return s
     tag = first(s) if len(s)==1 else None
@@ -165,14 +159,9 @@ def _modules(m, known):
     weights = _sha(*(b for k,v in tensors for b in (f'{k} {v.dtype} {tuple(v.shape)};'.encode(), array_bytes(v))))
     return {**{n: [known(type(o)), known(settings(o), n)] for n,o in m.named_modules()}, 'weights': weights}
 
-# %% ../nbs/82_state.ipynb #811b5847
-def plain(
-    v, # A setting
-    unknown:list|None=None, # Takes the names of what cannot be compared
-    name:str='', # Name of the setting
-    seen:tuple=(), # Objects around it
-): # JSON data; an object as a dictionary with its class under ''
-    "A setting as JSON data that is the same in another process"
+# %% ../nbs/82_state.ipynb #ba48739d
+def plain(v, unknown:list|None=None, name:str='', seen:tuple=()):
+    "A setting as JSON data, the same in another process; `unknown` takes the names of what cannot be compared"
     def known(o, n=''): return plain(o, unknown, '.'.join(filter(None, (name,str(n)))), (*seen,id(v)))
     def lost(o): ifnone(unknown, []).append(name); return o
     kind = type(v).__qualname__
