@@ -21,7 +21,7 @@ def ema_decay(
 # %% ../nbs/18_ema.ipynb #00b6db5b
 class EMA(Callback):
     "Keep an average of weights and buffers, and evaluate with it"
-    order,run_valid,_stateattrs = 45,False,('avg','raw','n','in_train','stepped','slots')
+    order,run_valid,_stateattrs = 45,False,('avg','raw','n','in_train','skip','slots')
     def __init__(self,
         decay:float=0.999, # Weight of the old average in an update
         warmup:bool=True, # Shorter memory in the first steps?
@@ -34,7 +34,7 @@ class EMA(Callback):
 
     def forget(self):
         "Drop the average; the next fit starts a new one"
-        self.avg,self.raw,self.n,self.in_train,self.stepped,self.slots = None,None,0,False,False,None
+        self.avg,self.raw,self.n,self.in_train,self.skip,self.slots = None,None,0,False,False,None
 
     @property
     def active(self)->bool:
@@ -100,12 +100,11 @@ def before_train(self:EMA):
     self.find()
     self.resume()
 @patch
-def before_step(self:EMA): self.stepped = True
-@patch
-def after_cancel_step(self:EMA): self.stepped = False
+def after_cancel_step(self:EMA): self.skip = True
 @patch
 def after_step(self:EMA):
-    if self.stepped: self.update()
+    if self.skip: self.skip = False
+    else: self.update()
 @patch
 def after_train(self:EMA):
     self.sync_buffers()

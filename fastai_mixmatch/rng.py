@@ -14,7 +14,7 @@ from torch import Tensor
 # %% ../nbs/80_rng.ipynb #d1d60c44
 def _python_state(rng):
     version,ints,gauss = rng.getstate()
-    return dict(version=version, ints=torch.tensor(ints), gauss=gauss)
+    return dict(version=version, ints=torch.from_numpy(np.array(ints)), gauss=gauss)
 
 def _set_python_state(rng, s): rng.setstate((s['version'], tuple(s['ints'].tolist()), s['gauss']))
 
@@ -25,7 +25,7 @@ def rng_state(
     _,keys,pos,has_gauss,gauss = np.random.get_state()
     return dict(
         python=_python_state(random),
-        numpy=dict(keys=torch.tensor(keys.astype('int64')), pos=pos, has_gauss=has_gauss, gauss=gauss),
+        numpy=dict(keys=torch.from_numpy(keys.astype('int64')), pos=pos, has_gauss=has_gauss, gauss=gauss),
         torch=torch.get_rng_state(),
         cuda=torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
         mps=torch.mps.get_rng_state() if torch.backends.mps.is_available() else None,
@@ -41,7 +41,8 @@ def set_rng_state(
     n = s['numpy']
     np.random.set_state(('MT19937', n['keys'].numpy().astype('uint32'), n['pos'], n['has_gauss'], n['gauss']))
     torch.set_rng_state(s['torch'])
-    for i,o in enumerate(s['cuda'][:torch.cuda.device_count()]): torch.cuda.set_rng_state(o, i)
+    if s['cuda']:
+        for i,o in enumerate(s['cuda'][:torch.cuda.device_count()]): torch.cuda.set_rng_state(o, i)
     if s['mps'] is not None and torch.backends.mps.is_available(): torch.mps.set_rng_state(s['mps'])
     for o,t in zip(own, s['own']):
         if isinstance(o, random.Random): _set_python_state(o, t)
