@@ -126,12 +126,15 @@ def after_cancel_fit(self:EMA): self.tidy()
 
 # %% ../nbs/18_ema.ipynb #c72a45c9
 @patch
-def after_create(self:EMA):
-    n = sum(isinstance(o, EMA) for o in self.learn.cbs)
-    if n>1: raise ValueError(f"the learner has {n} `EMA` callbacks; keep one: `ema=EMA(0.9)` takes the place of the "
-                             "factory's own, and `ema=None` leaves it out")
+def alone(self:EMA, cbs):
+    "Refuse another `EMA` among the callbacks `cbs`"
+    if any(isinstance(o, EMA) and o is not self for o in cbs): raise ValueError(
+        "the learner has two `EMA` callbacks; keep one: `ema=EMA(0.9)` takes the place of the factory's own, and "
+        "`ema=None` leaves it out")
 @patch
-def before_fit(self:EMA): self.after_create()
+def after_create(self:EMA): self.alone(self.learn.cbs)
+@patch
+def before_fit(self:EMA): self.alone(self.learn.cbs)
 
 # %% ../nbs/18_ema.ipynb #184209a5
 class Averaged(nn.Module):

@@ -60,7 +60,10 @@ class TidyProgress(ProgressCallback):
 # %% ../nbs/20_learner.ipynb #fe6b05eb
 class SemiSupervisedLearner(Learner):
     "A `Learner` whose callbacks tidy up however a fit ends"
-    def add_cb(self, cb): return super().add_cb(TidyProgress() if ProgressCallback in (cb, type(cb)) else cb)
+    def add_cb(self, cb):
+        cb = TidyProgress() if ProgressCallback in (cb, type(cb)) else cb() if isinstance(cb, type) else cb
+        if isinstance(cb, (EMA,SemiSupervised)): cb.alone(self.cbs)
+        return super().add_cb(cb)
 
     def __call__(self, event_name): # Only those are called that have something to say: much faster than fastai's own
         for name in listify(event_name):
@@ -141,8 +144,9 @@ def ssl_learner(
         raise TypeError(f"`dls` must be the `DataLoaders` of the labeled images; got {type(dls).__name__}")
     if not isinstance(method, SemiSupervised):
         raise TypeError(f"`method` must be an object such as `FixMatch()`; got {method!r}")
-    if unlabeled is None:
-        raise ValueError("`unlabeled` is None; pass a folder, list of files, dataset or array of unlabeled images")
+    bare = isinstance(unlabeled, Unlabeled) and unlabeled.source is None
+    if bare or unlabeled is None:
+        raise ValueError(f"`unlabeled` is {unlabeled}; pass a folder, list of files, dataset or array of unlabeled images")
     if stream and isinstance(unlabeled, Unlabeled):
         raise TypeError(f"`{first(stream)}` belongs into your `Unlabeled`: `Unlabeled(…, {first(stream)}=…)`")
     check_names(kwargs, inspect.signature(ssl_learner).parameters, 'ssl_learner')
