@@ -9,6 +9,7 @@ __all__ = ['refuse_unless', 'check_names', 'Settings', 'Unlabeled', 'Batch', 'St
 import dataclasses
 from difflib import get_close_matches
 from inspect import Parameter, Signature
+from numbers import Integral
 from fastai.vision.all import *
 
 # %% ../nbs/13_batch.ipynb #9fd4bc3b
@@ -65,10 +66,12 @@ class Unlabeled:
         steps:int|None=None, # Batches in an epoch; default: one pass
         weak=None, # Batch view to add where `dls` has no random transform; default: `WeakView()`; False: none
     ):
-        refuse_unless(bs is None or bs>=1, 'bs, the batch size of unlabeled images, must be at least 1', bs)
-        good = mu is None or isinstance(mu, int) and mu>=1
-        refuse_unless(good, 'mu, unlabeled images for each labeled one, must be a whole number of at least 1', mu)
         store_attr()
+        whole = dict(bs='the batch size of unlabeled images', mu='unlabeled images for each labeled one', steps='batches in an epoch')
+        for k,what in whole.items():
+            n = getattr(self, k)
+            good = n is None or isinstance(n, Integral) and n>=1
+            refuse_unless(good, f'{k}, {what}, must be a whole number of at least 1', n)
 
     def __getstate__(self): return dict(vars(self), source=None) # An exported learner holds no images
     def __deepcopy__(self, memo): return type(self)(**vars(self))
@@ -101,7 +104,9 @@ class Step:
     loss_x = loss_u = weight = loss = None # Labeled loss, unlabeled loss, the weight of that one, and the sum
     def __init__(self,
         batch:Batch, # The images of the step
-    ): self.batch,self.notes = batch,{} # What else goes into the results table, by column
+    ):
+        self.batch,self.notes = batch,{} # What else goes into the results table, by column
+        self.asked = set() # Heads that were asked
 
 # %% ../nbs/13_batch.ipynb #a853dab1
 class Joined(GetAttr):

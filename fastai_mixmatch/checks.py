@@ -94,9 +94,6 @@ def check_callbacks(
     if mixes := [type(o).__name__ for o in cbs if isinstance(o, MixHandler)]: raise ValueError(
         f"{mixes[0]} exchanges the images and labels of a batch after {name} has made its own. Leave it out; "
         "`MixMatch` mixes by itself, and `MixUpLabeled` is MixUp on the labeled images")
-    others = [type(o).__name__ for o in cbs if o is not method and hasattr(type(o), 'make_batch')]
-    if others: raise ValueError(
-        f"a learner trains with one method; this one has {name} and {', '.join(others)}. Leave one out")
     device = next(method.learn.model.parameters()).device.type
     if device!='cuda' and 'mixed_precision' in method.learn.__dict__: warnings.warn(
         f"mixed precision (`to_fp16`, `to_bf16`) works on CUDA only; on {device} this trains in float32; "
@@ -119,7 +116,7 @@ def warn_about(
         "the accuracy on it will be too good")
     if not is_cross_entropy(learn.loss_func): warnings.warn(
         f"`loss_func` is used on the validation set only; the labeled loss of training is {name}'s own: "
-        "pass it as `loss_x`, a function of logits and probabilities")
+        "pass it as `loss_x`, such as `labeled_loss(weight=…)` or a function of logits and probabilities")
 
 # %% ../nbs/84_checks.ipynb #7642c155
 def check_step(
@@ -129,6 +126,7 @@ def check_step(
     name,step = type(method).__name__,method.step
     missing = [o for o in method.columns if o not in step.notes]
     idle = [o for o in method.averages if o not in method.learned]
+    unused = [o for o in method.heads if o not in step.asked]
     if method.guesses and step.guess is None: raise RuntimeError(
         f"{name} made no guess in this step. Get guesses by `self.guess(views)`, or by `self.guess(logits, by='pred')` "
         "from the output of the step; declare `guesses = False` for a method that makes none")
@@ -136,3 +134,5 @@ def check_step(
         f"{name} declares the column {missing[0]!r} and did not report it: `self.note({missing[0]}=…)`")
     if idle: raise RuntimeError(
         f"{name} declares the average {idle[0]!r} and did not move it: `self.average({idle[0]!r}, …)`")
+    if unused: raise RuntimeError(
+        f"{name} declares the head {unused[0]!r} and did not ask for it: `self.head({unused[0]!r})`")

@@ -21,7 +21,7 @@ def ema_decay(
 # %% ../nbs/18_ema.ipynb #00b6db5b
 class EMA(Callback):
     "Keep an average of weights and buffers, and evaluate with it"
-    order,run_valid,_stateattrs = 45,False,('avg','raw','n','in_train','stepped','slots')
+    order,run_valid,_stateattrs = 45,False,('avg','raw','n','in_train','skip','slots')
     def __init__(self,
         decay:float=0.999, # Weight of the old average in an update
         warmup:bool=True, # Shorter memory in the first steps?
@@ -34,7 +34,7 @@ class EMA(Callback):
 
     def forget(self):
         "Drop the average; the next fit starts a new one"
-        self.avg,self.raw,self.n,self.in_train,self.stepped,self.slots = None,None,0,False,False,None
+        self.avg,self.raw,self.n,self.in_train,self.skip,self.slots = None,None,0,False,False,None
 
     @property
     def active(self)->bool:
@@ -100,12 +100,11 @@ def before_train(self:EMA):
     self.find()
     self.resume()
 @patch
-def before_step(self:EMA): self.stepped = True
-@patch
-def after_cancel_step(self:EMA): self.stepped = False
+def after_cancel_step(self:EMA): self.skip = True
 @patch
 def after_step(self:EMA):
-    if self.stepped: self.update()
+    if self.skip: self.skip = False
+    else: self.update()
 @patch
 def after_train(self:EMA):
     self.sync_buffers()
@@ -127,12 +126,15 @@ def after_cancel_fit(self:EMA): self.tidy()
 
 # %% ../nbs/18_ema.ipynb #c72a45c9
 @patch
-def after_create(self:EMA):
-    n = sum(isinstance(o, EMA) for o in self.learn.cbs)
-    if n>1: raise ValueError(f"the learner has {n} `EMA` callbacks; keep one: `ema=EMA(0.9)` takes the place of the "
-                             "factory's own, and `ema=None` leaves it out")
+def alone(self:EMA, cbs):
+    "Refuse another `EMA` among the callbacks `cbs`"
+    if any(isinstance(o, EMA) and o is not self for o in cbs): raise ValueError(
+        "the learner has two `EMA` callbacks; keep one: `ema=EMA(0.9)` takes the place of the factory's own, and "
+        "`ema=None` leaves it out")
 @patch
-def before_fit(self:EMA): self.after_create()
+def after_create(self:EMA): self.alone(self.learn.cbs)
+@patch
+def before_fit(self:EMA): self.alone(self.learn.cbs)
 
 # %% ../nbs/18_ema.ipynb #184209a5
 class Averaged(nn.Module):

@@ -31,13 +31,11 @@ class Finite(Callback):
         if self.method.learn is None: return # It was taken out of the learner
         if self.method.fitting.searching: return # `lr_find` goes up to where losses explode, and stops by itself
         step,b = self.method.step,self.method.step.batch
-        like = step.loss.detach()
-        inputs = sum(o.detach().sum() for o in (b.x, *b.weak, *b.strong))
-        sure = like.new_zeros(()) if step.guess is None else step.guess.amax(1).mean()
-        weight = step.weight.to(like.device) if isinstance(step.weight, Tensor) else like.new_full((), step.weight)
-        row = [o.detach().float() for o in (inputs, sure, step.loss_x, step.loss_u, like, weight)]
-        self.recent.append((self.learn.epoch, self.learn.iter, b.idx, b.x_idx, torch.stack(row)))
-        if like.device.type=='cpu' or len(self.recent)>=self.every: self.look()
+        inputs = sum(o.sum() for o in (b.x, *b.weak, *b.strong))
+        sure = torch.zeros_like(step.loss) if step.guess is None else step.guess.amax(1).mean()
+        row = [o.detach().float() for o in (inputs, sure, step.loss_x, step.loss_u, step.loss)]
+        self.recent.append((row, (self.learn.epoch, self.learn.iter, b.idx, b.x_idx, step.weight)))
+        if step.loss.device.type=='cpu' or len(self.recent)>=self.every: self.look()
 
     def after_train(self): self.look()
 
@@ -49,13 +47,14 @@ def look(self:Finite):
     if not recent: return
     scaler = getattr(self.learn, 'scaler', None)
     allowed = 49 if scaler is not None and scaler.is_enabled() else 0
-    for (*where,_),row in zip(recent, torch.stack([o[-1] for o in recent]).tolist()):
-        ok = [math.isfinite(o) for o in row]
-        self.overflows = 0 if all(ok[2:5]) else self.overflows+1
-        if not all(ok[:2]) or self.overflows>allowed: self.stop(*where, *row)
+    rows,where = zip(*recent)
+    for row,at in zip(torch.stack(sum(rows, [])).view(len(rows), -1).tolist(), where):
+        ok = list(map(math.isfinite, row))
+        self.overflows = 0 if all(ok[2:]) else self.overflows+1
+        if not all(ok[:2]) or self.overflows>allowed: self.stop(*at, *row)
 
 @patch
-def stop(self:Finite, epoch, i, idx, x_idx, inputs, sure, loss_x, loss_u, loss, weight):
+def stop(self:Finite, epoch, i, idx, x_idx, weight, inputs, sure, loss_x, loss_u, loss):
     "Raise a `FloatingPointError` that says what was not finite in a step"
     self.method.forget() # What it holds is not finite either
     named = dict(labeled=loss_x, unlabeled=loss_u)

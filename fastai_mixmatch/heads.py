@@ -8,18 +8,26 @@ __all__ = ['last_linear', 'Heads']
 # %% ../nbs/11_heads.ipynb #6b4697ca
 from fastai.vision.all import *
 from fastai.optimizer import OptimWrapper
+from .checks import probe
 from .distributed import bare, from_first, sum_ranks
 from .optim import FastAdam
+from .rng import kept_rng
 from .state import pack, unpack
 
 # %% ../nbs/11_heads.ipynb #c6be2330
 def last_linear(
     model:nn.Module, # A classifier
     n_out:int, # Its classes
+    x:Tensor, # Images for it `(B,C,H,W)`
 )->nn.Linear:
-    "The layer that turns features into `n_out` logits; `ValueError` where the model has none"
-    found = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features==n_out]
-    if found: return found[-1]
+    "The layer that turns features into `n_out` logits: the last one that runs; `ValueError` where the model has none"
+    ran = []
+    hooks = [m.register_forward_pre_hook(lambda m, _: ran.append(m)) for m in model.modules()
+             if isinstance(m, nn.Linear) and m.out_features==n_out]
+    try: probe(model, x)
+    finally:
+        for o in hooks: o.remove()
+    if ran: return ran[-1]
     raise ValueError(f"features are what the last linear layer of {n_out} outputs takes in; "
                      f"this {type(model).__name__} has none. Use a model that ends in `nn.Linear`, or a method "
                      "without heads (`rotation=0`)")
@@ -36,7 +44,9 @@ class Heads(Callback):
     def before_fit(self):
         if self.learn.lock.locked(): return
         self.tidy()
-        layer = last_linear(bare(self.learn.model), self.method.labeled_dl.c)
+        model,dl = bare(self.learn.model),self.method.labeled_dl
+        like = self.method.view(dl.pool.read(0)[0][None].to(dl.device or 'cpu')).to(next(model.parameters()).device)
+        with kept_rng(): layer = last_linear(model, dl.c, like)
         if self.nets is None: self.make(layer)
         self.hook = layer.register_forward_pre_hook(self.keep)
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FORMATS', 'MAX_PIXELS', 'ImageError', 'item_name', 'reading', 'to_uint8', 'as_nchw', 'open_file', 'in_mode',
-           'as_image', 'as_shown', 'PILImageShown', 'PILImageShownBW', 'remarks', 'item_key']
+           'as_image', 'as_shown', 'PILImageShown', 'PILImageShownBW', 'remarks', 'pixels', 'item_key']
 
 # %% ../nbs/00_images.ipynb #a4b235ab
 import io, os, stat
@@ -152,6 +152,14 @@ def remarks(
 # %% ../nbs/00_images.ipynb #83dd5072
 _real = lru_cache(4096)(os.path.realpath)
 
+def pixels(
+    x, # Array or tensor of one image or of several
+)->np.ndarray: # The same shape; floats in [0,1] as uint8
+    "The values by which images are compared"
+    if isinstance(x, Tensor): x = (x.float() if x.dtype==torch.bfloat16 else x).detach().cpu().numpy()
+    floats = x.dtype.kind=='f' and x.size and 0<=x.min() and x.max()<=1
+    return (x*255).round().astype(np.uint8) if floats else x
+
 def item_key(
     o, # Path, array, image or `(id, position)`
 ): # Hashable
@@ -159,7 +167,5 @@ def item_key(
     if isinstance(o, (str, Path)):
         folder,name = os.path.split(os.path.abspath(o))
         return os.path.realpath(o) if os.path.islink(o) else os.path.join(_real(folder), name)
-    if isinstance(o, (np.ndarray, Tensor)):
-        try: return array_bytes(to_uint8(o))
-        except (TypeError,ValueError): return array_bytes(o) # Of another kind, or range
+    if isinstance(o, (np.ndarray, Tensor)): return array_bytes(pixels(o))
     return o if isinstance(o, (tuple,bytes)) else id(o)

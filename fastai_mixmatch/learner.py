@@ -60,11 +60,15 @@ class TidyProgress(ProgressCallback):
 # %% ../nbs/20_learner.ipynb #fe6b05eb
 class SemiSupervisedLearner(Learner):
     "A `Learner` whose callbacks tidy up however a fit ends"
-    def add_cb(self, cb): return super().add_cb(TidyProgress() if ProgressCallback in (cb, type(cb)) else cb)
+    def add_cb(self, cb):
+        cb = TidyProgress() if ProgressCallback in (cb, type(cb)) else cb() if isinstance(cb, type) else cb
+        if isinstance(cb, (EMA,SemiSupervised)): cb.alone(self.cbs)
+        return super().add_cb(cb)
 
-    def _call_one(self, event_name):
-        for cb in sorted(self.cbs, key=operator.attrgetter('order')):
-            if event_name=='after_fit' or hasattr(type(cb), event_name) or event_name in vars(cb): cb(event_name)
+    def __call__(self, event_name): # Only those are called that have something to say: much faster than fastai's own
+        for name in listify(event_name):
+            for cb in sorted(self.cbs, key=operator.attrgetter('order')):
+                if name=='after_fit' or hasattr(type(cb), name) or name in vars(cb): cb(name)
 
     @delegates(Learner.fit)
     def fit(self, *args, cbs=None, **kwargs):

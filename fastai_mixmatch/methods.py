@@ -279,14 +279,19 @@ class DeFixMatch(FixMatch):
 # %% ../nbs/17_methods.ipynb #c41eb1e2
 class NoisyStudent(SemiSupervised):
     "Noisy Student (arXiv 1911.04252): learn, on strong views, what a trained teacher says of weak ones"
-    trained:nn.Module|None = None # The teacher, a trained network, such as `learn.model` of a `Supervised` learner
+    trained:nn.Module|Learner|None = None # The teacher: a trained network, or a learner that has one
     ks:int = 1 # Strong views
     strong:Callable|None = None # What makes them; default: `StrongView()`
     def check(self):
         super().check()
+        if isinstance(self.trained, Learner): self.trained = self.trained.model
         good = isinstance(self.trained, nn.Module)
         refuse_unless(good, 'NoisyStudent needs a trained network as `trained`', self.trained)
         self.trained.eval().requires_grad_(False)
+
+    def prepared(self):
+        if bare(self.learn.model) is self.trained: raise ValueError(
+            "teacher and student are one network; let the student be another: `arch=small_cnn`, or a copy of it")
 
     def make_batch(self, b):
         q = self.guess(b.weak, by=self.trained.to(b.x.device))

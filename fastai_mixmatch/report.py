@@ -16,7 +16,8 @@ class Meter:
     "Mean over an epoch, weighted; stays on the device until it is read"
     def __init__(self, name): self.name = name; self.reset()
     def reset(self): self.total,self.count = 0.,0.
-    def add(self, value, n=1.): self.total,self.count = self.total+value*n,self.count+n
+    def add(self, value, n=None): # The weight `n` is 1 by default
+        self.total,self.count = self.total+(value if n is None else value*n),self.count+ifnone(n, 1)
     def __call__(self):
         count = float(self.count)
         return float(self.total)/count if count else None

@@ -29,7 +29,7 @@ class SemiSupervised(Settings, Callback):
     "Base of the methods: each training batch is one of the unlabeled stream, joined by a labeled one"
     lambda_u:float = 1. # Weight of the unlabeled loss
     ramp:float|int = 0 # The weight grows linearly up to this fraction (float) of the training, or for this many steps (int)
-    loss_x:Callable|None = None # Labeled loss: function of logits and probabilities `(B,n_classes)`; default: cross entropy
+    loss_x:str|Callable = 'ce' # Labeled loss: 'ce', 'focal', `labeled_loss(weight=…, smoothing=…)`, or a function of logits and probabilities `(B,n_classes)`
     order,run_valid = 20,False
     _stateattrs = ('home','source','dl','labeled_dl','view','fitting','step','class_counts')
     k,ks,mu,strong = 1,0,1,None # Weak and strong views, unlabeled images for each labeled one, what makes strong views
@@ -61,7 +61,7 @@ class SemiSupervised(Settings, Callback):
                           f'{name}, the number of {what} views, must be a whole number of at least {least}', n)
         refuse_unless(self.lambda_u>=0, 'lambda_u, the weight of the unlabeled loss, must be at least 0', self.lambda_u)
         check_ramp(self.ramp)
-        if self.loss_x is None: self.loss_x = soft_cross_entropy
+        self.loss_x = labeled_loss(self.loss_x)
         if self.ks and self.strong is None: self.strong = StrongView()
         if self.ks and not hasattr(self.strong, 'view'):
             raise TypeError(f"strong views need what makes them, such as `strong=StrongView()`; got {self.strong!r}")
@@ -108,7 +108,7 @@ def note(self:SemiSupervised, **columns):
     if bad := [o for o in columns if o not in self.columns]: raise AttributeError(
         f"{type(self).__name__} reports the column {bad[0]!r}, which it does not declare: "
         f"columns = {(*self.columns, *bad)!r}")
-    self.step.notes.update({k: v.detach().mean() for k,v in columns.items()})
+    self.step.notes.update({k: v.detach().mean() if isinstance(v, Tensor) else float(v) for k,v in columns.items()})
 
 # %% ../nbs/14_semi.ipynb #ca5de8f5
 @patch
@@ -136,6 +136,9 @@ def head(self:SemiSupervised,
     name:str, # One of `heads`
 )->Tensor: # Its output for each image of this step, in the order of `make_batch`
     "What a further head makes of the features of this step"
+    if name not in self.heads: raise AttributeError(
+        f"{type(self).__name__} asks for the head {name!r}, which it does not declare: heads = dict({name}=4)")
+    self.step.asked.add(name)
     return next(o for o in self.learn.cbs if isinstance(o, Heads) and o.method is self)[name]
 
 # %% ../nbs/14_semi.ipynb #2ccb94f6
@@ -203,7 +206,14 @@ def prepared(self:SemiSupervised):
     "What a method does once its streams are there; here: nothing"
 
 @patch
+def alone(self:SemiSupervised, cbs):
+    "Refuse another method among the callbacks `cbs`"
+    if others := [type(o).__name__ for o in cbs if o is not self and isinstance(o, SemiSupervised)]: raise ValueError(
+        f"a learner trains with one method; this one has {type(self).__name__} and {', '.join(others)}. Leave one out")
+
+@patch
 def after_create(self:SemiSupervised):
+    self.alone(self.learn.cbs)
     self.watch()
     if self.unlabeled.source is not None: self.prepare()
 
@@ -276,6 +286,7 @@ def before_fit(self:SemiSupervised):
     if self.learn.lock.locked(): return
     self.tidy() # A plain `Learner` runs no event when a fit is interrupted
     new = self.watch()
+    self.alone(self.learn.cbs)
     check_callbacks(self)
     for dl in self.learn.dls: on_any_device(dl)
     self.prepare()

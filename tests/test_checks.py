@@ -39,7 +39,19 @@ def test_model_output_of_another_kind():
     refused(ValueError, '(1, 10, 1)', '(1, 10)', model=nn.Sequential(SMALL(1, 10), nn.Unflatten(1, (10, 1))))
 
 def test_two_methods_in_one_learner():
-    refused(ValueError, 'a learner trains with one method; this one has MixMatch and FixMatch', 'Leave one out', cbs=FixMatch(IL[200:264]))
+    refused(ValueError, 'a learner trains with one method; this one has FixMatch and MixMatch', 'Leave one out', cbs=FixMatch(IL[200:264]))
+    learn = learner()
+    with pytest.raises(ValueError, match='one method'): learn.add_cb(FixMatch(IL[200:264]))
+    learn.fit(1)
+
+@pytest.mark.parametrize('kw', [dict(bs=16.), dict(mu=2.), dict(steps=2.5), dict(bs='16'), dict(steps=0)])
+def test_stream_settings_are_whole_numbers(kw):
+    (k,v), = kw.items()
+    for f in (Unlabeled, lambda **kw: learner(**kw)):
+        with pytest.raises(ValueError, match=f"{k}, .* must be a whole number of at least 1; got {v!r}"): f(**kw)
+
+def test_settings_of_a_stream_without_images():
+    with pytest.raises(ValueError, match=r'`unlabeled` is Unlabeled\(bs=3.*; pass a folder'): learner(unlabeled=Unlabeled(bs=3))
 
 @pytest.mark.parametrize('cls', [MixUp, CutMix])
 def test_callbacks_that_mix(cls): refused(ValueError, f'{cls.__name__} exchanges the images and labels of a batch', 'Leave it out', 'MixUpLabeled', cbs=cls())

@@ -6,10 +6,11 @@ from helpers import core_learner as learner, same, state_of as weights
 
 def test_two_are_refused():
     "A second one would take the first one's averages for trained weights"
-    with pytest.raises(ValueError, match='2 `EMA` callbacks.*`ema=EMA'): learner(cbs=EMA(0.9))
+    with pytest.raises(ValueError, match='two `EMA` callbacks.*`ema=EMA'): learner(cbs=EMA(0.9))
     learn = learner()
-    learn.add_cb(EMA(0.9))
-    with pytest.raises(ValueError, match='keep one'): learn.fit(1)
+    with pytest.raises(ValueError, match='keep one'): learn.add_cb(EMA(0.9))
+    with pytest.raises(ValueError, match='keep one'): learn.fit(1, cbs=EMA(0.9))
+    learn.fit(1)
     assert learner(ema=EMA(0.9)).ema.decay == 0.9 and not hasattr(learner(ema=None), 'ema')
 
 @pytest.mark.parametrize('event', ['after_pred', 'after_backward', 'after_step', 'before_validate', 'after_epoch'])

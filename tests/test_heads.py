@@ -2,7 +2,7 @@
 import copy, pytest, torch
 from fastai.vision.all import Learner, load_learner, set_seed
 from fastai_mixmatch.all import *
-from fastai_mixmatch.heads import Heads
+from fastai_mixmatch.heads import Heads, last_linear
 from helpers import IL, SMALL, Callback, alike, core_dls, method_learner, quiet, same, state_of, train
 from torch import nn
 
@@ -54,6 +54,26 @@ def test_models_without_a_last_linear_layer():
     conv = lambda i, o: nn.Sequential(nn.Conv2d(i, o, 8), nn.Flatten())
     with pytest.raises(ValueError, match='rotation=0'): train(method_learner(ReMixMatch(ks=1), 60, arch=conv))
     train(method_learner(ReMixMatch(ks=1, rotation=0), 60, arch=conv))
+
+def test_the_last_layer_is_the_one_that_runs_last():
+    "However layers are registered: here the first one registered makes the logits."
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head,self.neck = nn.Linear(10, 10),nn.Linear(64, 10)
+        def forward(self, x): return self.head(self.neck(x.flatten(1)).relu())
+    net = Net()
+    assert last_linear(net, 10, torch.zeros(2, 1, 8, 8)) is net.head and not net.head._forward_pre_hooks
+    learn = method_learner(ReMixMatch(ks=1), 60, arch=net)
+    train(learn)
+    assert heads_of(learn).nets['rotation'].in_features==10
+
+def test_heads_are_declared_and_asked():
+    class Idle(PiModel): heads = dict(turn=4)
+    class Unknown(PiModel):
+        def losses(self, pred, y): return self.head('turn').mean(), pred.mean()
+    with pytest.raises(RuntimeError, match=r"declares the head 'turn' and did not ask"): train(method_learner(Idle(), 60))
+    with pytest.raises(AttributeError, match=r"asks for the head 'turn', which it does not declare"): train(method_learner(Unknown(), 60))
 
 def test_in_a_plain_learner():
     learn = quiet(Learner(core_dls(), SMALL(1, 10), loss_func=nn.CrossEntropyLoss(), cbs=ReMixMatch(Unlabeled(IL[200:264], bs=32), ks=1)))

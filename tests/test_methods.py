@@ -449,6 +449,17 @@ def test_noisy_teacher_stands_still():
     assert all(torch.equal(v, before[k]) for k,v in teacher.state_dict().items())
     assert not teacher.training and not any(p.requires_grad for p in teacher.parameters())
     with pytest.raises(ValueError, match='needs a trained network as `trained`'): NoisyStudent()
+    learn = method_learner(Supervised())
+    assert NoisyStudent(trained=learn).trained is learn.model
+    with pytest.raises(ValueError, match='teacher and student are one network'): method_learner(NoisyStudent(trained=teacher), arch=teacher)
+
+def test_labeled_loss_by_name():
+    x,y = torch.randn(4, 3),torch.eye(3)[[0,1,2,0]]
+    assert PiModel(loss_x='focal').loss_x(x, y)==labeled_loss('focal')(x, y) and PiModel().loss_x is soft_cross_entropy
+    f = labeled_loss(weight=[1.,2.,3.])
+    assert PiModel(loss_x=f).loss_x is f
+    with pytest.raises(ValueError, match="'ce', 'focal' or a function, got 'huber'"): PiModel(loss_x='huber')
+    train(method_learner(PiModel(loss_x='focal')))
 
 # --- errors
 

@@ -132,6 +132,15 @@ def test_columns_of_a_method():
     train(learn)
     assert len(learn.report.rows) == len(learn.report.guess_counts) == 1
 
+def test_notes_are_numbers_or_tensors():
+    class Notes(PiModel):
+        columns = 'one','two'
+        def losses(self, pred, y):
+            self.note(one=1, two=torch.tensor([1.,3.]))
+            return super().losses(pred, y)
+    row = train(method_learner(Notes(), n=60)).report.rows[-1]
+    assert row['one'] == 1 and row['two'] == 2
+
 def test_a_baseline_has_no_columns():
     learn = train(method_learner(Supervised(), n=60))
     assert list(learn.recorder.metric_names) == [*NAMES[:4], 'time'] and not learn.report.guess_counts
