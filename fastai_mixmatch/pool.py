@@ -364,8 +364,9 @@ class ArrayPool(Pool):
     def __init__(self, x, label=None):
         self.items,self.x = x,x.contiguous() if fits(x.nbytes) else x
         self.y = torch.tensor([label(i, None) if label else -1 for i in range(len(x))], device=x.device)
-        self.look([lambda: (x[0],int(self.y[0]))], 1, True)
+        self.look([partial(self.read, 0)], 1, True)
         self.check_finite()
+    def read(self, i): return self.x[i], int(self.y[i])
 
 # %% ../nbs/02_pool.ipynb #52577a24
 def as_pool(
