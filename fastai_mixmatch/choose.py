@@ -225,7 +225,7 @@ def _doubt(p, y):
     rest[i,y] = -1
     return p[i,y]-rest.max(1)
 
-# %% ../nbs/32_choose.ipynb #688452da
+# %% ../nbs/32_choose.ipynb #3cefa802
 def label_issues(
     o, # Learner, what `look` gives of it, or a pair: probabilities `(N,n_classes)` of images not trained on, given labels `(N,)`
     by:str|None=None, # 'cleanlab' or 'plain' rule; default: cleanlab where it is installed
@@ -248,10 +248,11 @@ def label_issues(
         bad = known[find_label_issues(y[known], p[known], return_indices_ranked_by='normalized_margin', n_jobs=1)]
     else: raise ValueError(f"`by` must be 'cleanlab' or 'plain'; got {by!r}")
     name,kind = ifnone(names, range(len(y))),ifnone(classes, range(p.shape[1]))
-    rows = [(name[i], kind[y[i]], kind[np.where(np.arange(p.shape[1])==y[i], -1, p[i]).argmax()], p[i,y[i]]) for i in bad]
+    def other(i): return kind[np.where(np.arange(p.shape[1])==y[i], -1, p[i]).argmax()]
+    rows = [(name[i], kind[y[i]], other(i), p[i,y[i]]) for i in bad]
     return pd.DataFrame(rows, columns=['file','given','suggested','p'])
 
-# %% ../nbs/32_choose.ipynb #bff368f8
+# %% ../nbs/32_choose.ipynb #e1f5a2eb
 def nearest(
     x, # L2-normed features `(N,n_features)`
     of, # L2-normed features `(M,n_features)`
@@ -259,7 +260,9 @@ def nearest(
 )->np.ndarray: # `(N,)`
     "Distance of each of `x` to the nearest `of`"
     x,of = torch.as_tensor(x),torch.as_tensor(of)
-    def far(i): return torch.cdist(x[i], of).scatter(1, torch.tensor(i)[:,None], np.inf) if own else torch.cdist(x[i], of)
+    def far(i):
+        d = torch.cdist(x[i], of)
+        return d.scatter(1, torch.tensor(i)[:,None], np.inf) if own else d
     return np.concatenate([far(i).min(1)[0].numpy() for i in chunked(range(len(x)), 1024)])
 
 def _energy(z): return -torch.as_tensor(z).logsumexp(1).numpy()
