@@ -156,12 +156,12 @@ def margin(
     top = np.sort(p, axis=1)
     return top[:,-1]-top[:,-2]
 
-# %% ../nbs/32_choose.ipynb #fc73bccc
+# %% ../nbs/32_choose.ipynb #3682eec0
 def label_next(
     o, # Learner, what `look` gives of it, or L2-normed features of the unlabeled images `(N,n_features)`
     n:int=10, # How many images
     by:str|None=None, # 'typical' or 'contested'; default: typical while there are fewer than `few` labels a class
-    few:int=10, # Labels a class
+    few:int=5, # Labels a class
     labeled=None, # With features: those of the labeled images `(M,n_features)`
     p=None, # With features: probabilities of the unlabeled images `(N,n_classes)`
     names=None, # With features: what the images are called; default: their positions
