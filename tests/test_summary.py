@@ -1,0 +1,151 @@
+"The report of a training: what it says is right, it opens in a real browser without an error, and nothing in it can run code."
+import json, numpy as np, pandas as pd, pytest, re, shutil, subprocess
+from fastai.vision.all import Image, ImageDataLoaders, PILImage, Resize, set_seed
+from fastai_mixmatch.all import *
+from fastai_mixmatch.frozen import frozen_baseline
+from fastai_mixmatch.summary import Tiles, flat_map, reliability, report
+from functools import partial
+from helpers import SMALL
+from html.parser import HTMLParser
+from pathlib import Path
+
+BROWSER = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome', 'chrome'))), None)
+EVIL = 'a<b>&"\'</script><script>throw 1'
+
+@pytest.fixture(scope='module')
+def made(tmp_path_factory):
+    "Folder of colored pictures, of a class with an evil name, too; a learner on them; and its report"
+    tmp, r = tmp_path_factory.mktemp('report'), np.random.default_rng(0)
+    evil = EVIL.replace('/', '∕')
+    for part, n in (('labeled', 6), ('unlabeled', 9), ('test', 7)):
+        for c, name in enumerate(('red', 'green', evil)):
+            for i in range(n):
+                x = r.normal(100, 20, (16, 20, 3))+60*np.eye(3)[c]
+                f = tmp/part/(name if part!='unlabeled' else '')/f'{c}_{i}.png'
+                f.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(x.clip(0, 255).astype(np.uint8)).save(f)
+    shutil.copy(tmp/'unlabeled'/'0_3.png', tmp/'test'/'red'/'copy.png')
+    shutil.copy(tmp/'labeled'/'red'/'0_0.png', tmp/'labeled'/'green'/'wrong.png')
+    set_seed(0)
+    dls = ImageDataLoaders.from_folder(tmp, train='labeled', valid='test', img_cls=PILImage, item_tfms=Resize(16), bs=9, num_workers=0)
+    learn = ssl_learner(dls, tmp/'unlabeled', SMALL)
+    with learn.no_bar(), learn.no_logging(): learn.fit(3)
+    net = small_cnn(3, 3, width=8)
+    file = report(learn, tmp/'report.html', arch=net, others=dict(supervised=.5), title=f'Title {EVIL}', note='seed 0')
+    return tmp, learn, net, file
+
+def data(page): return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)[1])
+
+def section(page, title): return re.search(rf'<h2>{title}</h2>(.*?)</section>', page, re.S)[1]
+
+def browse(file, *args, script=''):
+    "What a browser shows of `file`, after `script`, and what it says on its console"
+    if not BROWSER: pytest.skip('no browser is installed: tried chromium, chromium-browser, google-chrome, chrome')
+    copy = file.with_name('browsed.html')
+    copy.write_text(file.read_text()+(f'<script>{script}</script>' if script else ''))
+    r = subprocess.run([BROWSER, '--headless', '--no-sandbox', '--disable-gpu', '--enable-logging=stderr', '--virtual-time-budget=4000',
+                        *args, f'file://{copy}'], capture_output=True, text=True, timeout=120)
+    return r.stdout, [o for o in r.stderr.splitlines() if 'CONSOLE' in o]
+
+def test_it_opens_in_a_browser_without_an_error(made):
+    dom, says = browse(made[3], '--dump-dom')
+    assert not says and 'What to label next' in dom
+
+def test_the_browser_would_tell_an_error(made):
+    assert any('broken' in o for o in browse(made[3], '--dump-dom', script='throw new Error("broken")')[1])
+
+def test_keys_go_through_the_map_and_filters_hide(made):
+    keys = 'const c = document.getElementById("map"), go = k => c.dispatchEvent(new KeyboardEvent("keydown", {key: k}))\n'
+    dom, says = browse(made[3], '--dump-dom', script=keys+'go("ArrowRight"); go("ArrowRight"); go("ArrowLeft")')
+    first = data(made[3].read_text())['t'][0]
+    assert not says and re.search(r'id="say"[^>]*>(.*?)</p>', dom)[1].startswith(first.split(':')[0]) and 'class="t s0"' in dom
+    hide = 'document.querySelector("#side input").click(); go("ArrowRight")'
+    dom, says = browse(made[3], '--dump-dom', script=keys+hide)
+    assert not says and ': unlabeled' in re.search(r'id="say"[^>]*>(.*?)</p>', dom)[1]
+
+@pytest.mark.parametrize('width', [1280, 390])
+def test_the_page_is_not_wider_than_the_screen(made, width):
+    script = 'document.title = innerWidth + " " + document.documentElement.scrollWidth'
+    dom, _ = browse(made[3], '--dump-dom', f'--window-size={width},900', script=script)
+    inner, wide = map(int, re.search(r'<title>(\d+) (\d+)</title>', dom).groups())
+    assert wide<=inner
+
+class Tags(HTMLParser):
+    def __init__(self): super().__init__(); self.open, self.all = [], []
+    def handle_starttag(self, tag, attrs):
+        self.all.append((tag, dict(attrs)))
+        if tag not in ('meta', 'input', 'br', 'path', 'rect', 'circle', 'polyline'): self.open.append(tag)
+    def handle_startendtag(self, tag, attrs): self.all.append((tag, dict(attrs)))
+    def handle_endtag(self, tag): assert self.open.pop()==tag
+
+def test_the_page_is_well_formed_and_needs_nothing_else(made):
+    page = made[3].read_text()
+    t = Tags()
+    t.feed(page.split('<!doctype html>')[1].replace('</body>', '', 0))
+    assert t.open==[] and not re.search(r'(src|href)="(?!#)|@import|url\((?!data:)', page)
+    assert page.count('<script')==2, 'a name has become code'
+    assert all('aria-label' in a for tag, a in t.all if a.get('role')=='img')
+    assert made[3].stat().st_size<1e6
+
+def test_what_it_says_is_right(made):
+    tmp, learn, net, file = made
+    page, (p, y) = file.read_text(), learn.get_preds()
+    beat = section(page, 'Rows to beat')
+    for r in frozen_baseline(learn.dls, tmp/'unlabeled', net).itertuples(): assert f'{r.method}</td><td class="n">{r.accuracy:.1%}' in beat
+    assert '50.0%' in beat and f'{(p.argmax(1)==y).float().mean():.1%}' in beat
+    m = np.zeros((3, 3), int)
+    np.add.at(m, (y.numpy(), p.argmax(1).numpy()), 1)
+    got = [int(o) for o in re.findall(r'taken for .*?: (\d+)</title>', section(page, 'Confusion matrix'), re.S)]
+    assert got==m.ravel().tolist()
+    assert f'{reliability(p, y)[1]:.3f}' in section(page, 'Reliability')
+    assert 'copy.png' in section(page, 'Near duplicates') and 'wrong.png' in section(page, 'Suspected wrong labels')
+    assert section(page, 'What to label next').count('typical of')==24
+    assert 'seed 0' in section(page, 'Settings') and 'MixMatch' in section(page, 'Settings')
+
+def test_the_map_holds_every_image_at_its_place(made):
+    d = data(made[3].read_text())
+    assert [d['k'].count(i) for i in range(3)]==[19, 27, 22] and len(d['x'])==len(d['y'])==len(d['t'])==68
+    assert min(d['x'])==0 and max(d['y'])==1 and EVIL.replace('/', '∕') in d['t'][-1]
+
+def test_many_images_are_thinned_out(made, tmp_path):
+    page = report(made[1], tmp_path/'r.html', most=50).read_text()
+    d = data(page)
+    assert [d['k'].count(i) for i in range(3)]==[19, 9, 22] and '18 unlabeled images, drawn at random, are left out' in page
+    assert 'No rows to beat' in page
+
+def test_pictures_fit_and_stay_what_they_are():
+    r = np.random.default_rng(0)
+    from fastai_mixmatch.choose import Looked
+    thumbs = [np.full((40, 60, 3), o, np.uint8) for o in r.integers(0, 256, 500)]
+    seen = dict(u=Looked([str(i) for i in range(500)], None, None, None, None, thumbs, None))
+    t = Tiles(seen)
+    for i in reversed(range(500)): assert t('u', i)==499-i
+    assert t('u', 499)==0 and len(list(t.sheets(48, 70)))==2
+    import io
+    sheet = np.asarray(Image.open(io.BytesIO(list(t.sheets(48, 90))[1])).convert('L'))
+    k = 450
+    assert abs(int(sheet[(k//20%20)*48+24, k%20*48+24])-int(thumbs[499-k][0, 0, 0]))<8
+    noise = [r.integers(0, 256, (64, 64, 3), dtype=np.uint8) for _ in range(500)]
+    t.seen['u'].thumbs[:] = noise
+    side, css = t.css(300_000)
+    assert side<64 and len(css)<330_000
+
+def test_calibration_by_hand():
+    r = np.random.default_rng(0)
+    p, y = r.dirichlet(np.ones(4)/2, 500), r.integers(0, 4, 500)
+    conf, right, want = p.max(1), p.argmax(1)==y, 0
+    for lo in np.arange(10)/10:
+        i = (conf>lo) & (conf<=lo+.1)
+        if i.any(): want += i.mean()*abs(conf[i].mean()-right[i].mean())
+    df, ece = reliability(p, y)
+    assert np.isclose(ece, want) and df.n.sum()==500
+    assert reliability(np.eye(2), [0, 1])[1]==0
+
+def test_neighbors_stay_neighbors_and_seeds_repeat():
+    r = np.random.default_rng(0)
+    x = np.concatenate([r.normal(o, .1, (30, 80)) for o in (0, 3, 6)])
+    xy = flat_map(x)
+    d = np.linalg.norm(xy[:, None]-xy, axis=2)
+    np.fill_diagonal(d, 9)
+    assert ((d.argmin(1)//30)==np.arange(90)//30).all() and np.array_equal(xy, flat_map(x))
+    for n in (2, 3, 7): assert np.isfinite(flat_map(x[:n])).all()
