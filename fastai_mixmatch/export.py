@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['Prediction', 'QuickRead', 'ValidPipe', 'predict_files', 'resizing', 'OnnxNet', 'to_onnx', 'OnnxPredictor',
-           'load_onnx', 'as_predictor', 'export_onnx', 'distill']
+           'load_onnx', 'export_onnx', 'distill']
 
-# %% ../nbs/35_export.ipynb #87963e0c
+# %% ../nbs/35_export.ipynb #4f4ff428
 import json
 from collections import deque
 from copy import deepcopy
@@ -20,7 +20,7 @@ from .learner import ssl_learner
 from .methods import NoisyStudent
 from .pool import ItemPipe
 from .predictor import *
-from .predictor import describe_tfms, sample_images, check_meta
+from .predictor import check_meta, predictor_of
 from .sources import class_names
 
 # %% ../nbs/35_export.ipynb #2485962f
@@ -231,19 +231,7 @@ def load_onnx(
     "A classifier from an ONNX file"
     return OnnxPredictor(Path(file).read_bytes(), **kwargs)
 
-# %% ../nbs/35_export.ipynb #0498115d
-def as_predictor(
-    learn:Learner, # Trained learner
-    shape=None, # Shape of an image `(C,H,W)`, for the description
-)->Predictor: # With a copy of the network, on the CPU
-    "A predictor of what `learn` is now, without a file"
-    dls,img = learn.dls,sample_images(learn.dls, 1)[0]
-    meta = dict(format=2, classes=list(map(str, class_names(dls.train_ds))), tfms=describe_tfms(dls),
-                mode='L' if isinstance(img, PILImageBW) else 'RGB')
-    pred = Predictor(deepcopy(plain_model(learn)).cpu(), meta)
-    pred.meta['shape'] = list(pred.image(img).shape)
-    return pred
-
+# %% ../nbs/35_export.ipynb #e2e8760c
 def export_onnx(
     learn:Learner, # Trained learner
     file, # Where to write, such as 'digits.onnx'
@@ -251,7 +239,7 @@ def export_onnx(
     tol:float=1e-4, # How far probabilities may differ
 )->OnnxPredictor: # What was written, opened again
     "Write a classifier as an ONNX file, which takes its name when onnxruntime has given with it what `learn` gives"
-    pred,imgs = as_predictor(learn),sample_images(learn.dls, check)
+    pred,imgs = predictor_of(learn, check)
     x = torch.stack([pred.image(o) for o in imgs[:2]*2])
     with learn.no_bar(): want = learn.get_preds(dl=learn.dls.test_dl(imgs, num_workers=0))[0].cpu().float()
     b = to_onnx(OnnxNet(pred, pred.meta['shape']), x, pred.meta)
