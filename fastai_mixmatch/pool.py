@@ -88,7 +88,7 @@ class ItemPipe:
         item = pair(item)[0]
         if self.own_tfms(item):
             with reading(lambda: item_name(item, i)):
-                if isinstance(item, (str, Path)): open_file(item).close()
+                if isinstance(item, (str, Path)) and self.img_cls: open_file(item).close() # Not what fastai would open
                 return pair(self.tl.infer(item))[0]
         if self.img_cls is not None: return as_image(item, self.img_cls, i)
         if isinstance(item, (Tensor, np.ndarray)): return torch.as_tensor(item)
