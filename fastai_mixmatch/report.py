@@ -83,7 +83,7 @@ def after_epoch(self:Report):
     if self.columns is None or self.learn.lock.locked() or not hasattr(self.learn, 'recorder'): return
     self.rows.append(dict(zip(self.learn.recorder.metric_names, self.learn.recorder.log)))
 
-# %% ../nbs/12_report.ipynb #069f146e
+# %% ../nbs/12_report.ipynb #ea0f2a17
 def listed(
     names, # Texts
     n:int=10, # How many to show
@@ -114,6 +114,7 @@ def conclude(self:Report):
     if n: rank0_print(f"{n} times another image took the place of one that cannot be read:\n{listed(pool.skipped)}")
     for o in self.doubts(): warnings.warn(o)
 
+# %% ../nbs/12_report.ipynb #65fd83fe
 @patch
 def doubts(self:Report)->list:
     "Sentences about guesses of the last epoch that may be wrong; none where it has fewer than ten guesses a class"
@@ -130,7 +131,7 @@ def doubts(self:Report)->list:
     if never: res.append(
         f"in the last epoch none of {n.sum():.0f} guesses took class {', '.join(never)}. "
         f"If the unlabeled images hold these classes, label more of them{prior}")
-    elif most>0: res.append(
+    elif most>0 and getattr(m, 'prior', None) is None: res.append(
         f"class {name(times.argmax())} was guessed {times.max():.1f} times as often as it is labeled, class "
         f"{name(times.argmin())} {times.min():.1f} times. If the unlabeled images are not like that, label more{prior}")
     weight = self.meters['lambda_u']() if m.lambda_u else None

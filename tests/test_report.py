@@ -6,7 +6,7 @@ from fastai.callback.tensorboard import TensorBoardCallback
 from fastai.vision.all import Callback, PILImageBW
 from fastai_mixmatch.all import *
 from torch import nn
-from helpers import IL, NAMES, SMALL, At, X, Y, core_learner, from_folder, interrupt, method_learner, train
+from helpers import IL, NAMES, SMALL, At, X, Y, core_dls, core_learner, from_folder, interrupt, method_learner, train
 
 @pytest.fixture(autouse=True)
 def _in_tmp(tmp_path, monkeypatch): monkeypatch.chdir(tmp_path)
@@ -163,3 +163,22 @@ def test_the_labeled_part_is_in_the_learner():
     learn.fit(1)
     (pred,y,x), = shapes
     assert pred == (20,10) and x == (20,1,8,8) and sorted(y) == sorted(Y[draw_labeled(Y[:200], 20)].tolist())
+
+def test_doubts_about_guesses():
+    "Drift from the labels' frequencies and a weight near 0 are said once there are guesses enough; a given prior is believed."
+    learn = core_learner(core_dls(n=100))
+    learn.fit(1)
+    report, even = learn.report, [100]*10
+    def doubts(counts, weight=5.):
+        report.guess_counts = [counts]
+        report.meters['lambda_u'].total, report.meters['lambda_u'].count = weight, 1.
+        return report.doubts()
+    assert doubts(even) == [] and doubts([9]*10) == [] and doubts([2]*9+[0]) == [], 'even, or too few to tell'
+    drift, = doubts([400]+[66]*9)
+    assert 'class 0 was guessed 4' in drift and 'prior' in drift
+    missing, = doubts([0]+[111]*9)
+    assert 'none of 999 guesses took class 0' in missing
+    idle, = doubts(even, weight=.1)
+    assert 'hardly counted: their weight was 0.1' in idle and 'of 75' in idle
+    learn.mix_match.prior = 'uniform'
+    assert doubts([400]+[66]*9) == []
