@@ -14,7 +14,7 @@ import gc, multiprocessing, os, re, tempfile, time
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
-import numpy as np
+import numpy as np, torch
 from fastai.vision.all import Callback, CancelFitException, Image, ImageDataLoaders, PILImage, PILImageBW
 from fastai_mixmatch.all import *
 from common import append, begin, parser

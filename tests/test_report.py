@@ -168,6 +168,7 @@ def test_doubts_about_guesses():
     "Drift from the labels' frequencies and a weight near 0 are said once there are guesses enough; a given prior is believed."
     learn = core_learner(core_dls(n=100))
     learn.fit(1)
+    learn.mix_match.class_counts = torch.full((10,), 10)
     report, even = learn.report, [100]*10
     def doubts(counts, weight=5.):
         report.guess_counts = [counts]
