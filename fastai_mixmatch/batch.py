@@ -67,8 +67,8 @@ class Unlabeled:
         weak=None, # Batch view to add where `dls` has no random transform; default: `WeakView()`; False: none
     ):
         store_attr()
-        whole = dict(bs='the batch size of unlabeled images', mu='unlabeled images for each labeled one', steps='batches in an epoch')
-        for k,what in whole.items():
+        for k,what in dict(bs='the batch size of unlabeled images', mu='unlabeled images for each labeled one',
+                           steps='batches in an epoch').items():
             n = getattr(self, k)
             good = n is None or isinstance(n, Integral) and n>=1
             refuse_unless(good, f'{k}, {what}, must be a whole number of at least 1', n)

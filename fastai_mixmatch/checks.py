@@ -8,6 +8,7 @@ __all__ = ['label_indices', 'class_counts', 'probe', 'check_model', 'check_stron
 
 # %% ../nbs/84_checks.ipynb #0a8d949b
 import warnings
+from types import SimpleNamespace
 from fastai.vision.all import *
 from fastai.callback.mixup import MixHandler
 from .sources import overlap
@@ -76,10 +77,8 @@ def check_strong(
 ):
     "Refuse images that are not in [0,1] where strong views change their colors"
     seen = []
-    class Look:
-        def view(self, x): seen.append(x); return x
-    view.strong(like, Look())
-    x = seen[0]
+    view.strong(like, SimpleNamespace(view=lambda x: seen.append(x) or x))
+    x, = seen
     if x.is_floating_point() and x.min()>=-1e-3 and x.max()<=1+1e-3: return
     raise ValueError(f"strong views need images in [0,1] before normalization; here they are {x.dtype} from "
                      f"{float(x.min()):.3g} to {float(x.max()):.3g}. Normalize in `batch_tfms` "

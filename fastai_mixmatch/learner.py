@@ -144,8 +144,8 @@ def ssl_learner(
         raise TypeError(f"`dls` must be the `DataLoaders` of the labeled images; got {type(dls).__name__}")
     if not isinstance(method, SemiSupervised):
         raise TypeError(f"`method` must be an object such as `FixMatch()`; got {method!r}")
-    if Unlabeled.of(unlabeled).source is None:
-        raise ValueError(f"`unlabeled` is {unlabeled}; pass a folder, list of files, dataset or array of images")
+    if Unlabeled.of(unlabeled).source is None: raise ValueError(
+        f"`unlabeled` is {unlabeled}; pass a folder, list of files, dataset or array of unlabeled images")
     if stream and isinstance(unlabeled, Unlabeled):
         raise TypeError(f"`{first(stream)}` belongs into your `Unlabeled`: `Unlabeled(…, {first(stream)}=…)`")
     check_names(kwargs, inspect.signature(ssl_learner).parameters, 'ssl_learner')

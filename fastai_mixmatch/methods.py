@@ -80,7 +80,6 @@ class MeanTeacher(SemiSupervised):
     "Mean Teacher (arXiv 1703.01780): follow the average of the weights; needs the `EMA` callback"
     k,lambda_u,ramp = 2,50.,0.4
     def make_batch(self, b): return torch.cat([b.x, b.weak[0]]), (b.y, self.guess(b.weak[1], by='teacher'))
-    def losses(self, pred, y, q): return self.loss_x(pred[:len(y)], y), l2_loss(pred[len(y):], q)
 
 # %% ../nbs/17_methods.ipynb #c15c4faa
 class ICT(SemiSupervised):
@@ -90,8 +89,6 @@ class ICT(SemiSupervised):
     def make_batch(self, b):
         u,q = mixup(b.weak[0], self.guess(b.weak[0], by='teacher'), self.alpha)
         return torch.cat([b.x, u]), (b.y,q)
-
-    def losses(self, pred, y, q): return self.loss_x(pred[:len(y)], y), l2_loss(pred[len(y):], q)
 
 # %% ../nbs/17_methods.ipynb #7a97ceba
 class MixUpLabeled(Supervised):

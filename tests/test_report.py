@@ -153,7 +153,10 @@ def test_metrics_on_training_batches():
         order,run_valid = 60,False
         def after_batch(self): hits.append((self.pred.argmax(1)==self.y).float().mean().item())
     learn.fit(1, 0., cbs=Note())
-    row = dict(zip(learn.recorder.metric_names[1:], learn.recorder.values[0]))
+    names = [*learn.recorder.metric_names]
+    assert names == ['epoch','train_loss','train_accuracy',*NAMES[4:-1],'valid_loss','valid_accuracy','time'], 'each column of the method once'
+    row = dict(zip(names[1:], learn.recorder.values[0]))
+    assert all(row[k] == learn.report.rows[0][k] for k in NAMES[4:-1]) and [o.name for o in learn.metrics] == ['accuracy']
     assert row['train_accuracy'] == pytest.approx(np.mean(hits)) and 0 <= row['valid_accuracy'] <= 1
 
 def test_the_labeled_part_is_in_the_learner():
