@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['thumb', 'hash_bits', 'perceptual_hash', 'near_pairs', 'look_at', 'near_duplicates', 'deal', 'uncertainty',
-           'source_rows', 'Survey', 'survey', 'usual_size', 'Collected', 'collect']
+           'source_rows', 'Survey', 'survey', 'usual_size', 'Collected', 'loaders', 'collect']
 
 # %% ../nbs/30_collect.ipynb #bed8be5a
 import collections, math, os, random, warnings
@@ -111,7 +111,7 @@ def uncertainty(
     "By how many points an accuracy on `n` images may be off, at most (95 %)"
     return 98/math.sqrt(n)
 
-# %% ../nbs/30_collect.ipynb #12031742
+# %% ../nbs/30_collect.ipynb #912c59fb
 def _row_part(o):
     "Part that a cell of a column such as `split` or `is_valid` names"
     part = 'valid' if str(o).lower() in ('true','1','1.0') else part_of(o)
@@ -139,13 +139,16 @@ def source_rows(
     say=noop, # Takes remarks
 )->list: # `(file, label, part)` of each image
     "The images of any source"
-    if isinstance(source, (str,Path)) and Path(source).is_dir(): return list(folder_table(source).itertuples(index=False))
-    if hasattr(source, 'cast_column') or isinstance(source, dict): return list(hub_table(source).itertuples(index=False))
+    path = Path(source) if isinstance(source, (str,Path)) else None
+    hub = hasattr(source, 'cast_column') or isinstance(source, dict)
+    whole = folder_table if path is not None and path.is_dir() else hub_table if hub else None
+    if whole is not None: return list(whole(source).itertuples(index=False))
     if isinstance(source, pd.DataFrame): return _named(source, root, file, label, say)
-    if not isinstance(source, (str,Path)): raise TypeError("`source` must be a CSV, TSV or JSON file, a data frame, a "
-        f"folder, or a Hugging Face dataset; got {type(source).__name__}")
-    if not Path(source).is_file(): raise FileNotFoundError(f"there is no file or folder {source}")
-    return _named((label_studio if Path(source).suffix.lower()=='.json' else read_table)(source), root, file, label, say)
+    if path is None: raise TypeError("`source` must be a CSV, TSV or JSON file, a data frame, a folder, or a Hugging "
+                                     f"Face dataset; got {type(source).__name__}")
+    if not path.is_file(): raise FileNotFoundError(f"there is no file or folder {source}")
+    read = label_studio if path.suffix.lower()=='.json' else read_table
+    return _named(read(path), root, file, label, say)
 
 # %% ../nbs/30_collect.ipynb #3a25f431
 def _extra(source, root, rows, say):
@@ -176,7 +179,7 @@ def _keep(labels, n, seed):
     rng,groups = random.Random(seed),groupby(range(len(labels)), labels.__getitem__)
     return {i for c in sorted(groups) for i in rng.sample(groups[c], min(n, len(groups[c])))}
 
-# %% ../nbs/30_collect.ipynb #85448f8b
+# %% ../nbs/30_collect.ipynb #7ac97da7
 class Survey:
     "The images of a source; printed, it says in five lines what they are"
     def __init__(self, df, root, notes, given, check=True, num_workers=None, progress=True):
@@ -204,7 +207,8 @@ class Survey:
     def bad(self): return self.df[self.df.error.notna()]
     def name(self, i):
         f = self.df.file[i]
-        return item_name(os.path.relpath(f, self.root) if isinstance(f, Path) and Path(self.root) in f.parents else f, i)
+        inside = isinstance(f, Path) and self.root in f.parents
+        return item_name(f.relative_to(self.root) if inside else f, i)
 
     @property
     def duplicates(self)->pd.DataFrame:
@@ -279,7 +283,7 @@ def survey(
     df = pd.DataFrame(rows, columns=['file','label','part'], dtype=object)
     return Survey(df, root, notes, given, check, num_workers, progress)
 
-# %% ../nbs/30_collect.ipynb #d3d13e86
+# %% ../nbs/30_collect.ipynb #9c04751a
 def usual_size(
     sizes, # Sizes `(width, height)` of images
 )->int: # Pixels
@@ -293,35 +297,45 @@ class Collected:
     def __iter__(self): return iter((self.dls, self.unlabeled))
     def __repr__(self): return repr(self.survey)
 
-@delegates(survey)
-def collect(
-    source, # As in `survey`
+def loaders(
+    found:Survey, # Of `survey`
     size:int|None=None, # Side of the images in training; default: `usual_size`
     bs:int|None=None, # Labeled images in a batch; default: 64 with a GPU, 16 without
     item_tfms=None, # Item transforms; default: `Resize(size)`
     batch_tfms=None, # Batch transforms; default: gentle `aug_transforms`
-    verbose:bool=True, # Say what was read?
     workers:int|None=None, # Worker processes of the loaders; default: one for each core, at most 8, for more than 1000 images
-    **kwargs
 )->Collected: # `dls, unlabeled`
-    "`DataLoaders` of the labeled images, and the list of the unlabeled ones"
-    found = survey(source, **kwargs)
+    "`DataLoaders` of the labeled images of `found`, and the list of its unlabeled ones"
     df = found.df
     cls = PILImageShown if (df.turned==True).any() else PILImage
-    size = ifnone(size, usual_size(df['size'].dropna()))
-    def images(part, labels=True):
+    def images(part):
         o = found.of(part)
-        return ImageList(list(o.file), labels=list(o.label) if labels else None, img_cls=cls, root=found.root)
-    labeled,valid,unlabeled = images('labeled'),images('valid'),images('unlabeled', False)
-    if not len(labeled): raise ValueError(f"none of the {len(df)} images has a label")
-    if not len(unlabeled): raise ValueError(f"all of the {len(df)} images have labels; name unlabeled ones by `unlabeled=`, "
-                                            "or keep few of the labels by `per_class=`")
-    valid.vocab = labeled.vocab = L(sorted(set(labeled.labels)))
+        return ImageList(list(o.file), labels=list(o.label) if part!='unlabeled' else None, img_cls=cls, root=found.root)
+    labeled,valid,unlabeled = map(images, ('labeled','valid','unlabeled'))
+    if not len(labeled): raise ValueError(f"none of the {len(df)} images has a label to train on")
+    if not len(unlabeled): raise ValueError(f"all of the {len(df)} images have labels; name unlabeled ones by "
+                                            "`unlabeled=`, or keep few of the labels by `per_class=`")
     if new := sorted(set(valid.labels).difference(labeled.vocab)):
         raise ValueError(f"no image to train on has the label {new[0]!r} of a validation image")
     workers = ifnone(workers, min(8, os.cpu_count() or 1) if len(df)>1000 else 0)
-    batch_tfms = ifnone(batch_tfms, aug_transforms(max_lighting=.2, max_warp=.1))
     dls = labeled.dataloaders(valid, bs=ifnone(bs, 64 if torch.cuda.is_available() else 16), num_workers=workers,
-                              item_tfms=ifnone(item_tfms, Resize(size)), batch_tfms=batch_tfms)
-    if verbose: rank0_print(f"{found}\n")
+                              item_tfms=ifnone(item_tfms, Resize(ifnone(size, usual_size(df['size'].dropna())))),
+                              batch_tfms=ifnone(batch_tfms, aug_transforms(max_lighting=.2, max_warp=.1)))
     return Collected(dls, unlabeled, found)
+
+# %% ../nbs/30_collect.ipynb #43e2e6b3
+@delegates(survey)
+def collect(
+    source, # As in `survey`
+    size:int|None=None, # As in `loaders`, and so are the next four
+    bs:int|None=None, # Labeled images in a batch
+    item_tfms=None, # Item transforms
+    batch_tfms=None, # Batch transforms
+    workers:int|None=None, # Worker processes of the loaders
+    verbose:bool=True, # Say what was read?
+    **kwargs
+)->Collected: # `dls, unlabeled`
+    "From what people have to `DataLoaders` of the labeled images, and a list of the unlabeled ones"
+    found = survey(source, **kwargs)
+    if verbose: rank0_print(found)
+    return loaders(found, size, bs, item_tfms, batch_tfms, workers)

@@ -59,13 +59,13 @@ class Finder:
             k = str(Path(o).with_suffix('') if _names_image(o) else Path(o)).lower()
             if found := first(d.get(k) for d in self.known if d.get(k)): return self.root/found
 
-# %% ../nbs/29_tables.ipynb #26059e95
+# %% ../nbs/29_tables.ipynb #b6040d48
 label_names = 'label','labels','class','class_name','category','target','y','choice','species','breed','tag'
 
 def _column(df, given, what):
     cols = list(df.columns)
     if given in cols: return given
-    if isinstance(given, int) and given<len(cols): return cols[given]
+    if str(given).isdigit() and int(given)<len(cols): return cols[int(given)]
     raise ValueError(f"there is no column {given!r}; `{what}` may be {', '.join(map(repr, cols))}")
 
 def file_column(
@@ -75,6 +75,7 @@ def file_column(
 ): # Name
     "The column whose names mean files"
     if given is not None: return _column(df, given, 'file')
+    refuse_columns(df, ())
     def hits(c): return sum(isinstance(o, (str,Path)) and find(o) is not None for o in df[c].iloc[:50])
     best = max(df.columns, key=hits, default=None)
     if best is not None and hits(best): return best
@@ -94,7 +95,7 @@ def label_column(
     refuse_columns(df, cols)
     raise ValueError(f"which column holds the labels? `label=` may be {', '.join(map(repr, cols)) or 'none of none'}")
 
-# %% ../nbs/29_tables.ipynb #c50a986e
+# %% ../nbs/29_tables.ipynb #35f6dba9
 _instead = dict(several="fastai's `MultiCategoryBlock` with `vision_learner`",
     boxes="a detector, such as those of `torchvision.models.detection`",
     numbers="fastai's `RegressionBlock` with `vision_learner`; for a few grades, name them: `grade 1`")
@@ -134,7 +135,8 @@ def refuse_labels(
     for sep in '|;, ':
         parts = collections.Counter(p.strip() for o in kinds for p in o.split(sep))
         several = first(o for o in kinds if sep in o and all(parts[p.strip()]>1 for p in o.split(sep)))
-        if several and (sep!=' ' or 2*len(parts)<len(kinds)): refuse(f"a label holds several, such as {several!r}", 'several')
+        if several and (sep!=' ' or 2*len(parts)<len(kinds)):
+            refuse(f"a label holds several, such as {several!r}", 'several')
 
 # %% ../nbs/29_tables.ipynb #320c2996
 def _task_label(task):
@@ -166,7 +168,7 @@ def label_studio(
         df[c] = df[c].map(lambda o: o['choices'] if isinstance(o, dict) and 'choices' in o else o)
     return df
 
-# %% ../nbs/29_tables.ipynb #90083acd
+# %% ../nbs/29_tables.ipynb #bdf24a3e
 _parts = dict(labeled='labeled labelled train training', valid='valid validation val', test='test testing',
               unlabeled='unlabeled unlabelled unsupervised unlabeled_images no_label')
 
@@ -197,7 +199,8 @@ def beside(
     path, # Folder of labeled images
 )->Path|None:
     "The folder of unlabeled images that has the same parent"
-    return first(o for o in sorted(Path(path).absolute().parent.iterdir()) if o.is_dir() and part_of(o.name)=='unlabeled')
+    return first(o for o in sorted(Path(path).absolute().parent.iterdir())
+                 if o.is_dir() and part_of(o.name)=='unlabeled')
 
 # %% ../nbs/29_tables.ipynb #f1712a86
 def hub_table(
