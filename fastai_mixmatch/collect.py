@@ -179,7 +179,7 @@ def _keep(labels, n, seed):
     rng,groups = random.Random(seed),groupby(range(len(labels)), labels.__getitem__)
     return {i for c in sorted(groups) for i in rng.sample(groups[c], min(n, len(groups[c])))}
 
-# %% ../nbs/30_collect.ipynb #7ac97da7
+# %% ../nbs/30_collect.ipynb #ed61df0e
 class Survey:
     "The images of a source; printed, it says in five lines what they are"
     def __init__(self, df, root, notes, given, check=True, num_workers=None, progress=True):
@@ -210,6 +210,17 @@ class Survey:
         inside = isinstance(f, Path) and self.root in f.parents
         return item_name(f.relative_to(self.root) if inside else f, i)
 
+    def classes(self)->dict:
+        "Number of labels of each class, without those of a validation set that was given"
+        y = self.df.label[self.df.error.isna() & self.df.part.isin(['labeled'] if self.given else ['labeled','valid'])]
+        return dict(sorted(collections.Counter(y).items()))
+
+    def some(self, unlabeled:int, valid:int):
+        "The same with less unlabeled and validation images, for a trial"
+        n,res = dict(unlabeled=unlabeled, valid=valid, labeled=len(self.df)),copy(self)
+        res.df = pd.concat([self.of(k)[:v] for k,v in n.items()])
+        return res
+
     @property
     def duplicates(self)->pd.DataFrame:
         "Pairs of images, of which at least one has a label, that show the same picture"
@@ -219,12 +230,12 @@ class Survey:
 
     def lines(self)->list:
         "Five lines, and remarks"
-        sizes,train,valid = self.df['size'].dropna(),self.of('labeled'),self.of('valid')
+        sizes,valid = self.df['size'].dropna(),self.of('valid')
         by = sorted(sizes, key=lambda o: o[0]*o[1])
         span = f", from {by[0][0]}×{by[0][1]} to {by[-1][0]}×{by[-1][1]} pixels" if by else ''
-        n = collections.Counter([*train.label, *(() if self.given else valid.label)])
-        each = ', '.join(f'{k} {v}' for k,v in sorted(n.items()))
-        if len(set(n.values()))==1 and len(n)>1: each = f"{max(n.values())} of each of {', '.join(sorted(n))}"
+        n = self.classes()
+        each = ', '.join(f'{k} {v}' for k,v in n.items())
+        if len(set(n.values()))==1 and len(n)>1: each = f"{max(n.values())} of each of {', '.join(n)}"
         if len(n)>12: each = f"{len(n)} classes, {min(n.values())} to {max(n.values())} images each"
         own = '' if self.given else ' of them'
         dup = [f"{r.file} ({r.part}) and {r.other} ({r._4})" for r in self.duplicates[:3].itertuples()]
