@@ -1,5 +1,9 @@
-"`python -m fastai_mixmatch`: the commands of `fastai_mixmatch.cli`"
-import sys
-from fastai_mixmatch.cli import main
+"The program `fastai-mixmatch`, and `python -m fastai_mixmatch`"
+import sys, warnings
 
-if __name__=='__main__': sys.exit(main())
+def main():
+    warnings.filterwarnings('ignore', category=FutureWarning) # Of libraries, while they are imported
+    from fastai_mixmatch.cli import main as run
+    sys.exit(run())
+
+if __name__=='__main__': main()

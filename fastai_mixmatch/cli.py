@@ -7,8 +7,8 @@ __all__ = ['commands', 'find_arch', 'find_method', 'clock', 'EpochLines', 'StopO
            'file_weights', 'fit_plan', 'planned', 'Say', 'kept_quiet', 'check', 'read_plan', 'write_plan', 'same_plan',
            'write_report', 'train', 'named_files', 'predict', 'open_run', 'report', 'next_', 'export', 'usage', 'main']
 
-# %% ../nbs/34_cli.ipynb #3b020df8
-import contextlib, csv, inspect, io, json, os, signal, sys, time, torchvision, warnings
+# %% ../nbs/34_cli.ipynb #8914e6d5
+import contextlib, csv, inspect, io, json, os, signal, sys, threading, time, torchvision, warnings
 from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Annotated
@@ -52,7 +52,7 @@ def find_method(
     if name.lower() in known: return known[name.lower()]
     raise ValueError(f"no method {name}{_like(name, known)}; there are {', '.join(known)}")
 
-# %% ../nbs/34_cli.ipynb #b9261e1c
+# %% ../nbs/34_cli.ipynb #9de9f0d5
 def clock(
     s:float, # Seconds
 )->str: # Such as '2:05' or '1:02:05'
@@ -64,7 +64,8 @@ class EpochLines(Callback):
     "A line an epoch, with the time that is left"
     order,run_valid,in_checkpoint = 95,False,False
     def __init__(self, out=None): self.out = out or sys.stdout
-    def before_fit(self): self.start,self.n,self.due = time.monotonic(),0,0.
+    def before_fit(self): self.start,self.n,self.due,self.trained = time.monotonic(),0,0.,False
+    def after_train(self): self.trained = True
 
     def left(self):
         t,todo = time.monotonic()-self.start,self.n_epoch*self.n_iter-self.epoch*self.n_iter-self.iter-1
@@ -77,7 +78,8 @@ class EpochLines(Callback):
         self.say(f"step {self.iter+1}/{self.n_iter}  loss {float(self.learn.loss_grad):.3f}", '\r')
 
     def after_epoch(self):
-        r = self.learn.recorder
+        if not self.trained: return # `get_preds` is an epoch, too
+        r,self.trained = self.learn.recorder,False
         row = {k: v for k,v in zip(r.metric_names, r.log) if isinstance(v, float) and v==v}
         names = dict(train_loss='loss {:.3f}', accuracy='accuracy {:.1%}', confidence='guesses {:.0%} sure', guess_acc='{:.0%} right')
         self.say('  '.join(v.format(row[k]) for k,v in names.items() if k in row), '\n')
@@ -86,11 +88,13 @@ class EpochLines(Callback):
         line = f"epoch {self.epoch+1}/{self.n_epoch}  {text}  {self.left()} left"
         print(f'{line:<100}' if self.out.isatty() else line, end=end, file=self.out, flush=True)
 
-# %% ../nbs/34_cli.ipynb #b3d28d9d
+# %% ../nbs/34_cli.ipynb #6ef211e8
 class StopOnSignal(Callback):
     "After Ctrl-C: finish the step, write a checkpoint, stop"
     order,run_valid,in_checkpoint = Checkpoint.order+1,False,False
-    def before_fit(self): self.asked,self.old = False,signal.signal(signal.SIGINT, self.ask)
+    def before_fit(self):
+        main = threading.current_thread() is threading.main_thread() # Others get no signals
+        self.asked,self.old = False,signal.signal(signal.SIGINT, self.ask) if main else None
     def ask(self, *_):
         if self.asked: raise KeyboardInterrupt
         self.asked = True
@@ -257,7 +261,7 @@ def write_report(
     write(learn, file)
     return True
 
-# %% ../nbs/34_cli.ipynb #1e021c48
+# %% ../nbs/34_cli.ipynb #02a2a833
 @delegates(survey, but=_source)
 def train(
     source, # CSV, TSV or Label Studio JSON file, or folder
@@ -286,6 +290,7 @@ def train(
     found = survey(source, **kwargs)
     read = time.monotonic()-t
     say(f'{found}\n')
+    found.refuse_empty()
     if plan is None:
         run.mkdir(parents=True, exist_ok=True)
         plan = dict(args=a, pretrained=not (scratch or model in ('small_cnn','wrn_28_2')))

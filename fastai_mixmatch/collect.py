@@ -179,7 +179,7 @@ def _keep(labels, n, seed):
     rng,groups = random.Random(seed),groupby(range(len(labels)), labels.__getitem__)
     return {i for c in sorted(groups) for i in rng.sample(groups[c], min(n, len(groups[c])))}
 
-# %% ../nbs/30_collect.ipynb #ed61df0e
+# %% ../nbs/30_collect.ipynb #b3ea7cd6
 class Survey:
     "The images of a source; printed, it says in five lines what they are"
     def __init__(self, df, root, notes, given, check=True, num_workers=None, progress=True):
@@ -215,6 +215,15 @@ class Survey:
         y = self.df.label[self.df.error.isna() & self.df.part.isin(['labeled'] if self.given else ['labeled','valid'])]
         return dict(sorted(collections.Counter(y).items()))
 
+    def refuse_empty(self):
+        "`ValueError` where a training would lack labels, unlabeled images, or a class"
+        train,valid,n = set(self.of('labeled').label),set(self.of('valid').label),len(self.df)
+        if not train: raise ValueError(f"none of the {n} images has a label to train on")
+        if not len(self.of('unlabeled')): raise ValueError(f"all of the {n} images have labels; name unlabeled ones by "
+                                                           "`unlabeled`, or keep few of the labels by `per_class`")
+        if len(train)<2: raise ValueError(f"all labels are {first(train)!r}; a classifier needs two classes at least")
+        if valid-train: raise ValueError(f"no image to train on has the label {min(valid-train)!r} of a validation image")
+
     def some(self, unlabeled:int, valid:int):
         "The same with less unlabeled and validation images, for a trial"
         n,res = dict(unlabeled=unlabeled, valid=valid, labeled=len(self.df)),copy(self)
@@ -248,7 +257,7 @@ class Survey:
 
     def __repr__(self): return '\n'.join(self.lines())
 
-# %% ../nbs/30_collect.ipynb #af7234c6
+# %% ../nbs/30_collect.ipynb #48246003
 def _dealt(rows, folds, fold, seed, say):
     "Rows with a part of the labels for validation"
     refuse_unless(folds>1 and 0<=fold<folds, f'`fold` must be 0 to {folds-1}, and `folds` at least 2', (folds, fold))
@@ -258,13 +267,13 @@ def _dealt(rows, folds, fold, seed, say):
 
 def survey(
     source, # CSV, TSV or Label Studio JSON file, data frame, folder, or Hugging Face dataset; no label means unlabeled
-    unlabeled=None, # More unlabeled images: folder or list of files
-    valid=None, # Validation images, with labels: whatever `source` may be; default: those that `source` names, or a part of the labels
+    unlabeled:str|Path|None=None, # More unlabeled images: folder or list of files
+    valid:str|Path|None=None, # Validation images, with labels: whatever `source` may be; default: those that `source` names, or a part of the labels
     folds:int=5, # Otherwise: how many parts the labels are dealt to
     fold:int=0, # Which of the parts is for validation
-    file=None, # Name or position of the column of the files; default: the one whose names are files
-    label=None, # Name or position of the column of the labels; default: the only other one, or one with a usual name
-    root=None, # Folder of the files; default: that of the table, or the current one
+    file:str|int|None=None, # Name or position of the column of the files; default: the one whose names are files
+    label:str|int|None=None, # Name or position of the column of the labels; default: the only other one, or one with a usual name
+    root:str|Path|None=None, # Folder of the files; default: that of the table, or the current one
     per_class:int|None=None, # Keep only so many labels a class, to see what few labels give; the other images count as unlabeled
     seed:int=0, # Of what is drawn
     check:bool=True, # Open every image? Those that cannot be read are left out, and near duplicates are counted
@@ -294,7 +303,7 @@ def survey(
     df = pd.DataFrame(rows, columns=['file','label','part'], dtype=object)
     return Survey(df, root, notes, given, check, num_workers, progress)
 
-# %% ../nbs/30_collect.ipynb #9c04751a
+# %% ../nbs/30_collect.ipynb #fcefdf4d
 def usual_size(
     sizes, # Sizes `(width, height)` of images
 )->int: # Pixels
@@ -317,17 +326,13 @@ def loaders(
     workers:int|None=None, # Worker processes of the loaders; default: one for each core, at most 8, for more than 1000 images
 )->Collected: # `dls, unlabeled`
     "`DataLoaders` of the labeled images of `found`, and the list of its unlabeled ones"
+    found.refuse_empty()
     df = found.df
     cls = PILImageShown if (df.turned==True).any() else PILImage
     def images(part):
         o = found.of(part)
         return ImageList(list(o.file), labels=list(o.label) if part!='unlabeled' else None, img_cls=cls, root=found.root)
     labeled,valid,unlabeled = map(images, ('labeled','valid','unlabeled'))
-    if not len(labeled): raise ValueError(f"none of the {len(df)} images has a label to train on")
-    if not len(unlabeled): raise ValueError(f"all of the {len(df)} images have labels; name unlabeled ones by "
-                                            "`unlabeled=`, or keep few of the labels by `per_class=`")
-    if new := sorted(set(valid.labels).difference(labeled.vocab)):
-        raise ValueError(f"no image to train on has the label {new[0]!r} of a validation image")
     workers = ifnone(workers, min(8, os.cpu_count() or 1) if len(df)>1000 else 0)
     dls = labeled.dataloaders(valid, bs=ifnone(bs, 64 if torch.cuda.is_available() else 16), num_workers=workers,
                               item_tfms=ifnone(item_tfms, Resize(ifnone(size, usual_size(df['size'].dropna())))),
