@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['digits_arrays', 'digits_lists', 'digits_sample', 'sample_photos']
 
-# %% ../nbs/27_samples.ipynb #5861002f
-import csv, math, random, shutil
+# %% ../nbs/27_samples.ipynb #b0f633d6
+import colorsys, csv, math, random, shutil
 from fastai.vision.all import *
 from PIL import ImageDraw
 from .lists import ImageList, draw_labeled
@@ -61,8 +61,9 @@ def _clear(path, mark, patterns):
                               "name another folder")
     for o in old: shutil.rmtree(o) if o.is_dir() else o.unlink()
 
-# %% ../nbs/27_samples.ipynb #147f8e01
-_shapes = dict(ball=(40,1.), diamond=(4,1.), star=(10,.45), tent=(3,1.)) # Corners; distance of each second one from the middle
+# %% ../nbs/27_samples.ipynb #d701e299
+# Corners; distance of each second one from the middle; hue
+_shapes = dict(ball=(40,1.,0.), diamond=(4,1.,.33), star=(10,.45,.15), tent=(3,1.,.62))
 
 def _photo(rng, kind, backs):
     "A picture of a `kind`, somewhere before a part of one of `backs`"
@@ -70,13 +71,14 @@ def _photo(rng, kind, backs):
     back = rng.choice(backs)
     x,y = rng.randrange(back.width-2*w),rng.randrange(back.height-2*h)
     img = back.crop((x, y, x+2*w, y+2*h))
-    n,inner = _shapes[kind]
+    n,inner,hue = _shapes[kind]
     size,turn = min(w, h)*rng.uniform(.5, .85),rng.uniform(-.3, .3)-math.pi/2
     x,y = (rng.uniform(size, 2*o-size) for o in (w, h))
     def corner(i):
         r,t = size*(inner if i%2 else 1),turn+2*math.pi*i/n
         return x+r*math.cos(t), y+r*math.sin(t)
-    color = tuple(rng.randrange(256) for _ in range(3))
+    rgb = colorsys.hsv_to_rgb((hue+rng.gauss(0, .06))%1, rng.uniform(.5, 1), rng.uniform(.5, 1))
+    color = tuple(round(255*o) for o in rgb)
     ImageDraw.Draw(img).polygon([corner(i) for i in range(n)], color, tuple(255-o for o in color), 3)
     return img.resize((w, h))
 
