@@ -17,7 +17,7 @@ from .lists import *
 from .sources import as_items
 from .tables import *
 
-# %% ../nbs/30_collect.ipynb #c8e6b268
+# %% ../nbs/30_collect.ipynb #c1c59c6a
 def thumb(
     img, # PIL image
 )->bytes: # 81 gray pixels
@@ -28,9 +28,9 @@ def thumb(
 def hash_bits(
     thumbs, # Of `thumb`
 )->np.ndarray: # `(N,128)`, bool
-    "Is the right, and the lower, neighbor brighter?"
-    x = np.frombuffer(b''.join(thumbs), dtype=np.uint8).reshape(-1, 9, 9)
-    return np.stack([x[:,:8,1:]>x[:,:8,:8], x[:,1:,:8]>x[:,:8,:8]], 1).reshape(len(x), 128)
+    "Is the right, and the lower, neighbor brighter, by more than what saving again changes?"
+    x = np.frombuffer(b''.join(thumbs), dtype=np.uint8).reshape(-1, 9, 9).astype(np.int16)
+    return np.stack([x[:,:8,1:]>x[:,:8,:8]+3, x[:,1:,:8]>x[:,:8,:8]+3], 1).reshape(len(x), 128)
 
 def perceptual_hash(
     img, # PIL image
@@ -41,7 +41,7 @@ def perceptual_hash(
 def near_pairs(
     a, # Hashes `(N,n_bits)`, bool
     b=None, # Others `(M,n_bits)`; default: `a` itself, each pair once
-    threshold:int=6, # Most bits that may differ
+    threshold:int=8, # Most bits that may differ
 )->list: # `(i, j, distance)`: positions in `a` and `b`
     "Pairs of hashes that are near each other"
     own,res = b is None,[]
@@ -53,7 +53,7 @@ def near_pairs(
         res += zip((i+at).tolist(), j.tolist(), d[i,j].int().tolist())
     return res
 
-# %% ../nbs/30_collect.ipynb #779871cf
+# %% ../nbs/30_collect.ipynb #a26e1044
 class _Look:
     "Dataset of `(position, size, thumb, as it is shown?, error)`"
     def __init__(self, items): self.items = items
@@ -83,7 +83,7 @@ def look_at(
 
 def near_duplicates(
     files, # Paths, or bytes of files
-    threshold:int=6, # Most bits of 128 that may differ
+    threshold:int=8, # Most bits of 128 that may differ
     num_workers:int|None=None, # As in `look_at`
 )->list: # `(file, file, distance)`
     "Pairs of files that show the same picture; those that cannot be read are left out"
@@ -303,7 +303,7 @@ def survey(
     df = pd.DataFrame(rows, columns=['file','label','part'], dtype=object)
     return Survey(df, root, notes, given, check, num_workers, progress)
 
-# %% ../nbs/30_collect.ipynb #fcefdf4d
+# %% ../nbs/30_collect.ipynb #198503c0
 def usual_size(
     sizes, # Sizes `(width, height)` of images
 )->int: # Pixels
@@ -334,7 +334,8 @@ def loaders(
         return ImageList(list(o.file), labels=list(o.label) if part!='unlabeled' else None, img_cls=cls, root=found.root)
     labeled,valid,unlabeled = map(images, ('labeled','valid','unlabeled'))
     workers = ifnone(workers, min(8, os.cpu_count() or 1) if len(df)>1000 else 0)
-    dls = labeled.dataloaders(valid, bs=ifnone(bs, 64 if torch.cuda.is_available() else 16), num_workers=workers,
+    bs = ifnone(bs, 64 if torch.cuda.is_available() else 16)
+    dls = labeled.dataloaders(valid, bs=bs, drop_last=bs<=len(labeled), num_workers=workers,
                               item_tfms=ifnone(item_tfms, Resize(ifnone(size, usual_size(df['size'].dropna())))),
                               batch_tfms=ifnone(batch_tfms, aug_transforms(max_lighting=.2, max_warp=.1)))
     return Collected(dls, unlabeled, found)
