@@ -11,9 +11,10 @@ import contextlib, io, os, statistics, subprocess, sys, tempfile, time
 from types import SimpleNamespace
 import torch, torch.nn.functional as F
 from fastai.vision.all import (
-    Adam, DataLoader, DataLoaders, IntToFloatTensor, Normalize, Path, Pipeline, TensorImage, aug_transforms, noop, np,
-    set_seed, tensor)
+    Adam, DataLoader, DataLoaders, IntToFloatTensor, Normalize, Path, Pipeline, Resize, TensorImage, aug_transforms,
+    imagenet_stats, noop, np, partial, set_seed, tensor)
 from PIL import Image, ImageEnhance, ImageOps
+from torchvision.models import mobilenet_v3_small
 from fastai_mixmatch.all import *
 from common import append, begin, parser
 from bare import bare
@@ -282,6 +283,48 @@ def formats(a):
         rows.append(row('formats', k, secs, next(iter(ways)), ms_step=ms, first_fit_cpu_s=round(first, 1)))
     return rows
 
+# --- predict: files through a network, against a loader and a loop that are written here
+
+class PilSet:
+    "Dataset of what fastai's `Resize` makes of a square photograph"
+    def __init__(self, files, size): self.files,self.size = files,size
+    def __len__(self): return len(self.files)
+    def __getitem__(self, i):
+        im = Image.open(self.files[i]).convert('RGB').resize((self.size,self.size), Image.BILINEAR)
+        return torch.from_numpy(np.array(im)).permute(2, 0, 1)
+
+def bare_predict(model, files, size, workers):
+    "Largest probability and its class for each file"
+    m,s,res = tensor([.485,.456,.406])[:,None,None],tensor([.229,.224,.225])[:,None,None],[]
+    with torch.no_grad():
+        for x in torch.utils.data.DataLoader(PilSet(files, size), 64, num_workers=workers):
+            res += zip(*[o.tolist() for o in model((x.float()/255-m)/s).softmax(1).max(1)])
+    return res
+
+def predict(a):
+    "Photographs of 256 pixels, sized to 128, through a small network; by one process, and with two workers"
+    set_seed(0)
+    rows,r,n = [],np.random.default_rng(0),a.images//4
+    with tempfile.TemporaryDirectory() as d:
+        d = Path(d)
+        for i in range(n): write_jpeg(d/f'{i:05d}.jpg', 256, r)
+        files = sorted(d.glob('*.jpg'))
+        dls = ImageList(files[:100], labels=[i%10 for i in range(100)]).dataloaders(ImageList(files[:100],
+            labels=[0]*100), bs=50, item_tfms=Resize(128), batch_tfms=Normalize.from_stats(*imagenet_stats))
+        learn = ssl_learner(dls, files, mobilenet_v3_small, method=Supervised(), ema=None)
+        save_predictor(learn, d/'p.safetensors')
+        pred,model = load_predictor(d/'p.safetensors'),learn.model.eval()
+        for workers in (0, 2):
+            ways = {'predict_files, learner': lambda: list(predict_files(learn, files, num_workers=workers)),
+                    'predict_files, predictor': lambda: list(predict_files(pred, files, num_workers=workers)),
+                    'loader and loop': lambda: bare_predict(model, files, 128, workers)}
+            got,want = ([o[i] for o in ways[k]()] for k,i in (('predict_files, learner',2), ('loader and loop',0)))
+            assert np.allclose(got, want, atol=1e-5)
+            secs = turns(ways, a.runs, clock=with_children)
+            rows += [row('predict', k, secs, 'loader and loop', pixels=256, workers=workers, images=n,
+                         images_per_cpu_s=round(n/statistics.median(secs[k]))) for k in list(ways)]
+    return rows
+
 # --- what was changed because of a measurement: the way before against the way now
 
 class EachImage:
@@ -317,7 +360,8 @@ def tried(a):
     rows.append(row('tried', 'a tensor for each image', secs, 'shared memory', of='decoding by two workers, 32 pixels'))
     return rows
 
-suite = dict(views=views, strong=strong, loop=loop, tried=tried, imports=imports, decode=decode, formats=formats)
+suite = dict(views=views, strong=strong, loop=loop, tried=tried, imports=imports, decode=decode, formats=formats,
+             predict=predict)
 
 def main():
     p = parser(__doc__)

@@ -27,3 +27,5 @@ from fastai_mixmatch.methods import *
 from fastai_mixmatch.checkpoint import Checkpoint, CheckpointError  # chkstyle: ignore
 from fastai_mixmatch.speed import *
 from fastai_mixmatch.predictor import Predictor, PredictorError, load_predictor, save_predictor  # chkstyle: ignore
+from fastai_mixmatch.export import (distill, export_onnx, load_onnx, OnnxPredictor, Prediction,  # chkstyle: ignore
+    predict_files)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['moves', 'spaces', 'to_gray', 'smooth', 'blur', 'invert', 'brightness', 'color', 'contrast', 'sharpness', 'posterize',
-           'solarize', 'autocontrast', 'equalize', 'affines', 'warp', 'cut', 'Space', 'RandAugment', 'Cutout',
+           'solarize', 'autocontrast', 'equalize', 'affines', 'warp', 'cut', 'StrongTransform', 'RandAugment', 'Cutout',
            'StrongView', 'CTAugment']
 
 # %% ../nbs/06_augment.ipynb #50841a0b
@@ -13,28 +13,22 @@ from fastai.vision.all import *
 from torchvision.transforms.v2.functional import equalize as equalize_bytes
 from .views import WeakView
 
-# %% ../nbs/06_augment.ipynb #5c4a551f
+# %% ../nbs/06_augment.ipynb #258aba66
 def _per(m): return m.view(-1, 1, 1, 1)
 
-def to_gray(
-    x:Tensor, # Images `(B,C,H,W)`
-)->Tensor: # `(B,1,H,W)`
-    "Luma of RGB images; for other numbers of channels their mean"
+def to_gray(x:Tensor)->Tensor:
+    "Luma `(B,1,H,W)` of RGB images; for other numbers of channels their mean"
     if x.shape[1]==3: return (0.299*x[:,0] + 0.587*x[:,1] + 0.114*x[:,2])[:,None]
     return x.mean(1, keepdim=True)
 
-def smooth(
-    x:Tensor, # Images `(B,C,H,W)`
-)->Tensor: # The same shape
+def smooth(x:Tensor)->Tensor:
     "PIL's SMOOTH filter: 3×3, center 5/13, others 1/13; the border stays"
     if min(x.shape[-2:])<3: return x
     res,rows = x.clone(),x[...,:-2,:]+x[...,1:-1,:]+x[...,2:,:]
     res[...,1:-1,1:-1] = (rows[...,:-2]+rows[...,1:-1]+rows[...,2:] + 4*x[...,1:-1,1:-1])/13
     return res
 
-def blur(
-    x:Tensor, # Images `(B,C,H,W)`
-)->Tensor: # The same shape
+def blur(x:Tensor)->Tensor:
     "PIL's BLUR filter: the mean of the 16 outer pixels of 5×5; the border stays"
     if min(x.shape[-2:])<5: return x
     res = x.clone()
@@ -91,7 +85,7 @@ def warp(
     res = F.grid_sample(x-fill if fill else x, grid, mode=mode, padding_mode='zeros', align_corners=False)
     return res+fill if fill else res
 
-# %% ../nbs/06_augment.ipynb #d98bff5d
+# %% ../nbs/06_augment.ipynb #a725d067
 def cut(
     x:Tensor, # Images `(B,C,H,W)`
     size:float|Tensor, # Height and width as a fraction of the image's, one number or `(B,)`
@@ -102,47 +96,41 @@ def cut(
         length = (size*n).round().long()[:,None] if isinstance(size, Tensor) else round(size*n)
         d = torch.arange(n, device=x.device) - torch.randint(0, n, (len(x),1), device=x.device) + length//2
         return (d>=0) & (d<length)
-    ys,xs = (inside(n) for n in x.shape[-2:])
+    ys,xs = map(inside, x.shape[-2:])
     return torch.where((ys[:,:,None] & xs[:,None,:])[:,None], fill, x)
 
-# %% ../nbs/06_augment.ipynb #77cd147e
-class Space:
-    "Operations to draw from, and what magnitudes from 0 to 1 mean for them"
-    def __init__(self,
-        enhance:Callable, # Of an operation, images and magnitudes: does brightness, color, contrast or sharpness
-        degrees:float=30, # Largest rotation
-        shift:float=0.3, # Largest translation, as a fraction of the size
-        fill:float=0., # Value of what moves in
-        mode:str='bilinear', # Interpolation
-        levels:int|None=None, # Number of magnitudes; default: all
-        n_moves:int=5, # How many of `moves`
-        **ops # More operations, by name: functions of images and magnitudes
-    ):
-        store_attr('degrees,shift,fill,mode,levels')
-        fs = dict(brightness=brightness, color=color, contrast=contrast, sharpness=sharpness)
-        self.colors = dict(sorted({**{k: partial(enhance, f) for k,f in fs.items()}, **ops}.items()))
-        self.pool = *self.colors,'identity',*moves[:n_moves]
-        self.first = len(self.pool)-n_moves
+# %% ../nbs/06_augment.ipynb #f03788ee
+def _space(enhance, n_moves=5, degrees=30, shift=0.3, fill=0., mode='bilinear', levels=None, **ops):
+    "Operations to draw from; `enhance` says what a magnitude from 0 to 1 means for brightness and its like"
+    ops |= {f.__name__: partial(enhance, f) for f in (brightness,color,contrast,sharpness)}
+    pool = *sorted(ops),'identity',*moves[:n_moves]
+    return AttrDict(colors={o: ops[o] for o in sorted(ops)}, pool=pool, first=len(pool)-n_moves, degrees=degrees,
+                    shift=shift, fill=fill, mode=mode, levels=levels)
 
-# %% ../nbs/06_augment.ipynb #ca356bd6
+# %% ../nbs/06_augment.ipynb #b5a0d07c
 def _between(lo, hi): return lambda f, x, m: f(x, 1-lo-(hi-lo)*m).clamp(0, 1)
 def _towards(f): return lambda x, m: x.lerp(f(x), _per(m))
 
-def _solarize_code(x, m): return solarize(x, (256-(256*m).floor())/255)
 _flat = dict(autocontrast=autocontrast, equalize=equalize)
 _mixed = {f.__name__: _towards(f) for f in (autocontrast,blur,equalize,invert,smooth)}
-_paper = Space(lambda f, x, m: f(x, 0.95*m), posterize=lambda x, m: posterize(x, (4*m).round()),
-               solarize=lambda x, m: solarize(x, (1-m)*256/255), **_flat)
-_code = Space(_between(0.1, 1.9), shift=10/32, fill=0.5, mode='nearest', levels=9,
-              posterize=lambda x, m: posterize(x, 4+(4*m).floor()), solarize=_solarize_code, **_flat)
-_cta = Space(_between(0.1, 2.), degrees=45, n_moves=6, posterize=lambda x, m: posterize(x, 7-(7.999*m).floor()),
-             cutout=lambda x, m: cut(x, m/2), solarize=lambda x, m: solarize(x, (255.999*m).floor()/255), **_mixed)
-spaces = dict(paper=_paper, code=_code, ctaugment=_cta)
+spaces = dict(
+    paper=_space(lambda f, x, m: f(x, 0.95*m), posterize=lambda x, m: posterize(x, (4*m).round()),
+                 solarize=lambda x, m: solarize(x, (1-m)*256/255), **_flat),
+    code=_space(_between(0.1, 1.9), shift=10/32, fill=0.5, mode='nearest', levels=9,
+                posterize=lambda x, m: posterize(x, 4+(4*m).floor()),
+                solarize=lambda x, m: solarize(x, (256-(256*m).floor())/255), **_flat),
+    ctaugment=_space(_between(0.1, 2.), n_moves=6, degrees=45, cutout=lambda x, m: cut(x, m/2),
+                     posterize=lambda x, m: posterize(x, 7-(7.999*m).floor()),
+                     solarize=lambda x, m: solarize(x, (255.999*m).floor()/255), **_mixed))
 
-# %% ../nbs/06_augment.ipynb #2520539f
-class RandAugment(DisplayedTransform):
-    "`n` random operations of FixMatch's pool, each with probability `p`, on a batch of float images in [0,1]"
+# %% ../nbs/06_augment.ipynb #257d5372
+class StrongTransform(DisplayedTransform):
+    "Base of what distorts batches of float images in [0,1], by its `view`"
     order,split_idx = 90,0
+    def encodes(self, x:TensorImage): return self.view(x.as_subclass(Tensor)).as_subclass(type(x))
+
+class RandAugment(StrongTransform):
+    "`n` random operations of FixMatch's pool, each with probability `p`, on a batch of float images in [0,1]"
     def __init__(self,
         n:int=2, # Operations an image
         p:float=0.5, # Probability of each
@@ -167,7 +155,6 @@ class RandAugment(DisplayedTransform):
     pool = property(lambda self: self.ranges.pool)
 
     def __repr__(self): return f'{type(self).__name__}(n={self.n}, p={self.p:g})'
-    def encodes(self, x:TensorImage): return self.view(x.as_subclass(Tensor)).as_subclass(type(x))
     def view(self, x:Tensor)->Tensor:
         "One strong view of each image of the plain float tensor `x`; `TypeError` for other types"
         return self.run(x, self.draw)[0]
@@ -177,7 +164,7 @@ class RandAugment(DisplayedTransform):
         m,levels = torch.empty(len(ops), device=ops.device).uniform_(*self.magnitude),self.ranges.levels
         return m if levels is None else ((m*levels).floor().clamp(max=levels-1)+1)/(levels+1), ops
 
-# %% ../nbs/06_augment.ipynb #0a9e9254
+# %% ../nbs/06_augment.ipynb #14662dd7
 @patch
 def slices(self:RandAugment, b:int)->list:
     "Which part of a shuffled batch of `b` images gets which operation: `(number, start, end)`, in the pool's order"
@@ -208,8 +195,7 @@ def apply(self:RandAugment, x, ops, m, plan):
     "Do the operations of `plan` at magnitudes `m`, in place"
     r = self.ranges
     for o,s,e in plan:
-        f = r.colors.get(r.pool[o])
-        if f is not None: x[s:e] = f(x[s:e], m[s:e])
+        if f := r.colors.get(r.pool[o]): x[s:e] = f(x[s:e], m[s:e])
     moved = [(s,e) for o,s,e in plan if o>=r.first]
     if not moved: return
     part = slice(moved[0][0], moved[-1][1])
@@ -222,10 +208,10 @@ def signed(self:RandAugment, kind, m):
     "Magnitudes from -1 to 1 of the geometric operations `kind`: left as often as right"
     return m*(torch.randint_like(kind, 2)*2-1)
 
-# %% ../nbs/06_augment.ipynb #3b94a8af
-class Cutout(DisplayedTransform):
+# %% ../nbs/06_augment.ipynb #856e9f51
+class Cutout(StrongTransform):
     "Gray out a rectangle of `size` times the height and width around a random pixel of each image"
-    order,split_idx = 91,0
+    order = 91
     def __init__(self,
         size:float=0.5, # Height and width, as a fraction of the image's
         fill:float=0.5, # Value
@@ -235,16 +221,11 @@ class Cutout(DisplayedTransform):
         super().__init__()
 
     def __repr__(self): return f'Cutout(size={self.size:g})'
-    def encodes(self, x:TensorImage): return self.view(x.as_subclass(Tensor)).as_subclass(type(x))
+    def view(self, x:Tensor)->Tensor: return cut(x, self.size, self.fill)
 
-    def view(self, x:Tensor)->Tensor:
-        "Cut each image of the plain float tensor `x`"
-        return cut(x, self.size, self.fill)
-
-# %% ../nbs/06_augment.ipynb #a4aa4abb
-class StrongView(DisplayedTransform):
+# %% ../nbs/06_augment.ipynb #fd39d342
+class StrongView(StrongTransform):
     "Weak view if any, random operations, cutout"
-    order,split_idx = 90,0
     def __init__(self,
         aug:RandAugment|None=None, # Random operations; default: `RandAugment()`
         cutout:float=0.5, # Size of the cutout as a fraction of the image's; 0 for none
@@ -254,8 +235,6 @@ class StrongView(DisplayedTransform):
         super().__init__()
 
     def __repr__(self): return f'StrongView({self.aug}, {self.cutout})'
-    def encodes(self, x:TensorImage): return self.view(x.as_subclass(Tensor)).as_subclass(type(x))
-
     def view(self, x:Tensor)->Tensor:
         "One strong view of each image of the plain float tensor `x`"
         if self.weak is not None: x = self.weak.view(x)
@@ -266,7 +245,7 @@ class StrongView(DisplayedTransform):
     def load_state_dict(self, sd):
         if sd: self.aug.load_state_dict(sd)
 
-# %% ../nbs/06_augment.ipynb #fec4e0b8
+# %% ../nbs/06_augment.ipynb #8105de9b
 class CTAugment(RandAugment):
     "RandAugment whose magnitudes are learned (ReMixMatch, arXiv 1911.09785, section 3.2)"
     def __init__(self,
@@ -297,9 +276,8 @@ class CTAugment(RandAugment):
         self.weights = self.weights.to(ops.device)
         return self.within(torch.multinomial(self.chances()[ops], 1)[:,0], ops)
 
-    def signed(self, kind, m): return torch.where(kind==5, m, 2*m-1) # Left and right are different bins
-
     def draw_uniform(self, ops): return self.within(torch.randint_like(ops, self.bins), ops)
+    def signed(self, kind, m): return torch.where(kind==5, m, 2*m-1) # Left and right are different bins
     def within(self, b, ops): return (b + torch.rand(len(b), device=b.device))/self.bins, b + ops*self.bins
 
 # %% ../nbs/06_augment.ipynb #28a598ac

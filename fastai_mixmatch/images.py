@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['FORMATS', 'MAX_PIXELS', 'ImageError', 'item_name', 'reading', 'to_uint8', 'open_file', 'in_mode', 'as_image',
-           'as_shown', 'PILImageShown', 'PILImageShownBW', 'remarks', 'item_key']
+           'as_shown', 'PILImageShown', 'PILImageShownBW', 'PILImageRGBA', 'PILImage16', 'ImageStack', 'encodes',
+           'remarks', 'item_key']
 
 # %% ../nbs/00_images.ipynb #a4b235ab
 import io, os, stat
@@ -60,7 +61,7 @@ def _hwc(x):
     if x.ndim==2 or (x.ndim==3 and x.shape[2]==3): return to_uint8(x)
     raise ValueError(f"an image array must be (H,W), (H,W,1), (H,W,3), (1,H,W) or (3,H,W); got shape {x.shape}")
 
-# %% ../nbs/00_images.ipynb #2bc610d2
+# %% ../nbs/00_images.ipynb #8907bf8c
 FORMATS = ['JPEG','PNG','GIF','BMP','DIB','TIFF','WEBP','PPM','JPEG2000','ICO'] # Pillow's names
 MAX_PIXELS = 100_000_000 # Of one image
 
@@ -68,13 +69,28 @@ def open_file(
     item, # Path, or bytes of a file
 ): # PIL image, not yet decoded
     "Open an image file of one of `FORMATS` and at most `MAX_PIXELS`"
-    if not isinstance(item, bytes) and not stat.S_ISREG(os.stat(item).st_mode): raise OSError("not a regular file")
-    im = Image.open(io.BytesIO(item) if isinstance(item, bytes) else item, formats=FORMATS)
-    if im.width*im.height<=MAX_PIXELS: return im
-    im.close()
-    raise ValueError(f"it has {im.width}×{im.height} pixels, more than `images.MAX_PIXELS`, {MAX_PIXELS}")
+    im = Image.open(_content(item), formats=FORMATS)
+    try: _bounded(im.width, im.height)
+    except ValueError: im.close(); raise
+    return im
 
-# %% ../nbs/00_images.ipynb #d76e7bfb
+def _content(item):
+    "A path of a regular file, or a file in memory"
+    if isinstance(item, bytes): return io.BytesIO(item)
+    if not stat.S_ISREG(os.stat(item).st_mode): raise OSError("not a regular file")
+    return item
+
+def _bounded(w, h):
+    if w*h>MAX_PIXELS: raise ValueError(f"it has {w}×{h} pixels, more than `images.MAX_PIXELS`, {MAX_PIXELS}")
+
+# %% ../nbs/00_images.ipynb #5e7ee363
+def _up_to_255(x):
+    "Pixels of 8 or 16 bits, or floats in [0,1], as floats from 0 to 255, so that nothing is lost"
+    top = 1 if x.dtype.kind=='f' else 255 if x.dtype==np.uint8 else 65535
+    if x.size and not 0<=x.min()<=x.max()<=top: raise ValueError(
+        f"its pixels run from {x.min()} to {x.max()}; expected 0 to {top}, 8 or 16 bits a channel, or floats from 0 to 1")
+    return x.astype(np.float32)*np.float32(255/top)
+
 def in_mode(
     im, # PIL image
     img_cls:type=PILImage, # fastai image class
@@ -82,6 +98,7 @@ def in_mode(
     "Convert `im`; `ValueError` where that would clip its pixels"
     mode = img_cls._open_args.get('mode', 'RGB')
     if im.mode==mode: return im.copy()
+    if mode=='F': return Image.fromarray(_up_to_255(np.asarray(im if im.mode[0]=='I' else im.convert('L'))))
     if im.mode[0] not in 'IF': return im.convert(mode)
     raise ValueError(f"its pixels have more than 8 bits (mode {im.mode}), and would be clipped at 255; "
                      "convert it to 8 bits a channel")
@@ -93,6 +110,7 @@ def as_image(
 ): # An `img_cls`
     "Open `item` as an `img_cls`; `ImageError` names what cannot be read"
     with reading(lambda: item_name(item, i)):
+        if not issubclass(img_cls, PILBase): return img_cls.create(item)
         if not isinstance(item, (str, Path, bytes)):
             return img_cls(in_mode(item if isinstance(item, Image.Image) else Image.fromarray(_hwc(item)), img_cls))
         if img_cls.create.__func__ is not PILBase.create.__func__: return img_cls.create(item) # It opens in its own way
@@ -125,12 +143,59 @@ class PILImageShownBW(PILImageShown):
     "A `PILImageShown` in grey"
     _show_args,_open_args,_tensor_cls = {'cmap':'Greys'},{'mode':'L'},TensorImageBW
 
-# %% ../nbs/00_images.ipynb #4987c201
+# %% ../nbs/00_images.ipynb #200982f5
+class PILImageRGBA(PILImage):
+    "A picture of four channels"
+    _open_args = {'mode':'RGBA'}
+
+class PILImage16(PILImageBW):
+    "A gray picture of up to 16 bits; its pixels are floats from 0 to 255"
+    _open_args = {'mode':'F'}
+    @classmethod
+    def create(cls, fn, **kwargs):
+        "Open a path, bytes or PIL image; arrays as `PILImageBW` does"
+        if not isinstance(fn, (str, Path, bytes)): return as_image(fn, cls)
+        with open_file(fn) as im: return cls(in_mode(im, cls))
+
+class ImageStack(TensorImage):
+    "An image of any number of channels `(C,H,W)`; its pixels are floats from 0 to 255"
+    @classmethod
+    def create(cls, fn, **kwargs):
+        "Open a `.npy` file, a picture, bytes of one, or an array `(H,W)`, `(C,H,W)` or `(H,W,C)`, C the smaller one"
+        if isinstance(fn, cls): return fn
+        if isinstance(fn, (str, Path)) and str(fn).endswith('.npy'):
+            x = np.load(_content(fn), mmap_mode='r', allow_pickle=False)
+        elif isinstance(fn, (str, Path, bytes)): x = np.asarray(open_file(fn))
+        else: x = np.asarray(fn)
+        if x.ndim==2: x = x[None]
+        if x.ndim!=3: raise ValueError(f"an image must be (H,W), (C,H,W) or (H,W,C); got shape {x.shape}")
+        if x.shape[2]<x.shape[0]: x = x.transpose(2,0,1)
+        _bounded(*x.shape[:0:-1])
+        return cls(torch.from_numpy(np.ascontiguousarray(_up_to_255(x))))
+
+    def show(self, ctx=None, **kwargs):
+        "Show three channels, or one where there are two"
+        return show_image(self[:3 if len(self)>2 else 1].as_subclass(Tensor)/255, ctx=ctx, **kwargs)
+
+# %% ../nbs/00_images.ipynb #28ef6561
+@Resize
+def encodes(self, x:ImageStack):
+    if self.method not in ('crop','squish'): raise ValueError("`ImageStack` can be resized by 'crop' or 'squish'")
+    (h,w),(width,height) = x.shape[-2:],self.size
+    if self.method=='crop':
+        m = min(w/width, h/height)
+        cw,ch = int(m*width),int(m*height)
+        left,top = int(self.pcts[0]*(w-cw)),int(self.pcts[1]*(h-ch))
+        x = x[..., top:top+ch, left:left+cw]
+    return ImageStack(F.interpolate(x.as_subclass(Tensor)[None], (height,width), mode='bilinear', antialias=True)[0])
+
+# %% ../nbs/00_images.ipynb #298cd7e8
 def remarks(
     item, # Path or bytes of an image
     img_cls:type=PILImage, # Class that opens it
 )->list: # Texts
     "What reading an image changes about it"
+    if not issubclass(img_cls, PILBase): return []
     with open_file(item) as im:
         frames,plain = getattr(im, 'n_frames', 1),not issubclass(img_cls, PILImageShown)
         return [text for text,holds in {
@@ -138,7 +203,8 @@ def remarks(
             "a single pixel": im.size==(1,1),
             "CMYK, converted": im.mode=='CMYK',
             "its EXIF data turn it, and it is read unturned": plain and im.getexif().get(274, 1)!=1,
-            "its transparency is dropped": plain and im.has_transparency_data}.items() if holds]
+            "its transparency is dropped": plain and img_cls is not PILImageRGBA and im.has_transparency_data}.items()
+            if holds]
 
 # %% ../nbs/00_images.ipynb #9fd9701e
 @lru_cache(4096)

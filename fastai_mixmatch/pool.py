@@ -52,7 +52,7 @@ def known_source(
     return all(type(o).__name__ in _torchvision and type(o).__module__.startswith('torchvision.')
                for o in getattr(t, 'transforms', [t] if t else []))
 
-# %% ../nbs/02_pool.ipynb #81c5dc41
+# %% ../nbs/02_pool.ipynb #0a9cb466
 class ItemPipe:
     "What a training loader does to one image: open it, apply the item transforms, give a tensor `(C,H,W)`"
     def __init__(self,
@@ -92,7 +92,7 @@ class ItemPipe:
         item = pair(item)[0]
         if self.own_tfms(item):
             with reading(lambda: item_name(item, i)):
-                if isinstance(item, (str, Path)): open_file(item).close()
+                if isinstance(item, (str, Path)) and self.img_cls: open_file(item).close() # Not what fastai would open
                 return pair(self.tl.infer(item))[0]
         if self.img_cls is not None: return as_image(item, self.img_cls, i)
         if isinstance(item, (Tensor, np.ndarray)): return torch.as_tensor(item)

@@ -5,55 +5,46 @@
 # %% auto #0
 __all__ = ['rng_state', 'set_rng_state', 'same_state', 'kept_rng', 'draws', 'varies', 'seeded']
 
-# %% ../nbs/80_rng.ipynb #376faa4d
+# %% ../nbs/80_rng.ipynb #61ba8f82
 import random
 import numpy as np, torch
 from contextlib import contextmanager
 from torch import Tensor
+from .files import array_bytes
 
-# %% ../nbs/80_rng.ipynb #d1d60c44
-def _python_state(rng):
-    version,ints,gauss = rng.getstate()
-    return dict(version=version, ints=torch.tensor(ints), gauss=gauss)
-
-def _set_python_state(rng, s): rng.setstate((s['version'], tuple(s['ints'].tolist()), s['gauss']))
+# %% ../nbs/80_rng.ipynb #60a55634
+def _get(o): return o.getstate() if isinstance(o, random.Random) else o.get_state()
+def _set(o, s): return o.setstate(s) if isinstance(o, random.Random) else o.set_state(s)
 
 def rng_state(
     own=(), # More generators: `random.Random` or `torch.Generator`
 )->dict: # Numbers and tensors
     "States of the generators of Python, numpy and PyTorch, and of `own`"
-    _,keys,pos,has_gauss,gauss = np.random.get_state()
-    return dict(
-        python=_python_state(random),
-        numpy=dict(keys=torch.tensor(keys.astype('int64')), pos=pos, has_gauss=has_gauss, gauss=gauss),
-        torch=torch.get_rng_state(),
+    name,keys,*rest = np.random.get_state()
+    return dict(python=random.getstate(), numpy=(name, keys.tolist(), *rest), torch=torch.get_rng_state(),
         cuda=torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
-        mps=torch.mps.get_rng_state() if torch.backends.mps.is_available() else None,
-        own=[_python_state(o) if isinstance(o, random.Random) else o.get_state() for o in own])
+        mps=torch.mps.get_rng_state() if torch.backends.mps.is_available() else None, own=[_get(o) for o in own])
 
-# %% ../nbs/80_rng.ipynb #3d83b9c9
+# %% ../nbs/80_rng.ipynb #2fec9917
 def set_rng_state(
     s:dict, # Of `rng_state`
     own=(), # The generators that it was given
 ):
     "Put the generators in the state `s`"
-    _set_python_state(random, s['python'])
-    n = s['numpy']
-    np.random.set_state(('MT19937', n['keys'].numpy().astype('uint32'), n['pos'], n['has_gauss'], n['gauss']))
+    random.setstate(s['python'])
+    np.random.set_state(s['numpy'])
     torch.set_rng_state(s['torch'])
     for i,o in enumerate(s['cuda'][:torch.cuda.device_count()]): torch.cuda.set_rng_state(o, i)
     if s['mps'] is not None and torch.backends.mps.is_available(): torch.mps.set_rng_state(s['mps'])
-    for o,t in zip(own, s['own']):
-        if isinstance(o, random.Random): _set_python_state(o, t)
-        else: o.set_state(t)
+    for o,t in zip(own, s['own']): _set(o, t)
 
-# %% ../nbs/80_rng.ipynb #a56f6a4f
+# %% ../nbs/80_rng.ipynb #ae69918b
 def same_state(a, b)->bool:
-    "Are two states of `rng_state` equal?"
-    if isinstance(a, Tensor): return torch.equal(a, b)
+    "Are two states, plain data, equal to the last bit? NaN is equal to itself; devices may differ"
+    if isinstance(a, Tensor): return (a.dtype,a.shape)==(b.dtype,b.shape) and array_bytes(a)==array_bytes(b)
     if isinstance(a, dict): return a.keys()==b.keys() and all(same_state(a[k], b[k]) for k in a)
-    if isinstance(a, list): return len(a)==len(b) and all(map(same_state, a, b))
-    return a==b
+    if isinstance(a, (list,tuple)): return len(a)==len(b) and all(map(same_state, a, b))
+    return type(a) is type(b) and (a==b or a!=a)
 
 @contextmanager
 def kept_rng():
@@ -62,7 +53,7 @@ def kept_rng():
     try: yield lambda: not same_state(rng_state(), before)
     finally: set_rng_state(before)
 
-# %% ../nbs/80_rng.ipynb #abc12f4b
+# %% ../nbs/80_rng.ipynb #ee6cc225
 def draws(
     f, # Function of no arguments
 )->bool: # Does it draw random numbers?
@@ -76,12 +67,10 @@ def varies(
     n:int=2, # Calls of each
 )->bool: # Are the results of any of them different?
     "Find out, by calling them, whether functions give different tensors; the generators are put back"
-    def differs(x, y): return x.shape!=y.shape or not torch.equal(x, y)
-    with kept_rng():
-        for f in fs:
-            x = f()
-            if any(differs(x, f()) for _ in range(n-1)): return True
-    return False
+    def differs(f):
+        x = f()
+        return any(x.shape!=y.shape or not torch.equal(x, y) for y in (f() for _ in range(n-1)))
+    with kept_rng(): return any(map(differs, fs))
 
 # %% ../nbs/80_rng.ipynb #198ffd05
 @contextmanager

@@ -1,5 +1,5 @@
 "Killed, damaged, starved of disk space, started with other settings: a training continues to the same bits, or says why not."
-import hashlib, importlib.util, json, numpy as np, os, pandas as pd, pickle, pytest, random, resource, shutil, signal, subprocess, sys, torch, warnings
+import gc, hashlib, importlib.util, json, numpy as np, os, pandas as pd, pickle, pytest, random, resource, shutil, signal, subprocess, sys, time, torch, warnings, weakref
 from collections import Counter, OrderedDict, defaultdict, deque
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -8,6 +8,7 @@ from fastai.vision.all import (SGD, Callback, DataLoaders, Normalize, OptimWrapp
     aug_transforms, noop, ranger, set_seed)
 from fastai_mixmatch.all import *
 from fastai_mixmatch.checkpoint import loader_rngs, training_state
+from fastai_mixmatch.files import lock_folder
 from fastai_mixmatch.rng import rng_state, set_rng_state
 from functools import partial
 from pathlib import Path
@@ -214,6 +215,23 @@ def test_complete_fit_returns_at_once(capsys):
     learn.fit(1)
     assert stop.seen == 4
 
+def test_tta_is_no_fit():
+    "Nor are `validate` and `get_preds`, before a fit or after it"
+    def run(**o):
+        set_seed(3)
+        learn = learner(**o)
+        ps = [learn.tta(n=2)[0]]
+        learn.fit(1)
+        ps += [learn.tta(n=2)[0], learn.get_preds()[0]]
+        learn.validate()
+        learn.fit(1)
+        return learn, ps
+    a, ps = run()
+    for _ in range(2):
+        b, qs = run(checkpoint='cp', every='2 steps')
+        assert all(map(torch.equal, ps, qs)) and result(a) == result(b) and b.checkpoint.fits == 2
+        assert {o.name.split('.')[0] for o in files()} == {'fit1-end', 'fit2-000000004', 'fit2-end'}
+
 @pytest.mark.parametrize('stops', [(2,), (0, 3), (2, 0, 3)], ids=str)
 def test_several_fits(stops):
     "`fine_tune` and a third fit; `lr_find` between them is no fit."
@@ -276,6 +294,12 @@ def test_damaged_file(how):
     with pytest.warns(UserWarning, match='fit1-000000006.* is damaged.*before it is used'): learn = program(partial(learner, checkpoint='cp', every='2 steps'))
     assert result(learn) == result(whole)
     assert [o.name.split('.')[0] for o in files()] == ['fit1-000000012', 'fit1-end']
+
+def test_a_single_damaged_file():
+    "Nothing is said of a checkpoint before it, for there is none."
+    program(partial(learner, checkpoint='cp', every='4 steps'), 5)
+    damaged(*files(), 'cut')
+    with pytest.warns(UserWarning, match='is damaged: .*name$'), pytest.raises(CheckpointError, match='none of the 1 checkpoints'): program(partial(learner, checkpoint='cp', every='4 steps'))
 
 def test_nothing_to_load():
     "Never a silent start from zero, however often it is tried."
@@ -350,6 +374,71 @@ def test_interrupt_while_writing(n, monkeypatch):
         with pytest.raises(KeyboardInterrupt): learner(checkpoint='cp', every='2 steps').fit_one_cycle(3)
     assert not list(Path('cp').glob('.*'))
     assert result(program(partial(learner, checkpoint='cp', every='2 steps'))) == result(program(learner))
+
+SCRIPT = """
+import sys; sys.path.insert(0, {tests!r})
+from test_checkpoint import *
+signal.signal(signal.SIGINT, signal.default_int_handler)
+class Wait(Callback):
+    order, in_checkpoint = 900, False
+    def after_pred(self):
+        if self.training and self.train_iter == 5: print('in step 6', flush=True); sys.stdin.readline()
+set_seed(3)
+learn = learner(checkpoint='cp', every='1 epoch', cbs=Wait())
+learn.fit_one_cycle(3)
+print(json.dumps(result(learn)))
+"""
+
+@pytest.mark.parametrize('n', [1, 2])
+def test_ctrl_c(n):
+    "In a real process: the first one lets the step end and saves it, a second one ends the fit at once; either goes on to the same bits"
+    def start():
+        return subprocess.Popen([sys.executable, '-W', 'ignore', '-c', SCRIPT.format(tests=str(root/'tests'))], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True, env={**os.environ, 'PYTHONPATH': str(root)})
+    p = start()
+    while 'in step 6' not in (line := p.stdout.readline()): assert line, p.stderr.read()
+    for _ in range(n):
+        p.send_signal(signal.SIGINT)
+        time.sleep(.5)
+    out, err = p.communicate('\n', timeout=120)
+    assert 'KeyboardInterrupt' in err and p.returncode in (-signal.SIGINT, 130), err
+    assert ('interrupted after step 6' in out) == (n == 1)
+    assert [o.name[:14] for o in files()] == ['fit1-000000004', 'fit1-000000006'][:3-n]
+    out, err = start().communicate('\n', timeout=120)
+    assert f'after {2 if n == 1 else 4} of 4 batches' in out, err
+    assert json.loads(out.splitlines()[-1]) == result(program(learner))
+
+def test_ctrl_c_in_validation():
+    "Is raised after the next training step, or at the end of the fit, which is complete"
+    class Press(Callback):
+        order, in_checkpoint = 900, False
+        def __init__(self, epoch): self.at = epoch
+        def before_validate(self):
+            if self.learn.epoch == self.at: os.kill(os.getpid(), signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for epoch, last in ((0, 'fit1-000000005'), (2, 'fit1-end')):
+        set_seed(3)
+        learn = learner(checkpoint='cp', every='1 epoch', cbs=Press(epoch))
+        with pytest.raises(KeyboardInterrupt): learn.fit_one_cycle(3)
+        assert files()[-1].name.startswith(last) and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert result(program(partial(learner, checkpoint='cp', every='1 epoch'))) == result(program(learner))
+
+def test_nothing_of_a_fit_is_kept():
+    "Neither its state, nor the lock, nor a handler of signals; a handler of the user's stays"
+    refs = []
+    class Look(Callback):
+        in_checkpoint = False
+        def after_batch(self): refs.append(weakref.ref(self.learn.checkpoint.this_fit))
+    mine = lambda *_: None
+    old = signal.signal(signal.SIGINT, mine)
+    try:
+        learn = learner(checkpoint='cp', cbs=Look())
+        learn.fit(1)
+        assert signal.getsignal(signal.SIGINT) is mine
+    finally: signal.signal(signal.SIGINT, old)
+    gc.collect()
+    assert refs[0]() is None and learn.checkpoint.this_fit is None
+    lock_folder('cp').close()
 
 class Evil:
     def __reduce__(self): return os.mkdir, ('pwned',)

@@ -52,6 +52,30 @@ class Penalty(Callback):
 class Fixed(Callback): strength = 1.
 class FixedMore(Fixed): strength = 2.
 
+def local_net(k):
+    "A network, loss, callback and method of classes that are made in a function, and use what stands around"
+    class Local(nn.Module):
+        def __init__(self, ni, no):
+            super().__init__()
+            self.net = SMALL(ni, no)
+        def forward(self, x): return self.net(x)*k
+    return Local
+
+def local_loss(k):
+    class Local:
+        def __call__(self, p, y): return nn.functional.cross_entropy(p, y)*k
+    return Local()
+
+def local_callback(k):
+    class Local(Callback):
+        def after_loss(self): self.learn.loss_grad = self.learn.loss_grad*k
+    return Local()
+
+def local_method(k):
+    class Local(FixMatch):
+        def weight(self): return k
+    return Local
+
 def strong(**kw): return lambda: FixMatch(strong=StrongView(RandAugment(**kw)))
 def closure(k): return lambda p, y: accuracy(p, y)*k
 def weighted(*w): return CrossEntropyLossFlat(weight=torch.tensor(w+(1.,)*(10-len(w))))
@@ -75,6 +99,8 @@ CASES = dict(
     optimizer=(dict(opt_func=partial(FastAdam, sqr_mom=.9)), dict(opt_func=partial(FastAdam, sqr_mom=.8)), 'optimizer'),
     seed=(dict(), dict(seed=1), 'initial weights'), labels=(dict(dls=digit_dls), dict(dls=partial(digit_dls, n=30)), 'labeled images'),
     validation=(dict(dls=digit_dls), dict(dls=partial(digit_dls, valid=50)), 'validation images'), epochs=(dict(), dict(fit=lambda learn: learn.fit(2)), 'epochs'),
+    local_net=(dict(arch=local_net(1.)), dict(arch=local_net(2.)), 'model'), local_loss=(dict(loss_func=local_loss(1.)), dict(loss_func=local_loss(2.)), 'loss function'),
+    local_callback=(dict(cbs=local_callback(1.)), dict(cbs=local_callback(2.)), 'local'), local_method=(dict(method=local_method(1.)), dict(method=local_method(2.)), 'method'),
     threshold=(dict(), dict(method=lambda: FixMatch(threshold=.9)), 'threshold'))
 
 @pytest.mark.parametrize('name', CASES)

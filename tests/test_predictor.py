@@ -152,6 +152,16 @@ def test_wrong_transforms(key, value, good):
     forged(good, change)
     refused()
 
+RESIZE, GPU = dict(size=8, method='squish', pad_mode='zeros'), dict(size=8, ratio=[.75, 1.3], mode='bilinear', valid_scale=.5)
+VALUES = [('Resize', dict(RESIZE, method='evil')), ('Resize', dict(RESIZE, pad_mode='evil')), ('Resize', dict(RESIZE, size='8')), ('Resize', dict(RESIZE, size=True)),
+    ('RandomResizedCrop', dict(size=8, val_xtra=1e9)), ('RandomResizedCrop', dict(size=8, val_xtra=float('nan'))), ('CropPad', dict(size=[8, 0], pad_mode='zeros')),
+    ('RandomResizedCropGPU', dict(GPU, mode='evil')), ('RandomResizedCropGPU', dict(GPU, ratio=[1])), ('RandomResizedCropGPU', dict(GPU, valid_scale=0)),
+    ('fastai.vision.augment.Resize', RESIZE), ('__class__', {}), (['Resize'], RESIZE)]
+@pytest.mark.parametrize('name, kw', VALUES, ids=str)
+def test_every_value_of_a_transform_is_checked(name, kw, good):
+    forged(good, lambda m: m['tfms'].update(items=[[name, kw]]))
+    refused('none of ours|unhashable')
+
 @pytest.mark.parametrize('bad', [float('nan'), float('inf')])
 def test_weights_that_are_no_numbers(bad, good):
     k = next(k for k, v in good[1].items() if v.ndim == 4)
@@ -206,6 +216,16 @@ def test_says_what_it_cannot_store():
     for kw, name in ((dict(item_tfms=Invert()), 'Invert'), (dict(batch_tfms=Darken()), 'Darken')):
         with pytest.raises(PredictorError, match=f'{name}.*learn.export'): save_predictor(learner(digit_dls(**kw)), 'p.safetensors')
     assert not list(Path().iterdir())
+
+def test_a_class_of_the_same_name_is_another():
+    "A transform of the user's that is called as one of fastai's, or made from it"
+    class Same(Transform):
+        size, method, pad_mode = (8, 8), 'squish', 'zeros'
+        def encodes(self, x: PILImageBW): return x
+    class Derived(Resize): pass
+    Same.__name__ = Derived.__name__ = 'Resize'
+    for tfm in (Same(), Derived(8)):
+        with pytest.raises(PredictorError, match="Resize cannot be stored.*fastai's own.*learn.export"): save_predictor(learner(digit_dls(item_tfms=tfm)), 'p.safetensors')
 
 def test_tied_weights():
     class Tied(nn.Module):

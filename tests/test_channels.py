@@ -1,0 +1,113 @@
+"Images of four and five channels, and of 16 bits, from files to the predictor: nothing is clipped, dropped or refused."
+import numpy as np, pytest, torch
+from fastai.vision.all import (CategoryBlock, DataBlock, GrandparentSplitter, Image, ImageDataLoaders, Normalize, Path, PILImage, Resize, TensorImage, TransformBlock, aug_transforms,
+    get_files, noop, parent_label, set_seed)
+from fastai_mixmatch.all import *
+from helpers import SMALL
+
+N = dict(labeled=12, test=24, unlabeled=64)
+
+def deep(c, rng, shape=(16, 16)):
+    "16 bits: the classes differ in their low eight bits alone"
+    return (rng.integers(0, 256, shape)*256 + rng.integers(0, 90, shape)+160*c).astype(np.uint16)
+
+def low(x): return (x%256).astype(np.uint16)*257
+
+def gray16(f, c, rng, ext='.png'): Image.fromarray(low(deep(c, rng))).save(f.with_suffix(ext))
+def rgba(f, c, rng):
+    "The classes differ in the fourth channel alone"
+    x = rng.integers(0, 255, (16, 16, 4))
+    x[..., 3] = rng.integers(0, 90, (16, 16))+160*c
+    Image.fromarray(x.astype(np.uint8)).save(f.with_suffix('.png'))
+def five(f, c, rng):
+    x = deep(0, rng, (5, 16, 18))
+    x[4] = low(deep(c, rng, (16, 18)))
+    np.save(f.with_suffix('.npy'), x)
+def last(f, c, rng):
+    "The same with channels last, as floats"
+    x = rng.random((16, 18, 5)).astype(np.float32)
+    x[..., 4] = (rng.random((16, 18))+2*c)/3
+    np.save(f.with_suffix('.npy'), x)
+
+KINDS = dict(png16=(gray16, PILImage16, 1), tiff16=(lambda *a: gray16(*a, '.tif'), PILImage16, 1), rgba=(rgba, PILImageRGBA, 4), npy=(five, ImageStack, 5), npy_last=(last, ImageStack, 5))
+
+@pytest.fixture(params=KINDS)
+def case(request, tmp_path):
+    "A folder of images of one kind, the class that opens them, and their channels"
+    write, cls, channels = KINDS[request.param]
+    rng = np.random.default_rng(0)
+    for part, n in N.items():
+        for i in range(n):
+            f = tmp_path/part/('' if part == 'unlabeled' else 'ab'[i%2])/f'{i:03d}'
+            f.parent.mkdir(parents=True, exist_ok=True)
+            write(f, i%2, rng)
+    return tmp_path, cls, channels
+
+def files_of(folder, *parts): return sorted(get_files(folder, folders=parts), key=lambda o: o.name)
+
+def lists(folder, cls): return [ImageList(fs := files_of(folder, o), labels=[parent_label(f) for f in fs], img_cls=cls) for o in ('labeled', 'test')]
+
+TFMS = dict(plain={}, resize=dict(item_tfms=Resize(12), batch_tfms=WeakView(1/8)), presizing=dict(item_tfms=Resize(14), batch_tfms=aug_transforms(size=12, max_lighting=0, max_warp=0)))
+
+@pytest.mark.parametrize('tfms, method', [('plain', MixMatch), ('presizing', MixMatch), ('resize', FixMatch)])
+def test_end_to_end(case, tfms, method, tmp_path):
+    "Lists, training on what only the last bits or the last channel tells, predictor, and files through all of them"
+    folder, cls, channels = case
+    if tfms != 'plain' and cls not in (PILImage16, ImageStack): pytest.skip('tried with the others')
+    set_seed(0)
+    train, test = lists(folder, cls)
+    assert train.verify(progress=False).empty
+    dls = train.dataloaders(test, bs=8, **TFMS[tfms])
+    learn = ssl_learner(dls, files_of(folder, 'unlabeled'), SMALL, method=method(), bs=8, lr=1e-2)
+    learn.logger = noop
+    assert learn.model[0][0].in_channels == channels
+    with learn.no_bar(): learn.fit_one_cycle(6)
+    assert learn.validate()[1] > .85
+    save_predictor(learn, tmp_path/'p.safetensors')
+    pred = load_predictor(tmp_path/'p.safetensors')
+    with learn.no_bar(): p = learn.get_preds(dl=dls.test_dl(test.items))[0]
+    for o in (learn, pred):
+        rows = list(predict_files(o, test.items))
+        assert [r.label for r in rows] == [dls.vocab[i] for i in p.argmax(1)] and not any(r.error for r in rows)
+        np.testing.assert_allclose([r.probability for r in rows], p.max(1)[0], atol=1e-5)
+    assert pred.predict(test.items[0])[0] == learn.predict(test.items[0])[0]
+
+def test_folders_of_pictures(case):
+    "fastai's own way to read folders, and a folder as unlabeled images"
+    folder, cls, channels = case
+    if channels == 5: pytest.skip('no picture files')
+    dls = ImageDataLoaders.from_folder(folder, train='labeled', valid='test', img_cls=cls, bs=8, num_workers=0)
+    learn = mixmatch_learner(dls, folder/'unlabeled', SMALL, bs=8)
+    assert len(learn.mix_match.dl.pool) == N['unlabeled'] and learn.mix_match.dl.pool.shape == (channels, 16, 16)
+    dls.show_batch(max_n=2)
+    learn.mix_match.show_views(2)
+
+def test_own_reader(case):
+    "A user's function that reads arrays is used for the unlabeled files, too; a predictor says what it cannot store"
+    folder, cls, channels = case
+    if channels != 5: pytest.skip('no arrays')
+    def read(f): return TensorImage(ImageStack.create(f).as_subclass(torch.Tensor)/255)
+    block = DataBlock((TransformBlock(type_tfms=read), CategoryBlock), get_items=lambda p: files_of(p, 'labeled', 'test'), get_y=parent_label, splitter=GrandparentSplitter('labeled', 'test'))
+    dls = block.dataloaders(folder, bs=8, num_workers=0)
+    learn = mixmatch_learner(dls, files_of(folder, 'unlabeled'), SMALL, bs=8)
+    learn.logger = noop
+    with learn.no_bar(): learn.fit(1)
+    rows = list(predict_files(learn, files_of(folder, 'test')))
+    with learn.no_bar(): p = learn.get_preds()[0]
+    assert sorted(r.probability for r in rows) == pytest.approx(sorted(p.max(1)[0].tolist()), abs=1e-5)
+    with pytest.raises(PredictorError, match='open a TensorImage; a predictor opens .*`ImageStack`'): save_predictor(learn, folder/'p')
+
+def test_what_is_no_image(tmp_path):
+    for x, says in ((np.zeros((2, 3, 4, 5)), 'must be'), (np.full((8, 8), -1), 'run from -1'), (np.full((8, 8), np.nan), 'run from nan'), (np.full((8, 8), 70000), 'to 70000'),
+                    (np.array([[object()]]), 'Python objects')):
+        np.save(tmp_path/'x.npy', x, allow_pickle=True)
+        with pytest.raises(ImageError, match=says): as_image(tmp_path/'x.npy', ImageStack)
+    np.save(tmp_path/'x.npy', np.zeros((1, 10**4+1, 10**4), np.uint8))
+    with pytest.raises(ImageError, match='10000×10001 pixels'): as_image(tmp_path/'x.npy', ImageStack)
+
+def test_no_bit_is_lost(tmp_path):
+    x = np.arange(2**16, dtype=np.uint16).reshape(256, 256)
+    Image.fromarray(x).save(tmp_path/'x.png'); Image.fromarray(x).save(tmp_path/'x.tif'); np.save(tmp_path/'x.npy', x)
+    for name, cls in (('x.png', PILImage16), ('x.tif', PILImage16), ('x.npy', ImageStack), ('x.png', ImageStack)):
+        got = np.asarray(as_image(tmp_path/name, cls)).reshape(256, 256)
+        assert got.dtype == np.float32 and np.array_equal((got*257).round(), x)
