@@ -179,7 +179,7 @@ def _keep(labels, n, seed):
     rng,groups = random.Random(seed),groupby(range(len(labels)), labels.__getitem__)
     return {i for c in sorted(groups) for i in rng.sample(groups[c], min(n, len(groups[c])))}
 
-# %% ../nbs/30_collect.ipynb #b3ea7cd6
+# %% ../nbs/30_collect.ipynb #e098bb8e
 class Survey:
     "The images of a source; printed, it says in five lines what they are"
     def __init__(self, df, root, notes, given, check=True, num_workers=None, progress=True):
@@ -210,52 +210,59 @@ class Survey:
         inside = isinstance(f, Path) and self.root in f.parents
         return item_name(f.relative_to(self.root) if inside else f, i)
 
-    def classes(self)->dict:
-        "Number of labels of each class, without those of a validation set that was given"
-        y = self.df.label[self.df.error.isna() & self.df.part.isin(['labeled'] if self.given else ['labeled','valid'])]
-        return dict(sorted(collections.Counter(y).items()))
-
-    def refuse_empty(self):
-        "`ValueError` where a training would lack labels, unlabeled images, or a class"
-        train,valid,n = set(self.of('labeled').label),set(self.of('valid').label),len(self.df)
-        if not train: raise ValueError(f"none of the {n} images has a label to train on")
-        if not len(self.of('unlabeled')): raise ValueError(f"all of the {n} images have labels; name unlabeled ones by "
-                                                           "`unlabeled`, or keep few of the labels by `per_class`")
-        if len(train)<2: raise ValueError(f"all labels are {first(train)!r}; a classifier needs two classes at least")
-        if valid-train: raise ValueError(f"no image to train on has the label {min(valid-train)!r} of a validation image")
-
-    def some(self, unlabeled:int, valid:int):
-        "The same with less unlabeled and validation images, for a trial"
-        n,res = dict(unlabeled=unlabeled, valid=valid, labeled=len(self.df)),copy(self)
-        res.df = pd.concat([self.of(k)[:v] for k,v in n.items()])
-        return res
-
-    @property
-    def duplicates(self)->pd.DataFrame:
-        "Pairs of images, of which at least one has a label, that show the same picture"
-        d = self.df
-        return pd.DataFrame([(self.name(i), d.part[i], self.name(j), d.part[j], n) for i,j,n in self.pairs],
-                            columns=['file','part','other','other part','distance'])
-
-    def lines(self)->list:
-        "Five lines, and remarks"
-        sizes,valid = self.df['size'].dropna(),self.of('valid')
-        by = sorted(sizes, key=lambda o: o[0]*o[1])
-        span = f", from {by[0][0]}×{by[0][1]} to {by[-1][0]}×{by[-1][1]} pixels" if by else ''
-        n = self.classes()
-        each = ', '.join(f'{k} {v}' for k,v in n.items())
-        if len(set(n.values()))==1 and len(n)>1: each = f"{max(n.values())} of each of {', '.join(n)}"
-        if len(n)>12: each = f"{len(n)} classes, {min(n.values())} to {max(n.values())} images each"
-        own = '' if self.given else ' of them'
-        dup = [f"{r.file} ({r.part}) and {r.other} ({r._4})" for r in self.duplicates[:3].itertuples()]
-        def some(n, texts): return f"{n}{': ' if n else ''}{'; '.join(texts)}{'; …' if n>len(texts) else ''}"
-        return [f"images      {len(self.df)}{span}",
-                f"labeled     {sum(n.values())}: {each}; {len(valid)}{own} for validation",
-                f"unlabeled   {len(self.of('unlabeled'))}",
-                f"unreadable  {some(len(self.bad), [f'{self.name(i)}: {e}' for i,e in self.bad.error[:3].items()])}",
-                f"duplicates  {some(len(self.pairs), dup)}", *[f"note: {o}" for o in self.notes]]
-
     def __repr__(self): return '\n'.join(self.lines())
+
+# %% ../nbs/30_collect.ipynb #ccfb96f0
+@patch
+def classes(self:Survey)->dict:
+    "Number of labels of each class, without those of a validation set that was given"
+    y = self.df.label[self.df.error.isna() & self.df.part.isin(['labeled'] if self.given else ['labeled','valid'])]
+    return dict(sorted(collections.Counter(y).items()))
+
+@patch
+def refuse_empty(self:Survey):
+    "`ValueError` where a training would lack labels, unlabeled images, or a class"
+    train,valid,n = set(self.of('labeled').label),set(self.of('valid').label),len(self.df)
+    if not train: raise ValueError(f"none of the {n} images has a label to train on")
+    if not len(self.of('unlabeled')): raise ValueError(f"all of the {n} images have labels; name unlabeled ones by "
+                                                       "`unlabeled`, or keep few of the labels by `per_class`")
+    if len(train)<2: raise ValueError(f"all labels are {first(train)!r}; a classifier needs two classes at least")
+    if valid-train: raise ValueError(f"no image to train on has the label {min(valid-train)!r}, as a validation "
+                                     "image has")
+
+@patch
+def some(self:Survey, unlabeled:int, valid:int):
+    "The same with less unlabeled and validation images, for a trial"
+    n,res = dict(unlabeled=unlabeled, valid=valid, labeled=len(self.df)),copy(self)
+    res.df = pd.concat([self.of(k)[:v] for k,v in n.items()])
+    return res
+
+# %% ../nbs/30_collect.ipynb #fffbd66f
+@patch(as_prop=True)
+def duplicates(self:Survey)->pd.DataFrame:
+    "Pairs of images, of which at least one has a label, that show the same picture"
+    d = self.df
+    return pd.DataFrame([(self.name(i), d.part[i], self.name(j), d.part[j], n) for i,j,n in self.pairs],
+                        columns=['file','part','other','other part','distance'])
+
+@patch
+def lines(self:Survey)->list:
+    "Five lines, and remarks"
+    sizes,valid = self.df['size'].dropna(),self.of('valid')
+    by = sorted(sizes, key=lambda o: o[0]*o[1])
+    span = f", from {by[0][0]}×{by[0][1]} to {by[-1][0]}×{by[-1][1]} pixels" if by else ''
+    n = self.classes()
+    each = ', '.join(f'{k} {v}' for k,v in n.items())
+    if len(set(n.values()))==1 and len(n)>1: each = f"{max(n.values())} of each of {', '.join(n)}"
+    if len(n)>12: each = f"{len(n)} classes, {min(n.values())} to {max(n.values())} images each"
+    own = '' if self.given else ' of them'
+    dup = [f"{r.file} ({r.part}) and {r.other} ({r._4})" for r in self.duplicates[:3].itertuples()]
+    def some(n, texts): return f"{n}{': ' if n else ''}{'; '.join(texts)}{'; …' if n>len(texts) else ''}"
+    return [f"images      {len(self.df)}{span}",
+            f"labeled     {sum(n.values())}: {each}; {len(valid)}{own} for validation",
+            f"unlabeled   {len(self.of('unlabeled'))}",
+            f"unreadable  {some(len(self.bad), [f'{self.name(i)}: {e}' for i,e in self.bad.error[:3].items()])}",
+            f"duplicates  {some(len(self.pairs), dup)}", *[f"note: {o}" for o in self.notes]]
 
 # %% ../nbs/30_collect.ipynb #48246003
 def _dealt(rows, folds, fold, seed, say):
@@ -303,7 +310,7 @@ def survey(
     df = pd.DataFrame(rows, columns=['file','label','part'], dtype=object)
     return Survey(df, root, notes, given, check, num_workers, progress)
 
-# %% ../nbs/30_collect.ipynb #198503c0
+# %% ../nbs/30_collect.ipynb #24ee01e0
 def usual_size(
     sizes, # Sizes `(width, height)` of images
 )->int: # Pixels
@@ -331,7 +338,8 @@ def loaders(
     cls = PILImageShown if (df.turned==True).any() else PILImage
     def images(part):
         o = found.of(part)
-        return ImageList(list(o.file), labels=list(o.label) if part!='unlabeled' else None, img_cls=cls, root=found.root)
+        labels = None if part=='unlabeled' else list(o.label)
+        return ImageList(list(o.file), labels=labels, img_cls=cls, root=found.root)
     labeled,valid,unlabeled = map(images, ('labeled','valid','unlabeled'))
     workers = ifnone(workers, min(8, os.cpu_count() or 1) if len(df)>1000 else 0)
     bs = ifnone(bs, 64 if torch.cuda.is_available() else 16)
