@@ -17,13 +17,13 @@ from .lists import *
 from .sources import as_items
 from .tables import *
 
-# %% ../nbs/30_collect.ipynb #c1c59c6a
+# %% ../nbs/30_collect.ipynb #4bd05b6e
 def thumb(
     img, # PIL image
 )->bytes: # 81 gray pixels
     "`img` as 9×9 gray pixels"
     if max(img.size)>216: img = img.resize((216,216), Image.NEAREST) # Much faster, and 24×24 samples a pixel are enough
-    return img.resize((9,9), Image.BOX).convert('L').tobytes()
+    return img.convert('L').resize((9,9), Image.BOX).tobytes()
 
 def hash_bits(
     thumbs, # Of `thumb`
@@ -53,7 +53,7 @@ def near_pairs(
         res += zip((i+at).tolist(), j.tolist(), d[i,j].int().tolist())
     return res
 
-# %% ../nbs/30_collect.ipynb #a26e1044
+# %% ../nbs/30_collect.ipynb #194ebd4c
 class _Look:
     "Dataset of `(position, size, thumb, as it is shown?, error)`"
     def __init__(self, items): self.items = items
@@ -65,7 +65,8 @@ class _Look:
     def look(self, i):
         try:
             with open_file(self.items[i]) as im:
-                turned = im.getexif().get(274, 1)!=1 or im.has_transparency_data
+                plain = im.format=='JPEG' and 'exif' not in im.info # Known at once
+                turned = not plain and (im.getexif().get(274, 1)!=1 or im.has_transparency_data)
                 rgb = im if im.mode=='RGB' else in_mode(im)
                 return i, im.size, thumb(rgb), turned, None
         except Exception as e: return i, None, None, False, str(e).replace(repr(str(self.items[i])), 'it')

@@ -213,6 +213,22 @@ def test_turned_photographs_are_read_as_shown(tmp_path):
 
 # --- Hugging Face
 
+class StoredImages(list):
+    "What `collect` uses of a `datasets.Dataset`"
+    def __init__(self, rows, features): super().__init__(rows); self.features = features
+    def cast_column(self, name, feature):
+        assert not feature.decode
+        return self
+
+def test_stored_images_with_named_classes(photos):
+    Image_,ClassLabel = type('Image', (), dict(__init__=lambda self, decode=True: setattr(self, 'decode', decode))),type('ClassLabel', (), dict(names=['ball','star']))
+    def row(i, y): return dict(image=dict(path=None, bytes=(photos/f'IMG_{i:04d}.jpg').read_bytes()), label=y)
+    train = StoredImages([row(i, [0,1,-1,None][i%4]) for i in range(16)], dict(image=Image_(), label=ClassLabel()))
+    test = StoredImages([row(i, i%2) for i in range(20, 24)], train.features)
+    found = survey(dict(train=train, test=test))
+    assert parts(found) == dict(labeled=8, valid=4, unlabeled=8) and found.classes() == dict(ball=4, star=4)
+    assert len(loaders(found, size=16).unlabeled) == 8
+
 def test_hub_dataset(photos):
     datasets = pytest.importorskip('datasets')
     df = answers(photos)
