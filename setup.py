@@ -30,6 +30,6 @@ setup(
         'Topic :: Scientific/Engineering :: Artificial Intelligence'],
     packages=find_packages(root, include=[cfg['lib_name'], cfg['lib_name']+'.*']),
     install_requires=cfg['requirements'].split(),
-    extras_require={o: cfg[f'{o}_requirements'].split() for o in ('dev','onnx')},
-    entry_points={'nbdev': [f"{cfg['lib_name']} = {cfg['lib_name']}._modidx:d"]},
+    extras_require={o: cfg[f'{o}_requirements'].split() for o in ('dev','onnx','hub')},
+    entry_points={'console_scripts': cfg['console_scripts'].split(), 'nbdev': [f"{cfg['lib_name']} = {cfg['lib_name']}._modidx:d"]},
 )

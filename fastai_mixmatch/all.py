@@ -20,6 +20,7 @@ from fastai_mixmatch.arch import *
 from fastai_mixmatch.learner import *
 from fastai_mixmatch.recipes import *
 from fastai_mixmatch.samples import *
+from fastai_mixmatch.collect import collect, near_duplicates, survey  # chkstyle: ignore
 from fastai_mixmatch.inspect import *
 from fastai_mixmatch.augment import RandAugment, Cutout, CTAugment, StrongView  # chkstyle: ignore
 from fastai_mixmatch.methods import *

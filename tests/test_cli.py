@@ -1,0 +1,133 @@
+"The commands, in real processes: help, mistakes, a training that is stopped and goes on, broken files."
+import csv, io, json, re, signal, subprocess, sys
+import pandas as pd, pytest
+from fastai_mixmatch import cli
+from fastai_mixmatch.predictor import load_predictor
+from fastai_mixmatch.samples import sample_photos
+from helpers import own_env
+
+def start(*args):
+    cmd = [sys.executable, '-m', 'fastai_mixmatch', *map(str, args)]
+    return subprocess.Popen(cmd, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=own_env(PYTHONUNBUFFERED='1'))
+
+def run(*args):
+    "Exit code, output, errors"
+    p = start(*args)
+    out,err = p.communicate()
+    return p.returncode,out,err
+
+@pytest.fixture(scope='module')
+def photos(tmp_path_factory): return sample_photos(tmp_path_factory.mktemp('photos'), 60, 16)
+
+SMALL = '--model','small_cnn','--size','32'
+
+@pytest.fixture(scope='module')
+def trained(photos, tmp_path_factory):
+    "A training that was stopped by Ctrl-C and started again, with what both told"
+    out = tmp_path_factory.mktemp('cli')/'run'
+    args = 'train',photos/'labels.csv',*SMALL,'--epochs','12','--out',out
+    p = start(*args)
+    lines = []
+    while not any('epoch 3/' in o for o in lines): # In the middle
+        lines.append(p.stdout.readline())
+        assert p.poll() is None or lines[-1], ''.join(lines)+p.stderr.read()
+    p.send_signal(signal.SIGINT)
+    text,err = p.communicate(timeout=300)
+    return out, (p.returncode, ''.join(lines)+text, err), run(*args), [str(o) for o in args]
+
+@pytest.fixture
+def main(capsys):
+    "A command in this process: exit code, output, errors"
+    def call(*args):
+        capsys.readouterr()
+        return cli.main([str(o) for o in args]), *capsys.readouterr()
+    return call
+
+# --- a training
+
+def test_ctrl_c_and_the_same_command(trained, main):
+    out,(rc,text,err),(rc2,text2,err2),args = trained
+    assert rc==130 and 'Traceback' not in err and 'the same command goes on' in err
+    assert rc2==0, err2
+    first = int(re.search(r'epoch (\d+)/12', text2)[1])
+    assert 3 <= first <= 6 # It goes on where it was
+    assert re.search(r'accuracy [\d.]+% on 4 validation images \(±49 points\)', text2)
+    assert load_predictor(out/'predictor.safetensors').classes == ['ball','diamond','star','tent']
+    steps = json.loads(main(*args, '--json')[1])['steps']
+    assert steps == 12*3 # Of 45 unlabeled images in batches of 16
+
+def test_other_settings_are_refused(trained, main):
+    out,*_,args = trained
+    rc,text,err = main(*args, '--lr', '0.5')
+    assert rc==1 and 'lr is 0.5, and was None' in err and 'Traceback' not in err
+
+def test_budget(photos, tmp_path, main):
+    args = 'train',photos/'labels.csv',*SMALL
+    rc,text,err = main(*args, '--minutes', '1', '--out', tmp_path/'run', '--json')
+    plan,end = json.loads((tmp_path/'run'/'plan.json').read_text()),json.loads(text)
+    assert rc==0 and end['steps'] == plan['epochs']*plan['steps'] and end['seconds'] < 120
+    assert 'give more --minutes' in main(*args, '--minutes', '0.01', '--out', tmp_path/'none')[2]
+
+# --- predictions
+
+def test_predictions_of_a_folder(trained, photos, tmp_path, main):
+    rc,text,err = main('predict', trained[0], photos, '--out', tmp_path/'p.csv')
+    df = pd.read_csv(tmp_path/'p.csv')
+    assert rc==1 and err.count('unreadable')==1 and 'broken.jpg' in err and 'Traceback' not in err
+    assert list(df.columns) == ['file','class','probability','margin'] and len(df)==62
+    good = df[df['class'].notna()]
+    assert len(good)==61 and good.probability.between(0, 1).all() and (good.margin<=good.probability).all()
+    assert '61 of 62 images' in text
+
+def test_predictions_of_a_table_a_file_and_a_stream(trained, photos, tmp_path, main, monkeypatch):
+    folder,one = trained[0],photos/'IMG_0000.jpg'
+    pd.DataFrame(dict(picture=['IMG_0001','IMG_0002'])).to_csv(photos/'two.csv', index=False)
+    rc,text,err = main('predict', folder, one, photos/'two.csv', '--out', tmp_path/'p.csv', '--json')
+    assert rc==0 and json.loads(text)['images']==3
+    monkeypatch.setattr(sys, 'stdin', io.StringIO(f'{one}\n{photos}/gone.jpg\n'))
+    rc,text,err = main('predict', folder/'predictor.safetensors', '-', '--out', '-')
+    rows = list(csv.DictReader(text.splitlines()))
+    assert rc==1 and len(rows)==2 and rows[0]['class'] and not rows[1]['class'] and 'gone.jpg' in err
+
+# --- looking
+
+def test_check(photos, main):
+    rc,text,err = main('check', photos/'labels.csv')
+    assert rc==1 and [o.split()[0] for o in text.splitlines()[:5]] == ['images','labeled','unlabeled','unreadable','duplicates']
+    assert 'broken.jpg' in text and 'copy.jpg' in text
+    d = json.loads(main('check', photos/'labels.csv', '--json')[1])
+    assert d['images']==62 and d['classes']==dict(ball=4, diamond=4, star=4, tent=4) and list(d['unreadable'])==['broken.jpg']
+    assert main('check', photos/'labels.csv', '--quiet')==(1,'','')
+
+# --- use and misuse
+
+@pytest.mark.parametrize('name', cli.commands)
+def test_help_names_every_argument(name, capsys):
+    with pytest.raises(SystemExit) as e: cli.main([name, '--help'])
+    text = capsys.readouterr().out
+    assert e.value.code==0 and text.startswith(f'usage: fastai-mixmatch {name}') and 'NoneType' not in text
+    for o in re.findall(r'^  (--[\w-]+)(?: \([^)]*\))?(.*)$', text, re.M): assert len(o[1].strip())>5, o
+
+def test_program(main):
+    rc,text,err = run('--help')
+    assert rc==0 and all(f'  {o} ' in text for o in cli.commands) and err==''
+    rc,text,err = main('trian', 'x')
+    assert rc==2 and 'did you mean train?' in err
+    assert main()[0]==2
+
+MISTAKES = {'no file or folder': ['check','nowhere.csv'], 'did you mean resnet18?': ['train','LABELS','--model','resnet81'],
+    'did you mean fixmatch?': ['train','LABELS','--method','fixmach'], 'no folder of a training': ['report','nowhere'],
+    'no predictor': ['predict','nowhere','x.jpg'], 'no column': ['check','LABELS','--label','kind'], 'of weights': ['train','LABELS','--weights','nowhere.pth']}
+
+@pytest.mark.parametrize('text', MISTAKES)
+def test_mistakes_are_one_sentence(text, photos, tmp_path, monkeypatch, main):
+    monkeypatch.chdir(tmp_path)
+    args = [photos/'labels.csv' if o=='LABELS' else o for o in MISTAKES[text]]
+    rc,out,err = main(*args)
+    told = [o for o in err.splitlines() if o.startswith('fastai-mixmatch')]
+    assert rc==1 and len(told)==1 and text in told[0], err
+    assert text in json.loads(main(*args, '--json')[1])['error']
+
+def test_wrong_use_is_2(capsys):
+    with pytest.raises(SystemExit) as e: cli.main(['train'])
+    assert e.value.code==2 and 'usage: fastai-mixmatch train' in capsys.readouterr().err

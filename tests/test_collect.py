@@ -1,0 +1,241 @@
+"From what people have to `dls, unlabeled`: tables, folders, exports, and what is refused."
+import json, numpy as np, pandas as pd, pytest
+from PIL import Image
+from fastai.vision.all import L, Path, PILImageBW
+from fastai_mixmatch.collect import collect, deal, hash_bits, loaders, near_duplicates, near_pairs, survey, thumb
+from fastai_mixmatch.images import PILImageShown
+from fastai_mixmatch.samples import digits_sample, sample_photos
+from fastai_mixmatch.tables import Finder, label_studio, read_table
+
+@pytest.fixture(scope='module')
+def photos(tmp_path_factory): return sample_photos(tmp_path_factory.mktemp('photos'), 60, 16)
+
+def answers(path, **kw): return pd.read_csv(path/'labels.csv', **kw)
+
+def parts(found): return {o: len(found.of(o)) for o in ('labeled','valid','unlabeled')}
+
+LABELED = dict(labeled=12, valid=4, unlabeled=45) # 60 pictures, a copy, and a broken one that is left out
+
+# --- tables
+
+def test_csv_gives_what_a_learner_takes(photos):
+    c = collect(photos/'labels.csv', size=24, verbose=False)
+    dls,unlabeled = c
+    assert (len(dls.train_ds), len(dls.valid_ds), len(unlabeled)) == (12,4,45)
+    assert list(dls.vocab) == ['ball','diamond','star','tent']
+    assert dls.one_batch()[0].shape[1:] == (3,24,24)
+    assert [o.name for o in c.survey.bad.file] == ['broken.jpg']
+
+@pytest.mark.parametrize('blank', ['', 'NaN', 'None', ' ', 'nan'])
+def test_blank_labels_are_unlabeled(photos, blank):
+    df = answers(photos)
+    lines = [f"{f},{blank if isinstance(l, float) else l}" for f,l in zip(df.file, df.label)]
+    (photos/'blank.csv').write_text('\n'.join(['image,species',*lines]))
+    found = survey(photos/'blank.csv')
+    assert parts(found) == LABELED
+    assert "columns 'image', 'species'" in found.notes
+
+@pytest.mark.parametrize('kind', ['semicolons','tabs','no names','no extension','other case','bom'])
+def test_tables_as_people_save_them(photos, kind):
+    df = answers(photos, keep_default_na=False)
+    file = photos/('t.tsv' if kind=='tabs' else 't.csv')
+    sep = {'semicolons': ';', 'tabs': '\t'}.get(kind, ',')
+    if kind=='no extension': df['file'] = df.file.str[:-4]
+    if kind=='other case': df['file'] = df.file.str.upper()
+    df.to_csv(file, sep=sep, index=False, header=kind!='no names', encoding='utf-8-sig' if kind=='bom' else 'utf-8')
+    assert parts(survey(file)) == LABELED
+
+def test_data_frame_with_missing_values_and_a_root(photos, tmp_path, monkeypatch):
+    df = answers(photos)
+    df['label'] = df.label.astype(object).where(df.label.notna(), None)
+    assert parts(survey(df, root=photos)) == LABELED
+    df['file'] = [str(photos/o) for o in df.file]
+    monkeypatch.chdir(tmp_path)
+    assert parts(survey(df)) == LABELED
+
+def test_numbers_as_names_of_classes(photos):
+    df = answers(photos)
+    df['label'] = df.label.map(dict(ball=1, diamond=2, star=3, tent=4)) # Floats, because of the missing ones
+    assert list(survey(df, root=photos).classes()) == ['1','2','3','4']
+
+def test_files_beside_a_table_of_labels_only(photos):
+    df = answers(photos)
+    df[df.label.notna()].to_csv(photos/'only.csv', index=False)
+    found = survey(photos/'only.csv')
+    assert parts(found) == LABELED and any('does not name' in o for o in found.notes)
+
+def test_a_column_of_parts(photos):
+    df = answers(photos)
+    df['split'] = ['test' if i%3==0 else 'train' for i in range(len(df))]
+    found = survey(df, root=photos)
+    assert found.given and len(found.of('valid')) == sum(df.label.notna() & (df.split=='test'))
+
+def test_what_is_missing_is_named(photos, tmp_path):
+    df = answers(photos)
+    df.loc[0,'file'] = 'gone.jpg'
+    assert any('gone.jpg' in o for o in survey(df, root=photos).notes)
+    with pytest.raises(FileNotFoundError, match='no column names files'): survey(df, root=tmp_path)
+    with pytest.raises(FileNotFoundError, match='no file or folder'): survey(tmp_path/'none.csv')
+    with pytest.raises(ValueError, match="no column 'kind'"): survey(photos/'labels.csv', label='kind')
+    (tmp_path/'empty.csv').touch()
+    with pytest.raises(ValueError, match='no table'): survey(tmp_path/'empty.csv')
+    df['other'] = df.label
+    with pytest.raises(ValueError, match='which column'): survey(df.rename(columns=dict(label='coarse')), root=photos)
+
+# --- what is refused
+
+@pytest.mark.parametrize('task, labels', [('MultiCategoryBlock', ['ball|star','ball','star','tent|ball']), ('RegressionBlock', ['0.5','1.25','3','4.5']),
+                                          ('MultiCategoryBlock', [['ball','star'],['ball'],['star'],['tent']])])
+def test_other_tasks_are_refused(photos, task, labels):
+    df = pd.DataFrame(dict(file=[f'IMG_{i:04d}.jpg' for i in range(40)], label=labels*10))
+    with pytest.raises(ValueError, match=task): survey(df, root=photos)
+
+def test_boxes_and_rows_with_several_labels_are_refused(photos):
+    df = pd.DataFrame(dict(file=['IMG_0000.jpg']*2, label=['ball','star']))
+    with pytest.raises(ValueError, match='several labels'): survey(df, root=photos)
+    with pytest.raises(ValueError, match='detector'): survey(df.assign(xmin=0, ymin=1, xmax=2, ymax=3), root=photos)
+
+def test_nothing_to_train_on(photos):
+    df = answers(photos)
+    with pytest.raises(ValueError, match='has a label'): collect(df.assign(label=None), root=photos, verbose=False)
+    with pytest.raises(ValueError, match='all of the'): collect(df[df.label.notna()], root=photos, verbose=False)
+    with pytest.raises(ValueError, match='two classes'): collect(df.assign(label=['x',None]*31), root=photos, verbose=False)
+
+# --- Label Studio
+
+def task(name, *choices, kind='choices', **kw):
+    key = kind if kind!='rating' else 'rating'
+    result = [dict(type=kind, from_name='kind', to_name='image', value={key: [o]}) for o in choices]
+    return dict(id=1, data=dict(image=name), predictions=[], annotations=[dict(id=7, result=result, **{'was_cancelled': False, **kw})] if choices else [])
+
+def test_label_studio_export(photos):
+    df = answers(photos)
+    names = ['/data/upload/1/0a1b2c3d-{}', '/data/local-files/?d=photos/{}', 'https://example.com/{}?x=1']
+    tasks = [task(names[i%3].format(f), *([] if isinstance(l, float) else [l])) for i,(f,l) in enumerate(zip(df.file, df.label))]
+    (photos/'export.json').write_text(json.dumps(tasks))
+    assert parts(survey(photos/'export.json')) == LABELED
+    flat = [dict(image=t['data']['image'], id=1, annotator=1, lead_time=2., kind=t['annotations'][0]['result'][0]['value']['choices'][0]) for t in tasks if t['annotations']]
+    (photos/'min.json').write_text(json.dumps(flat))
+    assert parts(survey(photos/'min.json')) == LABELED # The others are the files beside it
+
+def test_the_last_annotation_counts_and_cancelled_ones_do_not(tmp_path):
+    t = task('a.jpg', 'ball', created_at='2026-01-01')
+    t['annotations'] += task('a.jpg', 'star', created_at='2026-02-01')['annotations'] + task('a.jpg', 'tent', created_at='2026-03-01', was_cancelled=True)['annotations']
+    (tmp_path/'e.json').write_text(json.dumps([t]))
+    assert label_studio(tmp_path/'e.json').label.tolist() == ['star']
+
+@pytest.mark.parametrize('kind, text', [('rectanglelabels','detector'), ('rating','RegressionBlock')])
+def test_label_studio_of_other_tasks(tmp_path, kind, text):
+    (tmp_path/'e.json').write_text(json.dumps([task('a.jpg', 'x', kind=kind)]))
+    with pytest.raises(ValueError, match=text): label_studio(tmp_path/'e.json')
+    (tmp_path/'bad.json').write_text('{}')
+    with pytest.raises(ValueError, match='list of tasks'): label_studio(tmp_path/'bad.json')
+
+# --- folders
+
+def put(root, *names):
+    for i,o in enumerate(names):
+        (root/o).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(i).integers(0, 255, (40,48,3), dtype=np.uint8)).save(root/o)
+    return root
+
+LAYOUTS = dict(
+    halves=['labeled/cat/1.jpg','labeled/cat/2.jpg','labeled/dog/3.jpg','labeled/dog/4.jpg','unlabeled/5.jpg','unlabeled/sub/6.jpg'],
+    british=['Labelled/cat/1.jpg','Labelled/cat/2.jpg','Labelled/dog/3.jpg','Labelled/dog/4.jpg','Unlabelled/5.jpg','Unlabelled/6.jpg'],
+    sibling=['cat/1.jpg','cat/2.jpg','dog/3.jpg','dog/x/4.jpg','unlabeled/5.jpg','unlabeled/6.jpg'],
+    inside=['train/cat/1.jpg','train/cat/2.jpg','train/dog/3.jpg','train/dog/4.jpg','train/unlabeled/5.jpg','train/unlabeled/6.jpg'],
+    loose=['cat/1.jpg','cat/2.jpg','dog/3.jpg','dog/4.jpg','5.jpg','6.jpg'])
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_folders(tmp_path, layout):
+    found = survey(put(tmp_path, *LAYOUTS[layout]))
+    assert found.classes() == dict(cat=2, dog=2) and len(found.of('unlabeled')) == 2
+
+def test_unlabeled_folder_with_the_same_parent(tmp_path):
+    put(tmp_path, *LAYOUTS['halves'])
+    found = survey(tmp_path/'labeled')
+    assert len(found.of('unlabeled')) == 2 and 'unlabeled' in found.notes[0]
+    assert len(survey(tmp_path/'labeled', unlabeled=tmp_path/'unlabeled'/'sub').of('unlabeled')) == 1
+
+def test_test_folder_is_left_alone_beside_valid(tmp_path):
+    put(tmp_path, *LAYOUTS['halves'], 'valid/cat/7.jpg', 'test/cat/8.jpg')
+    assert [o.name for o in survey(tmp_path).of('valid').file] == ['7.jpg']
+
+# --- validation
+
+def test_folds_deal_out_each_label_once():
+    y = ['a']*11+['b']*5+['c']*2+['d']
+    p = deal(y, 5, seed=3)
+    assert p[-1]==-1 and all(p.count(i) in (3,4) for i in range(5))
+    for c in 'abc':
+        n = [sum(k==i and l==c for k,l in zip(p, y)) for i in range(5)]
+        assert max(n)-min(n) <= 1 and max(n) < y.count(c)
+
+def test_folds_by_argument_and_bad_ones(photos):
+    sets = [set(survey(photos/'labels.csv', folds=4, fold=i, check=False).of('valid').file) for i in range(4)]
+    assert len(set.union(*sets)) == 16 == sum(map(len, sets))
+    with pytest.raises(ValueError, match='fold'): survey(photos/'labels.csv', folds=4, fold=4)
+
+def test_small_validation_set_is_not_believed(photos):
+    assert any('may be off by 49 points' in o for o in survey(photos/'labels.csv').notes)
+    assert not any('may be off' in o for o in survey(photos/'labels.csv', valid=photos/'answers.csv').notes if 'points' in o and '49' in o)
+
+def test_keep_few_labels(tmp_path):
+    found = survey(digits_sample(tmp_path/'d', n_labeled=50)/'labeled', unlabeled=tmp_path/'d'/'unlabeled', per_class=2, check=False)
+    assert set(found.classes().values()) == {2} and len(found.df) == 50+1247
+
+# --- pictures
+
+def test_copies_are_found_and_others_are_not(photos):
+    files = L(photos.glob('*.jpg')).sorted()
+    assert {o.name for pair in near_duplicates(files) for o in pair[:2]} == {'copy.jpg', answers(photos)[lambda d: d.label.notna()].file.iloc[-1]}
+
+@pytest.mark.parametrize('scale, quality', [(1,30), (.5,80), (.75,60), (2,90)])
+def test_hash_of_a_changed_copy(photos, tmp_path, scale, quality):
+    far = []
+    for f in sorted(photos.glob('IMG_00*.jpg')):
+        im = Image.open(f)
+        im.resize([round(o*scale) for o in im.size]).save(tmp_path/'x.jpg', quality=quality)
+        a,b = hash_bits([thumb(im), thumb(Image.open(tmp_path/'x.jpg').convert('RGB'))])
+        far.append((a!=b).sum())
+    assert np.mean(np.array(far)<=8) >= .95
+
+def test_pairs_are_those_of_a_plain_loop():
+    h = np.random.default_rng(0).random((300,16))>.5
+    want = [(i,j,int((h[i]!=h[j]).sum())) for i in range(300) for j in range(i+1, 300) if (h[i]!=h[j]).sum()<=2]
+    assert near_pairs(h, threshold=2) == want and len(want) > 50
+
+def test_turned_photographs_are_read_as_shown(tmp_path):
+    put(tmp_path, *LAYOUTS['halves'])
+    exif = Image.Exif(); exif[274] = 6
+    Image.open(tmp_path/'unlabeled'/'5.jpg').save(tmp_path/'unlabeled'/'5.jpg', exif=exif)
+    assert collect(tmp_path, verbose=False).unlabeled.img_cls is PILImageShown
+
+# --- Hugging Face
+
+class StoredImages(list):
+    "What `collect` uses of a `datasets.Dataset`"
+    def __init__(self, rows, features): super().__init__(rows); self.features = features
+    def cast_column(self, name, feature):
+        assert not feature.decode
+        return self
+
+def test_stored_images_with_named_classes(photos):
+    Image_,ClassLabel = type('Image', (), dict(__init__=lambda self, decode=True: setattr(self, 'decode', decode))),type('ClassLabel', (), dict(names=['ball','star']))
+    def row(i, y): return dict(image=dict(path=None, bytes=(photos/f'IMG_{i:04d}.jpg').read_bytes()), label=y)
+    train = StoredImages([row(i, [0,1,-1,None][i%4]) for i in range(16)], dict(image=Image_(), label=ClassLabel()))
+    test = StoredImages([row(i, i%2) for i in range(20, 24)], train.features)
+    found = survey(dict(train=train, test=test))
+    assert parts(found) == dict(labeled=8, valid=4, unlabeled=8) and found.classes() == dict(ball=4, star=4)
+    assert len(loaders(found, size=16).unlabeled) == 8
+
+def test_hub_dataset(photos):
+    datasets = pytest.importorskip('datasets')
+    df = answers(photos)
+    df = df[df.file!='broken.jpg']
+    names = ['ball','diamond','star','tent']
+    feats = datasets.Features(image=datasets.Image(), label=datasets.ClassLabel(names=names))
+    ds = datasets.Dataset.from_dict(dict(image=[str(photos/o) for o in df.file], label=[-1 if isinstance(o, float) else names.index(o) for o in df.label]), features=feats)
+    assert parts(survey(ds)) == LABELED
+    dls,unlabeled = collect(datasets.DatasetDict(train=ds, test=ds.select([i for i,o in enumerate(df.label) if not isinstance(o, float)][:8])), verbose=False, size=16)
+    assert len(dls.valid_ds) == 8
