@@ -567,6 +567,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'fastai_mixmatch.inspect.guess_counts': ( 'inspect.html#guess_counts',
                                                                                    'fastai_mixmatch/inspect.py'),
                                          'fastai_mixmatch.inspect.history': ('inspect.html#history', 'fastai_mixmatch/inspect.py'),
+                                         'fastai_mixmatch.inspect.on_pool': ('inspect.html#on_pool', 'fastai_mixmatch/inspect.py'),
                                          'fastai_mixmatch.inspect.plot_history': ( 'inspect.html#plot_history',
                                                                                    'fastai_mixmatch/inspect.py'),
                                          'fastai_mixmatch.inspect.show_guesses': ( 'inspect.html#show_guesses',
