@@ -104,7 +104,7 @@ def parse_every(every)->tuple:
         if seconds>0 and re.search('[a-z]', str(every)): return seconds,'second'
     raise ValueError(f"`every` must be such as '5min', '30s', '2 hours', '1 epoch' or '500 steps'; got {every!r}")
 
-# %% ../nbs/23_checkpoint.ipynb #12029a66
+# %% ../nbs/23_checkpoint.ipynb #586b241a
 class Checkpoint(Callback):
     "Save the state of the training in `folder`, and continue from it when the same program is started again"
     order,run_valid,in_checkpoint = 1000,False,False
@@ -117,7 +117,8 @@ class Checkpoint(Callback):
         self.fits,self.replaced = 0,0 # How many are complete; which have another one's result in their place
         self.damaged,self.starts,self.this_fit = set(),{},None
 
-    def before_fit(self): self.tidy() # A plain `Learner` says nothing when a fit is interrupted
+    def before_fit(self):
+        if not self.learn.lock.locked(): self.tidy() # A plain `Learner` says nothing when a fit is interrupted
 
 class Gate(Callback):
     "Let the other callbacks sleep until `epoch`, and count its batches on from `batch`"
@@ -324,11 +325,11 @@ def defer_interrupt(self:Checkpoint):
     fit.wait = wait
     signal.signal(signal.SIGINT, wait)
 
-# %% ../nbs/23_checkpoint.ipynb #1fa5b54c
+# %% ../nbs/23_checkpoint.ipynb #2b9573f8
 @patch
 def after_fit(self:Checkpoint):
     fit,learn = self.this_fit,self.learn
-    if fit is None: return
+    if fit is None or learn.lock.locked(): return # `validate` is no fit
     if fit.done:
         load_training_state(learn, fit.state)
         learn.train_iter,learn.pct_train = fit.state['step'],fit.state['pct']

@@ -42,7 +42,7 @@ def _to_data(v):
     for k,o in v[1].items(): object.__setattr__(res, k, o)
     return res
 
-# %% ../nbs/82_state.ipynb #562757b2
+# %% ../nbs/82_state.ipynb #3c9c57a7
 def _exact(cls, take=list, make=None): return (lambda o: type(o) is cls), take, make or cls
 def _some(cls, take, make): return (lambda o: isinstance(o, cls)), take, make
 
@@ -65,7 +65,6 @@ _kinds = dict( # Name → which objects, what of them is packed, and the way bac
     data=((lambda o: is_dataclass(o) and not isinstance(o, type)),
           lambda o: [_class(o), {f.name: getattr(o, f.name) for f in fields(o)}], _to_data),
     scalars=((lambda o: _alike(o, np.generic)), lambda o: _array(np.array(o)), lambda v: list(_to_array(v))),
-    floats=((lambda o: _alike(o, float)), lambda o: torch.tensor(o, dtype=torch.double), Tensor.tolist),
     tensors=((lambda o: _alike(o, Tensor) and len({(v.dtype,v.device,v.shape) for v in o})==1 and not o[0].ndim),
              lambda o: torch.stack([v.detach().as_subclass(Tensor) for v in o]), lambda v: list(v.unbind())))
 

@@ -112,7 +112,7 @@ class Cut(Exception): pass
 def cut_off(rank, world, folder, stop=None):
     "Two epochs with a checkpoint every 5 steps; cut off after step `stop`"
     class Stop(Callback):
-        order = 1001
+        order,in_checkpoint = 1001,False
         def after_batch(self):
             if self.learn.training and self.learn.train_iter==stop: raise Cut('cut off')
     random.seed(rank); np.random.seed(rank); torch.manual_seed(rank)
