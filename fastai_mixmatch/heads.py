@@ -45,8 +45,8 @@ class Heads(Callback):
         if self.learn.lock.locked(): return
         self.tidy()
         model,dl = bare(self.learn.model),self.method.labeled_dl
-        like = self.method.view(dl.pool.read(0)[0][None].to(dl.device or 'cpu')).to(next(model.parameters()).device)
-        with kept_rng(): layer = last_linear(model, dl.c, like)
+        x,device = dl.pool.read(0)[0][None].to(dl.device or 'cpu'),next(model.parameters()).device
+        with kept_rng(): layer = last_linear(model, dl.c, self.method.view(x).to(device))
         if self.nets is None: self.make(layer)
         self.hook = layer.register_forward_pre_hook(self.keep)
 
