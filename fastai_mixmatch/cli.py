@@ -76,7 +76,7 @@ def write_report(
     write(learn, file)
     return True
 
-# %% ../nbs/34_cli.ipynb #2e45c809
+# %% ../nbs/34_cli.ipynb #915139e9
 @delegates(survey, but=_source)
 def train(
     source, # CSV, TSV or Label Studio JSON file, or folder
@@ -116,10 +116,9 @@ def train(
         with kept_quiet(say.text): fit_plan(learn, plan)
     except KeyboardInterrupt: raise KeyboardInterrupt(f"stopped in epoch {learn.epoch+1} of {plan['epochs']}; the same "
                                                       "command goes on") from None
-    made = dict(predictor=run/'predictor.safetensors')
+    end,made = _ended(learn, plan, found),dict(predictor=run/'predictor.safetensors') # Predictions reset the counts
     save_predictor(learn, made['predictor'])
     if write_report(learn, run/'report.html'): made['report'] = run/'report.html'
-    end = _ended(learn, plan, found)
     acc = 'no image to validate on' if end['accuracy'] is None else (f"accuracy {end['accuracy']:.1%} on "
         f"{end['validated_on']} validation images (±{100*end['uncertainty']:.0f} points)")
     say.result('\n'.join([f"\n{acc}", *[f'{k:<11} {v}' for k,v in made.items()]]), **end, **made,
