@@ -196,7 +196,7 @@ def test_iterable_dataset(cls):
     with warnings.catch_warnings(record=True) as ws:
         warnings.simplefilter('always')
         learn = program(partial(make, checkpoint='cp', every='1 steps'))
-    said = [o for o in ws if 'begins a new pass' in str(o.message)]
+    said = [o for o in ws if 'with a new pass' in str(o.message)]
     if cls is StateStream: assert result(learn) == result(whole) and not said
     else: assert len(said) == 1 and len(learn.recorder.losses) == len(whole.recorder.losses) == 12
 
