@@ -306,7 +306,7 @@ def leave_out(
 # %% ../nbs/32_choose.ipynb #871d9b43
 def near_duplicates_by_features(
     o, # Learner, what `look` gives of it, or features `(N,n_features)`
-    same:float=.97, # Cosine between two images' features, less their mean, from which they count as the same
+    same:float=.9, # Cosine between two images' features, less their mean, from which they count as the same
     names=None, # With features: what the images are called; default: their positions
     **kwargs # With a learner: for `look`
 )->pd.DataFrame: # Columns a and b (files), where (the kinds of both), similarity; the most similar first
