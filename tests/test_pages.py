@@ -1,8 +1,8 @@
 "What stands beside training: fastai's tools on the unlabeled images, a live plot, a quiet first run, and the page that needs Gradio."
-import json, os, pytest, subprocess, sys, warnings
-from fastai.vision.all import ClassificationInterpretation, Image, Interpretation, Path, PILImageBW, ShowGraphCallback, np
+import json, os, pytest, subprocess, sys
+from fastai.vision.all import ClassificationInterpretation, Image, Interpretation, Path, PILImageBW, ShowGraphCallback
 from fastai_mixmatch.all import *
-from helpers import IL, SMALL, core_dls, core_learner, from_folder, root # noqa: F811
+from helpers import IL, core_dls, core_learner, from_folder, root # noqa: F811
 
 repository = Path(__file__).resolve().parent.parent
 
