@@ -92,7 +92,7 @@ def _up_to_255(x):
     "Pixels of 8 or 16 bits, or floats in [0,1], as floats from 0 to 255, so that nothing is lost"
     top = 1 if x.dtype.kind=='f' else 255 if x.dtype==np.uint8 else 65535
     if x.size and not 0<=x.min()<=x.max()<=top: raise ValueError(
-        f"its pixels run from {x.min()} to {x.max()}; expected 0 to {top}, 8 or 16 bits a channel, or floats from 0 to 1")
+        f"its pixels run from {x.min()} to {x.max()}; expected 0 to {top}: 8 or 16 bits, or floats in [0,1]")
     return x.astype(np.float32)*np.float32(255/top)
 
 def in_mode(

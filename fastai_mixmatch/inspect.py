@@ -129,13 +129,13 @@ def show_guesses(
         low.set(ylim=(0,1), xticks=classes[::max(1, len(classes)//5)])
     return axs
 
-# %% ../nbs/26_inspect.ipynb #9aeb79f4
+# %% ../nbs/26_inspect.ipynb #00be0382
 def on_pool(
     learn:Learner, # Learner with a method
     n:int|None=None, # Look at some unlabeled images, drawn at random; default: all
     seed:int=0, # Of the draw
 )->Learner: # It shares the network with `learn`; not to be fitted
-    "The network of `learn`, with its unlabeled images as validation set, for `show_results`, `Interpretation` and the like"
+    "The network of `learn`, with its unlabeled images as validation set, for fastai's tools"
     method = first(o for o in learn.cbs if isinstance(o, SemiSupervised))
     if method is None: raise ValueError("this learner has no unlabeled images; make it with `ssl_learner`")
     method.prepare()

@@ -22,9 +22,13 @@ class Meter:
         count = float(self.count)
         return float(self.total)/count if count else None
 
-# %% ../nbs/12_report.ipynb #2847dab1
+# %% ../nbs/12_report.ipynb #d8080b40
 class Report(Callback):
-    "Columns of the results table for `method`, its guesses by class, and what to say at the end of a fit"
+    """Columns of the results table for `method`, its guesses by class, and what to say at the end of a fit
+
+    `loss_x`, `loss_u`: loss on labeled and unlabeled images. `lambda_u`: weight of the second. `confidence`: how sure
+    the guesses are. `mask_rate`: share of them that count. `guess_acc`: share that is right, where that is known.
+    """
     order,run_valid = 21,False
     _stateattrs = ('columns','meters','rows','counts','guess_counts')
     def __init__(self, method):

@@ -1,0 +1,63 @@
+"What stands beside training: fastai's tools on the unlabeled images, a live plot, a quiet first run, and the page that needs Gradio."
+import json, os, pytest, subprocess, sys
+from fastai.vision.all import ClassificationInterpretation, Image, Interpretation, Path, PILImageBW, ShowGraphCallback
+from fastai_mixmatch.all import *
+from helpers import IL, core_dls, core_learner, from_folder, root # noqa: F811
+
+repository = Path(__file__).resolve().parent.parent
+
+@pytest.mark.parametrize('labels', [True, False])
+def test_fastais_tools_on_the_pool(labels, root):
+    "With truth the losses are those of the truth; without, of the guesses, so that the least sure image has the largest."
+    u = IL[200:300]
+    if not labels: u = ImageList(u.items, img_cls=PILImageBW)
+    learn = core_learner(core_dls(), u)
+    learn.fit(2)
+    pooled = on_pool(learn)
+    with pooled.no_bar():
+        p, y, losses = pooled.get_preds(with_loss=True)
+        interp = ClassificationInterpretation.from_learner(pooled)
+        assert len(y) == 100 and interp.confusion_matrix().sum() == 100
+        if labels: assert [str(learn.dls.vocab[i]) for i in y] == [str(o) for o in u.labels]
+        else: assert y.tolist() == p.argmax(1).tolist() and int(losses.argmax()) == int(p.max(1)[0].argmin())
+        Interpretation.from_learner(pooled).plot_top_losses(2)
+        pooled.show_results(max_n=2)
+    learn.dls.show_batch(max_n=2)
+    assert len(on_pool(learn, 7).dls.valid_ds) == 7
+
+def test_pool_of_files(root): assert len(on_pool(core_learner(from_folder(root), root/'unlabeled')).dls.valid_ds) == 50
+
+def test_live_plot():
+    learn = core_learner(noisy=True)
+    learn.fit(2, cbs=ShowGraphCallback())
+
+def test_a_first_run_is_quiet(tmp_path):
+    "A first training in a process of its own: nothing on stderr but what fastai says while it is imported"
+    code = '''
+import warnings
+with warnings.catch_warnings():
+    warnings.simplefilter('ignore')
+    from fastai.vision.all import *
+from fastai_mixmatch.all import *
+path = digits_sample('digits')
+dls = ImageDataLoaders.from_folder(path, train='labeled', valid='test', img_cls=PILImageBW, bs=32, num_workers=0, batch_tfms=aug_transforms(do_flip=False))
+learn = mixmatch_learner(dls, path/'unlabeled', partial(small_cnn, width=8), lr=4e-3)
+learn.fit_one_cycle(3)
+learn.predict((path/'test'/'3').ls()[0])
+save_predictor(learn, 'p')'''
+    r = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, env=dict(os.environ, PYTHONPATH=str(repository)), capture_output=True, text=True)
+    assert r.returncode == 0 and r.stderr == ''
+
+def test_gradio_page(tmp_path, monkeypatch):
+    "The page's code, but for the last call"
+    pytest.importorskip('gradio')
+    monkeypatch.chdir(tmp_path)
+    learn = core_learner()
+    save_predictor(learn, 'digits.safetensors')
+    cells = json.loads((repository/'nbs/tutorials/10_web_page.ipynb').read_text())['cells']
+    code = next(s for c in cells if 'import gradio' in (s := ''.join(c['source'])))
+    assert code.rstrip().endswith('.launch()')
+    space = {}
+    exec(code.rstrip().removesuffix('.launch()'), space)
+    got = space['classify'](Image.fromarray(IL.items[5]))
+    assert set(got) == set(map(str, range(10))) and sum(got.values()) == pytest.approx(1, abs=1e-4)
