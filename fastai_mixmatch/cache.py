@@ -16,7 +16,7 @@ from .sources import raw_items
 from .pool import fits, known_source, known_tfms
 from .rng import draws, kept_rng
 
-# %% ../nbs/03_cache.ipynb #69f6450f
+# %% ../nbs/03_cache.ipynb #297b3a97
 class DiskCache:
     "Decoded images of a pool of files: `images.npy`, and `images.json`, which says what they were made from"
     def __init__(self,
@@ -26,8 +26,9 @@ class DiskCache:
         self.folder,self.items,self.map = Path(folder),raw_items(items),None
         self.data,self.about = self.folder/'images.npy',self.folder/'images.json'
         bad = None if isinstance(self.items, Files) else first(o for o in self.items if not isinstance(o, (str, Path)))
-        if bad is not None: raise ValueError(f"cache={str(folder)!r}, a folder, keeps decoded files, but an unlabeled image "
-                                         f"is a {type(bad).__name__}; leave `cache` out")
+        if bad is not None: raise ValueError(
+            f"cache={str(folder)!r}, a folder, keeps decoded image files, but an unlabeled image is a "
+            f"{type(bad).__name__}; leave `cache` out")
 
     def made_from(self, pool)->str:
         "Digest of what the decoded images of `pool` depend on"
