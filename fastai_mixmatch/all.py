@@ -22,6 +22,9 @@ from fastai_mixmatch.recipes import *
 from fastai_mixmatch.samples import *
 from fastai_mixmatch.collect import collect, near_duplicates, survey  # chkstyle: ignore
 from fastai_mixmatch.inspect import *
+from fastai_mixmatch.frozen import frozen_baseline  # chkstyle: ignore
+from fastai_mixmatch.choose import label_issues, label_next, leave_out, strangers  # chkstyle: ignore
+from fastai_mixmatch.summary import report  # chkstyle: ignore
 from fastai_mixmatch.augment import RandAugment, Cutout, CTAugment, StrongView  # chkstyle: ignore
 from fastai_mixmatch.methods import *
 from fastai_mixmatch.checkpoint import Checkpoint, CheckpointError  # chkstyle: ignore

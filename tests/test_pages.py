@@ -54,7 +54,7 @@ def test_gradio_page(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     learn = core_learner()
     save_predictor(learn, 'digits.safetensors')
-    cells = json.loads((repository/'nbs/tutorials/10_web_page.ipynb').read_text())['cells']
+    cells = json.loads((repository/'nbs/tutorials/14_web_page.ipynb').read_text())['cells']
     code = next(s for c in cells if 'import gradio' in (s := ''.join(c['source'])))
     assert code.rstrip().endswith('.launch()')
     space = {}
