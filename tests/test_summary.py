@@ -99,7 +99,7 @@ def test_what_it_says_is_right(made):
     assert got==m.ravel().tolist()
     assert f'{reliability(p, y)[1]:.3f}' in section(page, 'Reliability')
     assert 'copy.png' in section(page, 'Near duplicates') and 'wrong.png' in section(page, 'Suspected wrong labels')
-    assert section(page, 'What to label next').count('typical of')==24
+    assert section(page, 'What to label next').count('contested: ')==24
     assert 'seed 0' in section(page, 'Settings') and 'MixMatch' in section(page, 'Settings')
 
 def test_the_map_holds_every_image_at_its_place(made):
