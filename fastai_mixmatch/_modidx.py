@@ -766,8 +766,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                        'fastai_mixmatch/mixmatch.py'),
                                           'fastai_mixmatch.mixmatch.MixMatch.guesses_of': ( 'mixmatch.html#mixmatch.guesses_of',
                                                                                             'fastai_mixmatch/mixmatch.py'),
-                                          'fastai_mixmatch.mixmatch.MixMatch.losses': ( 'mixmatch.html#mixmatch.losses',
-                                                                                        'fastai_mixmatch/mixmatch.py'),
                                           'fastai_mixmatch.mixmatch.MixMatch.make_batch': ( 'mixmatch.html#mixmatch.make_batch',
                                                                                             'fastai_mixmatch/mixmatch.py'),
                                           'fastai_mixmatch.mixmatch.MixMatch.prepared': ( 'mixmatch.html#mixmatch.prepared',

@@ -42,8 +42,6 @@ class MixMatch(SemiSupervised):
         xs,ys = mixup(xs, ys, self.alpha, lam, perm)
         return xs, (ys[:len(b.y)], ys[len(b.y):])
 
-    def losses(self, pred, y, q): return self.loss_x(pred[:len(y)], y), l2_loss(pred[len(y):], q)
-
 # %% ../nbs/16_mixmatch.ipynb #3d449f15
 @patch
 def guesses_of(self:MixMatch, b):

@@ -72,7 +72,7 @@ class SemiSupervised(Settings, Callback):
         self.rank,self.world = 0,1
         self.forget()
 
-# %% ../nbs/14_semi.ipynb #a2edc23f
+# %% ../nbs/14_semi.ipynb #2caa48a7
 @patch
 def make_batch(self:SemiSupervised,
     b:Batch, # The images of this step
@@ -87,8 +87,7 @@ def losses(self:SemiSupervised,
     *qs, # The others: guesses
 )->tuple: # Labeled loss, unlabeled loss
     "Both losses of a step; here: the labeled loss, and the squared error against the guesses, or 0 without any"
-    loss_u = l2_loss(pred[len(y):], torch.cat(qs)) if qs else pred.new_zeros(())
-    return self.loss_x(pred[:len(y)], y), loss_u
+    return self.loss_x(pred[:len(y)], y), l2_loss(pred[len(y):], torch.cat(qs)) if qs else pred.new_zeros(())
 
 @patch
 def guess(self:SemiSupervised,
@@ -143,11 +142,9 @@ def head(self:SemiSupervised,
     self.step.asked.add(name)
     return next(o for o in self.learn.cbs if isinstance(o, Heads) and o.method is self)[name]
 
-# %% ../nbs/14_semi.ipynb #2ccb94f6
+# %% ../nbs/14_semi.ipynb #026f9e73
 @patch
-def fresh(self:SemiSupervised)->dict:
-    "What is learned besides the network and `averages`, as it is before training; here: nothing"
-    return {}
+def fresh(self:SemiSupervised)->dict: return {} # What is learned besides network and `averages`, before training
 
 @patch
 def forget(self:SemiSupervised):
@@ -171,9 +168,7 @@ def average(self:SemiSupervised,
     return self.learned[name]
 
 @patch
-def sum_ranks(self:SemiSupervised, t:Tensor)->Tensor:
-    "Sum of `t` over the processes that train together"
-    return sum_ranks(t, self.world)
+def sum_ranks(self:SemiSupervised, t:Tensor)->Tensor: return sum_ranks(t, self.world) # Over all processes
 
 # %% ../nbs/14_semi.ipynb #402d4359
 @patch
@@ -202,10 +197,9 @@ def prepare(self:SemiSupervised):
     self.prepared()
 
 
-# %% ../nbs/14_semi.ipynb #37238dd4
+# %% ../nbs/14_semi.ipynb #f7eeba74
 @patch
-def prepared(self:SemiSupervised):
-    "What a method does once its streams are there; here: nothing"
+def prepared(self:SemiSupervised): "What a method does once its streams are there; here: nothing"
 
 @patch
 def alone(self:SemiSupervised, cbs):
@@ -236,7 +230,7 @@ def watchers(self:SemiSupervised)->list:
     "Callbacks, made with the method, that go with it"
     return [Report, Finite, KeepValid, Trim] + [Heads]*bool(self.heads)
 
-# %% ../nbs/14_semi.ipynb #3cf36d28
+# %% ../nbs/14_semi.ipynb #59ab752f
 @patch
 def draw(self:SemiSupervised, raw, truth):
     "Make all views of an unlabeled batch, and draw a labeled one beside it"
@@ -253,9 +247,7 @@ def draw(self:SemiSupervised, raw, truth):
     return self.step.batch.x, y
 
 @patch
-def labeled_view(self:SemiSupervised, x):
-    "View of raw labeled images; here: weak"
-    return self.view(x)
+def labeled_view(self:SemiSupervised, x): return self.view(x) # View of raw labeled images; here: weak
 
 @patch
 def teach(self:SemiSupervised, x, y):
