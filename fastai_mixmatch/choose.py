@@ -58,8 +58,8 @@ def _thumb(x, size):
 def _readable(pool):
     "Position, tensor and label of each image that can be read"
     for i in range(len(pool)):
-        x,y,_,bad = pool.try_read(partial(pool.read, i), i)
-        for o in bad: pool.failed(o)
+        x,y,_,bad = pool.try_read(i)
+        pool.replaced(bad)
         if x is not None: yield i,x[0],y
 
 @torch.no_grad()
@@ -67,11 +67,13 @@ def _pass(learn, pool, cls, view, bs, thumb):
     "Send a pool through the model: its `Looked`"
     device,n_out = next(learn.model.parameters()).device,learn.dls.c
     hs,zs,kept,ys,thumbs = [],[],[],[],[]
-    hook = last_linear(learn.model, n_out).register_forward_pre_hook(lambda m,args: hs.append(args[0].flatten(1).cpu()))
+    def given(xs): return view(torch.stack(xs).as_subclass(cls).to(device)).as_subclass(Tensor)
+    layer = last_linear(learn.model, n_out, given([first(_readable(pool))[1]]))
+    hook = layer.register_forward_pre_hook(lambda m,args: hs.append(args[0].flatten(1).cpu()))
     try:
         for batch in chunked(_readable(pool), bs):
             i,x,y = zip(*batch)
-            zs.append(learn.model(view(torch.stack(x).as_subclass(cls).to(device)).as_subclass(Tensor)).float().cpu())
+            zs.append(learn.model(given(x)).float().cpu())
             kept += i; ys += y
             if thumb: thumbs += [_thumb(o, thumb) for o in x]
     finally: hook.remove()
