@@ -16,8 +16,7 @@ A row is a mean over seeds; `each` holds the seeds. `what` says which question:
 - strangers: `near` are the images of one class that has no labels, a different one for each seed; `far` are 100 photographs of the other data set.
 - twice: 100 training images once more, half of them at 60 % of the size, half saved again as JPEG of quality 75.
 """
-import json, tempfile
-from pathlib import Path
+import tempfile
 import numpy as np, pandas as pd
 from fastai.vision.all import Image, Resize, parent_label
 from sklearn.linear_model import LogisticRegression

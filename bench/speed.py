@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import torch, torch.nn.functional as F
 from fastai.vision.all import (
     Adam, DataLoader, DataLoaders, IntToFloatTensor, Normalize, Path, Pipeline, Resize, TensorImage, aug_transforms,
-    imagenet_stats, noop, np, partial, set_seed, tensor)
+    imagenet_stats, noop, np, set_seed, tensor)
 from PIL import Image, ImageEnhance, ImageOps
 from torchvision.models import mobilenet_v3_small
 from fastai_mixmatch.all import *

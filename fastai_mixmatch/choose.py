@@ -195,7 +195,7 @@ def cross_probs(
     folds:int=5, # Parts
     C:float=10., # Of scikit-learn's `LogisticRegression`
     seed:int=0, # Of the parts
-)->np.ndarray: # Probabilities `(N,n_classes)`; of the only image of a class NaN, since nothing else tells what the class is
+)->np.ndarray: # Probabilities `(N,n_classes)`; NaN for the only image of a class: no other tells what that is
     "What a logistic regression says about images that it was not fitted on"
     y,counts = np.asarray(y),np.bincount(y)
     p = np.zeros((len(y), ifnone(n_out, len(counts))))

@@ -196,6 +196,7 @@ def report(
     if not write_report(learn, file): raise ImportError("this version has no module `summary`, which writes the report")
     Say(quiet, json).result(f"{file}", report=file)
 
+# %% ../nbs/34_cli.ipynb #6005e2ec
 def next_(
     run, # Folder of a training
     n:int=20, # How many

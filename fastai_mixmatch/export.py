@@ -90,7 +90,8 @@ def _of_learner(learn):
 
 def _of_predictor(pred):
     if pred.device.type=='cpu':
-        to_channels_last(pred.model, pred.batch_tfms(TensorImage(torch.zeros(1, *pred.meta['shape']))).as_subclass(Tensor))
+        x = TensorImage(torch.zeros(1, *pred.meta['shape']))
+        to_channels_last(pred.model, pred.batch_tfms(x).as_subclass(Tensor))
     return QuickRead(pred.image, pred.img_cls, pred.item_tfms.fs),pred.output,pred.classes
 
 def _parts(o):
@@ -178,7 +179,8 @@ class OnnxNet(nn.Module):
         t,sized = pred.meta['tfms'],len(pred.batch_tfms.fs)
         self.model,self.divide = pred.model.to(memory_format=torch.contiguous_format),t['divide'] or 1.
         self.rows,self.cols = resizing(pred.batch_tfms, shape) if sized else (None,None)
-        self.mean,self.std = [torch.tensor(o)[:,None,None] for o in ((t['mean'],t['std']) if t['mean'] else ([0.],[1.]))]
+        stats = (t['mean'],t['std']) if t['mean'] else ([0.],[1.])
+        self.mean,self.std = [torch.tensor(o)[:,None,None] for o in stats]
 
     def forward(self, x):
         x = x.float()/self.divide
@@ -201,7 +203,8 @@ def to_onnx(
         warnings.simplefilter('ignore') # Of the exporter, about its own parts
         p = torch.onnx.export(net.eval(), (x,), dynamo=True, verbose=False, input_names=['images'],
                               output_names=['probs'], dynamic_shapes=({0: torch.export.Dim('batch')},)).model_proto
-    for k,v in dict(classes=meta['classes'], fastai_mixmatch=meta).items(): p.metadata_props.add(key=k, value=json.dumps(v))
+    for k,v in dict(classes=meta['classes'], fastai_mixmatch=meta).items():
+        p.metadata_props.add(key=k, value=json.dumps(v))
     return p.SerializeToString()
 
 # %% ../nbs/35_export.ipynb #ac214c0f

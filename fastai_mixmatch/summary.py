@@ -12,7 +12,6 @@ from html import escape
 from types import SimpleNamespace
 from fastai.vision.all import *
 from sklearn.manifold import TSNE
-from .batch import check_names
 from .choose import *
 from .files import atomic_write
 from .fingerprint import flat, settings
@@ -248,7 +247,7 @@ def _map(p):
             kinds.append(num); cls.append(int(g if k=='unlabeled' else s.y[i]))
             says.append(f'{short_name(s.names[i])}: {k}{label}, guessed {c[g]} ({s.p[i,g]:.0%})')
     p.data = dict(x=xy[:,0].round(3).tolist(), y=xy[:,1].round(3).tolist(), k=kinds, c=cls, t=says, n=Tiles.n)
-    kinds = {'labeled': 'labeled (ringed)', 'unlabeled': 'unlabeled (dots)', 'valid': 'validation (squares)'}
+    kinds = dict(labeled='labeled (ringed)', unlabeled='unlabeled (dots)', valid='validation (squares)')
     boxes = ''.join(f'<label><input type="checkbox" checked>{kinds[k]}</label>' for k in take)
     options = ''.join(f'<option value="{i}">{escape(str(o))}</option>' for i,o in enumerate(c))
     less = f' {over} unlabeled images, drawn at random, are left out.' if over>0 else ''
@@ -323,7 +322,7 @@ def _settings(p):
     note = f'<p>{escape(p.note)}</p>' if p.note else ''
     return f'{note}<details><summary>{len(rows)} settings</summary>{_table(rows, ("Setting","Value"))}</details>'
 
-# %% ../nbs/33_summary.ipynb #187eb222
+# %% ../nbs/33_summary.ipynb #4b95c2d5
 _parts = {'Rows to beat': _beat, 'Curves': _curves, 'Confusion matrix': _confusion, 'Reliability': _reliability,
           'Map of all images': _map, 'Guesses by class': _guesses, 'Class frequencies': _frequencies,
           'Suspected wrong labels': _issues, 'Near duplicates': _twice, 'Strangers': _strange,
@@ -338,6 +337,29 @@ def _all_settings(learn):
     lrs = getattr(getattr(learn, 'recorder', None), 'hps', {}).get('lr', [])
     return {**flatly, **({'highest learning rate': float(max(lrs))} if len(lrs) else {})}
 
+def _own_names(kind, s, seen):
+    "Names by which images can be told apart, across kinds"
+    count = Counter(o for v in seen.values() for o in v.names)
+    return [o if count[o]==1 else f'{kind} {o}' for o in s.names]
+
+def _write(file, title, p):
+    order = sorted(_parts.items(), key=lambda o: o[1] is not _map) # First: its pictures are numbered as its points are
+    made = {k: f(p) for k,f in order}
+    side,css = p.tiles.css(p.max_bytes)
+    counts = ', '.join(f'{len(s)} {"validation" if k=="valid" else k}' for k,s in p.seen.items())
+    nav = ''.join(f'<a href="#p{i}">{k}</a>' for i,k in enumerate(_parts))
+    body = ''.join(f'<section id="p{i}"><h2>{k}</h2>{made[k]}</section>' for i,k in enumerate(_parts))
+    counts += f' images, {len(p.classes)} classes. {time.strftime("%Y-%m-%d %H:%M")}'
+    head = f'<header><h1>{escape(title)}</h1><p class="dim">{counts}</p></header>'
+    data = json.dumps(dict(p.data, s=side), separators=(',',':')).replace('<', '\\u003c')
+    page = (files('fastai_mixmatch')/'report.html').read_text(encoding='utf-8')
+    fill = {'/*TITLE*/': escape(title), '/*SHEETS*/': f':root {{ --s: {side} }}\n{css}', '/*DATA*/': data,
+            '<!--BODY-->': f'{head}<nav aria-label="Parts">{nav}</nav><main>{body}</main>'}
+    parts = re.split('('+'|'.join(map(re.escape, fill))+')', page)
+    with atomic_write(file) as f: f.write(''.join(fill.get(o, o) for o in parts).encode())
+    return file
+
+# %% ../nbs/33_summary.ipynb #187eb222
 def report(
     learn:Learner, # A learner with a method, that was fitted
     file='report.html', # File to write
@@ -365,25 +387,3 @@ def report(
                         most=most, max_bytes=max_bytes, note=note, settings=done, tiles=Tiles(seen),
                         where={name: (k,i) for k,s in seen.items() for i,name in enumerate(s.names)})
     return _write(Path(file), title, p)
-
-def _own_names(kind, s, seen):
-    "Names by which images can be told apart, across kinds"
-    count = Counter(o for v in seen.values() for o in v.names)
-    return [o if count[o]==1 else f'{kind} {o}' for o in s.names]
-
-def _write(file, title, p):
-    order = sorted(_parts.items(), key=lambda o: o[1] is not _map) # First: its pictures are numbered as its points are
-    made = {k: f(p) for k,f in order}
-    side,css = p.tiles.css(p.max_bytes)
-    counts = ', '.join(f'{len(s)} {"validation" if k=="valid" else k}' for k,s in p.seen.items())
-    nav = ''.join(f'<a href="#p{i}">{k}</a>' for i,k in enumerate(_parts))
-    body = ''.join(f'<section id="p{i}"><h2>{k}</h2>{made[k]}</section>' for i,k in enumerate(_parts))
-    counts += f' images, {len(p.classes)} classes. {time.strftime("%Y-%m-%d %H:%M")}'
-    head = f'<header><h1>{escape(title)}</h1><p class="dim">{counts}</p></header>'
-    data = json.dumps(dict(p.data, s=side), separators=(',',':')).replace('<', '\\u003c')
-    page = (files('fastai_mixmatch')/'report.html').read_text(encoding='utf-8')
-    fill = {'/*TITLE*/': escape(title), '/*SHEETS*/': f':root {{ --s: {side} }}\n{css}', '/*DATA*/': data,
-            '<!--BODY-->': f'{head}<nav aria-label="Parts">{nav}</nav><main>{body}</main>'}
-    parts = re.split('('+'|'.join(map(re.escape, fill))+')', page)
-    with atomic_write(file) as f: f.write(''.join(fill.get(o, o) for o in parts).encode())
-    return file

@@ -1,7 +1,7 @@
 "Images of four and five channels, and of 16 bits, from files to the predictor: nothing is clipped, dropped or refused."
 import numpy as np, pytest, torch
-from fastai.vision.all import (CategoryBlock, DataBlock, GrandparentSplitter, Image, ImageDataLoaders, Normalize, Path, PILImage, Resize, TensorImage, TransformBlock, aug_transforms,
-    get_files, noop, parent_label, set_seed)
+from fastai.vision.all import (CategoryBlock, DataBlock, GrandparentSplitter, Image, ImageDataLoaders, Resize, TensorImage, TransformBlock,
+    aug_transforms, get_files, noop, parent_label, set_seed)
 from fastai_mixmatch.all import *
 from helpers import SMALL
 
@@ -29,7 +29,8 @@ def last(f, c, rng):
     x[..., 4] = (rng.random((16, 18))+2*c)/3
     np.save(f.with_suffix('.npy'), x)
 
-KINDS = dict(png16=(gray16, PILImage16, 1), tiff16=(lambda *a: gray16(*a, '.tif'), PILImage16, 1), rgba=(rgba, PILImageRGBA, 4), npy=(five, ImageStack, 5), npy_last=(last, ImageStack, 5))
+KINDS = dict(png16=(gray16, PILImage16, 1), tiff16=(lambda *a: gray16(*a, '.tif'), PILImage16, 1), rgba=(rgba, PILImageRGBA, 4),
+    npy=(five, ImageStack, 5), npy_last=(last, ImageStack, 5))
 
 @pytest.fixture(params=KINDS)
 def case(request, tmp_path):
@@ -47,7 +48,8 @@ def files_of(folder, *parts): return sorted(get_files(folder, folders=parts), ke
 
 def lists(folder, cls): return [ImageList(fs := files_of(folder, o), labels=[parent_label(f) for f in fs], img_cls=cls) for o in ('labeled', 'test')]
 
-TFMS = dict(plain={}, resize=dict(item_tfms=Resize(12), batch_tfms=WeakView(1/8)), presizing=dict(item_tfms=Resize(14), batch_tfms=aug_transforms(size=12, max_lighting=0, max_warp=0)))
+TFMS = dict(plain={}, resize=dict(item_tfms=Resize(12), batch_tfms=WeakView(1/8)),
+    presizing=dict(item_tfms=Resize(14), batch_tfms=aug_transforms(size=12, max_lighting=0, max_warp=0)))
 
 @pytest.mark.parametrize('tfms, method', [('plain', MixMatch), ('presizing', MixMatch), ('resize', FixMatch)])
 def test_end_to_end(case, tfms, method, tmp_path):
@@ -87,7 +89,8 @@ def test_own_reader(case):
     folder, cls, channels = case
     if channels != 5: pytest.skip('no arrays')
     def read(f): return TensorImage(ImageStack.create(f).as_subclass(torch.Tensor)/255)
-    block = DataBlock((TransformBlock(type_tfms=read), CategoryBlock), get_items=lambda p: files_of(p, 'labeled', 'test'), get_y=parent_label, splitter=GrandparentSplitter('labeled', 'test'))
+    block = DataBlock((TransformBlock(type_tfms=read), CategoryBlock), get_items=lambda p: files_of(p, 'labeled', 'test'),
+        get_y=parent_label, splitter=GrandparentSplitter('labeled', 'test'))
     dls = block.dataloaders(folder, bs=8, num_workers=0)
     learn = mixmatch_learner(dls, files_of(folder, 'unlabeled'), SMALL, bs=8)
     learn.logger = noop

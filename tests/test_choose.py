@@ -3,7 +3,6 @@ import numpy as np, pytest, torch
 from fastai.vision.all import Learner, set_seed
 from fastai_mixmatch.all import *
 from fastai_mixmatch.choose import *
-from fastai_mixmatch.choose import ssl_method
 from helpers import Pairs, SMALL, Stream, X, Y, PILImageBW
 from sklearn.neighbors import NearestNeighbors
 

@@ -1,11 +1,11 @@
 "From what people have to `dls, unlabeled`: tables, folders, exports, and what is refused."
 import json, numpy as np, pandas as pd, pytest
 from PIL import Image
-from fastai.vision.all import L, Path, PILImageBW
+from fastai.vision.all import L
 from fastai_mixmatch.collect import collect, deal, hash_bits, loaders, near_duplicates, near_pairs, survey, thumb
 from fastai_mixmatch.images import PILImageShown
 from fastai_mixmatch.samples import digits_sample, sample_photos
-from fastai_mixmatch.tables import Finder, label_studio, read_table
+from fastai_mixmatch.tables import label_studio
 
 @pytest.fixture(scope='module')
 def photos(tmp_path_factory): return sample_photos(tmp_path_factory.mktemp('photos'), 60, 16)
@@ -235,7 +235,9 @@ def test_hub_dataset(photos):
     df = df[df.file!='broken.jpg']
     names = ['ball','diamond','star','tent']
     feats = datasets.Features(image=datasets.Image(), label=datasets.ClassLabel(names=names))
-    ds = datasets.Dataset.from_dict(dict(image=[str(photos/o) for o in df.file], label=[-1 if isinstance(o, float) else names.index(o) for o in df.label]), features=feats)
+    labels = [-1 if isinstance(o, float) else names.index(o) for o in df.label]
+    ds = datasets.Dataset.from_dict(dict(image=[str(photos/o) for o in df.file], label=labels), features=feats)
     assert parts(survey(ds)) == LABELED
-    dls,unlabeled = collect(datasets.DatasetDict(train=ds, test=ds.select([i for i,o in enumerate(df.label) if not isinstance(o, float)][:8])), verbose=False, size=16)
+    test = ds.select([i for i,o in enumerate(labels) if o>=0][:8])
+    dls,unlabeled = collect(datasets.DatasetDict(train=ds, test=test), verbose=False, size=16)
     assert len(dls.valid_ds) == 8

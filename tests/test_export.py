@@ -1,14 +1,14 @@
 "What leaves the house: predictions of many files, ONNX files, and small networks taught by large ones."
 import itertools, json, multiprocessing, numpy as np, pytest, sys, torch, torchvision
-from fastai.vision.all import (Image, ImageDataLoaders, Normalize, Path, PILImage, PILImageBW, Pipeline, RandomResizedCropGPU, Resize, ResizeMethod, TensorImage, TensorImageBW,
-    ToTensor, aug_transforms, load_learner)
+from fastai.vision.all import (Image, ImageDataLoaders, Normalize, Path, PILImage, PILImageBW, Pipeline, RandomResizedCropGPU, Resize, ResizeMethod,
+    TensorImage, ToTensor, aug_transforms, load_learner)
 from fastai_mixmatch.all import *
 from fastai_mixmatch.export import QuickRead, resizing
 from fastai_mixmatch.rng import rng_state, same_state
 from functools import partial
 from sklearn.datasets import load_sample_images
 from torch import nn
-from helpers import IL, SMALL, X, broken_files, core_dls, core_learner, tensor_dls
+from helpers import IL, SMALL, X, broken_files, core_learner, tensor_dls
 
 STATS = [.4]*3, [.3]*3
 
@@ -197,7 +197,8 @@ def test_absent_packages_are_named(monkeypatch):
     with pytest.raises(ImportError, match='onnxscript is not installed.*pip install onnx onnxscript onnxruntime'): export_onnx(core_learner(), 'p.onnx')
     assert not list(Path().iterdir())
 
-@pytest.mark.parametrize('tfms', [aug_transforms(size=(12, 20)), aug_transforms(size=30, pad_mode='zeros'), [RandomResizedCropGPU(9, valid_scale=.7)], aug_transforms(size=(5, 5), mode='nearest')], ids=range(4))
+@pytest.mark.parametrize('tfms', [aug_transforms(size=(12, 20)), aug_transforms(size=30, pad_mode='zeros'),
+    [RandomResizedCropGPU(9, valid_scale=.7)], aug_transforms(size=(5, 5), mode='nearest')], ids=range(4))
 def test_resizing_as_matrices(tfms):
     "Larger and smaller, and by much smaller, where fastai averages areas first."
     fs = Pipeline(tfms, split_idx=1)

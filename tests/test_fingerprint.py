@@ -100,7 +100,8 @@ CASES = dict(
     seed=(dict(), dict(seed=1), 'initial weights'), labels=(dict(dls=digit_dls), dict(dls=partial(digit_dls, n=30)), 'labeled images'),
     validation=(dict(dls=digit_dls), dict(dls=partial(digit_dls, valid=50)), 'validation images'), epochs=(dict(), dict(fit=lambda learn: learn.fit(2)), 'epochs'),
     local_net=(dict(arch=local_net(1.)), dict(arch=local_net(2.)), 'model'), local_loss=(dict(loss_func=local_loss(1.)), dict(loss_func=local_loss(2.)), 'loss function'),
-    local_callback=(dict(cbs=local_callback(1.)), dict(cbs=local_callback(2.)), 'local'), local_method=(dict(method=local_method(1.)), dict(method=local_method(2.)), 'method'),
+    local_callback=(dict(cbs=local_callback(1.)), dict(cbs=local_callback(2.)), 'local'),
+    local_method=(dict(method=local_method(1.)), dict(method=local_method(2.)), 'method'),
     threshold=(dict(), dict(method=lambda: FixMatch(threshold=.9)), 'threshold'))
 
 @pytest.mark.parametrize('name', CASES)

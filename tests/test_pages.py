@@ -2,7 +2,7 @@
 import json, os, pytest, subprocess, sys
 from fastai.vision.all import ClassificationInterpretation, Image, Interpretation, Path, PILImageBW, ShowGraphCallback
 from fastai_mixmatch.all import *
-from helpers import IL, core_dls, core_learner, from_folder, root # noqa: F811
+from helpers import IL, core_dls, core_learner, from_folder
 
 repository = Path(__file__).resolve().parent.parent
 

@@ -1,13 +1,11 @@
 "The report of a training: what it says is right, it opens in a real browser without an error, and nothing in it can run code."
-import json, numpy as np, pandas as pd, pytest, re, shutil, subprocess
+import json, numpy as np, pytest, re, shutil, subprocess
 from fastai.vision.all import Image, ImageDataLoaders, PILImage, Resize, set_seed
 from fastai_mixmatch.all import *
 from fastai_mixmatch.frozen import frozen_baseline
 from fastai_mixmatch.summary import Tiles, flat_map, reliability, report
-from functools import partial
 from helpers import SMALL
 from html.parser import HTMLParser
-from pathlib import Path
 
 BROWSER = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome', 'chrome'))), None)
 EVIL = 'a<b>&"\'</script><script>throw 1'
