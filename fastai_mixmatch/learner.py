@@ -163,8 +163,11 @@ def ssl_learner(
                                   splitter=ifnone(splitter, split), cbs=extra, **kwargs)
     learn.arch_spec = arch_spec(arch, model_args)
     device = torch.device(getattr(dls, 'device', None) or default_device())
-    with kept_rng():
-        if device.type=='cpu': to_channels_last(learn.model, method.view(method.labeled_dl.pool.read(0)[0][None]))
+    with kept_rng(): x = method.view(method.labeled_dl.pool.read(0)[0][None])
+    if device.type=='cpu': to_channels_last(learn.model, x)
+    if arch is wrn_28_2 and min(x.shape[2:])>64: warnings.warn(
+        f"`wrn_28_2` is made for images of 32×32 pixels, and slow at {x.shape[2]}×{x.shape[3]}. For photographs pass "
+        "`resnet18, pretrained=True` or another network, or a smaller `Resize`")
     if pretrained: learn.freeze()
     return learn
 

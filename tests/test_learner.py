@@ -343,3 +343,9 @@ def test_no_reads_from_the_device(monkeypatch):
         monkeypatch.setattr(torch.Tensor, op, spy)
     learn.fit(1)
     assert reads == [] and learn.train_iter == 4
+
+def test_default_network_warns_of_large_images():
+    x = (np.arange(12*72*72*3)%251).reshape(12, 72, 72, 3).astype(np.uint8)
+    il = ImageList.from_arrays(x, np.arange(12)%2)
+    with pytest.warns(UserWarning, match='`wrn_28_2` is made for images of 32×32 pixels, and slow at 72×72.*resnet18'):
+        mixmatch_learner(il[:4].dataloaders(bs=2), il[4:])
