@@ -146,7 +146,7 @@ def conclude(self:Report):
 def doubts(self:Report)->list:
     "Sentences about guesses of the last epoch that may be wrong; none where it has fewer than ten guesses a class"
     n = torch.tensor((self.guess_counts or [[]])[-1], dtype=torch.float)
-    if not n.sum()>=10*len(n)>0: return []
+    if getattr(self.learn.opt, 'frozen_idx', 0) or not n.sum()>=10*len(n)>0: return []
     m,vocab = self.method,getattr(self.learn.dls, 'vocab', None)
     labeled = (m.class_counts+1)/(m.class_counts+1).sum()
     expected = labeled.to(n)*n.sum()

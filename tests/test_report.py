@@ -184,5 +184,8 @@ def test_doubts_about_guesses():
     assert 'none of 999 guesses took class 0' in missing
     idle, = doubts(even, weight=.1)
     assert 'hardly counted: their weight was 0.1' in idle and 'of 75' in idle
+    learn.opt.frozen_idx = 1
+    assert doubts(even, weight=.1) == [], 'a warm-up of the head'
+    learn.opt.frozen_idx = 0
     learn.mix_match.prior = 'uniform'
     assert doubts([400]+[66]*9) == []
