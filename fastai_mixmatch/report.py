@@ -128,8 +128,9 @@ def after_fit(self:Report):
 @patch
 def tidy(self:Report):
     "Take the columns out of the learner's metrics"
-    columns,self.columns = self.columns or (),None
+    columns = self.columns or ()
     self.learn.metrics = self.learn.metrics.filter(lambda m: not any(m is o for o in columns))
+    self.columns = None # Last, so that an interrupted tidying can be repeated
 
 @patch
 def conclude(self:Report):

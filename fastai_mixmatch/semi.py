@@ -313,8 +313,8 @@ def after_fit(self:SemiSupervised):
 def tidy(self:SemiSupervised):
     "Put back what belongs to the user, however the fit ended"
     if isinstance(self.learn.loss_func, StepLoss): self.learn.loss_func = self.learn.loss_func.own
-    fit,self.fitting,self.step = self.fitting,None,None
-    if fit is not None and fit.searching: self.adapt_to(fit.before)
+    if self.fitting is not None and self.fitting.searching: self.adapt_to(self.fitting.before)
+    self.fitting,self.step = None,None
 
 # %% ../nbs/14_semi.ipynb #c755a095
 class StepLoss(GetAttr):
