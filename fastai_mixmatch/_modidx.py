@@ -603,6 +603,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'fastai_mixmatch.learner.factory': ('learner.html#factory', 'fastai_mixmatch/learner.py'),
                                          'fastai_mixmatch.learner.own_dls': ('learner.html#own_dls', 'fastai_mixmatch/learner.py'),
                                          'fastai_mixmatch.learner.ssl_learner': ('learner.html#ssl_learner', 'fastai_mixmatch/learner.py'),
+                                         'fastai_mixmatch.learner.warn_of_size': ( 'learner.html#warn_of_size',
+                                                                                   'fastai_mixmatch/learner.py'),
                                          'fastai_mixmatch.learner.with_arguments': ( 'learner.html#with_arguments',
                                                                                      'fastai_mixmatch/learner.py')},
             'fastai_mixmatch.lists': { 'fastai_mixmatch.lists.Files': ('lists.html#files', 'fastai_mixmatch/lists.py'),

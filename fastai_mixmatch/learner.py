@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ssl_learner', 'mixmatch_learner', 'remixmatch_learner', 'mean_teacher_learner', 'fixmatch_learner',
            'flexmatch_learner', 'freematch_learner', 'softmatch_learner', 'adamatch_learner', 'uda_learner', 'NoBar',
-           'TidyProgress', 'SemiSupervisedLearner', 'own_dls', 'empty_dl', 'batch_channels', 'comments',
+           'TidyProgress', 'SemiSupervisedLearner', 'own_dls', 'empty_dl', 'batch_channels', 'warn_of_size', 'comments',
            'with_arguments', 'factory']
 
 # %% ../nbs/20_learner.ipynb #efdf8c3b
@@ -117,7 +117,17 @@ def batch_channels(dls)->int:
         warnings.simplefilter('ignore') # The method's own views warn
         return BatchViews(dls.train, like, False)(like).shape[1]
 
-# %% ../nbs/20_learner.ipynb #44101503
+# %% ../nbs/20_learner.ipynb #acb27b50
+def warn_of_size(
+    x:Tensor, # Images `(B,C,H,W)`
+):
+    "Warn where images are larger than `wrn_28_2` is made for"
+    h,w = x.shape[2:]
+    if min(h, w)>64: warnings.warn(
+        f"`wrn_28_2` is made for images of 32×32 pixels, and slow at {h}×{w}. For photographs pass "
+        "`resnet18, pretrained=True` or another network, or a smaller `Resize`")
+
+# %% ../nbs/20_learner.ipynb #3b566ecf
 def ssl_learner(
     dls, # `DataLoaders` of the labeled images, with any batch size
     unlabeled, # Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
@@ -150,8 +160,7 @@ def ssl_learner(
         raise TypeError(f"`{first(stream)}` belongs into your `Unlabeled`: `Unlabeled(…, {first(stream)}=…)`")
     check_names(kwargs, inspect.signature(ssl_learner).parameters, 'ssl_learner')
     method.unlabeled = Unlabeled(unlabeled, **stream) if stream else unlabeled
-    n_out,n_in = check_labels(dls),batch_channels(dls)
-    pretrained = pretrained or weights is not None
+    n_out,n_in,pretrained = check_labels(dls),batch_channels(dls),pretrained or weights is not None
     dls = own_dls(dls, add_tfms=pretrained)
     model,split = make_model(dls, arch, n_in, n_out, pretrained, weights, **(model_args or {}))
     if loss_func is None: loss_func = getattr(dls.train_ds, 'loss_func', None) or CrossEntropyLossFlat()
@@ -165,9 +174,7 @@ def ssl_learner(
     device = torch.device(getattr(dls, 'device', None) or default_device())
     with kept_rng(): x = method.view(method.labeled_dl.pool.read(0)[0][None])
     if device.type=='cpu': to_channels_last(learn.model, x)
-    if arch is wrn_28_2 and min(x.shape[2:])>64: warnings.warn(
-        f"`wrn_28_2` is made for images of 32×32 pixels, and slow at {x.shape[2]}×{x.shape[3]}. For photographs pass "
-        "`resnet18, pretrained=True` or another network, or a smaller `Resize`")
+    if arch is wrn_28_2: warn_of_size(x)
     if pretrained: learn.freeze()
     return learn
 
