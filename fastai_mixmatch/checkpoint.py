@@ -6,11 +6,11 @@
 __all__ = ['loader_rngs', 'training_state', 'load_training_state', 'CheckpointError', 'write_checkpoint', 'read_checkpoint',
            'parse_every', 'Checkpoint', 'Gate']
 
-# %% ../nbs/23_checkpoint.ipynb #acf34973
+# %% ../nbs/23_checkpoint.ipynb #053c0f88
 import io, json, math, pickle, random, re, signal, threading, time, warnings
 from contextlib import suppress
 from fastai.vision.all import *
-from .semi import SemiSupervised
+from .semi import SemiSupervised, method_of
 from .distributed import from_first, rank0_print, together
 from .files import atomic_write, file_digest, lock_folder, sha256_of
 from .fingerprint import differences, named_cbs, plain_model, settings
@@ -206,11 +206,11 @@ def check(self:Checkpoint, file, state):
     fit.exact = not any(re.match('(un)?labeled |batches', k) and not k.endswith('.times') for k in diff) # Same streams?
     if set(diff)-set(_start) and not state['ended']: state['pct'] = None # Another schedule, perhaps
 
-# %% ../nbs/23_checkpoint.ipynb #93264f29
+# %% ../nbs/23_checkpoint.ipynb #99e8d805
 @patch
 def begin(self:Checkpoint):
     "Look, at a fit's first training, for where it goes on"
-    method = first(cb for cb in self.learn.cbs if isinstance(cb, SemiSupervised))
+    method = method_of(self.learn)
     if method is None:
         raise CheckpointError("`Checkpoint` needs a method beside it, such as `MixMatch`; use `ssl_learner`")
     values,unknown = settings(self.learn, method)

@@ -39,7 +39,7 @@ def class_counts(
                                  "Label at least one of each, or leave the class out of the vocabulary")
     return counts
 
-# %% ../nbs/84_checks.ipynb #0c5c802e
+# %% ../nbs/84_checks.ipynb #2301b356
 def probe(
     model:nn.Module, # Left as it was
     x:Tensor, # Images `(B,C,H,W)`
@@ -52,9 +52,7 @@ def probe(
     finally:
         for m,t in training.items(): m.training = t
 
-def check_model(
-    method, # Prepared `SemiSupervised`
-):
+def check_model(method):
     "Refuse a model whose output is not one number per class, and batch norm that cannot work"
     model,ldl,dl = bare(method.learn.model),method.labeled_dl,method.dl
     device = next(model.parameters()).device
@@ -84,10 +82,8 @@ def check_strong(
                      f"{float(x.min()):.3g} to {float(x.max()):.3g}. Normalize in `batch_tfms` "
                      "(`Normalize.from_stats`), not in the dataset")
 
-# %% ../nbs/84_checks.ipynb #d492b89d
-def check_callbacks(
-    method, # `SemiSupervised`
-):
+# %% ../nbs/84_checks.ipynb #ddbb0074
+def check_callbacks(method):
     "Refuse callbacks that cannot work beside `method`"
     name,cbs = type(method).__name__,method.learn.cbs
     if mixes := [type(o).__name__ for o in cbs if isinstance(o, MixHandler)]: raise ValueError(
@@ -117,11 +113,9 @@ def warn_about(
         f"`loss_func` is used on the validation set only; the labeled loss of training is {name}'s own: "
         "pass it as `loss_x`, such as `labeled_loss(weight=…)` or a function of logits and probabilities")
 
-# %% ../nbs/84_checks.ipynb #7642c155
-def check_step(
-    method, # `SemiSupervised`, after its first step
-):
-    "See that a method reports what it declares"
+# %% ../nbs/84_checks.ipynb #db9e1ee1
+def check_step(method):
+    "See that a method reports in its first step what it declares"
     name,step = type(method).__name__,method.step
     missing = [o for o in method.columns if o not in step.notes]
     idle = [o for o in method.averages if o not in method.learned]

@@ -6,7 +6,7 @@
 __all__ = ['Looked', 'ssl_method', 'look', 'typicality', 'typical', 'margin', 'label_next', 'cross_probs', 'confident_issues',
            'label_issues', 'nearest', 'strangers', 'leave_out', 'near_duplicates_by_features']
 
-# %% ../nbs/32_choose.ipynb #61afe394
+# %% ../nbs/32_choose.ipynb #c12a9017
 import dataclasses, warnings
 from importlib.util import find_spec
 from fastai.vision.all import *
@@ -19,10 +19,10 @@ from .heads import last_linear
 from .images import to_uint8
 from .lists import ImageList
 from .pool import ItemPipe, LabeledPool, as_pool
-from .semi import SemiSupervised
+from .semi import SemiSupervised, method_of
 from .sources import as_items, class_names
 
-# %% ../nbs/32_choose.ipynb #ef68e632
+# %% ../nbs/32_choose.ipynb #a4edc390
 @dataclasses.dataclass
 class Looked:
     "Images of one kind, and what a network makes of them"
@@ -41,18 +41,18 @@ def ssl_method(
     learn, # `Learner`
 )->SemiSupervised:
     "The method that `learn` trains with; `ValueError` if there is none"
-    m = first(o for o in learn.cbs if isinstance(o, SemiSupervised))
+    m = method_of(learn)
     if m is None: raise ValueError("this learner has no unlabeled images; make it with `ssl_learner`, or pass arrays")
     return m
 
-# %% ../nbs/32_choose.ipynb #0f522370
+# %% ../nbs/32_choose.ipynb #b7c908b0
 def _thumb(x, size):
     "A small picture of a tensor `(C,H,W)`"
     x = x.as_subclass(Tensor)
     if x.dtype!=torch.uint8: x = to_uint8(((x-x.min())/(x.max()-x.min()).clamp(min=1e-6)).float())
     x = x[:3] if x.shape[0]>=3 else x[:1].expand(3, -1, -1)
     im = Image.fromarray(x.permute(1,2,0).numpy())
-    im.thumbnail((size,size)) if max(im.size)>size else None
+    im.thumbnail((size,size)) # It never enlarges
     return np.asarray(im)
 
 def _readable(pool):
@@ -68,15 +68,18 @@ def _pass(learn, pool, cls, view, bs, thumb):
     device,n_out = next(learn.model.parameters()).device,learn.dls.c
     hs,zs,kept,ys,thumbs = [],[],[],[],[]
     def given(xs): return view(torch.stack(xs).as_subclass(cls).to(device)).as_subclass(Tensor)
-    layer = last_linear(learn.model, n_out, given([first(_readable(pool))[1]]))
-    hook = layer.register_forward_pre_hook(lambda m,args: hs.append(args[0].flatten(1).cpu()))
+    def note(m, args): hs.append(args[0].flatten(1).cpu())
+    hook = None
     try:
         for batch in chunked(_readable(pool), bs):
             i,x,y = zip(*batch)
-            zs.append(learn.model(given(x)).float().cpu())
+            xs = given(x)
+            if hook is None: hook = last_linear(learn.model, n_out, xs[:1]).register_forward_pre_hook(note)
+            zs.append(learn.model(xs).float().cpu())
             kept += i; ys += y
             if thumb: thumbs += [_thumb(o, thumb) for o in x]
-    finally: hook.remove()
+    finally:
+        if hook is not None: hook.remove()
     z,names = torch.cat(zs),[str(pool.name(i)) for i in kept]
     return Looked(names, F.normalize(torch.cat(hs).float()).numpy(), z.softmax(1).numpy(), np.array(ys), np.array(kept),
                   thumbs, z.numpy())

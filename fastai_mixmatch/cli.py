@@ -6,13 +6,14 @@
 __all__ = ['started', 'commands', 'Say', 'kept_quiet', 'check', 'write_report', 'train', 'named_files', 'predict', 'open_run',
            'report', 'next_', 'export', 'usage', 'main']
 
-# %% ../nbs/34_cli.ipynb #c1bfdb5a
+# %% ../nbs/34_cli.ipynb #74300759
 import contextlib, csv, inspect, io, json, os, sys, time, warnings
 from contextlib import contextmanager
 from typing import Annotated
 from fastcore.script import anno_parser
 from fastai.vision.all import *
 from . import __version__
+from .batch import like
 from .collect import *
 from .lists import Files
 from .plan import *
@@ -58,7 +59,7 @@ def check(
                duplicates=d.to_dict('records'), notes=found.notes)
     return int(len(bad)>0)
 
-# %% ../nbs/34_cli.ipynb #69689abc
+# %% ../nbs/34_cli.ipynb #162412d4
 def _ended(learn, plan, found):
     "What is known at the end of a training"
     row,n = (learn.report.rows or [{}])[-1],len(found.of('valid'))
@@ -69,14 +70,12 @@ def _ended(learn, plan, found):
 def write_report(
     learn, # Trained learner
     file, # HTML file
-)->bool: # Is there a report?
+):
     "The page that shows a training"
-    try: from fastai_mixmatch.summary import report as write # chkstyle: ignore
-    except ImportError: return False
+    from fastai_mixmatch.summary import report as write # chkstyle: ignore
     write(learn, file)
-    return True
 
-# %% ../nbs/34_cli.ipynb #915139e9
+# %% ../nbs/34_cli.ipynb #722c3312
 @delegates(survey, but=_source)
 def train(
     source, # CSV, TSV or Label Studio JSON file, or folder
@@ -116,9 +115,9 @@ def train(
         with kept_quiet(say.text): fit_plan(learn, plan)
     except KeyboardInterrupt: raise KeyboardInterrupt(f"stopped in epoch {learn.epoch+1} of {plan['epochs']}; the same "
                                                       "command goes on") from None
-    end,made = _ended(learn, plan, found),dict(predictor=run/'predictor.safetensors') # Predictions reset the counts
-    save_predictor(learn, made['predictor'])
-    if write_report(learn, run/'report.html'): made['report'] = run/'report.html'
+    end,made = _ended(learn, plan, found),dict(predictor=run/'predictor.safetensors', report=run/'report.html')
+    save_predictor(learn, made['predictor']) # Predictions reset the counts that `_ended` reads
+    write_report(learn, made['report'])
     acc = 'no image to validate on' if end['accuracy'] is None else (f"accuracy {end['accuracy']:.1%} on "
         f"{end['validated_on']} validation images (±{100*end['uncertainty']:.0f} points)")
     say.result('\n'.join([f"\n{acc}", *[f'{k:<11} {v}' for k,v in made.items()]]), **end, **made,
@@ -171,7 +170,7 @@ def predict(
                out=out, seconds=round(t, 2))
     return int(len(bad)>0)
 
-# %% ../nbs/34_cli.ipynb #7a10be80
+# %% ../nbs/34_cli.ipynb #c0ebd80a
 def open_run(
     run, # Folder of a training that is complete
 )->tuple: # Learner, plan, images
@@ -193,7 +192,7 @@ def report(
 ):
     "Write one HTML page that shows a training"
     learn,file = open_run(run)[0],Path(out or Path(run)/'report.html')
-    if not write_report(learn, file): raise ImportError("this version has no module `summary`, which writes the report")
+    write_report(learn, file)
     Say(quiet, json).result(f"{file}", report=file)
 
 # %% ../nbs/34_cli.ipynb #6005e2ec

@@ -6,8 +6,8 @@
 __all__ = ['thumb', 'hash_bits', 'perceptual_hash', 'near_pairs', 'look_at', 'near_duplicates', 'deal', 'uncertainty',
            'source_rows', 'Survey', 'survey', 'usual_size', 'Collected', 'loaders', 'collect']
 
-# %% ../nbs/30_collect.ipynb #bed8be5a
-import collections, math, os, random, warnings
+# %% ../nbs/30_collect.ipynb #8539fc64
+import collections, math, random, warnings
 from fastprogress.fastprogress import progress_bar
 from fastai.vision.all import *
 from .batch import refuse_unless
@@ -53,7 +53,7 @@ def near_pairs(
         res += zip((i+at).tolist(), j.tolist(), d[i,j].int().tolist())
     return res
 
-# %% ../nbs/30_collect.ipynb #194ebd4c
+# %% ../nbs/30_collect.ipynb #e2e14843
 class _Look:
     "Dataset of `(position, size, thumb, as it is shown?, error)`"
     def __init__(self, items): self.items = items
@@ -77,7 +77,7 @@ def look_at(
     progress:bool=True, # Draw a progress bar where one can be drawn?
 )->pd.DataFrame: # Columns size `(width, height)`, thumb, turned, error: what is wrong, or None
     "Open every image once"
-    n = ifnone(num_workers, min(8, os.cpu_count() or 1) if len(items)>1000 else 0)
+    n = ifnone(num_workers, usual_workers(len(items)))
     dl = torch.utils.data.DataLoader(_Look(items), 64, num_workers=n, collate_fn=noop)
     rows = [o for b in (progress_bar(dl, leave=False) if progress and has_bars() else dl) for o in b]
     return pd.DataFrame(rows, columns=['i','size','thumb','turned','error'], dtype=object).set_index('i').sort_index()
@@ -311,7 +311,7 @@ def survey(
     df = pd.DataFrame(rows, columns=['file','label','part'], dtype=object)
     return Survey(df, root, notes, given, check, num_workers, progress)
 
-# %% ../nbs/30_collect.ipynb #24ee01e0
+# %% ../nbs/30_collect.ipynb #988a0ce0
 def usual_size(
     sizes, # Sizes `(width, height)` of images
 )->int: # Pixels
@@ -342,7 +342,7 @@ def loaders(
         labels = None if part=='unlabeled' else list(o.label)
         return ImageList(list(o.file), labels=labels, img_cls=cls, root=found.root)
     labeled,valid,unlabeled = map(images, ('labeled','valid','unlabeled'))
-    workers = ifnone(workers, min(8, os.cpu_count() or 1) if len(df)>1000 else 0)
+    workers = ifnone(workers, usual_workers(len(df)))
     bs = ifnone(bs, 64 if torch.cuda.is_available() else 16)
     dls = labeled.dataloaders(valid, bs=bs, drop_last=bs<=len(labeled), num_workers=workers,
                               item_tfms=ifnone(item_tfms, Resize(ifnone(size, usual_size(df['size'].dropna())))),

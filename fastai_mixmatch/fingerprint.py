@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['describe_items', 'plain_model', 'named_cbs', 'settings', 'flat', 'differences', 'SameRanks']
 
-# %% ../nbs/22_fingerprint.ipynb #8132a734
+# %% ../nbs/22_fingerprint.ipynb #88f96cca
 import fastai, hashlib, json, os, PIL, torchvision
 from contextlib import suppress
 from fastai.vision.all import *
 from .checks import label_indices
 from .distributed import bound_waits, same_on_all
-from .semi import SemiSupervised, StepLoss
+from .semi import SemiSupervised, StepLoss, method_of
 from .lists import Files
 from .sources import class_names, raw_items
 from .files import array_bytes, sha256_of
@@ -153,7 +153,7 @@ def differences(old:dict, new:dict)->dict:
         res[k] = "{}: {} then, {} now".format(k, *both(a.get(k), b.get(k)))
     return res
 
-# %% ../nbs/22_fingerprint.ipynb #29997c06
+# %% ../nbs/22_fingerprint.ipynb #0a295a0a
 def _shared(learn, method):
     "What must be equal in all processes that train together: not random numbers, times of files, or others' callbacks"
     def ours(o): return type(o).__module__.split('.')[0]==SemiSupervised.__module__.split('.')[0]
@@ -165,7 +165,7 @@ class SameRanks(Callback):
     "See that all processes train the same thing; `RuntimeError` in all of them if not"
     order,in_checkpoint = 24,False
     def before_fit(self):
-        method = first(o for o in self.learn.cbs if isinstance(o, SemiSupervised))
+        method = method_of(self.learn)
         if method is None or method.world==1 or self.learn.lock.locked(): return
         bound_waits()
         same_on_all(_shared(self.learn, method))

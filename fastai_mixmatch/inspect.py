@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['history', 'plot_history', 'guess_counts', 'show_guesses', 'on_pool', 'Source', 'show_source']
 
-# %% ../nbs/26_inspect.ipynb #cd7e5cba
+# %% ../nbs/26_inspect.ipynb #e2b5190a
 import inspect, random
 from fastai.vision.all import *
 from .export import ValidPipe, predict_files
 from .mixmatch import MixMatch
 from .report import Report
-from .semi import SemiSupervised
+from .semi import SemiSupervised, method_of
 from .sources import get_item, raw_items
 from .mixup import *
 from .targets import *
@@ -129,14 +129,14 @@ def show_guesses(
         low.set(ylim=(0,1), xticks=classes[::max(1, len(classes)//5)])
     return axs
 
-# %% ../nbs/26_inspect.ipynb #00be0382
+# %% ../nbs/26_inspect.ipynb #45dd90b2
 def on_pool(
     learn:Learner, # Learner with a method
     n:int|None=None, # Look at some unlabeled images, drawn at random; default: all
     seed:int=0, # Of the draw
 )->Learner: # It shares the network with `learn`; not to be fitted
     "The network of `learn`, with its unlabeled images as validation set, for fastai's tools"
-    method = first(o for o in learn.cbs if isinstance(o, SemiSupervised))
+    method = method_of(learn)
     if method is None: raise ValueError("this learner has no unlabeled images; make it with `ssl_learner`")
     method.prepare()
     pool,vocab,raw = method.dl.pool,list(learn.dls.vocab),raw_items(method.dl.pool.items)

@@ -117,11 +117,9 @@ def batch_channels(dls)->int:
         warnings.simplefilter('ignore') # The method's own views warn
         return BatchViews(dls.train, like, False)(like).shape[1]
 
-# %% ../nbs/20_learner.ipynb #acb27b50
-def warn_of_size(
-    x:Tensor, # Images `(B,C,H,W)`
-):
-    "Warn where images are larger than `wrn_28_2` is made for"
+# %% ../nbs/20_learner.ipynb #7edd9c59
+def warn_of_size(x:Tensor):
+    "Warn where images `(B,C,H,W)` are larger than `wrn_28_2` is made for"
     h,w = x.shape[2:]
     if min(h, w)>64: warnings.warn(
         f"`wrn_28_2` is made for images of 32×32 pixels, and slow at {h}×{w}. For photographs pass "

@@ -5,12 +5,11 @@
 # %% auto #0
 __all__ = ['published', 'cosine_decay', 'recipe']
 
-# %% ../nbs/21_recipes.ipynb #295a4f4a
+# %% ../nbs/21_recipes.ipynb #de888f2e
 import math
-from difflib import get_close_matches
 from fastai.vision.all import *
 from .augment import CTAugment, StrongView
-from .batch import refuse_unless
+from .batch import like, refuse_unless
 from .ema import EMA
 from .methods import *
 from .mixmatch import MixMatch
@@ -49,7 +48,7 @@ published = {k: (m, fit) for fit,ms in dict(
     fit_cosine=dict(fixmatch=FixMatch, flexmatch=FlexMatch, freematch=FreeMatch, softmatch=SoftMatch, uda=UDA,
                     adamatch=AdaMatch)).items() for k,m in ms.items()} # Recipe → method, and the call that trains
 
-# %% ../nbs/21_recipes.ipynb #de47117f
+# %% ../nbs/21_recipes.ipynb #57fd23db
 def _settings(name):
     "What a recipe changes in its method"
     mixmatch = dict(k=2, T=0.5, alpha=0.75, lambda_u=75., adapt=False)
@@ -63,8 +62,8 @@ def recipe(
 )->dict: # Arguments of the method's factory
     "A published training on CIFAR-10, for labeled batches of 64: optimizer, average, views, and the method's settings"
     known = {m.__name__.lower(): k for k,(m,_) in published.items() if k!='article'} | {k: k for k in published}
-    like = ''.join(f'; did you mean {known[o]!r}?' for o in get_close_matches(str(name).lower(), known, 1))
-    refuse_unless(name in published, f"recipes are {', '.join(published)}{like}", name)
+    meant = like(str(name).lower(), known, lambda o: repr(known[o]))
+    refuse_unless(name in published, f"recipes are {', '.join(published)}{meant}", name)
     common = dict(ema=EMA(0.999, warmup=False), weak=WeakView(4/32, flip=0.5))
     adam = dict(opt_func=partial(FastAdam, sqr_mom=0.999, eps=1e-8), lr=2e-3, wd=0.02, mu=1)
     sgd = dict(opt_func=FastSGD, lr=0.03, wd=5e-4, mu=7)

@@ -142,17 +142,17 @@ def conclude(self:Report):
     if n: rank0_print(f"{n} times another image took the place of one that cannot be read:\n{listed(pool.skipped)}")
     for o in self.doubts(): warnings.warn(o)
 
-# %% ../nbs/12_report.ipynb #65fd83fe
+# %% ../nbs/12_report.ipynb #5f97639b
 @patch
 def doubts(self:Report)->list:
     "Sentences about guesses of the last epoch that may be wrong; none where it has fewer than ten guesses a class"
     n = torch.tensor((self.guess_counts or [[]])[-1], dtype=torch.float)
     if getattr(self.learn.opt, 'frozen_idx', 0) or not n.sum()>=10*len(n)>0: return []
     m,vocab = self.method,getattr(self.learn.dls, 'vocab', None)
-    labeled = (m.class_counts+1)/(m.class_counts+1).sum()
-    expected = labeled.to(n)*n.sum()
+    labeled = m.class_counts.to(n)+1
+    expected = labeled/labeled.sum()*n.sum()
     times,most = n/expected,(n-1.75*expected-3*expected.sqrt()).max()
-    name = lambda i: str(vocab[i] if vocab else i)
+    def name(i): return str(vocab[i] if vocab else i)
     never = [name(i) for i in (n==0).nonzero()[:,0].tolist()]
     prior = " or pass their class frequencies as `prior`" if hasattr(m, 'prior') else ''
     res = []

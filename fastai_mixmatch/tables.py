@@ -168,7 +168,7 @@ def label_studio(
         df[c] = df[c].map(lambda o: o['choices'] if isinstance(o, dict) and 'choices' in o else o)
     return df
 
-# %% ../nbs/29_tables.ipynb #bdf24a3e
+# %% ../nbs/29_tables.ipynb #dc4d1576
 _parts = dict(labeled='labeled labelled train training', valid='valid validation val', test='test testing',
               unlabeled='unlabeled unlabelled unsupervised unlabeled_images no_label')
 
@@ -192,8 +192,11 @@ def folder_table(
     df = pd.DataFrame(rows, columns=['file','label','part'], dtype=object)
     if (df.part=='labeled').any(): df = df[df.part.notna()] # Beside `labeled`, other folders are no classes
     df['part'] = df.part.fillna('labeled')
-    if (df.part=='valid').any(): return df[df.part!='test']
-    return df.replace(dict(part=dict(test='valid')))
+    return _validated(df)
+
+def _validated(df):
+    "Rows whose images for testing are left out or, without any for validation, take their place"
+    return df[df.part!='test'] if (df.part=='valid').any() else df.replace(dict(part=dict(test='valid')))
 
 def beside(
     path, # Folder of labeled images
@@ -202,7 +205,7 @@ def beside(
     return first(o for o in sorted(Path(path).absolute().parent.iterdir())
                  if o.is_dir() and part_of(o.name)=='unlabeled')
 
-# %% ../nbs/29_tables.ipynb #f1712a86
+# %% ../nbs/29_tables.ipynb #7c0080f0
 def hub_table(
     source, # `datasets.Dataset`, or a dictionary of its splits
 )->pd.DataFrame: # Columns file (path or bytes), label, part
@@ -222,4 +225,4 @@ def hub_table(
             item = Path(f['path']) if f['path'] and os.path.isfile(f['path']) else f['bytes']
             rows.append((item, (names[y] if names else y) if known else None, part))
     df = pd.DataFrame(rows, columns=['file','label','part'], dtype=object)
-    return df[df.part!='test'] if (df.part=='valid').any() else df.replace(dict(part=dict(test='valid')))
+    return _validated(df)
