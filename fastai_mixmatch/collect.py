@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['thumb', 'hash_bits', 'perceptual_hash', 'near_pairs', 'look_at', 'near_duplicates', 'deal', 'uncertainty',
-           'source_rows', 'Survey', 'survey', 'usual_size', 'Collected', 'loaders', 'collect']
+           'source_rows', 'Survey', 'survey', 'usual_size', 'Collected', 'loaders', 'collect', 'each_fold']
 
 # %% ../nbs/30_collect.ipynb #8539fc64
 import collections, math, random, warnings
@@ -238,7 +238,7 @@ def some(self:Survey, unlabeled:int, valid:int):
     res.df = pd.concat([self.of(k)[:v] for k,v in n.items()])
     return res
 
-# %% ../nbs/30_collect.ipynb #fffbd66f
+# %% ../nbs/30_collect.ipynb #5d1b74b3
 @patch(as_prop=True)
 def duplicates(self:Survey)->pd.DataFrame:
     "Pairs of images, of which at least one has a label, that show the same picture"
@@ -255,7 +255,8 @@ def lines(self:Survey)->list:
     n = self.classes()
     each = ', '.join(f'{k} {v}' for k,v in n.items())
     if len(set(n.values()))==1 and len(n)>1: each = f"{max(n.values())} of each of {', '.join(n)}"
-    if len(n)>12: each = f"{len(n)} classes, {min(n.values())} to {max(n.values())} images each"
+    lo,hi = min(n.values(), default=0),max(n.values(), default=0)
+    if len(n)>12: each = f"{len(n)} classes, {lo if lo==hi else f'{lo} to {hi}'} images each"
     own = '' if self.given else ' of them'
     dup = [f"{r.file} ({r.part}) and {r.other} ({r._4})" for r in self.duplicates[:3].itertuples()]
     def some(n, texts): return f"{n}{': ' if n else ''}{'; '.join(texts)}{'; …' if n>len(texts) else ''}"
@@ -365,3 +366,20 @@ def collect(
     found = survey(source, **kwargs)
     if verbose: rank0_print(found)
     return loaders(found, size, bs, item_tfms, batch_tfms, workers)
+
+# %% ../nbs/30_collect.ipynb #43e41355
+def each_fold(
+    source, # As in `survey`
+    make:Callable, # Makes and fits a learner: takes `dls, unlabeled`
+    folds:int=5, # Number of parts of the labels, and of trainings
+    **kwargs # For `collect`
+)->pd.DataFrame: # Columns file, label, guess, probability, fold; a row for each label
+    "Train once without each part of the labels, and ask about it"
+    rows = []
+    for i in range(folds):
+        dls,u = collect(source, folds=folds, fold=i, **{'verbose': i==0, **kwargs})
+        learn = make(dls, u)
+        with learn.no_bar(): p,y = learn.get_preds()
+        top,best = p.max(1)
+        rows += [(f, dls.vocab[a], dls.vocab[b], q, i) for f,a,b,q in zip(dls.valid_ds.items, y, best, top.tolist())]
+    return pd.DataFrame(rows, columns=['file','label','guess','probability','fold'])
