@@ -17,13 +17,13 @@ from .lists import *
 from .sources import as_items
 from .tables import *
 
-# %% ../nbs/30_collect.ipynb #4bd05b6e
+# %% ../nbs/30_collect.ipynb #885db1dc
 def thumb(
     img, # PIL image
 )->bytes: # 81 gray pixels
     "`img` as 9×9 gray pixels"
     if max(img.size)>216: img = img.resize((216,216), Image.NEAREST) # Much faster, and 24×24 samples a pixel are enough
-    return img.convert('L').resize((9,9), Image.BOX).tobytes()
+    return (img if img.mode=='L' else img.convert('L')).resize((9,9), Image.BOX).tobytes()
 
 def hash_bits(
     thumbs, # Of `thumb`
@@ -53,7 +53,7 @@ def near_pairs(
         res += zip((i+at).tolist(), j.tolist(), d[i,j].int().tolist())
     return res
 
-# %% ../nbs/30_collect.ipynb #e2e14843
+# %% ../nbs/30_collect.ipynb #49c87682
 class _Look:
     "Dataset of `(position, size, thumb, as it is shown?, error)`"
     def __init__(self, items): self.items = items
@@ -65,10 +65,11 @@ class _Look:
     def look(self, i):
         try:
             with open_file(self.items[i]) as im:
-                plain = im.format=='JPEG' and 'exif' not in im.info # Known at once
-                turned = not plain and (im.getexif().get(274, 1)!=1 or im.has_transparency_data)
-                rgb = im if im.mode=='RGB' else in_mode(im)
-                return i, im.size, thumb(rgb), turned, None
+                size,jpeg = im.size,im.format=='JPEG'
+                turns = any(o in im.info.get('exif', b'') for o in (b'\1\x12', b'\x12\1')) # The tag's number, 274
+                turned = (turns or not jpeg) and (im.getexif().get(274, 1)!=1 or im.has_transparency_data)
+                if jpeg: im.draft('L', (36,36)) # All of the file is read, and only the brightness computed
+                return i, size, thumb(im if im.mode in ('L','RGB') else in_mode(im)), turned, None
         except Exception as e: return i, None, None, False, str(e).replace(repr(str(self.items[i])), 'it')
 
 def look_at(
