@@ -6,7 +6,7 @@
 __all__ = ['Looked', 'ssl_method', 'look', 'typicality', 'typical', 'margin', 'label_next', 'cross_probs', 'confident_issues',
            'label_issues', 'nearest', 'strangers', 'leave_out', 'near_duplicates_by_features']
 
-# %% ../nbs/32_choose.ipynb #c12a9017
+# %% ../nbs/32_choose.ipynb #a2804f7e
 import dataclasses, warnings
 from importlib.util import find_spec
 from fastai.vision.all import *
@@ -14,6 +14,7 @@ from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 from torch.utils.data import IterableDataset, Subset
+from .collect import hash_bits, near_pairs, thumb as gray
 from .frozen import FrozenFeatures
 from .heads import last_linear
 from .images import to_uint8
@@ -22,7 +23,7 @@ from .pool import ItemPipe, LabeledPool, as_pool
 from .semi import SemiSupervised, method_of
 from .sources import as_items, class_names
 
-# %% ../nbs/32_choose.ipynb #a4edc390
+# %% ../nbs/32_choose.ipynb #12b2f3aa
 @dataclasses.dataclass
 class Looked:
     "Images of one kind, and what a network makes of them"
@@ -33,6 +34,7 @@ class Looked:
     idx:np.ndarray # Positions `(N,)` in what the user passed
     thumbs:list # Small pictures `(h,w,3)` in uint8, if asked for
     logits:np.ndarray # Logits `(N,n_classes)`
+    bits:np.ndarray=None # Perceptual hashes `(N,128)`, bool
     def __len__(self): return len(self.names)
     @property
     def guess(self): return self.p.argmax(1)
@@ -45,13 +47,15 @@ def ssl_method(
     if m is None: raise ValueError("this learner has no unlabeled images; make it with `ssl_learner`, or pass arrays")
     return m
 
-# %% ../nbs/32_choose.ipynb #b7c908b0
-def _thumb(x, size):
-    "A small picture of a tensor `(C,H,W)`"
+# %% ../nbs/32_choose.ipynb #ca5ee962
+def _picture(x):
+    "A picture of a tensor `(C,H,W)`"
     x = x.as_subclass(Tensor)
     if x.dtype!=torch.uint8: x = to_uint8(((x-x.min())/(x.max()-x.min()).clamp(min=1e-6)).float())
     x = x[:3] if x.shape[0]>=3 else x[:1].expand(3, -1, -1)
-    im = Image.fromarray(x.permute(1,2,0).numpy())
+    return Image.fromarray(x.permute(1,2,0).numpy())
+
+def _small(im, size):
     im.thumbnail((size,size)) # It never enlarges
     return np.asarray(im)
 
@@ -66,7 +70,7 @@ def _readable(pool):
 def _pass(learn, pool, cls, view, bs, thumb):
     "Send a pool through the model: its `Looked`"
     device,n_out = next(learn.model.parameters()).device,learn.dls.c
-    hs,zs,kept,ys,thumbs = [],[],[],[],[]
+    hs,zs,kept,ys,thumbs,grays = [],[],[],[],[],[]
     def given(xs): return view(torch.stack(xs).as_subclass(cls).to(device)).as_subclass(Tensor)
     def note(m, args): hs.append(args[0].flatten(1).cpu())
     hook = None
@@ -77,12 +81,14 @@ def _pass(learn, pool, cls, view, bs, thumb):
             if hook is None: hook = last_linear(learn.model, n_out, xs[:1]).register_forward_pre_hook(note)
             zs.append(learn.model(xs).float().cpu())
             kept += i; ys += y
-            if thumb: thumbs += [_thumb(o, thumb) for o in x]
+            ims = [_picture(o) for o in x]
+            grays += [gray(o) for o in ims]
+            if thumb: thumbs += [_small(o, thumb) for o in ims]
     finally:
         if hook is not None: hook.remove()
     z,names = torch.cat(zs),[str(pool.name(i)) for i in kept]
     return Looked(names, F.normalize(torch.cat(hs).float()).numpy(), z.softmax(1).numpy(), np.array(ys), np.array(kept),
-                  thumbs, z.numpy())
+                  thumbs, z.numpy(), hash_bits(grays))
 
 # %% ../nbs/32_choose.ipynb #c3816602
 def look(
@@ -308,25 +314,30 @@ def leave_out(
     keep = [i for i in range(len(items)) if i not in bad]
     return items[keep] if isinstance(items, ImageList) else Subset(items, keep)
 
-# %% ../nbs/32_choose.ipynb #871d9b43
+# %% ../nbs/32_choose.ipynb #2dc90447
 def near_duplicates_by_features(
     o, # Learner, what `look` gives of it, or features `(N,n_features)`
     same:float=.9, # Cosine between two images' features, less their mean, from which they count as the same
+    alike:float=.3, # The same for two images whose hashes differ in at most 10 bits of 128
+    bits=None, # With features: hashes `(N,128)`; default: features alone
     names=None, # With features: what the images are called; default: their positions
     **kwargs # With a learner: for `look`
 )->pd.DataFrame: # Columns a and b (files), where (the kinds of both), similarity; the most similar first
-    "Pairs of images that look the same to a network"
+    "Pairs of images that look the same, by their pixels or to a network"
     kinds = None
     if (seen := _seen(o, kwargs)):
         o,names = np.concatenate([s.x for s in seen.values()]),[f for s in seen.values() for f in s.names]
         kinds = [k for k,s in seen.items() for _ in s.names]
-    x,rows = torch.as_tensor(np.asarray(o)),[]
+        bits = np.concatenate([s.bits for s in seen.values()])
+    x,rows = torch.as_tensor(np.asarray(o)),{}
     x = F.normalize(x-x.mean(0)) # What all images share says nothing
     for i in chunked(range(len(x)), 1024):
         sim = (x[i]@x.T).triu(1+i[0])
         a,b = (sim>=same).nonzero().T
-        rows += zip((a+i[0]).tolist(), b.tolist(), sim[a,b].tolist())
+        rows |= dict(zip(zip((a+i[0]).tolist(), b.tolist()), sim[a,b].tolist()))
+    for a,b,_ in near_pairs(bits, None, 10) if bits is not None else ():
+        if (sim := float(x[a]@x[b]))>=alike: rows[a,b] = sim
     name,kinds = ifnone(names, range(len(x))),ifnone(kinds, ['']*len(x))
-    rows = [(name[a], name[b], ' and '.join(dict.fromkeys((kinds[a], kinds[b]))), s) for a,b,s in rows]
+    rows = [(name[a], name[b], ' and '.join(dict.fromkeys((kinds[a], kinds[b]))), s) for (a,b),s in rows.items()]
     df = pd.DataFrame(rows, columns=['a','b','where','similarity'])
     return df.sort_values('similarity', ascending=False, ignore_index=True)

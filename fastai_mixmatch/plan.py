@@ -149,7 +149,7 @@ def warm_head(
     if file:
         with atomic_write(file) as f: torch.save(head.state_dict(), f)
 
-# %% ../nbs/31_plan.ipynb #c0f07e11
+# %% ../nbs/31_plan.ipynb #9eb6866f
 def planned(
     a:dict, # Arguments of `train`
     learn, # Its learner
@@ -157,11 +157,11 @@ def planned(
 )->dict: # Epochs, steps of the first, and seconds for the report
     "How many epochs fit into the budget"
     files,valid,n = list(learn.dls.train_ds.items[:32]),len(learn.dls.valid_ds),len(method_of(learn).dl.items)
-    with kept_rng(), learn.no_bar():
-        for _ in range(2): # The first time, much is set up
-            t = time.monotonic()
-            learn.get_preds(dl=learn.dls.test_dl(files, num_workers=0))
-    each = (time.monotonic()-t)/len(files)
+    def look():
+        t = time.monotonic()
+        learn.get_preds(dl=learn.dls.test_dl(files, num_workers=0))
+        return time.monotonic()-t
+    with kept_rng(), learn.no_bar(): each = min(look() for _ in range(3))/len(files) # Much is set up the first time
     after = 10+(each+.004)*min(n+valid, 6000)
     left -= after
     epochs = int(min(20, max(1, left/6/max(valid*each, 1e-3))))

@@ -181,7 +181,7 @@ def _curves(p):
     return '<div class="charts">'+''.join(f'<div><h3>{k}</h3>{_chart({c: df[c] for c in has(cols)}, k, ylim=lim)}</div>'
                                           for k,(cols,lim) in groups.items() if has(cols))+'</div>'
 
-# %% ../nbs/33_summary.ipynb #dc0b594e
+# %% ../nbs/33_summary.ipynb #a6286d92
 def _confusion(p):
     v,c = p.seen.get('valid'),p.classes
     if v is None: return '<p>There are no validation images.</p>'
@@ -224,7 +224,8 @@ def _reliability(p):
         rows = [(f'{i/10:.1f} to {(i+1)/10:.1f}', int(r.n), f'{r.confidence:.0%}', f'{r.right:.0%}')
                 for i,r in d.iterrows()]
         table = _table(rows, ('Confidence','Images','Mean','Right'), nums=(1,2,3))
-        out.append(f'<div><h3>{k}</h3><p>Expected calibration error: <b>{ece:.3f}</b></p>{chart}'
+        out.append(f'<div><h3>{k}</h3><p>Expected calibration error: <b>{ece:.3f}</b>. So far, on average, lies '
+                   f'the confidence from the share that is right; 0 would be honest.</p>{chart}'
                    f'<details><summary>As a table</summary>{table}</details></div>')
     return ''.join([*out, '</div>'])
 

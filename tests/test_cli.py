@@ -65,8 +65,16 @@ def test_budget(photos, tmp_path, main):
     args = 'train',photos/'labels.csv',*SMALL
     rc,text,err = main(*args, '--minutes', '1', '--out', tmp_path/'run', '--json')
     plan,end = json.loads((tmp_path/'run'/'plan.json').read_text()),json.loads(text)
-    assert rc==0 and end['steps'] == plan['epochs']*plan['steps'] and end['seconds'] < 120
+    assert rc==0 and end['steps'] == sum(plan['steps']) and len(plan['steps']) == plan['epochs'] and 30 < end['seconds'] < 120
     assert 'give more --minutes' in main(*args, '--minutes', '0.01', '--out', tmp_path/'none')[2]
+
+def test_every_fold(photos, tmp_path, main):
+    out = tmp_path/'run'
+    rc,text,err = main('train', photos/'labels.csv', *SMALL, '--epochs', '1', '--folds', '3', '--every-fold', '--out', out, '--json')
+    end = json.loads(text)
+    assert rc==0 and end['validated_on']==16 and len(end['folds'])==3 # Every label is asked about once
+    assert all((out/o/'predictor.safetensors').is_file() for o in ('.','fold1','fold2'))
+    assert abs(end['accuracy']*16-round(end['accuracy']*16))<1e-6
 
 # --- predictions
 
