@@ -6,8 +6,8 @@
 __all__ = ['Looked', 'ssl_method', 'look', 'typicality', 'typical', 'margin', 'label_next', 'cross_probs', 'confident_issues',
            'label_issues', 'nearest', 'strangers', 'leave_out', 'near_duplicates_by_features']
 
-# %% ../nbs/32_choose.ipynb #a2804f7e
-import dataclasses, warnings
+# %% ../nbs/32_choose.ipynb #fe79b7d4
+import dataclasses, random, warnings
 from importlib.util import find_spec
 from fastai.vision.all import *
 from sklearn.cluster import KMeans, MiniBatchKMeans
@@ -47,7 +47,7 @@ def ssl_method(
     if m is None: raise ValueError("this learner has no unlabeled images; make it with `ssl_learner`, or pass arrays")
     return m
 
-# %% ../nbs/32_choose.ipynb #ca5ee962
+# %% ../nbs/32_choose.ipynb #3a413e96
 def _picture(x):
     "A picture of a tensor `(C,H,W)`"
     x = x.as_subclass(Tensor)
@@ -59,15 +59,17 @@ def _small(im, size):
     im.thumbnail((size,size)) # It never enlarges
     return np.asarray(im)
 
-def _readable(pool):
-    "Position, tensor and label of each image that can be read"
-    for i in range(len(pool)):
+def _readable(pool, most):
+    "Position, tensor and label of each image that can be read, of `most` that are drawn"
+    idxs = range(len(pool))
+    if most and most<len(pool): idxs = sorted(random.Random(0).sample(idxs, most))
+    for i in idxs:
         x,y,_,bad = pool.try_read(i)
         pool.replaced(bad)
         if x is not None: yield i,x[0],y
 
 @torch.no_grad()
-def _pass(learn, pool, cls, view, bs, thumb):
+def _pass(learn, pool, cls, view, bs, thumb, most):
     "Send a pool through the model: its `Looked`"
     device,n_out = next(learn.model.parameters()).device,learn.dls.c
     hs,zs,kept,ys,thumbs,grays = [],[],[],[],[],[]
@@ -75,7 +77,7 @@ def _pass(learn, pool, cls, view, bs, thumb):
     def note(m, args): hs.append(args[0].flatten(1).cpu())
     hook = None
     try:
-        for batch in chunked(_readable(pool), bs):
+        for batch in chunked(_readable(pool, most), bs):
             i,x,y = zip(*batch)
             xs = given(x)
             if hook is None: hook = last_linear(learn.model, n_out, xs[:1]).register_forward_pre_hook(note)
@@ -90,7 +92,7 @@ def _pass(learn, pool, cls, view, bs, thumb):
     return Looked(names, F.normalize(torch.cat(hs).float()).numpy(), z.softmax(1).numpy(), np.array(ys), np.array(kept),
                   thumbs, z.numpy(), hash_bits(grays))
 
-# %% ../nbs/32_choose.ipynb #c3816602
+# %% ../nbs/32_choose.ipynb #ad004aa5
 def look(
     learn:Learner, # A learner with a method, such as `ssl_learner` makes
     arch=None, # Network whose features are used, as in `frozen_baseline`; default: the learner's own
@@ -98,6 +100,7 @@ def look(
     cache=None, # Folder that keeps its features for the next time
     thumb:int=0, # Also keep pictures of at most this many pixels a side
     bs:int=64, # Images in a batch
+    most:int|None=None, # Unlabeled images, drawn at random; default: all
 )->dict: # A `Looked` each for 'labeled', 'unlabeled' and, if there are any, 'valid'
     "What the network makes of every image"
     dls,u = learn.dls,ssl_method(learn).unlabeled
@@ -112,7 +115,8 @@ def look(
     frozen = arch and FrozenFeatures(dls, arch, weights, cache, bs)
     training = learn.model.training
     learn.model.eval()
-    try: seen = {k: _pass(learn, pool, pipe.cls, lambda x: view((x,))[0], bs, thumb) for k,pool in pools.items()}
+    def see(k, pool): return _pass(learn, pool, pipe.cls, lambda x: view((x,))[0], bs, thumb, k=='unlabeled' and most)
+    try: seen = {k: see(k, pool) for k,pool in pools.items()}
     finally: learn.model.train(training)
     for k,o in seen.items() if arch else ():
         pool = pools[k]

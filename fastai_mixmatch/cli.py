@@ -6,14 +6,15 @@
 __all__ = ['started', 'commands', 'Say', 'kept_quiet', 'check', 'frozen_of', 'write_report', 'train', 'named_files', 'predict',
            'open_run', 'report', 'next_', 'export', 'usage', 'main']
 
-# %% ../nbs/34_cli.ipynb #2cf2e06a
+# %% ../nbs/34_cli.ipynb #b8848bb0
 import contextlib, csv, inspect, io, json, os, sys, time, warnings
 from contextlib import contextmanager
 from typing import Annotated
 from fastcore.script import anno_parser
 from fastai.vision.all import *
 from . import __version__
-from .batch import like
+from .batch import like, refuse_unless
+from .checkpoint import CheckpointError
 from .collect import *
 from .frozen import frozen_baseline
 from .lists import Files
@@ -61,12 +62,11 @@ def check(
                duplicates=d.to_dict('records'), notes=found.notes)
     return int(len(bad)>0)
 
-# %% ../nbs/34_cli.ipynb #09d1bc94
+# %% ../nbs/34_cli.ipynb #eed0aa28
 def _ended(learn, plan, found):
     "What is known at the end of a training"
     row,n = (learn.report.rows or [{}])[-1],len(found.of('valid'))
-    acc = row.get('accuracy')
-    return dict(epochs=plan['epochs'], steps=learn.train_iter, accuracy=acc, validated_on=n,
+    return dict(epochs=plan['epochs'], steps=learn.train_iter, accuracy=row.get('accuracy'), validated_on=n,
                 uncertainty=uncertainty(n)/100 if n else None, frozen=plan.get('frozen'))
 
 def frozen_of(
@@ -90,7 +90,7 @@ def write_report(
              if k!='source' and v not in (None,False)]
     write(learn, file, **frozen_of(plan, run), note=' '.join(['fastai-mixmatch train', plan['args']['source'], *given]))
 
-# %% ../nbs/34_cli.ipynb #1029d204
+# %% ../nbs/34_cli.ipynb #fc11c3d8
 def _frozen_rows(learn, arch=None, **kw):
     "Accuracy of linear classifiers on the network that the training begins with, by name"
     if arch is None or not len(learn.dls.valid_ds): return {}
@@ -128,16 +128,18 @@ def _trained(a, kw, run, start, say):
         with kept_quiet(say.text): fit_plan(learn, plan)
     except KeyboardInterrupt: raise KeyboardInterrupt(f"stopped in epoch {learn.epoch+1} of {plan['epochs']}; the same "
                                                       "command goes on") from None
-    end,made = _ended(learn, plan, found),dict(predictor=run/'predictor.safetensors', report=run/'report.html')
-    save_predictor(learn, made['predictor']) # Predictions reset the counts that `_ended` reads
+    end,files = _ended(learn, plan, found),dict(predictor=run/'predictor.safetensors', report=run/'report.html')
+    if all(o.is_file() for o in files.values()): return end | files # It was complete
+    save_predictor(learn, files['predictor']) # Predictions reset the counts that `_ended` reads
     say("writing the report")
-    write_report(learn, made['report'], plan, run)
-    return end,made
+    write_report(learn, files['report'], plan, run)
+    return end | files
 
-# %% ../nbs/34_cli.ipynb #0359f2c5
-def _says(accuracy, n):
-    if accuracy is None: return "no image to validate on"
-    return f"accuracy {accuracy:.1%} on {n} validation images (±{uncertainty(n):.0f} points)"
+# %% ../nbs/34_cli.ipynb #9f4934ee
+def _says(end):
+    if end['accuracy'] is None: return "no image to validate on"
+    return (f"accuracy {end['accuracy']:.1%} on {end['validated_on']} validation images "
+            f"(±{100*end['uncertainty']:.0f} points)")
 
 @delegates(survey, but=_source)
 def train(
@@ -158,23 +160,25 @@ def train(
     **kwargs
 ):
     "Train a classifier; Ctrl-C stops it, and the same command goes on"
-    say,ends = Say(quiet, json),[]
-    n = kwargs.get('folds', 5) if every_fold else 1
-    a = dict(source=source, model=model, method=method, minutes=None if epochs else minutes/n, epochs=epochs, size=size,
-             bs=bs, lr=lr, weights=weights, scratch=scratch)
+    a = {k: v for k,v in locals().items() if k not in ('out','every_fold','quiet','json','kwargs')}
+    for k in ('minutes','epochs','size','bs','lr'):
+        refuse_unless(a[k] is None or a[k]>0, f'--{k} must be more than 0', a[k])
+    begin,say,ends,n = ifnone(started, time.monotonic()),Say(quiet, json),[],kwargs.get('folds', 5) if every_fold else 1
     if every_fold and kwargs.get('valid'): raise ValueError("with images in --valid there are no folds of the labels")
+    a['minutes'] = None if epochs else minutes/n
     for i in range(n):
-        kw,start = dict(kwargs, **(dict(fold=i) if every_fold else {})),time.monotonic() if i else ifnone(started, time.monotonic())
-        ends.append(_trained(dict(a, **kw), kw, Path(out)/f'fold{i}' if i else Path(out), start, say))
-        if every_fold: say(f"fold {i+1} of {n}: {_says(ends[i][0]['accuracy'], ends[i][0]['validated_on'])}\n")
-    end,made = ends[0]
+        kw = dict(kwargs, fold=i) if every_fold else kwargs
+        start = time.monotonic() if i else begin
+        ends.append(_trained({**a, **kw}, kw, Path(out, *[f'fold{i}']*(i>0)), start, say))
+        if every_fold: say(f"fold {i+1} of {n}: {_says(ends[i])}\n")
+    end = dict(ends[0])
     if every_fold:
-        m = sum(o['validated_on'] for o,_ in ends)
-        end |= dict(accuracy=sum(o['accuracy']*o['validated_on'] for o,_ in ends)/m, validated_on=m,
-                    uncertainty=uncertainty(m)/100, folds=[o['accuracy'] for o,_ in ends])
-    say.result('\n'.join([f"\n{_says(end['accuracy'], end['validated_on'])}", *[f'{k:<11} {v}' for k,v in made.items()],
-                          f"now         fastai-mixmatch predict {out} FOLDER, or: fastai-mixmatch next {out}"]), **end, **made,
-               seconds=round(time.monotonic()-ifnone(started, start)))
+        m = end['validated_on'] = sum(o['validated_on'] for o in ends)
+        end |= dict(accuracy=sum(o['accuracy']*o['validated_on'] for o in ends)/m, uncertainty=uncertainty(m)/100,
+                    folds=[o['accuracy'] for o in ends])
+    say.result(f"\n{_says(end)}\npredictor   {end['predictor']}\nreport      {end['report']}\n"
+               f"now         fastai-mixmatch predict {out} FOLDER, or: fastai-mixmatch next {out}",
+               **end, seconds=round(time.monotonic()-begin))
 
 # %% ../nbs/34_cli.ipynb #e3246c3a
 def named_files(
@@ -278,9 +282,9 @@ def export(
     export_onnx(learn, file)
     Say(quiet, json).result(f"{file}", onnx=file)
 
-# %% ../nbs/34_cli.ipynb #dc97f5e3
+# %% ../nbs/34_cli.ipynb #7ece8a29
 commands = dict(check=check, train=train, predict=predict, report=report, next=next_, export=export)
-_mistakes = (ValueError,TypeError,OSError,ImportError)
+_mistakes = (ValueError,TypeError,OSError,ImportError,CheckpointError)
 
 def usage()->str:
     "What the program can do"

@@ -6,8 +6,8 @@
 __all__ = ['thumb', 'hash_bits', 'perceptual_hash', 'near_pairs', 'look_at', 'near_duplicates', 'deal', 'uncertainty',
            'source_rows', 'Survey', 'survey', 'usual_size', 'Collected', 'loaders', 'collect', 'each_fold']
 
-# %% ../nbs/30_collect.ipynb #8539fc64
-import collections, math, random, warnings
+# %% ../nbs/30_collect.ipynb #323e86b5
+import collections, inspect, math, random, warnings
 from fastprogress.fastprogress import progress_bar
 from fastai.vision.all import *
 from .batch import refuse_unless
@@ -351,22 +351,19 @@ def loaders(
                               batch_tfms=ifnone(batch_tfms, aug_transforms(max_lighting=.2, max_warp=.1)))
     return Collected(dls, unlabeled, found)
 
-# %% ../nbs/30_collect.ipynb #43e2e6b3
-@delegates(survey)
+# %% ../nbs/30_collect.ipynb #9cb48788
+@delegates(loaders)
+@delegates(survey, keep=True)
 def collect(
     source, # As in `survey`
-    size:int|None=None, # As in `loaders`, and so are the next four
-    bs:int|None=None, # Labeled images in a batch
-    item_tfms=None, # Item transforms
-    batch_tfms=None, # Batch transforms
-    workers:int|None=None, # Worker processes of the loaders
     verbose:bool=True, # Say what was read?
     **kwargs
 )->Collected: # `dls, unlabeled`
     "From what people have to `DataLoaders` of the labeled images, and a list of the unlabeled ones"
+    own = {k: kwargs.pop(k) for k in inspect.signature(loaders).parameters if k in kwargs}
     found = survey(source, **kwargs)
     if verbose: rank0_print(found)
-    return loaders(found, size, bs, item_tfms, batch_tfms, workers)
+    return loaders(found, **own)
 
 # %% ../nbs/30_collect.ipynb #43e41355
 def each_fold(
