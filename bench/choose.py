@@ -83,8 +83,9 @@ def wrong_labels(x, y, xt, yt, seeds, data):
 
 def strange(x, y, xt, yt, seeds, data, far):
     c = int(y.max())+1
+    ways = {'nearest image': False, 'nearest image and class': True}
     for kind in ('near','far'):
-        each = []
+        each = {k: [] for k in ways}
         for seed in range(seeds):
             r,out = np.random.default_rng(seed),seed*c//seeds if kind=='near' else -1
             known = np.flatnonzero(y!=out)
@@ -92,10 +93,12 @@ def strange(x, y, xt, yt, seeds, data, far):
             pool = np.setdiff1d(known if kind=='far' else np.arange(len(y)), i)
             u = np.concatenate([x[pool], r.permutation(far)[:100]]) if kind=='far' else x[pool]
             is_out = np.arange(len(u))>=len(pool) if kind=='far' else y[pool]==out
-            found = strangers(u, labeled=x[i], valid=xt[yt!=out]).position.tolist()
-            auc = round(roc_auc_score(is_out, nearest(u, x[i])), 4)
-            each.append(dict(hits(found, np.flatnonzero(is_out)), auc=auc, planted=int(is_out.sum()), pool=len(u)))
-        yield row('strangers', each, kind=kind, labels=10)
+            for by,labels in ways.items():
+                score,usual = strangeness(u, x[i], y[i] if labels else None, xt[yt!=out])
+                found = np.flatnonzero(score>np.quantile(usual, .95)).tolist()
+                each[by].append(dict(hits(found, np.flatnonzero(is_out)), auc=round(roc_auc_score(is_out, score), 4),
+                                     planted=int(is_out.sum()), pool=len(u)))
+        for by in ways: yield row('strangers', each[by], kind=kind, labels=10, by=by)
 
 def twice(make, x, train):
     picked,kinds = np.random.default_rng(0).permutation(len(train))[:200],('quality 75','quality 40','60 % of the size','cut by 5 %','brighter')

@@ -4,13 +4,15 @@
 
 # %% auto #0
 __all__ = ['Looked', 'ssl_method', 'look', 'typicality', 'typical', 'margin', 'label_next', 'cross_probs', 'confident_issues',
-           'label_issues', 'nearest', 'strangers', 'leave_out', 'near_duplicates_by_features']
+           'label_issues', 'nearest', 'relative', 'strangeness', 'strangers', 'leave_out',
+           'near_duplicates_by_features']
 
-# %% ../nbs/32_choose.ipynb #fe79b7d4
+# %% ../nbs/32_choose.ipynb #3466c3bc
 import dataclasses, random, warnings
 from importlib.util import find_spec
 from fastai.vision.all import *
 from sklearn.cluster import KMeans, MiniBatchKMeans
+from sklearn.covariance import LedoitWolf
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 from torch.utils.data import IterableDataset, Subset
@@ -267,7 +269,7 @@ def label_issues(
     rows = [(name[i], kind[y[i]], other(i), p[i,y[i]]) for i in bad]
     return pd.DataFrame(rows, columns=['file','given','suggested','p'])
 
-# %% ../nbs/32_choose.ipynb #e1f5a2eb
+# %% ../nbs/32_choose.ipynb #4306b7b1
 def nearest(
     x, # L2-normed features `(N,n_features)`
     of, # L2-normed features `(M,n_features)`
@@ -280,13 +282,44 @@ def nearest(
         return d.scatter(1, torch.tensor(i)[:,None], np.inf) if own else d
     return np.concatenate([far(i).min(1)[0].numpy() for i in chunked(range(len(x)), 1024)])
 
+def relative(
+    x, # L2-normed features `(N,n_features)`
+    of, # Those of labeled images `(M,n_features)`
+    y, # Labels `(M,)`
+    n:int=200, # Principal components of the labeled images that are used
+)->np.ndarray: # `(N,)`
+    "Squared Mahalanobis distance to the nearest class, less that to all classes together (arXiv 2106.09022)"
+    k,mean = np.unique(y, return_inverse=True)[1],of.mean(0)
+    p = np.linalg.svd(of-mean, full_matrices=False)[2][:min(n, len(of)-1)].T
+    a,b = (of-mean)@p,(x-mean)@p
+    m = np.stack([a[k==i].mean(0) for i in range(k.max()+1)])
+    def shape(a): return np.linalg.cholesky(np.linalg.inv(LedoitWolf(assume_centered=True).fit(a).covariance_))
+    own,all = shape(a-m[k]),shape(a)
+    return nearest(b@own, m@own)**2-((b@all)**2).sum(1)
+
+def strangeness(
+    x, # L2-normed features `(N,n_features)`
+    labeled, # Those of the labeled images `(M,n_features)`
+    y=None, # Labels `(M,)`
+    valid=None, # Features of other images that belong to the classes
+    share:float=.05, # Share of those that may be taken for strangers; it weighs the two distances
+)->tuple: # Scores `(N,)`, and those of images that are known to belong
+    "How far images lie from the labeled images and, where labels and `valid` are known, from their classes"
+    if valid is None: return nearest(x, labeled), nearest(labeled, labeled, own=True)
+    parts = [(nearest(x, labeled), nearest(valid, labeled))]
+    if y is None or len(y)<2*len(np.unique(y)): return parts[0]
+    parts.append((relative(x, labeled, y), relative(valid, labeled, y)))
+    mid,far = zip(*(np.quantile(u, (.5, 1-share)) for _,u in parts))
+    return tuple(np.max([(p[i]-m)/max(f-m, 1e-9) for p,m,f in zip(parts, mid, far)], 0) for i in range(2))
+
 def _energy(z): return -torch.as_tensor(z).logsumexp(1).numpy()
 
 def strangers(
     o, # Learner, what `look` gives of it, or L2-normed features of the unlabeled images `(N,n_features)`
-    by:str='distance', # 'distance' to the nearest labeled image, or 'energy' of the learner's logits
+    by:str='distance', # 'distance' to labeled images and classes, or 'energy' of the learner's logits
     share:float=.05, # Share of the known images that may be taken for strangers
     labeled=None, # With features: those of the labeled images `(M,n_features)`
+    y=None, # With features: labels `(M,)`
     valid=None, # With features: those of other images that belong to the classes
     names=None, # With features: what the images are called; default: their positions
     **kwargs # With a learner: for `look`
@@ -296,13 +329,11 @@ def strangers(
     seen,idx = _seen(o, kwargs),None
     if seen:
         u,known = seen['unlabeled'],seen.get('valid')
-        o,labeled,valid,names,idx = u.x,seen['labeled'].x,known and known.x,u.names,u.idx
+        o,labeled,y,valid,names,idx = u.x,seen['labeled'].x,seen['labeled'].y,known and known.x,u.names,u.idx
     if by=='energy':
         if not seen: raise ValueError("the energy is that of logits; pass a learner, or what `look` gives of it")
         score,usual = _energy(u.logits),_energy((known or seen['labeled']).logits)
-    else:
-        score = nearest(o, labeled)
-        usual = nearest(labeled, labeled, own=True) if valid is None else nearest(valid, labeled)
+    else: score,usual = strangeness(o, labeled, y, valid, share)
     bad = np.flatnonzero(score>np.quantile(usual, 1-share))
     bad = bad[np.argsort(-score[bad])]
     name,idx = ifnone(names, range(len(score))),np.arange(len(score)) if idx is None else idx

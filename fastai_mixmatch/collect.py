@@ -267,7 +267,7 @@ def lines(self:Survey)->list:
             f"unreadable  {some(len(self.bad), [f'{self.name(i)}: {e}' for i,e in self.bad.error[:3].items()])}",
             f"duplicates  {some(len(self.pairs), dup)}", *[f"note: {o}" for o in self.notes]]
 
-# %% ../nbs/30_collect.ipynb #48246003
+# %% ../nbs/30_collect.ipynb #11aa1da5
 def _dealt(rows, folds, fold, seed, say):
     "Rows with a part of the labels for validation"
     refuse_unless(folds>1 and 0<=fold<folds, f'`fold` must be 0 to {folds-1}, and `folds` at least 2', (folds, fold))
@@ -294,6 +294,7 @@ def survey(
     notes,path = [],Path(source) if isinstance(source, (str,Path)) else None
     root = Path(ifnone(root, '.' if path is None else path if path.is_dir() else path.parent))
     rows = source_rows(source, root, file, label, notes.append)
+    if not rows: raise FileNotFoundError(f"there is no image in {source}")
     rows = [(f, l, p if l is not None else 'unlabeled') for f,l,p in rows]
     if valid is not None:
         home = Path(valid) if isinstance(valid, (str,Path)) else root

@@ -6,8 +6,8 @@
 __all__ = ['find_arch', 'find_method', 'clock', 'EpochLines', 'file_weights', 'plan_learner', 'fit_plan', 'warm_head', 'planned',
            'Budget', 'read_plan', 'write_plan', 'same_plan']
 
-# %% ../nbs/31_plan.ipynb #68aa5f6e
-import inspect, json, sys, time, torchvision
+# %% ../nbs/31_plan.ipynb #dda99905
+import inspect, json, pickle, sys, time, torchvision
 from fastai.vision.all import *
 from . import methods, models
 from .batch import Unlabeled, like
@@ -81,7 +81,7 @@ class EpochLines(Callback):
         line = f"epoch {self.epoch+1}/{self.n_epoch}  {text}  {self.left()} left"
         print(f'{line:<100}' if self.out.isatty() else line, end=end, file=self.out, flush=True)
 
-# %% ../nbs/31_plan.ipynb #f6aefe4c
+# %% ../nbs/31_plan.ipynb #e9126ab5
 def file_weights(
     file, # File of weights, a predictor's file, or the folder of a training
 ): # For `ssl_learner`: the file, or a dictionary of all the weights of a training
@@ -107,6 +107,7 @@ def plan_learner(
     try: learn = ssl_learner(dls, Unlabeled(unlabeled, steps=steps), find_arch(a['model']), weights=weights, cbs=cbs,
                              method=find_method(a['method'])(), pretrained=pre and not weights,
                              checkpoint=run and Checkpoint(Path(run)/'checkpoints', '2min'))
+    except pickle.UnpicklingError as e: raise ValueError(f"{a['weights']} is no file of weights") from e
     except OSError as e:
         if weights or not pre: raise
         raise ValueError(f"the weights of {a['model']} cannot be downloaded ({e}); give their file by --weights, or "
@@ -193,13 +194,15 @@ class Budget(Callback):
         self.plan['steps'].append(max(1, int(share/step)))
         self.save()
 
-# %% ../nbs/31_plan.ipynb #5cd3610e
+# %% ../nbs/31_plan.ipynb #59830a6b
 def read_plan(
     run, # Folder of a training
 )->dict:
     "The plan of a training"
     f = Path(run)/'plan.json'
-    if f.is_file(): return json.loads(f.read_text())
+    try: return json.loads(f.read_text())
+    except ValueError as e: raise ValueError(f"{f} is damaged: {e}; delete the folder to begin again") from e
+    except FileNotFoundError: pass
     raise FileNotFoundError(f"{run} is no folder of a training: it has no plan.json; `fastai-mixmatch train` makes one")
 
 def write_plan(run, plan):
