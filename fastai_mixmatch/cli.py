@@ -90,11 +90,14 @@ def write_report(
              if k!='source' and v not in (None,False)]
     write(learn, file, **frozen_of(plan, run), note=' '.join(['fastai-mixmatch train', plan['args']['source'], *given]))
 
-# %% ../nbs/34_cli.ipynb #fc11c3d8
+# %% ../nbs/34_cli.ipynb #f09c4e00
 def _frozen_rows(learn, arch=None, **kw):
     "Accuracy of linear classifiers on the network that the training begins with, by name"
     if arch is None or not len(learn.dls.valid_ds): return {}
-    return dict(frozen_baseline(learn.dls, method_of(learn).unlabeled.source, arch, **kw)[['method','accuracy']].values)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore') # With few labels scikit-learn asks whether they are classes
+        df = frozen_baseline(learn.dls, method_of(learn).unlabeled.source, arch, **kw)
+    return dict(df[['method','accuracy']].values)
 
 def _run_of(a, found, run, start, say):
     "The learner of a training in the folder `run`, ready to be fitted, and its plan"
