@@ -349,11 +349,11 @@ def leave_out(
     keep = [i for i in range(len(items)) if i not in bad]
     return items[keep] if isinstance(items, ImageList) else Subset(items, keep)
 
-# %% ../nbs/32_choose.ipynb #2dc90447
+# %% ../nbs/32_choose.ipynb #02e1f9fa
 def near_duplicates_by_features(
     o, # Learner, what `look` gives of it, or features `(N,n_features)`
     same:float=.9, # Cosine between two images' features, less their mean, from which they count as the same
-    alike:float=.3, # The same for two images whose hashes differ in at most 10 bits of 128
+    alike:float=.4, # The same for two images whose hashes differ in at most 10 bits of 128
     bits=None, # With features: hashes `(N,128)`; default: features alone
     names=None, # With features: what the images are called; default: their positions
     **kwargs # With a learner: for `look`
