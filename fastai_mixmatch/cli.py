@@ -90,7 +90,7 @@ def write_report(
              if k!='source' and v not in (None,False)]
     write(learn, file, **frozen_of(plan, run), note=' '.join(['fastai-mixmatch train', plan['args']['source'], *given]))
 
-# %% ../nbs/34_cli.ipynb #f09c4e00
+# %% ../nbs/34_cli.ipynb #c7314815
 def _frozen_rows(learn, arch=None, **kw):
     "Accuracy of linear classifiers on the network that the training begins with, by name"
     if arch is None or not len(learn.dls.valid_ds): return {}
@@ -125,7 +125,7 @@ def _trained(a, kw, run, start, say):
     say(f'{found}\n')
     found.refuse_empty()
     learn,plan = _run_of(a, found, run, start, say)
-    for k,v in plan['frozen'].items(): say(f"to beat: {v:.1%} right on validation by the pretrained network as it is, {k}")
+    for k,v in plan['frozen'].items(): say(f"to beat: {v:.1%} right on validation, network {k}")
     say(f"training {a['model']} by {a['method']} in {run}; Ctrl-C stops it, and the same command goes on")
     try:
         with kept_quiet(say.text): fit_plan(learn, plan)
