@@ -142,7 +142,7 @@ def short_name(
     "Its last two parts"
     return '/'.join(Path(name).parts[-2:])
 
-# %% ../nbs/33_summary.ipynb #b0baa598
+# %% ../nbs/33_summary.ipynb #124c28f2
 def beaten(learn, seen, arch, others):
     "Rows to beat, and this run, as a data frame with columns method and accuracy"
     rows = []
@@ -177,8 +177,8 @@ def _curves(p):
     groups = {'Metrics on validation images': (metrics,(0,1)), 'Losses': (('train_loss','valid_loss'),None),
               'Guesses: confidence, and share that is right': (('confidence','guess_acc'),(0,1)),
               'Parts of the loss': (('loss_x','loss_u'),None)}
-    named = dict(train_loss='training', valid_loss='validation', loss_x='labeled images', loss_u='unlabeled, unweighted',
-                 guess_acc='right')
+    named = dict(train_loss='training', valid_loss='validation', loss_x='labeled images', guess_acc='right',
+                 loss_u='unlabeled, unweighted')
     def chart(cols, *args, **kw): return _chart({named.get(c, c): df[c] for c in cols}, *args, **kw)
     shown = {k: ([c for c in cols if c in df],lim) for k,(cols,lim) in groups.items()}
     return '<div class="charts">'+''.join(f'<div><h3>{k}</h3>{chart(cols, k, ylim=lim)}</div>'
