@@ -150,28 +150,30 @@ def warm_head(
     if file:
         with atomic_write(file) as f: torch.save(head.state_dict(), f)
 
-# %% ../nbs/31_plan.ipynb #9eb6866f
+# %% ../nbs/31_plan.ipynb #c0d14a6a
 def planned(
     a:dict, # Arguments of `train`
     learn, # Its learner
     left:float, # Seconds left
 )->dict: # Epochs, steps of the first, and seconds for the report
     "How many epochs fit into the budget"
-    files,valid,n = list(learn.dls.train_ds.items[:32]),len(learn.dls.valid_ds),len(method_of(learn).dl.items)
+    m,valid = method_of(learn),len(learn.dls.valid_ds)
+    pool,n = m.labeled_dl.pool,len(m.dl.items)
+    learn.model.to(m.labeled_dl.device or 'cpu').eval()
     def look():
-        t = time.monotonic()
-        learn.get_preds(dl=learn.dls.test_dl(files, num_workers=0))
+        t,x = time.monotonic(),torch.stack([pool.read(i%len(pool))[0] for i in range(32)])
+        learn.model(m.view(x.as_subclass(pool.cls).to(m.labeled_dl.device or 'cpu')).as_subclass(Tensor)).sum().item()
         return time.monotonic()-t
-    with kept_rng(), learn.no_bar(): each = min(look() for _ in range(3))/len(files) # Much is set up the first time
+    with kept_rng(), torch.no_grad(): each = min(look() for _ in range(4))/32 # Much is set up the first time
     after = 10+(each+.004)*min(n+valid, 6000)
     left -= after
     epochs = int(min(20, max(1, left/6/max(valid*each, 1e-3))))
     step = 12*each*learn.dls.bs # Two views and a guess of each, and the way back
-    steps = int((left-epochs*valid*each)/step/epochs)
-    if steps*epochs<20:
-        raise ValueError(f"{a['minutes']:g} minutes are enough for about {max(0, steps*epochs)} steps of {step:.1f} s; "
-                         "give more --minutes, or a smaller --size, --bs or --model")
-    return dict(epochs=epochs, steps=[-(-steps//2)], after=after)
+    steps = max(0, int((left-epochs*valid*each)/step))
+    if steps<20: raise ValueError(f"{a['minutes']:g} minutes are enough for about {steps} steps of {step:.1f} s; "
+                                  "give more --minutes, or a smaller --size, --bs or --model")
+    epochs = min(epochs, steps//4)
+    return dict(epochs=epochs, steps=[max(1, steps//epochs//2)], after=after)
 
 class Budget(Callback):
     "As many steps as fit into the time that is left"
