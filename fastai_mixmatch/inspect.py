@@ -34,20 +34,22 @@ def plot_history(
     cols = [*first(tables.values()).columns,'loss_x']
     if metric is None: metric = 'accuracy' if 'accuracy' in cols else 'valid_loss' if cols[2]=='loss_x' else cols[2]
     guessing = {k: o for k,o in tables.items() if 'confidence' in o and o.confidence.notna().any()}
-    legend = lambda ax: ax.legend(loc='lower center', bbox_to_anchor=(0.5,1), ncols=2, fontsize='small', frameon=False,
-                                  handlelength=1.2, columnspacing=1)
     n = 1+bool(guessing)
-    _,axs = plt.subplots(1, n, figsize=(3*n,2.3), dpi=72, constrained_layout=True, squeeze=False)
+    height = 1.9+.2*max(2, len(tables), 2*len(guessing)) # With the legends
+    _,axs = plt.subplots(1, n, figsize=(3*n,height), dpi=72, constrained_layout=True, squeeze=False)
+    def done(ax, what):
+        ax.set(xlabel='epoch', ylabel=what)
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        if ax.get_legend_handles_labels()[0]:
+            ax.legend(loc='lower center', bbox_to_anchor=(0.5,1), ncols=1+(len(ax.lines)<3), fontsize='small',
+                      frameon=False, handlelength=1.2, columnspacing=1)
     for k,o in tables.items(): axs[0,0].plot(o.index+1, o[metric].astype(float), label=k)
-    axs[0,0].set(xlabel='epoch', ylabel=metric)
-    if len(tables)>1: legend(axs[0,0])
     for k,o in guessing.items():
         for c,style in (('confidence','-'),('guess_acc','--')):
             if c not in o: continue
-            label = (k+': ' if len(guessing)>1 else '') + c.replace('guess_acc', 'share that is right')
+            label = (k+': ' if len(guessing)>1 else '') + c.replace('guess_acc', 'accuracy of guesses')
             axs[0,1].plot(o.index+1, o[c].astype(float), style, label=label)
-        axs[0,1].set(xlabel='epoch', ylabel='guesses')
-    if guessing: legend(axs[0,1])
+    for ax,what in zip(axs[0], (metric,'guesses')): done(ax, what)
     return axs[0]
 
 # %% ../nbs/26_inspect.ipynb #33d8779e
