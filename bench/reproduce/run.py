@@ -31,7 +31,7 @@ class Clock(Callback):
         self.seconds,self.start = state['seconds'],time.perf_counter() if self.start else None
 
 def make_learner(exp, labeled, rest, test, device=None, fast=False, **kwargs):
-    "The learner of one variant of an experiment, with a `Clock`; `fast`: on the fast path, on CUDA with CUDA graphs"
+    "The learner of one variant of an experiment, with a `Clock`; `fast`: on the fast path, unless 'eager' with CUDA graphs"
     tfms = [Normalize.from_stats(*cifar_stats)] if exp.data=='cifar10' else None
     dl = labeled.dataloaders(bs=exp.bs, batch_tfms=tfms, device=device).train
     device = torch.device(device or default_device())
@@ -40,7 +40,8 @@ def make_learner(exp, labeled, rest, test, device=None, fast=False, **kwargs):
     method = exp.method(**{k: v for k,v in exp.args.items() if k not in stream})
     learn = ssl_learner(dls, rest, exp.arch, method=method, lr=exp.lr, wd=exp.wd, bs=exp.ubs, **stream,
                         ema=EMA(exp.ema, exp.warmup) if exp.ema else None, cbs=Clock(), **kwargs)
-    return learn.to_fast(compile=device.type=='cuda' and 'reduce-overhead') if fast else learn.add_cb(ChannelsLast())
+    graphs = fast!='eager' and device.type=='cuda' and 'reduce-overhead'
+    return learn.to_fast(compile=graphs) if fast else learn.add_cb(ChannelsLast())
 
 def train(learn, exp):
     "Train for about `exp.steps` steps, in whole epochs; gives the method and the number of epochs"
