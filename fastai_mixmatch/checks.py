@@ -48,7 +48,7 @@ def probe(
     training = {m: m.training for m in model.modules()}
     try:
         model.eval()
-        with torch.no_grad(): return model(x)
+        with torch.no_grad(): return model._call_impl(x) # Not the compiled call, which another size would compile anew
     finally:
         for m,t in training.items(): m.training = t
 

@@ -170,7 +170,7 @@ def ssl_learner(
                                   splitter=ifnone(splitter, split), cbs=extra, **kwargs)
     learn.arch_spec = arch_spec(arch, model_args)
     device = torch.device(getattr(dls, 'device', None) or default_device())
-    with kept_rng(): x = method.view(method.labeled_dl.pool.read(0)[0][None])
+    with kept_rng(): x = method.view(method.labeled_dl.pool.read(0)[0][None].to(method.labeled_dl.device or 'cpu'))
     if device.type=='cpu': to_channels_last(learn.model, x)
     if arch is wrn_28_2: warn_of_size(x)
     if pretrained: learn.freeze()
