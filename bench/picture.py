@@ -20,10 +20,10 @@ def guesses(root, files, predictor, labels=5, seed=0):
     "Guess and probability for each of `files`"
     if predictor: return [(o.label, o.probability) for o in predict_files(predictor, files)]
     labeled,_ = ImageList.from_folder(root/'train', parent_label).split(labels*43, seed=seed)
-    shown = ImageList(files, [parent_label(o) for o in files])
-    frozen = FrozenFeatures(labeled.dataloaders(shown, bs=64, item_tfms=Resize(128)), 'tf_efficientnet_lite0', lite0())
-    head = linear_head(*frozen.labeled(labeled.dataloaders(shown, bs=64, item_tfms=Resize(128)).train_ds))
-    p = head.predict_proba(frozen.unlabeled(files, labeled.dataloaders(shown, bs=64, item_tfms=Resize(128))))
+    dls = labeled.dataloaders(ImageList(files, [parent_label(o) for o in files]), bs=64, item_tfms=Resize(128))
+    frozen = FrozenFeatures(dls, 'tf_efficientnet_lite0', lite0())
+    head = linear_head(*frozen.labeled(dls.train_ds))
+    p = head.predict_proba(frozen.unlabeled(files, dls))
     return [(frozen.classes[head.classes_[o.argmax()]], o.max()) for o in p]
 
 def main():
@@ -38,13 +38,13 @@ def main():
     r = np.random.default_rng(a.seed)
     classes = sorted(o for o in (root/'test').iterdir() if o.is_dir())
     files = [sorted(o.iterdir())[r.integers(len(list(o.iterdir())))] for o in r.permutation(classes)[:a.n]]
-    _,axs = plt.subplots(1, a.n, figsize=(10,1.7), dpi=72, constrained_layout=True)
-    for ax,f,(label,prob) in zip(axs, files, guesses(root, files, a.predictor)):
+    _,axs = plt.subplots(2, a.n//2, figsize=(7.5,4.3), dpi=72, constrained_layout=True)
+    for ax,f,(label,prob) in zip(axs.flat, files, guesses(root, files, a.predictor)):
         im = Image.open(f).convert('RGB')
         m = min(im.size)
-        ax.imshow(im.crop([(im.width-m)//2, (im.height-m)//2, (im.width+m)//2, (im.height+m)//2]).resize((84,84)))
+        ax.imshow(im.crop([(im.width-m)//2, (im.height-m)//2, (im.width+m)//2, (im.height+m)//2]).resize((128,128)))
         right = label==parent_label(f)
-        ax.set_title(f'{label.replace("-", " ")} {prob:.0%}', fontsize=9, color='#1a7f37' if right else '#cf222e')
+        ax.set_title(f'{label.replace("-", " ")} {prob:.0%}', fontsize=12, color='#1a7f37' if right else '#cf222e')
         ax.axis('off')
     out = Path(__file__).resolve().parent.parent/'docs/images/photos.png'
     plt.savefig(out, facecolor='white')

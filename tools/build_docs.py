@@ -40,6 +40,18 @@ def page_map():
     nbs = [p for p in nbs if not any(o[0] in '._' for o in p.parts)]
     return {f'nbs/{p.as_posix()}': p.with_suffix('.md').as_posix() for p in nbs} | extra_pages
 
+# What a reader may look for, where the titles of a page do not say it: the site's search finds these first
+keywords = {
+    'tutorials/10*': ['own data', 'own images', 'folder', 'CSV'], 'tutorials/15*': ['pretrained', 'transfer learning', 'timm'],
+    'howto/deploy*': ['ONNX', 'production', 'serve'], 'howto/predict*': ['inference', 'batch prediction'],
+    'howto/imbalance*': ['class weights', 'long tail'], 'howto/resume*': ['checkpoint', 'Ctrl-C'],
+    '29_tables*': ['Label Studio'], 'howto/gpus*': ['distributed', 'DDP'], 'arguments*': ['mixmatch_learner', 'arguments', 'parameters']}
+
+def with_keywords(page, md):
+    "`md` of `page`, below what the search should know about it"
+    words = [o for k,v in keywords.items() if fnmatch.fnmatch(page, k) for o in v]
+    return f'---\ntags: {json.dumps(words)}\n---\n\n{md}' if words else md
+
 # --- prose
 
 def mathml(tex, block=False):
@@ -217,12 +229,12 @@ def write_pages(out):
             md,pictures,names = notebook_md(json.loads(text), src, page, pages)
             for k,b in pictures.items(): (f.parent/k).write_bytes(b)
             if names: refs.append((title(md), page, names))
-        f.write_text(md, encoding='utf-8')
+        f.write_text(with_keywords(page, md), encoding='utf-8')
         titles[page] = title(md)
     for page,md in {'reference.md': reference_md(refs), 'arguments.md': arguments.page()}.items():
         for to in re.findall(r'\]\(([\w/]+\.md)[#)]', md): # In a table MkDocs does not look
             if to not in pages.values(): raise ValueError(f'{page} links to {to}, which is no page of the site')
-        (out/'pages'/page).write_text(md, encoding='utf-8')
+        (out/'pages'/page).write_text(with_keywords(page, md), encoding='utf-8')
         titles[page] = title(md)
     shutil.copy(root/'docs/style.css', out/'pages')
     shutil.copytree(root/'docs/images', out/'pages/images', ignore=shutil.ignore_patterns('index_*'))
