@@ -48,9 +48,10 @@ keywords = {
     '29_tables*': ['Label Studio'], 'howto/gpus*': ['distributed', 'DDP'], 'arguments*': ['mixmatch_learner', 'arguments', 'parameters']}
 
 def with_keywords(page, md):
-    "`md` of `page`, below what the search should know about it"
+    "`md` of `page`, below what the search should know about it; the first page has no list of pages beside it"
     words = [o for k,v in keywords.items() if fnmatch.fnmatch(page, k) for o in v]
-    return f'---\ntags: {json.dumps(words)}\n---\n\n{md}' if words else md
+    head = [f'tags: {json.dumps(words)}']*bool(words) + ['hide: [navigation]']*(page=='index.md')
+    return '\n'.join(['---', *head, '---', '', md]) if head else md
 
 # --- prose
 
@@ -104,6 +105,13 @@ def definitions(src):
             cls = re.sub(r'\W.*', '', ast.unparse(to)) if to else ''
             if ast.get_docstring(node): yield f'{cls}.{node.name}' if cls else node.name, node, node
 
+def only_imports(src): return all(isinstance(o, (ast.Import,ast.ImportFrom)) for o in ast.parse(src).body)
+
+def own_settings(node, notes):
+    "Rows (name, type, default, meaning) of the annotated attributes of a class, which are its arguments"
+    rows = [o for o in node.body if isinstance(o, ast.AnnAssign) and notes.get(o.lineno)]
+    return [(o.target.id, ast.unparse(o.annotation), ast.unparse(o.value) if o.value else '', notes[o.lineno]) for o in rows]
+
 def parameters(fn, notes):
     "Rows (name, type, default, meaning) of a function's parameters"
     a = fn.args
@@ -126,9 +134,10 @@ def escape(text):
 
 def definition_md(name, node, fn, src):
     "Heading, signature, docstring and parameters of a definition"
-    rows,notes = parameters(fn, comments(src)) if fn else [],comments(src)
-    args = [n+('='+d if d else '') for n,_,d,_ in rows]
-    sig = arguments.wrapped(f"{'class ' if isinstance(node, ast.ClassDef) else ''}{name}(", args)
+    notes,is_class = comments(src),isinstance(node, ast.ClassDef)
+    rows = parameters(fn, notes) if fn else own_settings(node, notes)
+    args = [n+('='+d if d else '') for n,_,d,_ in rows] or (list(map(ast.unparse, node.bases)) if is_class and not fn else [])
+    sig = arguments.wrapped(f"{'class ' if is_class else ''}{name}(", args)
     parts = [f'### {name} {{ #{anchor(name)} }}', f'```python\n{sig}\n```', escape(ast.get_docstring(node) or '')]
     if any(r[3] for r in rows):
         table = [f"| `{n}` | {f'`{t}`' if t else ''} | {f'`{d}`' if d else ''} | {cell_md(c)} |" for n,t,d,c in rows]
@@ -185,7 +194,7 @@ def notebook_md(nb, src, page, pages):
                 for name,node,fn in definitions(code):
                     parts.append(definition_md(name, node, fn, code))
                     names.append((name, (ast.get_docstring(node) or '').split('\n')[0], anchor(name)))
-                parts.append(folded(code))
+                if not only_imports(code): parts.append(folded(code))
             elif directives.get('echo')!='false' and 'hide_input' not in directives:
                 parts.append(f'```python\n{code}\n```')
             if directives.get('output')!='false' and 'hide_output' not in directives:
@@ -200,7 +209,7 @@ def shown(md):
     "Name, first line and anchor of what an output documents under a heading; a factory is made by a call, not by `def`"
     return [(name, line, anchor(name)) for name,line in re.findall(r'^### (\w+)\n\n(.*)', md, re.M)]
 
-def title(md): return re.search(r'^# (.+)', md, re.M)[1].strip()
+def title(md): return re.search(r'^# (.+)', md, re.M)[1].strip().replace('`', '')
 
 def navigation(titles):
     """MkDocs' `nav` of the `titles` of pages, `{page: title}`, in the order of `sections`
