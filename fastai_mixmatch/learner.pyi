@@ -1,10 +1,12 @@
 # Written by tools/arguments.py from the code: for editors, which cannot see signatures made by a call.
 from pathlib import Path
-from typing import Any, Callable, Union
-from fastai.vision.all import *
-from fastai_mixmatch.checkpoint import Checkpoint
-from fastai_mixmatch.ema import EMA
-from fastai_mixmatch.semi import SemiSupervised
+from typing import Any, Callable, Optional, Union
+from fastai.callback.progress import ProgressCallback
+from fastai.data.core import DataLoaders
+from fastai.learner import Learner
+from torch import Tensor
+from .ema import EMA
+from .semi import SemiSupervised
 
 def ssl_learner(dls, unlabeled, arch=..., *, method: SemiSupervised | None = None,
     ema: float | EMA | None = 0.999, pretrained: bool = False, weights=None, model_args: dict | None = None,

@@ -278,11 +278,14 @@ def test_addresses_come_from_one_place():
 def test_stub_is_what_the_code_gives(): run(sys.executable, '-W', 'ignore', 'tools/arguments.py', '--check')
 
 def test_editors_complete_arguments():
-    "From the stub alone, as an editor reads it"
-    import jedi
-    script = jedi.Script('from fastai_mixmatch.learner import mixmatch_learner\nmixmatch_learner(', project=jedi.Project(root))
-    names = {o.name for s in script.get_signatures() for o in s.params}
-    assert {'dls','unlabeled','prior','checkpoint','bs','pretrained'} <= names
+    "From the stub alone, as an editor reads it; every name in it is imported or defined there"
+    import builtins
+    tree = ast.parse(read('fastai_mixmatch/learner.pyi'))
+    f = next(o for o in tree.body if getattr(o, 'name', '')=='mixmatch_learner')
+    assert {'dls','unlabeled','arch'} <= {o.arg for o in f.args.args} and {'prior','checkpoint','bs','pretrained','moms'} <= {o.arg for o in f.args.kwonlyargs}
+    known = {a.asname or a.name for o in tree.body if isinstance(o, ast.ImportFrom) for a in o.names} | {getattr(o, 'name', '') for o in tree.body}
+    used = {o.id for o in ast.walk(tree) if isinstance(o, ast.Name)}
+    assert not used-known-set(dir(builtins))
 
 def test_program_says_what_it_can(): assert 'train' in run(sys.executable, '-W', 'ignore', '-m', 'fastai_mixmatch', '--help')
 

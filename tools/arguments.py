@@ -1,4 +1,4 @@
-"""The page of the site about every argument of `mixmatch_learner`, and `fastai_mixmatch/learner.pyi`, which editors read.
+"""The site's page about every argument of `mixmatch_learner`, and `fastai_mixmatch/learner.pyi`, which editors read.
 
     python tools/arguments.py            # write the stub; `make export` does
     python tools/arguments.py --check    # fail where the stub is not what the code gives
@@ -18,9 +18,10 @@ groups = {
     "fastai's `Learner`": ('Learner', 'https://docs.fast.ai/learner.html#learner')}
 # Arguments with a page of their own
 more = dict(arch='10_arch.md', pretrained='10_arch.md', weights='10_arch.md', model_args='10_arch.md', ema='18_ema.md',
-    opt_func='19_optim.md', checkpoint='howto/resume.md', every='howto/resume.md', steps='howto/epochs.md', mu='howto/epochs.md',
-    bs='howto/epochs.md', cache='howto/memory.md', loss_x='howto/imbalance.md', prior='howto/imbalance.md', weak='05_views.md',
-    unlabeled='01_sources.md', band='howto/imbalance.md', cbs='https://docs.fast.ai/callback.core.html',
+    opt_func='19_optim.md', checkpoint='howto/resume.md', every='howto/resume.md', steps='howto/epochs.md',
+    mu='howto/epochs.md', bs='howto/epochs.md', cache='howto/memory.md', loss_x='howto/imbalance.md',
+    prior='howto/imbalance.md', weak='05_views.md', unlabeled='01_sources.md', band='howto/imbalance.md',
+    cbs='https://docs.fast.ai/callback.core.html',
     metrics='https://docs.fast.ai/metrics.html', adapt='16_mixmatch.md', T='07_targets.md', alpha='08_mixup.md',
     strong='06_augment.md')
 # Types that no annotation says
@@ -39,8 +40,8 @@ learn = mixmatch_learner(dls, 'photos/unlabeled')
 learn = mixmatch_learner(dls, 'photos/unlabeled', resnet18, pretrained=True, bs=64, checkpoint='run1')
 ```
 
-`help(mixmatch_learner)` prints the same list, and a notebook shows it at Shift-Tab. A misspelt argument is an error that
-suggests the right one. The whole signature:'''
+`help(mixmatch_learner)` prints the same list, and a notebook shows it at Shift-Tab. A misspelt argument is an error
+that suggests the right one. The whole signature:'''
 
 def public():
     "Everything that `from fastai_mixmatch.all import *` gives, and the module `learner`"
@@ -80,7 +81,8 @@ def wrapped(head, args, width=88):
 
 def rows(params, docs, page):
     "A table of `params`; `page` says more where `more` names none"
-    lines = ['<div class="parameters arguments" markdown>\n', '| argument | type | default | meaning |', '|---|---|---|---|']
+    head = '| argument | type | default | meaning |', '|---|---|---|---|'
+    lines = ['<div class="parameters arguments" markdown>\n', *head]
     for k,p in params.items():
         default = 'required' if p.default is p.empty else f'`{value(p.default)}`'
         t = ' or '.join(f'`{o}`' for o in kind(k, p).split(' | '))
@@ -98,18 +100,19 @@ def page():
     shared = inspect.signature(fs['ssl_learner']).parameters
     left = dict(inspect.signature(fs['mixmatch_learner']).parameters)
     args = [k if p.default is p.empty else f'{k}={value(p.default)}' for k,p in left.items()]
-    parts,passed = [intro, f"```python\n{wrapped('mixmatch_learner(', args)}\n```"],{}
+    parts = [intro, f"```python\n{wrapped('mixmatch_learner(', args)}\n```"]
     def own(o): return set(inspect.signature(o).parameters)
-    sources = dict(Unlabeled=own(names.Unlabeled)|{'mu'}, MixMatch=own(names.MixMatch)-shared.keys(), Learner=own(Learner))
-    sources['ssl_learner'] = own(fs['ssl_learner'])-sources['Unlabeled']-(sources['Learner']-set(more)-set(kinds)-{'lr','wd'})
+    stream,plain = own(names.Unlabeled)|{'mu'},own(Learner)
+    sources = dict(Unlabeled=stream, MixMatch=own(names.MixMatch)-shared.keys(), Learner=plain)
+    sources['ssl_learner'] = own(fs['ssl_learner'])-stream-(plain-set(more)-set(kinds)-{'lr','wd'})
     for group,(source,to) in groups.items():
         taken = {k: left.pop(k) for k in list(left) if k in sources[source] or k in ('dls','unlabeled','arch')}
         parts += [f'## {group}', rows(taken, said(fs['mixmatch_learner']), to)]
     if left: raise ValueError(f"no group has the arguments {', '.join(left)}")
-    parts += ['## The other methods', 'Each takes the arguments above. In the place of those of MixMatch it has its own:']
+    parts += ['## The other methods', 'Each takes the arguments above, and its own in the place of those of MixMatch:']
     for k,f in list(fs.items())[1:-1]:
-        ps = {a: p for a,p in inspect.signature(f).parameters.items()
-              if a not in shared or a=='mu' and p.default!=inspect.signature(fs['mixmatch_learner']).parameters['mu'].default}
+        ps = inspect.signature(f).parameters
+        ps = {a: p for a,p in ps.items() if a not in shared or a=='mu' and p.default!=1}
         parts += [f'### {k}', f"{f.__doc__.splitlines()[0]}.", rows(ps, said(f), '17_methods.md')]
     return '\n\n'.join(parts)+'\n'
 
@@ -119,13 +122,15 @@ def stub():
     "Text of `learner.pyi`: the module's public names, with the signatures that it makes while it is imported"
     _,learner = public()
     lines = ['# Written by tools/arguments.py from the code: for editors, which cannot see signatures made by a call.',
-             'from pathlib import Path', 'from typing import Any, Callable, Union', 'from fastai.vision.all import *',
-             'from fastai_mixmatch.checkpoint import Checkpoint', 'from fastai_mixmatch.ema import EMA',
-             'from fastai_mixmatch.semi import SemiSupervised', '']
+             'from pathlib import Path', 'from typing import Any, Callable, Optional, Union',
+             'from fastai.callback.progress import ProgressCallback', 'from fastai.data.core import DataLoaders',
+             'from fastai.learner import Learner', 'from torch import Tensor',
+             'from .ema import EMA', 'from .semi import SemiSupervised', '']
     def argument(k, p):
         text = '' if p.annotation is p.empty else inspect.formatannotation(p.annotation)
         text = re.sub(r'\b(?:\w+\.)+(?=\w)', '', text)
-        return k+(f': {text}' if text else '')+('' if p.default is p.empty else f' = {plain(p.default)}' if text else f'={plain(p.default)}')
+        default = '' if p.default is p.empty else f' = {plain(p.default)}' if text else f'={plain(p.default)}'
+        return k+(f': {text}' if text else '')+default
     def plain(v): return repr(v) if v is None or type(v) in (bool,int,float,str,tuple) else '...'
     def function(k, f, pad=''):
         args,star = [],False
@@ -149,6 +154,7 @@ def main():
     p.add_argument('--check', action='store_true', help='write nothing, fail where the file differs')
     file,text = root/'fastai_mixmatch/learner.pyi',stub()
     if not p.parse_args().check: file.write_text(text, encoding='utf-8')
-    elif not file.exists() or file.read_text(encoding='utf-8')!=text: sys.exit(f'{file.name} is not what the code gives: make export')
+    elif not file.exists() or file.read_text(encoding='utf-8')!=text:
+        sys.exit(f'{file.name} is not what the code gives: make export')
 
 if __name__=='__main__': main()

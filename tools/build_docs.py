@@ -19,17 +19,20 @@ extra_pages = {
 sections = {
     'Start': ['start/*'],
     'Your own photographs': ['tutorials/10*'],
-    'How-to': ['tutorials/15*', 'howto/few_classes*', 'howto/imbalance*', 'howto/wrong_labels*', 'tutorials/13*', 'howto/look*',
-               'howto/epochs*', 'howto/resume*', 'howto/gpus*', 'howto/speed*', 'howto/memory*', 'howto/predict*', 'howto/deploy*',
-               'tutorials/1[1-4]*', 'tutorials/06*', 'howto/*'],
-    'Understand': ['tutorials/04*', 'tutorials/0[1-3]*', 'methods/00*', 'methods/which*', 'tutorials/05*', 'tutorials/07*',
-                   'understand/*', 'tutorials/08*'],
+    'How-to': [
+        'tutorials/15*', 'howto/few_classes*', 'howto/imbalance*', 'howto/wrong_labels*', 'tutorials/13*', 'howto/look*',
+        'howto/epochs*', 'howto/resume*', 'howto/gpus*', 'howto/speed*', 'howto/memory*', 'howto/predict*',
+        'howto/deploy*', 'tutorials/1[1-4]*', 'tutorials/06*', 'howto/*'],
+    'Understand': [
+        'tutorials/04*', 'tutorials/0[1-3]*', 'methods/00*', 'methods/which*', 'tutorials/05*', 'tutorials/07*',
+        'understand/*', 'tutorials/08*'],
     'Methods': ['methods/*'],
     'Reference': {
         '': ['arguments*', 'reference*', '20_*', '17_*', '16_*', '21_*'],
         'From files to predictions': ['3[0-5]_*', '29_*', '24_*'],
         'Images and batches': ['0[0-6]_*', '13_batch*', '27_*'],
-        'Training': ['14_*', '1[0-2]_*', '07_*', '08_*', '09_*', '18_*', '19_*', '23_*', '25_*', '26_*', '28_*', '83_*'],
+        'Training': ['14_*', '1[0-2]_*', '07_*', '08_*', '09_*', '18_*', '19_*', '23_*', '25_*', '26_*',
+                     '28_*', '83_*'],
         'Internals': ['13_finite*', '22_*', '8[0-9]_*']},
     'Develop': ['tutorials/*', 'architecture*', 'contributing*', 'changes*', '*']}
 _exports = {'export', 'exports'}
@@ -42,10 +45,12 @@ def page_map():
 
 # What a reader may look for, where the titles of a page do not say it: the site's search finds these first
 keywords = {
-    'tutorials/10*': ['own data', 'own images', 'folder', 'CSV'], 'tutorials/15*': ['pretrained', 'transfer learning', 'timm'],
+    'tutorials/10*': ['own data', 'own images', 'folder', 'CSV'],
+    'tutorials/15*': ['pretrained', 'transfer learning', 'timm'],
     'howto/deploy*': ['ONNX', 'production', 'serve'], 'howto/predict*': ['inference', 'batch prediction'],
     'howto/imbalance*': ['class weights', 'long tail'], 'howto/resume*': ['checkpoint', 'Ctrl-C'],
-    '29_tables*': ['Label Studio'], 'howto/gpus*': ['distributed', 'DDP'], 'arguments*': ['mixmatch_learner', 'arguments', 'parameters']}
+    '29_tables*': ['Label Studio'], 'howto/gpus*': ['distributed', 'DDP'],
+    'arguments*': ['mixmatch_learner', 'arguments', 'parameters']}
 
 def with_keywords(page, md):
     "`md` of `page`, below what the search should know about it; the first page has no list of pages beside it"
@@ -110,7 +115,8 @@ def only_imports(src): return all(isinstance(o, (ast.Import,ast.ImportFrom)) for
 def own_settings(node, notes):
     "Rows (name, type, default, meaning) of the annotated attributes of a class, which are its arguments"
     rows = [o for o in node.body if isinstance(o, ast.AnnAssign) and notes.get(o.lineno)]
-    return [(o.target.id, ast.unparse(o.annotation), ast.unparse(o.value) if o.value else '', notes[o.lineno]) for o in rows]
+    def code(o): return ast.unparse(o) if o else ''
+    return [(o.target.id, code(o.annotation), code(o.value), notes[o.lineno]) for o in rows]
 
 def parameters(fn, notes):
     "Rows (name, type, default, meaning) of a function's parameters"
@@ -136,7 +142,8 @@ def definition_md(name, node, fn, src):
     "Heading, signature, docstring and parameters of a definition"
     notes,is_class = comments(src),isinstance(node, ast.ClassDef)
     rows = parameters(fn, notes) if fn else own_settings(node, notes)
-    args = [n+('='+d if d else '') for n,_,d,_ in rows] or (list(map(ast.unparse, node.bases)) if is_class and not fn else [])
+    args = [n+('='+d if d else '') for n,_,d,_ in rows]
+    if is_class and not (fn or rows): args = list(map(ast.unparse, node.bases))
     sig = arguments.wrapped(f"{'class ' if is_class else ''}{name}(", args)
     parts = [f'### {name} {{ #{anchor(name)} }}', f'```python\n{sig}\n```', escape(ast.get_docstring(node) or '')]
     if any(r[3] for r in rows):
@@ -220,7 +227,9 @@ def navigation(titles):
     def pages(patterns):
         found = [o for p in patterns for o in sorted(left) if fnmatch.fnmatch(o, p)]
         return [{left.pop(o): o} for o in dict.fromkeys(found)]
-    def part(o): return pages(o) if isinstance(o, list) else [p for k,v in o.items() for p in (pages(v) if not k else [{k: pages(v)}])]
+    def part(o):
+        if isinstance(o, list): return pages(o)
+        return [p for k,v in o.items() for p in ([{k: pages(v)}] if k else pages(v))]
     nav = [{'Home': 'index.md'}, *({k: part(v)} for k,v in sections.items())]
     if left: raise ValueError(f"no section of the site names {', '.join(left)}: see `sections` of tools/build_docs.py")
     return nav
