@@ -20,7 +20,8 @@ sections = {
     'Start': ['start/*'],
     'Your own photographs': ['tutorials/10*'],
     'How-to': [
-        'tutorials/15*', 'howto/few_classes*', 'howto/imbalance*', 'howto/wrong_labels*', 'tutorials/13*', 'howto/look*',
+        'tutorials/15*', 'howto/few_classes*', 'howto/imbalance*', 'howto/wrong_labels*', 'tutorials/13*',
+        'howto/look*',
         'howto/epochs*', 'howto/resume*', 'howto/gpus*', 'howto/speed*', 'howto/memory*', 'howto/predict*',
         'howto/deploy*', 'tutorials/1[1-4]*', 'tutorials/06*', 'howto/*'],
     'Understand': [
