@@ -39,7 +39,7 @@ setup(
         'Operating System :: OS Independent',
         'Programming Language :: Python :: 3',
         'Programming Language :: Python :: 3 :: Only',
-        *[f'Programming Language :: Python :: 3.{o}' for o in range(int(cfg['min_python'].split('.')[1]), 15)],
+        *[f'Programming Language :: Python :: 3.{o}' for o in range(int(cfg['min_python'].split('.')[1]), 14)],
         'Framework :: Jupyter',
         'Topic :: Scientific/Engineering :: Image Recognition',
         'Typing :: Typed',
