@@ -18,7 +18,7 @@ from fastai_mixmatch.frozen import frozen_baseline
 from common import provenance, results
 
 methods = dict(supervised=Supervised, mixmatch=MixMatch, fixmatch=FixMatch, flexmatch=FlexMatch, freematch=FreeMatch,
-               softmatch=SoftMatch, remixmatch=ReMixMatch)
+               softmatch=SoftMatch, adamatch=AdaMatch, defixmatch=DeFixMatch, remixmatch=ReMixMatch)
 
 def folder(data_dir, name):
     "The images of `name`, unpacked from `name.tar` beside it or into the working folder if they are not yet"
