@@ -502,6 +502,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'fastai_mixmatch.frozen.image_key': ('frozen.html#image_key', 'fastai_mixmatch/frozen.py'),
                                         'fastai_mixmatch.frozen.linear_head': ('frozen.html#linear_head', 'fastai_mixmatch/frozen.py'),
                                         'fastai_mixmatch.frozen.linear_rows': ('frozen.html#linear_rows', 'fastai_mixmatch/frozen.py'),
+                                        'fastai_mixmatch.frozen.linear_start': ('frozen.html#linear_start', 'fastai_mixmatch/frozen.py'),
                                         'fastai_mixmatch.frozen.surer_half': ('frozen.html#surer_half', 'fastai_mixmatch/frozen.py')},
             'fastai_mixmatch.heads': { 'fastai_mixmatch.heads.Heads': ('heads.html#heads', 'fastai_mixmatch/heads.py'),
                                        'fastai_mixmatch.heads.Heads.__getitem__': ( 'heads.html#heads.__getitem__',
