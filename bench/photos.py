@@ -12,7 +12,7 @@ One JSON line a run is appended to `results/photos.jsonl`. With `--checkpoint` a
 import argparse, json, sys, tarfile, time, warnings
 from pathlib import Path
 import numpy as np, torch
-from fastai.vision.all import Callback, Resize, nn, parent_label, set_seed
+from fastai.vision.all import Callback, Resize, aug_transforms, nn, parent_label, set_seed
 from fastai_mixmatch.all import *
 from fastai_mixmatch.frozen import frozen_baseline, linear_start
 from common import provenance, results
@@ -73,14 +73,15 @@ def train(a):
     labeled,pool,test = lists(a)
     some = test[sorted(np.random.default_rng(0).permutation(len(test))[:a.curve].tolist())]
     set_seed(a.seed)
-    dls = labeled.dataloaders(some, bs=a.bs, item_tfms=Resize(a.size))
+    tfms = aug_transforms(flip_vert=False) if a.views=='aug' else None
+    dls = labeled.dataloaders(some, bs=a.bs, item_tfms=Resize(a.size), batch_tfms=tfms)
     args = {}
     if a.method=='remixmatch': args['ks'] = 1
     method,curve = methods[a.method](**{**args, **json.loads(a.set)}),Curve()
     name = '_'.join(map(str, (a.data, a.labels, a.seed, a.method, a.size, a.steps, a.tag or 'default')))
     run = Path(a.checkpoint)/name if a.checkpoint else None
     learn = ssl_learner(dls, pool, a.arch, method=method, weights=a.weights, lr=a.lr, cbs=[curve]+[FrozenNorm()]*a.fixnorm, checkpoint=run,
-                        every=a.every, weak=WeakView(1/8, flip=.5), mu=a.mu, **json.loads(a.learner))
+                        every=a.every, weak=None if tfms else WeakView(1/8, flip=.5), mu=a.mu, **json.loads(a.learner))
     if a.linear: linear_start(learn)
     learn.unfreeze()
     epochs = max(1, round(a.steps/len(method.dl)))
@@ -108,7 +109,7 @@ def main():
     p.add_argument('--size', type=int, default=96); p.add_argument('--bs', type=int, default=16); p.add_argument('--lr', type=float, default=1e-3)
     p.add_argument('--mu', type=int, default=1, help='unlabeled images for each labeled one')
     p.add_argument('--set', default='{}', help='settings of the method, as JSON'); p.add_argument('--learner', default='{}', help='arguments of `ssl_learner`, as JSON')
-    p.add_argument('--linear', action='store_true'); p.add_argument('--fixnorm', action='store_true'); p.add_argument('--tag', help='a word that names other settings')
+    p.add_argument('--views', choices=('weak','aug'), default='weak'); p.add_argument('--linear', action='store_true'); p.add_argument('--fixnorm', action='store_true'); p.add_argument('--tag', help='a word that names other settings')
     p.add_argument('--arch', default='tf_efficientnet_lite0'); p.add_argument('--weights', help='file; default: that of the package')
     p.add_argument('--cache', help='folder for frozen features'); p.add_argument('--curve', type=int, default=300, help='test images for the curve')
     p.add_argument('--checkpoint', help='folder in which runs that were stopped go on'); p.add_argument('--every', default='5min')
