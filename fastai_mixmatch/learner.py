@@ -5,15 +5,15 @@
 # %% auto #0
 __all__ = ['ssl_learner', 'mixmatch_learner', 'remixmatch_learner', 'mean_teacher_learner', 'fixmatch_learner',
            'flexmatch_learner', 'freematch_learner', 'softmatch_learner', 'adamatch_learner', 'uda_learner', 'NoBar',
-           'TidyProgress', 'SemiSupervisedLearner', 'own_dls', 'empty_dl', 'batch_channels', 'warn_of_size', 'comments',
-           'with_arguments', 'factory']
+           'TidyProgress', 'SemiSupervisedLearner', 'own_dls', 'empty_dl', 'batch_channels', 'warn_of_size', 'KeepNorm',
+           'linear_start', 'comments', 'with_arguments', 'factory']
 
-# %% ../nbs/20_learner.ipynb #efdf8c3b
+# %% ../nbs/20_learner.ipynb #e6740fd7
 import inspect, itertools, warnings, linecache, operator, re, sys, time
 from fastai.vision.all import *
-from .arch import arch_spec, make_model, to_channels_last
+from .arch import arch_spec, is_arch, make_model, to_channels_last
 from .checkpoint import Checkpoint
-from .distributed import has_bars, lost
+from .distributed import bare, has_bars, lost
 from .fingerprint import SameRanks
 from .pool import ItemPipe, LabeledPool
 from .streams import check_labels
@@ -125,7 +125,34 @@ def warn_of_size(x:Tensor):
         f"`wrn_28_2` is made for images of 32×32 pixels, and slow at {h}×{w}. For photographs pass "
         "`resnet18, pretrained=True` or another network, or a smaller `Resize`")
 
-# %% ../nbs/20_learner.ipynb #3b566ecf
+# %% ../nbs/20_learner.ipynb #112d06d4
+class KeepNorm(Callback):
+    "Batch norms of a network keep the statistics that they have when this is made, unless these are those of a new layer"
+    order,run_valid = TrainEvalCallback.order+1,False
+    def __init__(self, model):
+        self.names = {n for n,m in model.named_modules() if getattr(m, 'running_mean', None) is not None and m.running_mean.any()}
+    def before_train(self):
+        for n,m in bare(self.learn.model).named_modules():
+            if n in self.names: m.eval()
+
+def linear_start(
+    learn:Learner, # Of `ssl_learner`; the last linear layer of its network changes
+    bs:int=64, # Images at a time
+):
+    "Start the last layer as the logistic regression on what the rest makes of the labeled images"
+    from fastai_mixmatch.frozen import features, linear_head
+    method,model = method_of(learn),learn.model.eval()
+    pool,device = method.labeled_dl.pool,next(model.parameters()).device
+    def look(idxs):
+        x,y = zip(*map(pool.read, idxs))
+        return features(model, method.view(torch.stack(x).as_subclass(pool.cls).to(device))).float().cpu(), tensor(y)
+    with kept_rng(): h,y = map(torch.cat, zip(*map(look, chunked(range(len(pool)), bs))))
+    head,last = linear_head(F.normalize(h).numpy(), y.numpy()),[m for m in model.modules() if isinstance(m, nn.Linear)][-1]
+    for p,o in ((last.weight, head.coef_/h.norm(dim=1).mean().clamp(min=1e-12).item()), (last.bias, head.intercept_)):
+        if len(head.classes_)==2: o = np.concatenate([-o, o])/2
+        if p is not None: p.data[head.classes_] = torch.from_numpy(o).to(p)
+
+# %% ../nbs/20_learner.ipynb #277ea20d
 def ssl_learner(
     dls, # `DataLoaders` of the labeled images, with any batch size
     unlabeled, # Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
@@ -134,7 +161,7 @@ def ssl_learner(
     ema:float|EMA|None=0.999, # Decay of the average of weights and buffers, or an `EMA`; None or 0 for none
     pretrained:bool=False, # Pretrained weights? For architecture functions and timm names; the body starts frozen, as in `vision_learner`
     weights=None, # Their file, or a state dict, where they are not to be downloaded; see `load_weights`
-    model_args:dict|None=None, # Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`
+    model_args:dict|None=None, # Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head that starts as a solution
     lr:float=2e-3, # Default learning rate
     wd:float=0.02, # Default weight decay; not on biases and norms
     loss_func=None, # Loss on the validation set; default: that of `dls`, or cross entropy
@@ -159,7 +186,9 @@ def ssl_learner(
     check_names(kwargs, inspect.signature(ssl_learner).parameters, 'ssl_learner')
     method.unlabeled = Unlabeled(unlabeled, **stream) if stream else unlabeled
     n_out,n_in,pretrained = check_labels(dls),batch_channels(dls),pretrained or weights is not None
-    dls = own_dls(dls, add_tfms=pretrained)
+    dls,linear = own_dls(dls, add_tfms=pretrained),dict(lin_ftrs=[], ps=0., concat_pool=False, first_bn=False)
+    start = pretrained and model_args is None and (isinstance(arch, str) or callable(arch) and is_arch(arch))
+    if start: model_args = linear
     model,split = make_model(dls, arch, n_in, n_out, pretrained, weights, **(model_args or {}))
     if loss_func is None: loss_func = getattr(dls.train_ds, 'loss_func', None) or CrossEntropyLossFlat()
     extra = [method, SameRanks(), *L(cbs)]
@@ -174,6 +203,9 @@ def ssl_learner(
     if device.type=='cpu': to_channels_last(learn.model, x)
     if arch is wrn_28_2: warn_of_size(x)
     if pretrained: learn.freeze()
+    if start:
+        learn.add_cb(KeepNorm(learn.model))
+        linear_start(learn)
     return learn
 
 # %% ../nbs/20_learner.ipynb #f0caf8f3
