@@ -113,10 +113,11 @@ def main():
     torch.set_num_threads(a.threads); torch.set_flush_denormal(True)
     warnings.simplefilter('ignore')
     a.weights = a.weights or lite0()
+    made = provenance('python bench/photos.py ' + ' '.join(sys.argv[1:])) # Of the code that runs, whatever happens to it meanwhile
     for r in (frozen if a.method=='frozen' else train)(a):
         steps = None if a.method=='frozen' else a.steps
         row = dict(data=a.data, labels=a.labels, seed=a.seed, size=a.size, bs=a.bs, lr=a.lr, steps_asked=steps, tag=a.tag,
-                   **r, **provenance('python bench/photos.py ' + ' '.join(sys.argv[1:])))
+                   **r, **made)
         print({k: row[k] for k in ('data','labels','seed','method','accuracy','seconds')}, flush=True)
         with out.open('a') as f: f.write(json.dumps(row)+'\n')
 

@@ -68,7 +68,7 @@ def test_a_network_starts_as_the_linear_classifier_on_its_features(classes):
     il = ImageList.from_arrays(RGB3[few], Y[few])
     learn = core_learner(il.dataloaders(il, bs=8), il, small_cnn(3, classes, width=8), bs=8, weak=WeakView(0.))
     before, draws = {k: v.clone() for k, v in learn.model.state_dict().items()}, torch.get_rng_state()
-    linear_start(learn, bs=7)
+    linear_start(learn)
     assert torch.equal(torch.get_rng_state(), draws)
     pool = learn.mix_match.labeled_dl.pool
     x, y = zip(*map(pool.read, range(len(pool))))
