@@ -75,7 +75,7 @@ def test_a_network_starts_as_the_linear_classifier_on_its_features(classes):
     h = features(learn.model, learn.mix_match.view(torch.stack(x).as_subclass(pool.cls)))
     want = linear_head(F.normalize(h).numpy(), np.array(y)).predict_proba(F.normalize(h).numpy())
     with torch.no_grad(): got = learn.model[-1](F.normalize(h) * h.norm(dim=1).mean()).softmax(1)
-    np.testing.assert_allclose(got, want, atol=1e-5)
+    np.testing.assert_allclose(got, want, atol=1e-3)
     assert (got.argmax(1) == torch.tensor(y)).float().mean() > .9
     assert [k for k, v in learn.model.state_dict().items() if not torch.equal(v, before[k])] == list(before)[-2:]
 
