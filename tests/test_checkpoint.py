@@ -233,6 +233,35 @@ def test_tta_is_no_fit():
         assert all(map(torch.equal, ps, qs)) and result(a) == result(b) and b.checkpoint.fits == 2
         assert {o.name.split('.')[0] for o in files()} == {'fit1-end', 'fit2-000000004', 'fit2-end'}
 
+EVENTS = ['before_fit','before_epoch','before_train','before_batch','after_pred','after_loss','before_backward','after_step','after_batch','after_train','before_validate',
+    'after_validate','after_epoch','after_fit']
+
+@pytest.mark.parametrize('event,how', [*((o, 'validate') for o in EVENTS), ('after_batch', 'get_preds'), ('after_epoch', 'get_preds')])
+def test_validation_inside_a_fit(event, how):
+    "Wherever a callback asks for one: the fit goes on as it was, is stopped and continued, and the answer is right"
+    class Ask(Callback):
+        order, asking, in_checkpoint = 30, False, False
+        def ask(self):
+            if self.asking or event in EVENTS[3:9] and not (self.training and self.learn.train_iter in (2, 6)): return
+            self.asking = True
+            res = getattr(self.learn, how)()
+            self.asking = False
+            if how == 'validate': assert len(res) >= 2 and 0 < res[0] < 5 and 0 <= res[1] <= 1
+            else: assert len(res[0]) == len(res[1]) == 60
+    setattr(Ask, event, Ask.ask)
+    def parts(learn):
+        res = result(learn)
+        res.pop('learn') # `final_record` is what `validate` gave
+        return res
+    fit = lambda o: o.fit_one_cycle(2)
+    expected = parts(program(learner, fit=fit))
+    asked = program(lambda: learner(cbs=Ask()), fit=fit)
+    if how == 'get_preds' or event == 'after_fit': expected['rngs'] = parts(asked)['rngs'] # A loader draws
+    assert parts(asked) == expected and len(asked.recorder.values) == len(asked.report.rows) == 2
+    make = lambda: learner(cbs=Ask(), checkpoint='cp', every='3 steps')
+    for n in (5, None): again = program(make, n, fit)
+    assert parts(again) == expected
+
 @pytest.mark.parametrize('stops', [(2,), (0, 3), (2, 0, 3)], ids=str)
 def test_several_fits(stops):
     "`fine_tune` and a third fit; `lr_find` between them is no fit."
