@@ -871,6 +871,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'fastai_mixmatch/pool.py'),
                                       'fastai_mixmatch.pool.LabelIndex.__init__': ( 'pool.html#labelindex.__init__',
                                                                                     'fastai_mixmatch/pool.py'),
+                                      'fastai_mixmatch.pool.LabelIndex.tell': ('pool.html#labelindex.tell', 'fastai_mixmatch/pool.py'),
                                       'fastai_mixmatch.pool.LabeledPool': ('pool.html#labeledpool', 'fastai_mixmatch/pool.py'),
                                       'fastai_mixmatch.pool.LabeledPool.opened': ( 'pool.html#labeledpool.opened',
                                                                                    'fastai_mixmatch/pool.py'),
