@@ -171,6 +171,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                             'fastai_mixmatch/checkpoint.py'),
                                             'fastai_mixmatch.checkpoint.Checkpoint.go_on': ( 'checkpoint.html#checkpoint.go_on',
                                                                                              'fastai_mixmatch/checkpoint.py'),
+                                            'fastai_mixmatch.checkpoint.Checkpoint.halt': ( 'checkpoint.html#checkpoint.halt',
+                                                                                            'fastai_mixmatch/checkpoint.py'),
                                             'fastai_mixmatch.checkpoint.Checkpoint.look': ( 'checkpoint.html#checkpoint.look',
                                                                                             'fastai_mixmatch/checkpoint.py'),
                                             'fastai_mixmatch.checkpoint.Checkpoint.save': ( 'checkpoint.html#checkpoint.save',

@@ -419,24 +419,44 @@ learn.fit_one_cycle(3)
 print(json.dumps(result(learn)))
 """
 
-@pytest.mark.parametrize('n', [1, 2])
-def test_ctrl_c(n):
+@pytest.mark.parametrize('n,sig', [(1, 'SIGINT'), (2, 'SIGINT'), (1, 'SIGTERM')])
+def test_signals(n, sig):
     "In a real process: the first one lets the step end and saves it, a second one ends the fit at once; either goes on to the same bits"
+    sig = getattr(signal, sig)
     def start():
         return subprocess.Popen([sys.executable, '-W', 'ignore', '-c', SCRIPT.format(tests=str(root/'tests'))], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, text=True, env={**os.environ, 'PYTHONPATH': str(root)})
     p = start()
     while 'in step 6' not in (line := p.stdout.readline()): assert line, p.stderr.read()
     for _ in range(n):
-        p.send_signal(signal.SIGINT)
+        p.send_signal(sig)
         time.sleep(.5)
     out, err = p.communicate('\n', timeout=120)
-    assert 'KeyboardInterrupt' in err and p.returncode in (-signal.SIGINT, 130), err
+    assert p.returncode == -sig and ('KeyboardInterrupt' in err) == (sig == signal.SIGINT), err
     assert ('interrupted after step 6' in out) == (n == 1)
     assert [o.name[:14] for o in files()] == ['fit1-000000004', 'fit1-000000006'][:3-n]
     out, err = start().communicate('\n', timeout=120)
     assert f'after {2 if n == 1 else 4} of 4 batches' in out, err
     assert json.loads(out.splitlines()[-1]) == result(program(learner))
+
+def test_sigterm_reaches_what_a_fit_starts():
+    "A process forked in a fit dies of the signal, as ever; afterwards, and where the user has a handler, nothing of ours stands in"
+    ends = []
+    class Fork(Callback):
+        in_checkpoint = False
+        def after_batch(self):
+            if pid := os.fork(): return ends.append(os.waitpid(pid, 0)[1])
+            os.kill(os.getpid(), signal.SIGTERM)
+            os._exit(7)
+    mine, usual = lambda *_: None, signal.getsignal(signal.SIGTERM)
+    try:
+        for handler in (signal.SIG_DFL, mine):
+            signal.signal(signal.SIGTERM, handler)
+            learner(checkpoint=f'cp{handler is mine}', cbs=Fork()).fit(1)
+            assert signal.getsignal(signal.SIGTERM) is handler
+    finally: signal.signal(signal.SIGTERM, usual)
+    n = len(ends)//2
+    assert n >= 4 and ends == [signal.SIGTERM]*n + [7*256]*n
 
 def test_ctrl_c_in_validation():
     "Is raised after the next training step, or at the end of the fit, which is complete"
