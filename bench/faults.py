@@ -165,9 +165,11 @@ def arm_writing(kind, n, how=None):
         def __init__(self, f): self.f = f
         def __getattr__(self, k): return getattr(self.f, k)
         def write(self, b):
-            self.f.write(b[:int(len(b)*float(how))])
+            n = int(len(b)*float(how))
+            self.f.write(b[:n])
             self.f.flush()
             kill()
+            self.f.write(b[n:])
     @contextmanager
     def new_write(file, mode):
         count[0] += 1
@@ -243,7 +245,7 @@ class Trial:
     def __init__(self, name, folder, data, every='4 steps', checkpoint=True):
         self.name,self.folder,self.data,self.every = name,Path(folder),data,every
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.checkpoint,self.out,self.faults,self.saved = self.folder/'checkpoint' if checkpoint else '',self.folder/'out.json',[],[]
+        self.checkpoint,self.out,self.faults = self.folder/'checkpoint' if checkpoint else '',self.folder/'out.json',[]
 
     def start(self, fault='', fresh=False):
         "Run once, in a forked process or a new interpreter; gives its exit status"
@@ -299,6 +301,7 @@ def newest(files): return sorted(files, key=lambda o: (o.name.split('.')[0], o.s
 def trial(name, folder, data, expected, faults, seed, every, fresh=True):
     "Run a program through `faults`, then to its end; a row for the table"
     t,rng,hurt,bounds = Trial(name, folder, data, every),random.Random(seed),False,[]
+    saved = False # Did the start before end with a save?
     row = dict(program=name, seed=seed, every=every, kills=0, signals={}, damaged=0, full=0, detected=0, hangs=0,
                version=VERSION)
     for f in [*faults, '']:
@@ -310,16 +313,15 @@ def trial(name, folder, data, expected, faults, seed, every, fresh=True):
         rc = t.start(f, fresh=fresh and not f)
         found,sig = hurt and 'is damaged' in t.text,DEATHS.get(rc)
         row['detected'] += found
-        bounds.append(int(every.split()[0])*(1+hurt))
+        bounds.append(int(every.split()[0])*(hurt+(not saved)))
         hurt = hurt and not found and sig=='KILL' # Killed before it could look
         if sig: row['kills'],row['signals'][sig] = row['kills']+1,row['signals'].get(sig, 0)+1
         elif rc is None: row['hangs'] += 1
         elif f.startswith('full') and rc==1 and 'cannot write the checkpoint' in t.text: row['full'] += 1
         elif rc: raise RuntimeError(t.text)
-        if 'interrupted after step' in t.text: t.saved.append(len(bounds)) # The next start loses nothing
+        saved = 'interrupted after step' in t.text
         if rc==0: break
     lost = t.lost()
-    bounds = [0 if i in t.saved else n for i,n in enumerate(bounds)]
     beyond = sum(n>b for n,b in zip(lost, bounds[1:]))
     return dict(row, starts=len(bounds), lost=lost, most_lost_steps=max(lost, default=0), beyond_bound=beyond,
                 wrong=same(expected, t.outcome()) if rc==0 else ['no end'])

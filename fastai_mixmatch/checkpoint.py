@@ -75,7 +75,7 @@ def write_checkpoint(state:dict, folder, stem:str)->Path:
             f.flush(); f.seek(0)
             if not same_state(state, torch.load(f, map_location='cpu', weights_only=True)):
                 raise OSError("what was read back is not what was written")
-    except OSError as e:
+    except (OSError,RuntimeError) as e: # The second where a part is missing
         raise CheckpointError(f"cannot write the checkpoint {Path(folder)/stem}: {e}. Older ones are as they were; "
                               "make room, and start the program again") from e
     return dst

@@ -1,5 +1,5 @@
 "Killed, damaged, starved of disk space, started with other settings: a training continues to the same bits, or says why not."
-import gc, hashlib, importlib.util, json, numpy as np, os, pandas as pd, pickle, pytest, random, resource, shutil, signal, subprocess, sys, time
+import gc, hashlib, importlib.util, io, json, numpy as np, os, pandas as pd, pickle, pytest, random, resource, shutil, signal, subprocess, sys, time
 import torch, warnings, weakref
 from collections import Counter, OrderedDict, defaultdict, deque
 from contextlib import suppress
@@ -404,6 +404,14 @@ def test_interrupt_while_writing(n, monkeypatch):
         with pytest.raises(KeyboardInterrupt): learner(checkpoint='cp', every='2 steps').fit_one_cycle(3)
     assert not list(Path('cp').glob('.*'))
     assert result(program(partial(learner, checkpoint='cp', every='2 steps'))) == result(program(learner))
+
+def test_a_disk_that_drops_a_part_is_noticed(monkeypatch):
+    "What is written is read back before it takes its name"
+    class Short(io.BufferedRandom):
+        def write(self, b): return super().write(bytes(b)[:-700])
+    monkeypatch.setattr(os, 'fdopen', lambda fd, mode: Short(io.FileIO(fd, 'r+')))
+    with pytest.raises(CheckpointError, match='cannot write the checkpoint cp/fit1-000000002'): learner(checkpoint='cp', every='2 steps').fit(1)
+    assert not files() and not list(Path('cp').glob('.*'))
 
 SCRIPT = """
 import sys; sys.path.insert(0, {tests!r})
