@@ -314,7 +314,7 @@ def trial(name, folder, data, expected, faults, seed, every, fresh=True):
         found,sig = hurt and 'is damaged' in t.text,DEATHS.get(rc)
         row['detected'] += found
         bounds.append(int(every.split()[0])*(hurt+(not saved)))
-        hurt = hurt and not found and sig=='KILL' # Killed before it could look
+        hurt = hurt and not found and bool(sig) # Ended before it could look
         if sig: row['kills'],row['signals'][sig] = row['kills']+1,row['signals'].get(sig, 0)+1
         elif rc is None: row['hangs'] += 1
         elif f.startswith('full') and rc==1 and 'cannot write the checkpoint' in t.text: row['full'] += 1

@@ -1107,6 +1107,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'fastai_mixmatch.semi.method_of': ('semi.html#method_of', 'fastai_mixmatch/semi.py')},
             'fastai_mixmatch.sources': { 'fastai_mixmatch.sources.as_items': ('sources.html#as_items', 'fastai_mixmatch/sources.py'),
                                          'fastai_mixmatch.sources.check_file': ('sources.html#check_file', 'fastai_mixmatch/sources.py'),
+                                         'fastai_mixmatch.sources.check_files': ('sources.html#check_files', 'fastai_mixmatch/sources.py'),
                                          'fastai_mixmatch.sources.class_names': ('sources.html#class_names', 'fastai_mixmatch/sources.py'),
                                          'fastai_mixmatch.sources.column_files': ( 'sources.html#column_files',
                                                                                    'fastai_mixmatch/sources.py'),
