@@ -304,7 +304,7 @@ def after_batch(self:Checkpoint):
     self.save()
     if not fit.stop: return
     rank0_print(f"Checkpoint: interrupted after step {learn.train_iter}, where the same program goes on")
-    self.halt()
+    _halt(fit.stop)
 
 @patch
 def after_cancel_train(self:Checkpoint):
@@ -327,15 +327,11 @@ def defer_interrupt(self:Checkpoint):
     for sig,usual in _usual.items():
         if signal.getsignal(sig) is usual: signal.signal(sig, wait)
 
-@patch
-def halt(self:Checkpoint):
-    "End as the signal asks that was waited with"
-    if self.this_fit.stop==signal.SIGTERM:
-        sys.stdout.flush()
-        signal.raise_signal(signal.SIGTERM)
-    raise KeyboardInterrupt
+def _halt(sig):
+    sys.stdout.flush()
+    signal.raise_signal(sig)
 
-_usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+_usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL} # `wait` puts them back
 
 # %% ../nbs/23_checkpoint.ipynb #2b9573f8
 @patch
@@ -347,8 +343,8 @@ def after_fit(self:Checkpoint):
         learn.train_iter,learn.pct_train = fit.state['step'],fit.state['pct']
     elif fit.state is None: self.save(ended=True)
     self.fits += fit.done or fit.state is None
-    if fit.stop: self.halt()
     self.tidy()
+    if fit.stop: _halt(fit.stop)
 
 @patch
 def tidy(self:Checkpoint):

@@ -92,8 +92,8 @@ class SemiSupervisedLearner(Learner):
 @patch
 def validation_context(self:SemiSupervisedLearner, cbs=None, inner=False):
     "fastai's; inside a fit, that fit goes on afterwards as it was"
-    if not self.in_fit: return Learner.validation_context(self, cbs, inner)
-    return ContextManagers([self.aside(), Learner.validation_context(self, cbs, inner=True)])
+    cms = Learner.validation_context(self, cbs, inner or self.in_fit)
+    return ContextManagers([self.aside(), cms]) if self.in_fit else cms
 
 @patch
 @contextmanager

@@ -308,16 +308,15 @@ class LabelIndex:
         named = {str(o) for o in ifnone(labels, classes or ()) if o!='' and isinstance(o, (int,str))}
         other = [] if vocab is None else sorted(named.difference(self.index))
         strange = labels is None and 0<len(other)==len(named)
-        if other: self.tell(other, "; their numbers are taken as those of `dls`"*strange)
-        if labels is None and self.index: # A number is that of one of `classes`
-            names = vocab if strange else classes or ()
-            self.index.update({i: self.index.get(str(o), -1) for i,o in enumerate(names)})
+        if other: self.tell(other, *["their numbers are taken as those of `dls`"]*strange)
+        names = () if labels is not None else vocab if strange else classes # A number is that of one of these
+        if self.index: self.index.update({i: self.index.get(str(o), -1) for i,o in enumerate(names or ())})
 
-    def tell(self, names, how='; they count as unknown'):
+    def tell(self, names, how='they count as unknown'):
         "Warn, once, of labels that are no class"
-        def some(names): return ', '.join(list(map(str, names))[:10]) + '…'*(len(names)>10)
+        def some(names): return ', '.join(map(str, names[:10])) + '…'*(len(names)>10)
         if not self.told: warnings.warn(f"unlabeled images have labels that are no class of `dls`: {some(names)}; "
-                                        f"`dls` has {some([o for o in self.index if isinstance(o, str)])}{how}")
+                                        f"`dls` has {some([o for o in self.index if isinstance(o, str)])}; {how}")
         self.told = True
 
     def __call__(self, i, item)->int:
