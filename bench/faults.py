@@ -333,7 +333,8 @@ def plan(name, seconds, rng, n):
     between = [f'write:1:{rng.random():.2f}', f'write:2:{rng.random():.2f}', 'rename:1:before', 'damage:cut', 'valid:0',
                f'rename:{rng.randrange(1, 3)}:after', 'full:1', 'damage:bit',
                *[f'time:{rng.uniform(0, seconds/4):.2f}' for _ in range(n)]]
-    if name=='ddp': between = ['valid:0', f'step:{last//2}', f'time:{rng.uniform(0, seconds/2):.2f}']
+    # A process that dies before the two meet lets the other wait as long as PyTorch does, half an hour
+    if name=='ddp': between = ['valid:0', f'step:{last//2}', f'loss:{last//2+2}', 'write:1:.5']
     if name in methods: between = rng.sample(between, 4)+[f'step:{last//2}']
     faults = [early, *rng.sample(between, len(between)), late]
     def signed(f): return f if f.startswith(('damage','full')) else f"{f}:{rng.choice(['KILL','TERM','INT'])}"
