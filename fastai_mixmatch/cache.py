@@ -141,7 +141,8 @@ class KeptDL(GetAttr):
 # %% ../nbs/03_cache.ipynb #f8737817
 class KeepValid(Callback):
     "Read the validation set once in a fit, and refuse files in it that are no images"
-    order,in_checkpoint,_stateattrs = 20,False,('kept','seen') # After fastai's `DistributedTrainer` has wrapped a loader
+    # After fastai's `DistributedTrainer` has wrapped a loader
+    order,in_checkpoint,_stateattrs = 20,False,('kept','seen')
     def __init__(self, method): self.method = method; self._init_state()
     def _init_state(self): self.kept = self.seen = None
     def before_fit(self):

@@ -93,7 +93,8 @@ def test_files_that_fastai_opens_are_looked_at_first(tmp_path, monkeypatch, bad,
     for ds in sets:
         dls = DataLoaders.from_dsets(ds, bs=2, after_item=ToTensor, after_batch=IntToFloatTensor, num_workers=0)
         with pytest.raises(ImageError, match=f'zz.png.*{says}'): LabeledDL(dls).pool.load()
-        for u in (ds, TfmdLists(fs, [PILImageBW.create]), torchvision.datasets.ImageFolder(tmp_path), Subset(ds, range(2, 7)), ConcatDataset([Subset(ds, range(2)), ds])):
+        parts = Subset(ds, range(2, 7)), ConcatDataset([Subset(ds, range(2)), ds])
+        for u in (ds, TfmdLists(fs, [PILImageBW.create]), torchvision.datasets.ImageFolder(tmp_path), *parts):
             with pytest.raises(ImageError, match=f'zz.png.*{says}'), warnings.catch_warnings():
                 warnings.simplefilter('ignore')
                 unlabeled_dl(u, digit_dls()).pool.load()
