@@ -12,7 +12,7 @@ from fastai.vision.all import *
 from .distributed import on_any_device, own_loader, rank0_print
 from .files import atomic_write, fcntl, sha256_of
 from .lists import Files
-from .sources import raw_items
+from .sources import check_files, raw_items
 from .pool import fits, known_source, known_tfms
 from .rng import draws, kept_rng
 
@@ -140,10 +140,11 @@ class KeptDL(GetAttr):
 
 # %% ../nbs/03_cache.ipynb #f8737817
 class KeepValid(Callback):
-    "Read the validation set once in a fit"
-    order,_stateattrs = 20,('kept',) # After fastai's `DistributedTrainer` has wrapped a loader
-    def __init__(self, method): self.method,self.kept = method,None
-    def _init_state(self): self.kept = None
+    "Read the validation set once in a fit, and refuse files in it that are no images"
+    # After fastai's `DistributedTrainer` has wrapped a loader
+    order,in_checkpoint,_stateattrs = 20,False,('kept','seen')
+    def __init__(self, method): self.method = method; self._init_state()
+    def _init_state(self): self.kept = self.seen = None
     def before_fit(self):
         loaders = self.learn.dls.loaders
         if self.learn.lock.locked() or len(loaders)<2: return
@@ -153,7 +154,9 @@ class KeepValid(Callback):
 
     def before_validate(self):
         if self.kept is not None and self.learn.dl is self.kept.dl: self.learn.dl = self.kept
-        on_any_device(self.learn.dl)
+        ds = getattr(own_loader(on_any_device(self.learn.dl)), 'dataset', None)
+        if ds is not self.seen and hasattr(ds, '__len__'): check_files(ds)
+        self.seen = ds
 
     def after_fit(self):
         if not self.learn.lock.locked(): self.tidy()

@@ -7,7 +7,7 @@ __all__ = ['loader_rngs', 'training_state', 'load_training_state', 'CheckpointEr
            'parse_every', 'Checkpoint', 'Gate']
 
 # %% ../nbs/23_checkpoint.ipynb #053c0f88
-import io, json, math, pickle, random, re, signal, threading, time, warnings
+import io, json, math, os, pickle, random, re, signal, sys, threading, time, warnings
 from contextlib import suppress
 from fastai.vision.all import *
 from .semi import SemiSupervised, method_of
@@ -75,7 +75,7 @@ def write_checkpoint(state:dict, folder, stem:str)->Path:
             f.flush(); f.seek(0)
             if not same_state(state, torch.load(f, map_location='cpu', weights_only=True)):
                 raise OSError("what was read back is not what was written")
-    except OSError as e:
+    except (OSError,RuntimeError) as e: # The second where a part is missing
         raise CheckpointError(f"cannot write the checkpoint {Path(folder)/stem}: {e}. Older ones are as they were; "
                               "make room, and start the program again") from e
     return dst
@@ -304,7 +304,7 @@ def after_batch(self:Checkpoint):
     self.save()
     if not fit.stop: return
     rank0_print(f"Checkpoint: interrupted after step {learn.train_iter}, where the same program goes on")
-    raise KeyboardInterrupt
+    _halt(fit.stop)
 
 @patch
 def after_cancel_train(self:Checkpoint):
@@ -314,16 +314,24 @@ def after_cancel_train(self:Checkpoint):
 # %% ../nbs/23_checkpoint.ipynb #8f3076db
 @patch
 def defer_interrupt(self:Checkpoint):
-    "Let a first Ctrl-C wait for the end of the step, which is saved; a second one ends the fit at once"
-    fit,usual = self.this_fit,signal.default_int_handler
-    def wait(*_):
-        signal.signal(signal.SIGINT, usual)
-        fit.stop = True
-    # Processes would stop after different steps; a plain `Learner` would not take the handler back
-    alone = fit.world==1 and type(self.learn) is not Learner and threading.current_thread() is threading.main_thread()
-    if not alone or signal.getsignal(signal.SIGINT) is not usual: return
+    "Let a first Ctrl-C or SIGTERM wait for the end of the step, which is saved; a second one ends the fit at once"
+    fit,pid = self.this_fit,os.getpid()
+    def wait(sig, _):
+        if os.getpid()!=pid and sig==signal.SIGINT: return # A worker: this process ends it
+        signal.signal(sig, _usual[sig])
+        if os.getpid()!=pid: signal.raise_signal(sig)
+        fit.stop = sig
     fit.wait = wait
-    signal.signal(signal.SIGINT, wait)
+    # Processes would stop after different steps; a plain `Learner` would not take the handlers back
+    if fit.world>1 or type(self.learn) is Learner or threading.current_thread() is not threading.main_thread(): return
+    for sig,usual in _usual.items():
+        if signal.getsignal(sig) is usual: signal.signal(sig, wait)
+
+def _halt(sig):
+    sys.stdout.flush()
+    signal.raise_signal(sig)
+
+_usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL} # `wait` puts them back
 
 # %% ../nbs/23_checkpoint.ipynb #2b9573f8
 @patch
@@ -336,7 +344,7 @@ def after_fit(self:Checkpoint):
     elif fit.state is None: self.save(ended=True)
     self.fits += fit.done or fit.state is None
     self.tidy()
-    if fit.stop: raise KeyboardInterrupt
+    if fit.stop: _halt(fit.stop)
 
 @patch
 def tidy(self:Checkpoint):
@@ -347,5 +355,5 @@ def tidy(self:Checkpoint):
         fit.gate.wake()
         self.learn.remove_cb(fit.gate)
     if fit.lock is not None: fit.lock.close()
-    if fit.wait and signal.getsignal(signal.SIGINT) is fit.wait:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    for sig,usual in _usual.items():
+        if fit.wait and signal.getsignal(sig) is fit.wait: signal.signal(sig, usual)

@@ -60,6 +60,7 @@ class TidyProgress(ProgressCallback):
 # %% ../nbs/20_learner.ipynb #fe6b05eb
 class SemiSupervisedLearner(Learner):
     "A `Learner` whose callbacks tidy up however a fit ends"
+    in_fit = False
     def add_cb(self, cb):
         cb = TidyProgress() if ProgressCallback in (cb, type(cb)) else cb() if isinstance(cb, type) else cb
         if isinstance(cb, (EMA,SemiSupervised)): cb.alone(self.cbs)
@@ -74,7 +75,9 @@ class SemiSupervisedLearner(Learner):
     def fit(self, *args, cbs=None, **kwargs):
         grad = torch.is_grad_enabled()
         with self.added_cbs(cbs):
-            try: super().fit(*args, **kwargs)
+            try:
+                self.in_fit = True
+                super().fit(*args, **kwargs)
             except BaseException as e:
                 torch.set_grad_enabled(grad) # An interrupt inside `no_grad` can leave it off
                 for cb in self.cbs.sorted('order'):
@@ -83,6 +86,30 @@ class SemiSupervisedLearner(Learner):
                 self._end_cleanup()
                 if msg := lost(e): raise RuntimeError(msg) from e
                 raise
+            finally: self.in_fit = False
+
+# %% ../nbs/20_learner.ipynb #f6cc7814
+@patch
+def validation_context(self:SemiSupervisedLearner, cbs=None, inner=False):
+    "fastai's; inside a fit, that fit goes on afterwards as it was"
+    cms = Learner.validation_context(self, cbs, inner or self.in_fit)
+    return ContextManagers([self.aside(), cms]) if self.in_fit else cms
+
+@patch
+@contextmanager
+def aside(self:SemiSupervisedLearner):
+    "Put back what a validation moves"
+    rec,bar = (getattr(self, o, None) for o in ('recorder','progress'))
+    owners = [o for o in (self, bar, rec, rec and rec.loss, *self.metrics) if o]
+    before,modes = [(o, dict(vars(o))) for o in owners],[(m, m.training) for m in self.model.modules()]
+    if rec: rec.log = L(self.epoch)
+    try:
+        with kept_rng(): yield
+        record = rec and rec.log[1:]
+    finally:
+        for o,d in before: vars(o).update(d)
+        for m,t in modes: m.training = t
+    self.final_record = record # What `validate` gives
 
 # %% ../nbs/20_learner.ipynb #cbeca2e8
 def own_dls(

@@ -303,22 +303,30 @@ class LabelIndex:
         classes=None, # Classes that integer labels stand for
         labels=None, # Label of each item; default: what the item holds
     ):
-        self.labels,self.index = labels,None if vocab is None else {str(o): i for i,o in enumerate(vocab)}
+        self.labels,self.told = labels,vocab is None
+        self.index = None if vocab is None else {str(o): i for i,o in enumerate(vocab)}
         named = {str(o) for o in ifnone(labels, classes or ()) if o!='' and isinstance(o, (int,str))}
-        other = sorted(named.difference(named if vocab is None else self.index))
-        def some(names): return ', '.join(list(names)[:10]) + '…'*(len(names)>10)
-        how = "; their numbers are taken as those of `dls`"*(labels is None and len(other)==len(named))
-        if other: warnings.warn(f"unlabeled images have labels that are no class of `dls`: {some(other)}; "
-                                f"`dls` has {some(self.index)}{how}")
-        if labels is None and self.index and not how: # A number is that of one of `classes`
-            self.index.update({i: self.index.get(str(o), -1) for i,o in enumerate(classes or ())})
+        other = [] if vocab is None else sorted(named.difference(self.index))
+        strange = labels is None and 0<len(other)==len(named)
+        if other: self.tell(other, *["their numbers are taken as those of `dls`"]*strange)
+        names = () if labels is not None else vocab if strange else classes # A number is that of one of these
+        if self.index: self.index.update({i: self.index.get(str(o), -1) for i,o in enumerate(names or ())})
+
+    def tell(self, names, how='they count as unknown'):
+        "Warn, once, of labels that are no class"
+        def some(names): return ', '.join(map(str, names[:10])) + '…'*(len(names)>10)
+        if not self.told: warnings.warn(f"unlabeled images have labels that are no class of `dls`: {some(names)}; "
+                                        f"`dls` has {some([o for o in self.index if isinstance(o, str)])}; {how}")
+        self.told = True
 
     def __call__(self, i, item)->int:
         y = pair(item)[1] if self.labels is None else self.labels[i]
         if isinstance(y, (Tensor,np.ndarray,np.generic)): y = y.item() if np.ndim(y)==0 else None
         if not isinstance(y, (int,str)): return -1
         if self.index is None: return y if isinstance(y, int) and y>=0 else -1
-        return self.index.get(y, self.index.get(str(y), -1))
+        idx = self.index.get(y, self.index.get(str(y), -1))
+        if idx<0 and y!='' and (isinstance(y, str) or y>=0): self.tell([y])
+        return idx
 
 # %% ../nbs/02_pool.ipynb #e137146d
 class OwnPipe:
