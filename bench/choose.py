@@ -14,15 +14,16 @@ A row is a mean over seeds; `each` holds the seeds. `what` says which question:
   uniformly, `balanced` as many of each class, which takes labels that nobody has yet.
 - wrong: a tenth of the labels is changed to another class, at random.
 - strangers: `near` are the images of one class that has no labels, a different one for each seed; `far` are 100 photographs of the other data set.
-- twice: 100 training images once more, half of them at 60 % of the size, half saved again as JPEG of quality 75.
+- twice: 200 training images once more: saved again as JPEG of quality 75 or 40, at 60 % of the size, cut by 5 %, or brighter by 15 %.
 """
 import tempfile
 import numpy as np, pandas as pd
-from fastai.vision.all import Image, Resize, parent_label
+from fastai.vision.all import Image, Path, Resize, parent_label
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from fastai_mixmatch.all import *
 from fastai_mixmatch.choose import *
+from fastai_mixmatch.collect import hash_bits, look_at, near_pairs
 from fastai_mixmatch.frozen import FrozenFeatures
 from common import append, begin, parser, read
 from photos import folder, lite0
@@ -82,8 +83,9 @@ def wrong_labels(x, y, xt, yt, seeds, data):
 
 def strange(x, y, xt, yt, seeds, data, far):
     c = int(y.max())+1
+    ways = {'nearest image': False, 'nearest image and class': True}
     for kind in ('near','far'):
-        each = []
+        each = {k: [] for k in ways}
         for seed in range(seeds):
             r,out = np.random.default_rng(seed),seed*c//seeds if kind=='near' else -1
             known = np.flatnonzero(y!=out)
@@ -91,33 +93,43 @@ def strange(x, y, xt, yt, seeds, data, far):
             pool = np.setdiff1d(known if kind=='far' else np.arange(len(y)), i)
             u = np.concatenate([x[pool], r.permutation(far)[:100]]) if kind=='far' else x[pool]
             is_out = np.arange(len(u))>=len(pool) if kind=='far' else y[pool]==out
-            found = strangers(u, labeled=x[i], valid=xt[yt!=out]).position.tolist()
-            auc = round(roc_auc_score(is_out, nearest(u, x[i])), 4)
-            each.append(dict(hits(found, np.flatnonzero(is_out)), auc=auc, planted=int(is_out.sum()), pool=len(u)))
-        yield row('strangers', each, kind=kind, labels=10)
+            for by,labels in ways.items():
+                score,usual = strangeness(u, x[i], y[i] if labels else None, xt[yt!=out])
+                found = np.flatnonzero(score>np.quantile(usual, .95)).tolist()
+                each[by].append(dict(hits(found, np.flatnonzero(is_out)), auc=round(roc_auc_score(is_out, score), 4),
+                                     planted=int(is_out.sum()), pool=len(u)))
+        for by in ways: yield row('strangers', each[by], kind=kind, labels=10, by=by)
 
 def twice(make, x, train):
-    picked = np.random.default_rng(0).permutation(len(train))[:100]
+    picked,kinds = np.random.default_rng(0).permutation(len(train))[:200],('quality 75','quality 40','60 % of the size','cut by 5 %','brighter')
     with tempfile.TemporaryDirectory() as tmp:
         for k,i in enumerate(picked):
             im = Image.open(train.items[i]).convert('RGB')
-            if k%2: im = im.resize([max(1, round(.6*o)) for o in im.size], Image.BILINEAR)
-            im.save(f'{tmp}/{k:03}.{"png" if k%2 else "jpg"}', **({} if k%2 else dict(quality=75)))
-        copies = make.unlabeled(tmp, None)
+            (w,h),kind = im.size,kinds[k%5]
+            if kind==kinds[2]: im = im.resize([max(1, round(.6*o)) for o in im.size], Image.BILINEAR)
+            if kind==kinds[3]: im = im.crop((round(.025*w), round(.025*h), round(.975*w), round(.975*h)))
+            if kind==kinds[4]: im = im.point(lambda v: min(255, int(1.15*v)))
+            im.save(f'{tmp}/{k:03}.{"jpg" if k%5<2 else "png"}', **(dict(quality=(75,40)[k%5]) if k%5<2 else {}))
+        copies,files = make.unlabeled(tmp, None),[*train.items, *sorted(Path(tmp).iterdir())]
+        bits = hash_bits(look_at(files, 0, False).thumb)
     both = np.concatenate([x, copies])
-    for same in (.8,.85,.9,.93,.95,.97,.99):
-        df = near_duplicates_by_features(both, same)
-        new = df[df.b>=len(x)]
-        right = sum(int(picked[b-len(x)])==a for a,b in zip(new.a, new.b))
-        scores = dict(found=len(new), precision=round(right/max(1, len(new)), 4), recall=right/100, among_originals=len(df)-len(new))
-        yield row('twice', [scores], same=same)
+    ways = {f'features {s}': lambda s=s: near_duplicates_by_features(both, s) for s in (.8,.85,.9,.95)} | {
+        f'hash {n}': lambda n=n: pd.DataFrame(near_pairs(bits, None, n), columns=['a','b','d']) for n in (6,8,10,12)} | {
+        f'hash 10 and features {s}': lambda s=s: near_duplicates_by_features(both, .9, s, bits) for s in (.2,.3,.4,.5)}
+    for by,find in ways.items():
+        df = find()
+        new = df[(df.b>=len(x)) & (df.a<len(x))]
+        right = {b-len(x) for a,b in zip(new.a, new.b) if int(picked[b-len(x)])==a}
+        each = {k: round(np.mean([i in right for i in range(j, 200, 5)]), 3) for j,k in enumerate(kinds)}
+        yield row('twice', [dict(found=len(new), precision=round(len(right)/max(1, len(new)), 4), recall=len(right)/200,
+                                 among_originals=int((df.b<len(x)).sum()))], by=by, recall_by_kind=each)
 
 def table(rows):
     for r in rows:
         how = ' '.join(f'{k} {r[k]}' for k in ('start','labels','by','kind','same') if k in r)
         numbers = '  '.join(f'{k} {r[k]:.3f}' for k in ('accuracy','classes','found','precision','recall','first','auc','among_originals') if k in r)
         spread = f" ± {100*np.std([o['accuracy'] for o in r['each']]):.1f} points" if 'accuracy' in r else ''
-        print(f"{r['data']:8} {r['what']:10} {how:32} {numbers}{spread}", flush=True)
+        print(f"{r['data']:8} {r['what']:10} {how:40} {numbers}{spread}", flush=True)
 
 def main():
     p = parser(__doc__, seeds=5)

@@ -4,16 +4,19 @@
 
 # %% auto #0
 __all__ = ['Looked', 'ssl_method', 'look', 'typicality', 'typical', 'margin', 'label_next', 'cross_probs', 'confident_issues',
-           'label_issues', 'nearest', 'strangers', 'leave_out', 'near_duplicates_by_features']
+           'label_issues', 'nearest', 'relative', 'strangeness', 'strangers', 'leave_out',
+           'near_duplicates_by_features']
 
-# %% ../nbs/32_choose.ipynb #c12a9017
-import dataclasses, warnings
+# %% ../nbs/32_choose.ipynb #3466c3bc
+import dataclasses, random, warnings
 from importlib.util import find_spec
 from fastai.vision.all import *
 from sklearn.cluster import KMeans, MiniBatchKMeans
+from sklearn.covariance import LedoitWolf
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 from torch.utils.data import IterableDataset, Subset
+from .collect import hash_bits, near_pairs, thumb as gray
 from .frozen import FrozenFeatures
 from .heads import last_linear
 from .images import to_uint8
@@ -22,7 +25,7 @@ from .pool import ItemPipe, LabeledPool, as_pool
 from .semi import SemiSupervised, method_of
 from .sources import as_items, class_names
 
-# %% ../nbs/32_choose.ipynb #a4edc390
+# %% ../nbs/32_choose.ipynb #12b2f3aa
 @dataclasses.dataclass
 class Looked:
     "Images of one kind, and what a network makes of them"
@@ -33,6 +36,7 @@ class Looked:
     idx:np.ndarray # Positions `(N,)` in what the user passed
     thumbs:list # Small pictures `(h,w,3)` in uint8, if asked for
     logits:np.ndarray # Logits `(N,n_classes)`
+    bits:np.ndarray=None # Perceptual hashes `(N,128)`, bool
     def __len__(self): return len(self.names)
     @property
     def guess(self): return self.p.argmax(1)
@@ -45,46 +49,52 @@ def ssl_method(
     if m is None: raise ValueError("this learner has no unlabeled images; make it with `ssl_learner`, or pass arrays")
     return m
 
-# %% ../nbs/32_choose.ipynb #b7c908b0
-def _thumb(x, size):
-    "A small picture of a tensor `(C,H,W)`"
+# %% ../nbs/32_choose.ipynb #3a413e96
+def _picture(x):
+    "A picture of a tensor `(C,H,W)`"
     x = x.as_subclass(Tensor)
     if x.dtype!=torch.uint8: x = to_uint8(((x-x.min())/(x.max()-x.min()).clamp(min=1e-6)).float())
     x = x[:3] if x.shape[0]>=3 else x[:1].expand(3, -1, -1)
-    im = Image.fromarray(x.permute(1,2,0).numpy())
+    return Image.fromarray(x.permute(1,2,0).numpy())
+
+def _small(im, size):
     im.thumbnail((size,size)) # It never enlarges
     return np.asarray(im)
 
-def _readable(pool):
-    "Position, tensor and label of each image that can be read"
-    for i in range(len(pool)):
+def _readable(pool, most):
+    "Position, tensor and label of each image that can be read, of `most` that are drawn"
+    idxs = range(len(pool))
+    if most and most<len(pool): idxs = sorted(random.Random(0).sample(idxs, most))
+    for i in idxs:
         x,y,_,bad = pool.try_read(i)
         pool.replaced(bad)
         if x is not None: yield i,x[0],y
 
 @torch.no_grad()
-def _pass(learn, pool, cls, view, bs, thumb):
+def _pass(learn, pool, cls, view, bs, thumb, most):
     "Send a pool through the model: its `Looked`"
     device,n_out = next(learn.model.parameters()).device,learn.dls.c
-    hs,zs,kept,ys,thumbs = [],[],[],[],[]
+    hs,zs,kept,ys,thumbs,grays = [],[],[],[],[],[]
     def given(xs): return view(torch.stack(xs).as_subclass(cls).to(device)).as_subclass(Tensor)
     def note(m, args): hs.append(args[0].flatten(1).cpu())
     hook = None
     try:
-        for batch in chunked(_readable(pool), bs):
+        for batch in chunked(_readable(pool, most), bs):
             i,x,y = zip(*batch)
             xs = given(x)
             if hook is None: hook = last_linear(learn.model, n_out, xs[:1]).register_forward_pre_hook(note)
             zs.append(learn.model(xs).float().cpu())
             kept += i; ys += y
-            if thumb: thumbs += [_thumb(o, thumb) for o in x]
+            ims = [_picture(o) for o in x]
+            grays += [gray(o) for o in ims]
+            if thumb: thumbs += [_small(o, thumb) for o in ims]
     finally:
         if hook is not None: hook.remove()
     z,names = torch.cat(zs),[str(pool.name(i)) for i in kept]
     return Looked(names, F.normalize(torch.cat(hs).float()).numpy(), z.softmax(1).numpy(), np.array(ys), np.array(kept),
-                  thumbs, z.numpy())
+                  thumbs, z.numpy(), hash_bits(grays))
 
-# %% ../nbs/32_choose.ipynb #c3816602
+# %% ../nbs/32_choose.ipynb #ad004aa5
 def look(
     learn:Learner, # A learner with a method, such as `ssl_learner` makes
     arch=None, # Network whose features are used, as in `frozen_baseline`; default: the learner's own
@@ -92,6 +102,7 @@ def look(
     cache=None, # Folder that keeps its features for the next time
     thumb:int=0, # Also keep pictures of at most this many pixels a side
     bs:int=64, # Images in a batch
+    most:int|None=None, # Unlabeled images, drawn at random; default: all
 )->dict: # A `Looked` each for 'labeled', 'unlabeled' and, if there are any, 'valid'
     "What the network makes of every image"
     dls,u = learn.dls,ssl_method(learn).unlabeled
@@ -106,7 +117,8 @@ def look(
     frozen = arch and FrozenFeatures(dls, arch, weights, cache, bs)
     training = learn.model.training
     learn.model.eval()
-    try: seen = {k: _pass(learn, pool, pipe.cls, lambda x: view((x,))[0], bs, thumb) for k,pool in pools.items()}
+    def see(k, pool): return _pass(learn, pool, pipe.cls, lambda x: view((x,))[0], bs, thumb, k=='unlabeled' and most)
+    try: seen = {k: see(k, pool) for k,pool in pools.items()}
     finally: learn.model.train(training)
     for k,o in seen.items() if arch else ():
         pool = pools[k]
@@ -257,7 +269,7 @@ def label_issues(
     rows = [(name[i], kind[y[i]], other(i), p[i,y[i]]) for i in bad]
     return pd.DataFrame(rows, columns=['file','given','suggested','p'])
 
-# %% ../nbs/32_choose.ipynb #e1f5a2eb
+# %% ../nbs/32_choose.ipynb #4306b7b1
 def nearest(
     x, # L2-normed features `(N,n_features)`
     of, # L2-normed features `(M,n_features)`
@@ -270,13 +282,44 @@ def nearest(
         return d.scatter(1, torch.tensor(i)[:,None], np.inf) if own else d
     return np.concatenate([far(i).min(1)[0].numpy() for i in chunked(range(len(x)), 1024)])
 
+def relative(
+    x, # L2-normed features `(N,n_features)`
+    of, # Those of labeled images `(M,n_features)`
+    y, # Labels `(M,)`
+    n:int=200, # Principal components of the labeled images that are used
+)->np.ndarray: # `(N,)`
+    "Squared Mahalanobis distance to the nearest class, less that to all classes together (arXiv 2106.09022)"
+    k,mean = np.unique(y, return_inverse=True)[1],of.mean(0)
+    p = np.linalg.svd(of-mean, full_matrices=False)[2][:min(n, len(of)-1)].T
+    a,b = (of-mean)@p,(x-mean)@p
+    m = np.stack([a[k==i].mean(0) for i in range(k.max()+1)])
+    def shape(a): return np.linalg.cholesky(np.linalg.inv(LedoitWolf(assume_centered=True).fit(a).covariance_))
+    own,all = shape(a-m[k]),shape(a)
+    return nearest(b@own, m@own)**2-((b@all)**2).sum(1)
+
+def strangeness(
+    x, # L2-normed features `(N,n_features)`
+    labeled, # Those of the labeled images `(M,n_features)`
+    y=None, # Labels `(M,)`
+    valid=None, # Features of other images that belong to the classes
+    share:float=.05, # Share of those that may be taken for strangers; it weighs the two distances
+)->tuple: # Scores `(N,)`, and those of images that are known to belong
+    "How far images lie from the labeled images and, where labels and `valid` are known, from their classes"
+    if valid is None: return nearest(x, labeled), nearest(labeled, labeled, own=True)
+    parts = [(nearest(x, labeled), nearest(valid, labeled))]
+    if y is None or len(y)<2*len(np.unique(y)): return parts[0]
+    parts.append((relative(x, labeled, y), relative(valid, labeled, y)))
+    mid,far = zip(*(np.quantile(u, (.5, 1-share)) for _,u in parts))
+    return tuple(np.max([(p[i]-m)/max(f-m, 1e-9) for p,m,f in zip(parts, mid, far)], 0) for i in range(2))
+
 def _energy(z): return -torch.as_tensor(z).logsumexp(1).numpy()
 
 def strangers(
     o, # Learner, what `look` gives of it, or L2-normed features of the unlabeled images `(N,n_features)`
-    by:str='distance', # 'distance' to the nearest labeled image, or 'energy' of the learner's logits
+    by:str='distance', # 'distance' to labeled images and classes, or 'energy' of the learner's logits
     share:float=.05, # Share of the known images that may be taken for strangers
     labeled=None, # With features: those of the labeled images `(M,n_features)`
+    y=None, # With features: labels `(M,)`
     valid=None, # With features: those of other images that belong to the classes
     names=None, # With features: what the images are called; default: their positions
     **kwargs # With a learner: for `look`
@@ -286,13 +329,11 @@ def strangers(
     seen,idx = _seen(o, kwargs),None
     if seen:
         u,known = seen['unlabeled'],seen.get('valid')
-        o,labeled,valid,names,idx = u.x,seen['labeled'].x,known and known.x,u.names,u.idx
+        o,labeled,y,valid,names,idx = u.x,seen['labeled'].x,seen['labeled'].y,known and known.x,u.names,u.idx
     if by=='energy':
         if not seen: raise ValueError("the energy is that of logits; pass a learner, or what `look` gives of it")
         score,usual = _energy(u.logits),_energy((known or seen['labeled']).logits)
-    else:
-        score = nearest(o, labeled)
-        usual = nearest(labeled, labeled, own=True) if valid is None else nearest(valid, labeled)
+    else: score,usual = strangeness(o, labeled, y, valid, share)
     bad = np.flatnonzero(score>np.quantile(usual, 1-share))
     bad = bad[np.argsort(-score[bad])]
     name,idx = ifnone(names, range(len(score))),np.arange(len(score)) if idx is None else idx
@@ -308,25 +349,30 @@ def leave_out(
     keep = [i for i in range(len(items)) if i not in bad]
     return items[keep] if isinstance(items, ImageList) else Subset(items, keep)
 
-# %% ../nbs/32_choose.ipynb #871d9b43
+# %% ../nbs/32_choose.ipynb #02e1f9fa
 def near_duplicates_by_features(
     o, # Learner, what `look` gives of it, or features `(N,n_features)`
     same:float=.9, # Cosine between two images' features, less their mean, from which they count as the same
+    alike:float=.4, # The same for two images whose hashes differ in at most 10 bits of 128
+    bits=None, # With features: hashes `(N,128)`; default: features alone
     names=None, # With features: what the images are called; default: their positions
     **kwargs # With a learner: for `look`
 )->pd.DataFrame: # Columns a and b (files), where (the kinds of both), similarity; the most similar first
-    "Pairs of images that look the same to a network"
+    "Pairs of images that look the same, by their pixels or to a network"
     kinds = None
     if (seen := _seen(o, kwargs)):
         o,names = np.concatenate([s.x for s in seen.values()]),[f for s in seen.values() for f in s.names]
         kinds = [k for k,s in seen.items() for _ in s.names]
-    x,rows = torch.as_tensor(np.asarray(o)),[]
+        bits = np.concatenate([s.bits for s in seen.values()])
+    x,rows = torch.as_tensor(np.asarray(o)),{}
     x = F.normalize(x-x.mean(0)) # What all images share says nothing
     for i in chunked(range(len(x)), 1024):
         sim = (x[i]@x.T).triu(1+i[0])
         a,b = (sim>=same).nonzero().T
-        rows += zip((a+i[0]).tolist(), b.tolist(), sim[a,b].tolist())
+        rows |= dict(zip(zip((a+i[0]).tolist(), b.tolist()), sim[a,b].tolist()))
+    for a,b,_ in near_pairs(bits, None, 10) if bits is not None else ():
+        if (sim := float(x[a]@x[b]))>=alike: rows[a,b] = sim
     name,kinds = ifnone(names, range(len(x))),ifnone(kinds, ['']*len(x))
-    rows = [(name[a], name[b], ' and '.join(dict.fromkeys((kinds[a], kinds[b]))), s) for a,b,s in rows]
+    rows = [(name[a], name[b], ' and '.join(dict.fromkeys((kinds[a], kinds[b]))), s) for (a,b),s in rows.items()]
     df = pd.DataFrame(rows, columns=['a','b','where','similarity'])
     return df.sort_values('similarity', ascending=False, ignore_index=True)

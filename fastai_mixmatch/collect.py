@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['thumb', 'hash_bits', 'perceptual_hash', 'near_pairs', 'look_at', 'near_duplicates', 'deal', 'uncertainty',
-           'source_rows', 'Survey', 'survey', 'usual_size', 'Collected', 'loaders', 'collect']
+           'source_rows', 'Survey', 'survey', 'usual_size', 'Collected', 'loaders', 'collect', 'each_fold']
 
-# %% ../nbs/30_collect.ipynb #8539fc64
-import collections, math, random, warnings
+# %% ../nbs/30_collect.ipynb #323e86b5
+import collections, inspect, math, random, warnings
 from fastprogress.fastprogress import progress_bar
 from fastai.vision.all import *
 from .batch import refuse_unless
@@ -17,13 +17,13 @@ from .lists import *
 from .sources import as_items
 from .tables import *
 
-# %% ../nbs/30_collect.ipynb #4bd05b6e
+# %% ../nbs/30_collect.ipynb #885db1dc
 def thumb(
     img, # PIL image
 )->bytes: # 81 gray pixels
     "`img` as 9×9 gray pixels"
     if max(img.size)>216: img = img.resize((216,216), Image.NEAREST) # Much faster, and 24×24 samples a pixel are enough
-    return img.convert('L').resize((9,9), Image.BOX).tobytes()
+    return (img if img.mode=='L' else img.convert('L')).resize((9,9), Image.BOX).tobytes()
 
 def hash_bits(
     thumbs, # Of `thumb`
@@ -53,7 +53,7 @@ def near_pairs(
         res += zip((i+at).tolist(), j.tolist(), d[i,j].int().tolist())
     return res
 
-# %% ../nbs/30_collect.ipynb #e2e14843
+# %% ../nbs/30_collect.ipynb #49c87682
 class _Look:
     "Dataset of `(position, size, thumb, as it is shown?, error)`"
     def __init__(self, items): self.items = items
@@ -65,10 +65,11 @@ class _Look:
     def look(self, i):
         try:
             with open_file(self.items[i]) as im:
-                plain = im.format=='JPEG' and 'exif' not in im.info # Known at once
-                turned = not plain and (im.getexif().get(274, 1)!=1 or im.has_transparency_data)
-                rgb = im if im.mode=='RGB' else in_mode(im)
-                return i, im.size, thumb(rgb), turned, None
+                size,jpeg = im.size,im.format=='JPEG'
+                turns = any(o in im.info.get('exif', b'') for o in (b'\1\x12', b'\x12\1')) # The tag's number, 274
+                turned = (turns or not jpeg) and (im.getexif().get(274, 1)!=1 or im.has_transparency_data)
+                if jpeg: im.draft('L', (36,36)) # All of the file is read, and only the brightness computed
+                return i, size, thumb(im if im.mode in ('L','RGB') else in_mode(im)), turned, None
         except Exception as e: return i, None, None, False, str(e).replace(repr(str(self.items[i])), 'it')
 
 def look_at(
@@ -238,7 +239,7 @@ def some(self:Survey, unlabeled:int, valid:int):
     res.df = pd.concat([self.of(k)[:v] for k,v in n.items()])
     return res
 
-# %% ../nbs/30_collect.ipynb #fffbd66f
+# %% ../nbs/30_collect.ipynb #5d1b74b3
 @patch(as_prop=True)
 def duplicates(self:Survey)->pd.DataFrame:
     "Pairs of images, of which at least one has a label, that show the same picture"
@@ -255,7 +256,8 @@ def lines(self:Survey)->list:
     n = self.classes()
     each = ', '.join(f'{k} {v}' for k,v in n.items())
     if len(set(n.values()))==1 and len(n)>1: each = f"{max(n.values())} of each of {', '.join(n)}"
-    if len(n)>12: each = f"{len(n)} classes, {min(n.values())} to {max(n.values())} images each"
+    lo,hi = min(n.values(), default=0),max(n.values(), default=0)
+    if len(n)>12: each = f"{len(n)} classes, {lo if lo==hi else f'{lo} to {hi}'} images each"
     own = '' if self.given else ' of them'
     dup = [f"{r.file} ({r.part}) and {r.other} ({r._4})" for r in self.duplicates[:3].itertuples()]
     def some(n, texts): return f"{n}{': ' if n else ''}{'; '.join(texts)}{'; …' if n>len(texts) else ''}"
@@ -265,7 +267,7 @@ def lines(self:Survey)->list:
             f"unreadable  {some(len(self.bad), [f'{self.name(i)}: {e}' for i,e in self.bad.error[:3].items()])}",
             f"duplicates  {some(len(self.pairs), dup)}", *[f"note: {o}" for o in self.notes]]
 
-# %% ../nbs/30_collect.ipynb #48246003
+# %% ../nbs/30_collect.ipynb #11aa1da5
 def _dealt(rows, folds, fold, seed, say):
     "Rows with a part of the labels for validation"
     refuse_unless(folds>1 and 0<=fold<folds, f'`fold` must be 0 to {folds-1}, and `folds` at least 2', (folds, fold))
@@ -292,6 +294,7 @@ def survey(
     notes,path = [],Path(source) if isinstance(source, (str,Path)) else None
     root = Path(ifnone(root, '.' if path is None else path if path.is_dir() else path.parent))
     rows = source_rows(source, root, file, label, notes.append)
+    if not rows: raise FileNotFoundError(f"there is no image in {source}")
     rows = [(f, l, p if l is not None else 'unlabeled') for f,l,p in rows]
     if valid is not None:
         home = Path(valid) if isinstance(valid, (str,Path)) else root
@@ -349,19 +352,33 @@ def loaders(
                               batch_tfms=ifnone(batch_tfms, aug_transforms(max_lighting=.2, max_warp=.1)))
     return Collected(dls, unlabeled, found)
 
-# %% ../nbs/30_collect.ipynb #43e2e6b3
-@delegates(survey)
+# %% ../nbs/30_collect.ipynb #9cb48788
+@delegates(loaders)
+@delegates(survey, keep=True)
 def collect(
     source, # As in `survey`
-    size:int|None=None, # As in `loaders`, and so are the next four
-    bs:int|None=None, # Labeled images in a batch
-    item_tfms=None, # Item transforms
-    batch_tfms=None, # Batch transforms
-    workers:int|None=None, # Worker processes of the loaders
     verbose:bool=True, # Say what was read?
     **kwargs
 )->Collected: # `dls, unlabeled`
     "From what people have to `DataLoaders` of the labeled images, and a list of the unlabeled ones"
+    own = {k: kwargs.pop(k) for k in inspect.signature(loaders).parameters if k in kwargs}
     found = survey(source, **kwargs)
     if verbose: rank0_print(found)
-    return loaders(found, size, bs, item_tfms, batch_tfms, workers)
+    return loaders(found, **own)
+
+# %% ../nbs/30_collect.ipynb #43e41355
+def each_fold(
+    source, # As in `survey`
+    make:Callable, # Makes and fits a learner: takes `dls, unlabeled`
+    folds:int=5, # Number of parts of the labels, and of trainings
+    **kwargs # For `collect`
+)->pd.DataFrame: # Columns file, label, guess, probability, fold; a row for each label
+    "Train once without each part of the labels, and ask about it"
+    rows = []
+    for i in range(folds):
+        dls,u = collect(source, folds=folds, fold=i, **{'verbose': i==0, **kwargs})
+        learn = make(dls, u)
+        with learn.no_bar(): p,y = learn.get_preds()
+        top,best = p.max(1)
+        rows += [(f, dls.vocab[a], dls.vocab[b], q, i) for f,a,b,q in zip(dls.valid_ds.items, y, best, top.tolist())]
+    return pd.DataFrame(rows, columns=['file','label','guess','probability','fold'])

@@ -46,7 +46,7 @@ def flat_map(
     if len(x)>5: xy = TSNE(init='pca', perplexity=min(30, (len(x)-1)/3), random_state=seed).fit_transform(x.numpy())
     return (xy-xy.min(0))/np.maximum(np.ptp(xy, axis=0), 1e-9)
 
-# %% ../nbs/33_summary.ipynb #aab0553d
+# %% ../nbs/33_summary.ipynb #3fe4e38d
 def _table(rows, heads, caption='', own=(), nums=()):
     "HTML of a table; `own` rows are bold, `nums` columns are aligned to the right"
     def cell(tag, j, o):
@@ -90,7 +90,7 @@ def _chart(
         at = 40+150*(i%2)
         out.append(f'<path class="k" {style} d="M{at} {y}h24"/>'+_text(at+30, y+4, k, 'start'))
     out.append(_text(180, 222, names[0]))
-    return f'<figure><svg viewBox="0 0 330 228" role="img" aria-label="{escape(title)}">{"".join(out)}</svg></figure>'
+    return f'<figure><svg viewBox="0 0 340 228" role="img" aria-label="{escape(title)}">{"".join(out)}</svg></figure>'
 
 # %% ../nbs/33_summary.ipynb #6149240c
 class Tiles:
@@ -142,7 +142,7 @@ def short_name(
     "Its last two parts"
     return '/'.join(Path(name).parts[-2:])
 
-# %% ../nbs/33_summary.ipynb #f777dba3
+# %% ../nbs/33_summary.ipynb #b0baa598
 def beaten(learn, seen, arch, others):
     "Rows to beat, and this run, as a data frame with columns method and accuracy"
     rows = []
@@ -177,11 +177,14 @@ def _curves(p):
     groups = {'Metrics on validation images': (metrics,(0,1)), 'Losses': (('train_loss','valid_loss'),None),
               'Guesses: confidence, and share that is right': (('confidence','guess_acc'),(0,1)),
               'Parts of the loss': (('loss_x','loss_u'),None)}
-    def has(cols): return [c for c in cols if c in df]
-    return '<div class="charts">'+''.join(f'<div><h3>{k}</h3>{_chart({c: df[c] for c in has(cols)}, k, ylim=lim)}</div>'
-                                          for k,(cols,lim) in groups.items() if has(cols))+'</div>'
+    named = dict(train_loss='training', valid_loss='validation', loss_x='labeled images', loss_u='unlabeled, unweighted',
+                 guess_acc='right')
+    def chart(cols, *args, **kw): return _chart({named.get(c, c): df[c] for c in cols}, *args, **kw)
+    shown = {k: ([c for c in cols if c in df],lim) for k,(cols,lim) in groups.items()}
+    return '<div class="charts">'+''.join(f'<div><h3>{k}</h3>{chart(cols, k, ylim=lim)}</div>'
+                                          for k,(cols,lim) in shown.items() if cols)+'</div>'
 
-# %% ../nbs/33_summary.ipynb #dc0b594e
+# %% ../nbs/33_summary.ipynb #a6286d92
 def _confusion(p):
     v,c = p.seen.get('valid'),p.classes
     if v is None: return '<p>There are no validation images.</p>'
@@ -224,7 +227,8 @@ def _reliability(p):
         rows = [(f'{i/10:.1f} to {(i+1)/10:.1f}', int(r.n), f'{r.confidence:.0%}', f'{r.right:.0%}')
                 for i,r in d.iterrows()]
         table = _table(rows, ('Confidence','Images','Mean','Right'), nums=(1,2,3))
-        out.append(f'<div><h3>{k}</h3><p>Expected calibration error: <b>{ece:.3f}</b></p>{chart}'
+        out.append(f'<div><h3>{k}</h3><p>Expected calibration error: <b>{ece:.3f}</b>. So far, on average, lies '
+                   f'the confidence from the share that is right; 0 would be honest.</p>{chart}'
                    f'<details><summary>As a table</summary>{table}</details></div>')
     return ''.join([*out, '</div>'])
 
@@ -322,7 +326,7 @@ def _settings(p):
     note = f'<p>{escape(p.note)}</p>' if p.note else ''
     return f'{note}<details><summary>{len(rows)} settings</summary>{_table(rows, ("Setting","Value"))}</details>'
 
-# %% ../nbs/33_summary.ipynb #4b95c2d5
+# %% ../nbs/33_summary.ipynb #5eac7fcc
 _parts = {'Rows to beat': _beat, 'Curves': _curves, 'Confusion matrix': _confusion, 'Reliability': _reliability,
           'Map of all images': _map, 'Guesses by class': _guesses, 'Class frequencies': _frequencies,
           'Suspected wrong labels': _issues, 'Near duplicates': _twice, 'Strangers': _strange,
@@ -347,6 +351,8 @@ def _write(file, title, p):
     made = {k: f(p) for k,f in order}
     side,css = p.tiles.css(p.max_bytes)
     counts = ', '.join(f'{len(s)} {"validation" if k=="valid" else k}' for k,s in p.seen.items())
+    all = len(ssl_method(p.learn).dl.items)
+    if all>p.most: counts += f' ({p.most} of {all} were drawn)'
     nav = ''.join(f'<a href="#p{i}">{k}</a>' for i,k in enumerate(_parts))
     body = ''.join(f'<section id="p{i}"><h2>{k}</h2>{made[k]}</section>' for i,k in enumerate(_parts))
     counts += f' images, {len(p.classes)} classes. {time.strftime("%Y-%m-%d %H:%M")}'
@@ -359,7 +365,7 @@ def _write(file, title, p):
     with atomic_write(file) as f: f.write(''.join(fill.get(o, o) for o in parts).encode())
     return file
 
-# %% ../nbs/33_summary.ipynb #187eb222
+# %% ../nbs/33_summary.ipynb #3ad5ec3a
 def report(
     learn:Learner, # A learner with a method, that was fitted
     file='report.html', # File to write
@@ -371,7 +377,7 @@ def report(
     note:str='', # What else is needed to repeat the run, such as its command and seed
     n:int=6, # Pictures in a row of guesses
     lists:int=24, # Pictures in a list, such as that of suspected labels
-    most:int=5000, # Images on the map
+    most:int=5000, # Unlabeled images to look at, drawn at random where there are more, and images on the map
     max_bytes:int=3_500_000, # Of the pictures
 )->Path: # `file`
     "Write one HTML file about a training, with everything in it"
@@ -380,7 +386,7 @@ def report(
     except ValueError: rows = None
     classes = L(ifnone(getattr(dls, 'vocab', None), range(dls.c)))
     done = _all_settings(learn)
-    seen = look(learn, arch, weights, cache, thumb=96)
+    seen = look(learn, arch, weights, cache, thumb=96, most=most)
     seen = {k: dataclasses.replace(s, names=_own_names(k, s, seen)) for k,s in seen.items()}
     title = title or f'{type(method).__name__} on {Path(dls.path).absolute().name}'
     p = SimpleNamespace(learn=learn, seen=seen, arch=arch, others=others, rows=rows, classes=classes, n=n, lists=lists,

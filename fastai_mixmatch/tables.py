@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from fastai.vision.all import *
 from .lists import Files
 
-# %% ../nbs/29_tables.ipynb #d22c531d
+# %% ../nbs/29_tables.ipynb #eeaca1bc
 def _names_image(o): return Path(str(o).strip('"\' \n')).suffix.lower() in image_extensions
 
 def read_table(
@@ -24,7 +24,7 @@ def read_table(
         sep = max(',;\t', key=head.count)
         names = None if any(map(_names_image, head.split(sep))) else 0
         return pd.read_csv(file, sep=sep, dtype=str, header=names, encoding='utf-8-sig', skipinitialspace=True)
-    except UnicodeDecodeError as e: raise ValueError(f"{file} is not in UTF-8; save it as 'CSV UTF-8'") from e
+    except UnicodeDecodeError as e: raise ValueError(f"{file} is no table in UTF-8; save one as 'CSV UTF-8'") from e
     except (pd.errors.EmptyDataError, pd.errors.ParserError) as e: raise ValueError(f"{file} is no table: {e}") from e
 
 # %% ../nbs/29_tables.ipynb #f9eae67e

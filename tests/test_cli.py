@@ -65,8 +65,16 @@ def test_budget(photos, tmp_path, main):
     args = 'train',photos/'labels.csv',*SMALL
     rc,text,err = main(*args, '--minutes', '1', '--out', tmp_path/'run', '--json')
     plan,end = json.loads((tmp_path/'run'/'plan.json').read_text()),json.loads(text)
-    assert rc==0 and end['steps'] == plan['epochs']*plan['steps'] and end['seconds'] < 120
+    assert rc==0 and end['steps'] == sum(plan['steps']) and len(plan['steps']) == plan['epochs'] and 30 < end['seconds'] < 120
     assert 'give more --minutes' in main(*args, '--minutes', '0.01', '--out', tmp_path/'none')[2]
+
+def test_every_fold(photos, tmp_path, main):
+    out = tmp_path/'run'
+    rc,text,err = main('train', photos/'labels.csv', *SMALL, '--epochs', '1', '--folds', '3', '--every-fold', '--out', out, '--json')
+    end = json.loads(text)
+    assert rc==0 and end['validated_on']==16 and len(end['folds'])==3 # Every label is asked about once
+    assert all((out/o/'predictor.safetensors').is_file() for o in ('.','fold1','fold2'))
+    assert abs(end['accuracy']*16-round(end['accuracy']*16))<1e-6
 
 # --- predictions
 
@@ -117,12 +125,22 @@ def test_program(main):
 
 MISTAKES = {'no file or folder': ['check','nowhere.csv'], 'did you mean resnet18?': ['train','LABELS','--model','resnet81'],
     'did you mean fixmatch?': ['train','LABELS','--method','fixmach'], 'no folder of a training': ['report','nowhere'],
-    'no predictor': ['predict','nowhere','x.jpg'], 'no column': ['check','LABELS','--label','kind'], 'of weights': ['train','LABELS','--weights','nowhere.pth']}
+    'no predictor': ['predict','nowhere','x.jpg'], 'no column': ['check','LABELS','--label','kind'], 'of weights': ['train','LABELS','--weights','nowhere.pth'],
+    '--size must be more than 0': ['train','LABELS','--size','0'], '--bs must be': ['train','LABELS','--bs','-1'], 'no table in UTF-8': ['check','IMAGE'],
+    'no table: ': ['check','empty.csv'], 'no image in': ['check','empty'], 'has a label to train on': ['train','nolabel.csv'],
+    'two classes at least': ['train','onelabel.csv'], 'no list of tasks': ['check','bad.json'], '`fold` must be 0 to 4': ['check','LABELS','--fold','7'],
+    'no file or folder gone.csv': ['check','LABELS','--valid','gone.csv'], 'no folder gone': ['check','LABELS','--unlabeled','gone'],
+    'is damaged': ['report','broken'], 'no file of weights': ['train','LABELS','--model','small_cnn','--size','16','--epochs','1','--weights','LABELS'],
+    'no folds of the labels': ['train','LABELS','--every-fold','--valid','LABELS']}
 
 @pytest.mark.parametrize('text', MISTAKES)
 def test_mistakes_are_one_sentence(text, photos, tmp_path, monkeypatch, main):
     monkeypatch.chdir(tmp_path)
-    args = [photos/'labels.csv' if o=='LABELS' else o for o in MISTAKES[text]]
+    for o in ('empty','broken'): (tmp_path/o).mkdir()
+    one = f"file,label\n{photos/'IMG_0000.jpg'},%s\n{photos/'IMG_0001.jpg'},\n"
+    for k,v in {'empty.csv': '', 'nolabel.csv': one%'', 'onelabel.csv': one%'cat', 'bad.json': '{"a": 1}', 'broken/plan.json': '{'}.items():
+        (tmp_path/k).write_text(v)
+    args = [dict(LABELS=photos/'labels.csv', IMAGE=photos/'IMG_0000.jpg').get(o, o) for o in MISTAKES[text]]
     rc,out,err = main(*args)
     told = [o for o in err.splitlines() if o.startswith('fastai-mixmatch')]
     assert rc==1 and len(told)==1 and text in told[0], err

@@ -1,0 +1,44 @@
+"What shows in a notebook while a learner trains: fastai's live plot draws our losses, with and without bars."
+import pytest, subprocess, sys
+from fastai.callback import progress
+from fastai.callback.progress import ShowGraphCallback
+from fastprogress.fastprogress import NBMasterBar, NBProgressBar
+from fastai_mixmatch import learner
+from fastai_mixmatch.all import *
+from fastai_mixmatch.samples import digits_lists
+from helpers import SMALL, own_env
+
+@pytest.mark.parametrize('bars', [False, True])
+@pytest.mark.parametrize('method', [MixMatch, FixMatch])
+def test_live_plot(method, bars, monkeypatch):
+    graphs = []
+    if bars:
+        monkeypatch.setattr(learner, 'has_bars', lambda: True)
+        monkeypatch.setattr(progress, 'master_bar', NBMasterBar)
+        monkeypatch.setattr(progress, 'progress_bar', NBProgressBar)
+        for o in ('show','on_iter_end'): monkeypatch.setattr(NBMasterBar, o, lambda self: None) # Outside of a notebook there is nothing to write to
+        monkeypatch.setattr(NBMasterBar, 'update_graph', lambda self, o, *a: graphs.append([(len(x), len(y)) for x,y in o]))
+    train,test = digits_lists(100)
+    labeled,rest = train.split(20)
+    learn = ssl_learner(labeled.dataloaders(test, bs=10), rest, SMALL, method=method(), cbs=ShowGraphCallback(), bs=32)
+    learn.fit(2)
+    assert len(graphs)==2*bars
+    for n,g in enumerate(graphs, 1): # Iterations and losses of training, and an average loss for each validation
+        assert g==[(learn.train_iter//2*n,)*2, (n,n)]
+
+def test_a_first_run_warns_of_nothing_that_cannot_be_mended(tmp_path):
+    code = """
+import numpy as np
+from fastai.vision.all import *
+from fastai_mixmatch.all import *
+from fastai_mixmatch.samples import digits_lists
+warnings.simplefilter('default') # What fastai and timm say when they are imported is not ours
+train,test = digits_lists()
+labeled,rest = train.split(50)
+learn = mixmatch_learner(labeled.dataloaders(test, bs=25), rest, partial(small_cnn, width=16))
+with learn.no_bar(): learn.fit_one_cycle(8)
+"""
+    r = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True, env=own_env(), cwd=tmp_path)
+    assert r.returncode==0, r.stderr
+    ours = [o for o in r.stderr.splitlines() if 'Warning' in o]
+    assert not ours, ours
