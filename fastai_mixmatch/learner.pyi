@@ -34,7 +34,7 @@ def ssl_learner(dls, unlabeled, arch=..., *, method: SemiSupervised | None = Non
     weights : 
         Their file, or a state dict, where they are not to be downloaded; see `load_weights`
     model_args : dict | None
-        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`
+        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head that starts as a solution
     lr : float
         Default learning rate
     wd : float
@@ -134,7 +134,7 @@ def mixmatch_learner(dls, unlabeled, arch=..., *, k: int = 2, T: float = 0.5, al
     weights : 
         Their file, or a state dict, where they are not to be downloaded; see `load_weights`
     model_args : dict | None
-        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`
+        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head that starts as a solution
     lr : float
         Default learning rate
     wd : float
@@ -225,7 +225,7 @@ def remixmatch_learner(dls, unlabeled, arch=..., *, ks: int = 8, T: float = 0.5,
     weights : 
         Their file, or a state dict, where they are not to be downloaded; see `load_weights`
     model_args : dict | None
-        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`
+        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head that starts as a solution
     lr : float
         Default learning rate
     wd : float
@@ -300,7 +300,7 @@ def mean_teacher_learner(dls, unlabeled, arch=..., *, lambda_u: float = 50.0, ra
     weights : 
         Their file, or a state dict, where they are not to be downloaded; see `load_weights`
     model_args : dict | None
-        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`
+        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head that starts as a solution
     lr : float
         Default learning rate
     wd : float
@@ -382,7 +382,7 @@ def fixmatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.95, ks: i
     weights : 
         Their file, or a state dict, where they are not to be downloaded; see `load_weights`
     model_args : dict | None
-        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`
+        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head that starts as a solution
     lr : float
         Default learning rate
     wd : float
@@ -464,7 +464,7 @@ def flexmatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.95, ks: 
     weights : 
         Their file, or a state dict, where they are not to be downloaded; see `load_weights`
     model_args : dict | None
-        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`
+        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head that starts as a solution
     lr : float
         Default learning rate
     wd : float
@@ -550,7 +550,7 @@ def freematch_learner(dls, unlabeled, arch=..., *, momentum: float = 0.999, fair
     weights : 
         Their file, or a state dict, where they are not to be downloaded; see `load_weights`
     model_args : dict | None
-        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`
+        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head that starts as a solution
     lr : float
         Default learning rate
     wd : float
@@ -636,7 +636,7 @@ def softmatch_learner(dls, unlabeled, arch=..., *, momentum: float = 0.999, n_si
     weights : 
         Their file, or a state dict, where they are not to be downloaded; see `load_weights`
     model_args : dict | None
-        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`
+        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head that starts as a solution
     lr : float
         Default learning rate
     wd : float
@@ -720,7 +720,7 @@ def adamatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.9, interp
     weights : 
         Their file, or a state dict, where they are not to be downloaded; see `load_weights`
     model_args : dict | None
-        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`
+        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head that starts as a solution
     lr : float
         Default learning rate
     wd : float
@@ -806,7 +806,7 @@ def uda_learner(dls, unlabeled, arch=..., *, T: float = 0.4, tsa: str | None = N
     weights : 
         Their file, or a state dict, where they are not to be downloaded; see `load_weights`
     model_args : dict | None
-        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`
+        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head that starts as a solution
     lr : float
         Default learning rate
     wd : float
@@ -850,14 +850,14 @@ class SemiSupervisedLearner(Learner):
 def own_dls(dls, add_tfms: bool = False) -> Any:
     r"""The `DataLoaders` of a learner, without changing the user's"""
 
-def empty_dl(dl) -> Any:
-    r"""A loader like `dl` without images"""
-
 def batch_channels(dls) -> Any:
     r"""Channels of an image after the batch transforms of `dls`"""
 
-def warn_of_size(x: Tensor) -> Any:
-    r"""Warn where images `(B,C,H,W)` are larger than `wrn_28_2` is made for"""
+class KeepNorm(Callback):
+    r"""Batch norms keep the statistics that they were pretrained with"""
+
+def linear_start(learn: Learner) -> Any:
+    r"""Start the last layer as the logistic regression on what the rest makes of the labeled images"""
 
 def comments(o) -> Any:
     r"""Comment of each parameter of a function or setting of a class, by name; much faster than `docments`, for an import"""
