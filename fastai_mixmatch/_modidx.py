@@ -613,6 +613,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'fastai_mixmatch.learner.TidyProgress.before_fit': ( 'learner.html#tidyprogress.before_fit',
                                                                                               'fastai_mixmatch/learner.py'),
                                          'fastai_mixmatch.learner._args': ('learner.html#_args', 'fastai_mixmatch/learner.py'),
+                                         'fastai_mixmatch.learner._check_given': ( 'learner.html#_check_given',
+                                                                                   'fastai_mixmatch/learner.py'),
                                          'fastai_mixmatch.learner._empty': ('learner.html#_empty', 'fastai_mixmatch/learner.py'),
                                          'fastai_mixmatch.learner._take': ('learner.html#_take', 'fastai_mixmatch/learner.py'),
                                          'fastai_mixmatch.learner.batch_channels': ( 'learner.html#batch_channels',

@@ -166,7 +166,18 @@ def linear_start(
         if len(head.classes_)==2: o = np.concatenate([-o, o])/2
         if p is not None: p.data[head.classes_] = torch.from_numpy(o).to(p)
 
-# %% ../nbs/20_learner.ipynb #df6ac798
+# %% ../nbs/20_learner.ipynb #06eec50b
+def _check_given(dls, unlabeled, method, stream):
+    if not isinstance(dls, DataLoaders):
+        raise TypeError(f"`dls` must be the `DataLoaders` of the labeled images; got {type(dls).__name__}")
+    if not isinstance(method, SemiSupervised):
+        raise TypeError(f"`method` must be an object such as `FixMatch()`; got {method!r}")
+    if Unlabeled.of(unlabeled).source is None: raise ValueError(
+        f"`unlabeled` is {unlabeled}; pass a folder, list of files, dataset or array of unlabeled images")
+    if stream and isinstance(unlabeled, Unlabeled):
+        raise TypeError(f"`{first(stream)}` belongs into your `Unlabeled`: `Unlabeled(…, {first(stream)}=…)`")
+
+# %% ../nbs/20_learner.ipynb #ec79f3a0
 def ssl_learner(
     dls, # `DataLoaders` of the labeled images, with any batch size
     unlabeled, # Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
@@ -189,14 +200,7 @@ def ssl_learner(
 )->Learner: # An ordinary learner, with the callbacks `method` and `EMA`
     "A `Learner` that trains on the labeled `dls` and on `unlabeled`"
     method,stream = ifnone(method, MixMatch()),_take(kwargs, Unlabeled)
-    if not isinstance(dls, DataLoaders):
-        raise TypeError(f"`dls` must be the `DataLoaders` of the labeled images; got {type(dls).__name__}")
-    if not isinstance(method, SemiSupervised):
-        raise TypeError(f"`method` must be an object such as `FixMatch()`; got {method!r}")
-    if Unlabeled.of(unlabeled).source is None: raise ValueError(
-        f"`unlabeled` is {unlabeled}; pass a folder, list of files, dataset or array of unlabeled images")
-    if stream and isinstance(unlabeled, Unlabeled):
-        raise TypeError(f"`{first(stream)}` belongs into your `Unlabeled`: `Unlabeled(…, {first(stream)}=…)`")
+    _check_given(dls, unlabeled, method, stream)
     check_names(kwargs, inspect.signature(ssl_learner).parameters, 'ssl_learner')
     method.unlabeled = Unlabeled(unlabeled, **stream) if stream else unlabeled
     n_out,n_in,pretrained = check_labels(dls),batch_channels(dls),pretrained or weights is not None
@@ -219,9 +223,7 @@ def ssl_learner(
         f"`wrn_28_2` is made for images of 32×32 pixels, and slow at {x.shape[2]}×{x.shape[3]}. For photographs pass "
         "`resnet18, pretrained=True` or another network, or a smaller `Resize`")
     if pretrained: learn.freeze()
-    if start:
-        learn.add_cb(KeepNorm)
-        linear_start(learn)
+    if start: linear_start(learn.add_cb(KeepNorm))
     return learn
 
 # %% ../nbs/20_learner.ipynb #51d4e2b1

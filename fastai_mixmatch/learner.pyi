@@ -1,6 +1,7 @@
 # Written by tools/arguments.py from the code: for editors, which cannot see signatures made by a call.
 from pathlib import Path
 from typing import Any, Callable, Optional, Union
+from fastai.callback.core import Callback
 from fastai.callback.progress import ProgressCallback
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner

@@ -123,7 +123,8 @@ def stub():
     _,learner = public()
     lines = ['# Written by tools/arguments.py from the code: for editors, which cannot see signatures made by a call.',
              'from pathlib import Path', 'from typing import Any, Callable, Optional, Union',
-             'from fastai.callback.progress import ProgressCallback', 'from fastai.data.core import DataLoaders',
+             'from fastai.callback.core import Callback', 'from fastai.callback.progress import ProgressCallback',
+             'from fastai.data.core import DataLoaders',
              'from fastai.learner import Learner', 'from torch import Tensor',
              'from .ema import EMA', 'from .semi import SemiSupervised', '']
     def argument(k, p):
