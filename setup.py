@@ -1,5 +1,5 @@
 "Supplies from settings.ini, and from the package's `__version__`, what pyproject.toml lists as dynamic."
-import re
+import re, sys
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -13,6 +13,12 @@ cfg = parser['DEFAULT']
 init = (root/cfg['lib_name']/'__init__.py').read_text(encoding='utf-8')
 version = re.search(r'''^__version__\s*=\s*['"]([^'"]+)['"]''', init, re.M)[1]
 
+sys.path.insert(0, str(root/'tools'))
+from build_readme import described # noqa: E402
+
+repository,site = (cfg[o].rstrip('/') for o in ('repository','site'))
+urls = dict(Homepage=site or repository, Documentation=site, Source=repository, Paper=cfg['paper'],
+            Issues=repository and f'{repository}/issues', Changelog=repository and f'{repository}/blob/main/CHANGELOG.md')
 licenses = dict(apache2='Apache-2.0', mit='MIT', bsd3='BSD-3-Clause')
 statuses = {'1': '1 - Planning', '2': '2 - Pre-Alpha', '3': '3 - Alpha', '4': '4 - Beta', '5': '5 - Production/Stable'}
 
@@ -23,10 +29,20 @@ setup(
     author=cfg['author'],
     license=licenses[cfg['license']],
     keywords=cfg['keywords'].split(),
+    long_description=described((root/'README.md').read_text(encoding='utf-8'), repository),
+    long_description_content_type='text/markdown',
+    project_urls={k: v for k,v in urls.items() if v},
     classifiers=[
         f"Development Status :: {statuses[cfg['status']]}",
         f"Intended Audience :: {cfg['audience']}",
+        'Intended Audience :: Developers',
+        'Operating System :: OS Independent',
+        'Programming Language :: Python :: 3',
         'Programming Language :: Python :: 3 :: Only',
+        *[f'Programming Language :: Python :: 3.{o}' for o in range(int(cfg['min_python'].split('.')[1]), 14)],
+        'Framework :: Jupyter',
+        'Topic :: Scientific/Engineering :: Image Recognition',
+        'Typing :: Typed',
         'Topic :: Scientific/Engineering :: Artificial Intelligence'],
     packages=find_packages(root, include=[cfg['lib_name'], cfg['lib_name']+'.*']),
     install_requires=cfg['requirements'].split(),

@@ -1,14 +1,18 @@
 """Killed, corrupted and starved of disk space: is the result still that of a training without interruption?
 
-Each program trains once without a checkpoint. Then the same program runs with checkpoints, is killed with SIGKILL (at random times, and at
-chosen moments: within a step, in validation, in the writing of a checkpoint, before and after its renaming), and started again until it ends.
-Its weights, buffers, averages, optimizer, recorder, results table and generators are compared with those of the first run, bit by bit. Files
-are cut and changed, and the disk is filled, between the starts. A start is a process forked from one that has only imported; the last of
-each run is a new interpreter.
+Each program trains once without a checkpoint. Then the same program runs with checkpoints, is ended by SIGKILL,
+SIGTERM or Ctrl-C (at random times, and at chosen moments: within a step, in validation, in the writing of a
+checkpoint, before and after its renaming), and started again until it ends. Its weights, buffers, averages,
+optimizer, recorder, results table and generators are compared with those of the first run, bit by bit. Files are cut
+and changed, and the disk is filled, between the starts. Of two processes that train together one is ended, and the
+other has to end by itself; their results are compared with each other. A start is a process forked from one that has
+only imported; the last of some runs is a new interpreter. A start that takes longer than `PATIENCE` seconds hangs.
 
-    python bench/faults.py
+    python bench/faults.py                  # all programs; rows that the results file has are not run again
+    python bench/faults.py FixMatch ddp     # some of them
 """
-import argparse, hashlib, json, os, random, resource, signal, subprocess, sys, tempfile, threading, time, traceback, warnings
+import argparse, hashlib, importlib, json, os, random, resource, signal, socket, subprocess, sys, tempfile, threading
+import time, traceback, warnings
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -17,33 +21,79 @@ from fastai.vision.all import *
 from fastai_mixmatch.all import *
 from fastai_mixmatch import checkpoint as checkpoint_module
 from fastai_mixmatch.state import pack
+from digests import NAMES
+
+PATIENCE = 600
+VERSION = 2 # Of the plan; rows of another one are run again
+arch = partial(small_cnn, width=8)
 
 # --- the programs, and what they leave
 
-def memory(data, checkpoint, cbs, every):
+def memory(data, cbs, **kw):
     "Images in memory"
     dls = data['labeled'].dataloaders(data['valid'], bs=20)
-    learn = mixmatch_learner(dls, data['rest'], partial(small_cnn, width=8), bs=32, cbs=cbs, checkpoint=checkpoint, every=every)
+    learn = mixmatch_learner(dls, data['rest'], arch, bs=32, cbs=cbs, **kw)
     learn.fit_one_cycle(3)
     return learn
 
-def workers(data, checkpoint, cbs, every):
+def workers(data, cbs, **kw):
     "Files read by two worker processes, cut at random by the item transforms"
-    dls = ImageDataLoaders.from_folder(data['path'], train='labeled', valid='test', img_cls=PILImageBW, bs=16, num_workers=2, item_tfms=RandomResizedCrop(8, min_scale=0.6))
-    learn = mixmatch_learner(dls, data['path']/'unlabeled', partial(small_cnn, width=8), bs=32, cbs=cbs, checkpoint=checkpoint, every=every)
+    dls = ImageDataLoaders.from_folder(data['path'], train='labeled', valid='test', img_cls=PILImageBW, bs=16,
+                                       num_workers=2, item_tfms=RandomResizedCrop(8, min_scale=0.6))
+    learn = mixmatch_learner(dls, data['path']/'unlabeled', arch, bs=32, cbs=cbs, **kw)
     learn.fit_one_cycle(2)
     return learn
 
-def fits(data, checkpoint, cbs, every):
-    "Two fits, one of them frozen, with an optimizer of PyTorch, accumulated gradients and a tracker"
+def fits(data, cbs, **kw):
+    "Three fits, one of them frozen, with an optimizer of PyTorch, accumulated gradients and a tracker"
     dls = data['labeled'].dataloaders(data['valid'], bs=20, batch_tfms=aug_transforms(size=8))
     split = lambda m: [params(m[:3]), params(m[3:])]
-    learn = mixmatch_learner(dls, data['rest'], partial(small_cnn, width=8), bs=32, splitter=split, opt_func=partial(OptimWrapper, opt=torch.optim.AdamW),
-                             cbs=[GradientAccumulation(64), ReduceLROnPlateau(patience=1), *cbs], checkpoint=checkpoint, every=every)
+    cbs = [GradientAccumulation(64), ReduceLROnPlateau(patience=1), *cbs]
+    learn = mixmatch_learner(dls, data['rest'], arch, bs=32, splitter=split, cbs=cbs,
+                             opt_func=partial(OptimWrapper, opt=torch.optim.AdamW), **kw)
     learn.fine_tune(2, base_lr=1e-2)
+    learn.fit(1, 1e-3)
     return learn
 
-programs = dict(memory=memory, workers=workers, fits=fits)
+class Stream(torch.utils.data.IterableDataset):
+    "Images in their order, from a stream that knows its position"
+    def __init__(self, ds): self.ds,self.at,self.next = ds,0,0
+    def __len__(self): return len(self.ds)
+    def __iter__(self):
+        self.at,self.next = self.next,0
+        while self.at<len(self.ds):
+            self.at += 1
+            yield self.ds.items[self.at-1]
+    def state_dict(self): return dict(at=self.at)
+    def load_state_dict(self, s): self.next = s['at']
+
+def iterable(data, cbs, **kw):
+    "A stream of images"
+    dls = data['labeled'].dataloaders(data['valid'], bs=20)
+    learn = fixmatch_learner(dls, Stream(data['rest']), arch, bs=32, cbs=cbs, **kw)
+    learn.fit_one_cycle(3)
+    return learn
+
+def ddp(data, cbs, **kw):
+    "Two processes"
+    importlib.import_module('fastai.distributed') # Gives a learner its `distrib_ctx`
+    dls = data['labeled'].dataloaders(data['valid'], bs=8)
+    learn = mixmatch_learner(dls, data['rest'], arch, bs=16, cbs=cbs, **kw)
+    with learn.distrib_ctx(sync_bn=False, cpu=True): learn.fit_one_cycle(2)
+    return learn
+
+def of_method(name, data, cbs, **kw):
+    "Twelve steps of a method"
+    own = dict(trained=arch(1, 10)) if name=='NoisyStudent' else dict(ks=2) if name=='ReMixMatch' else {}
+    dls = data['labeled'].dataloaders(data['valid'], bs=20)
+    learn = ssl_learner(dls, data['rest'][:192], arch, method=globals()[name](**own), bs=32, cbs=cbs, **kw)
+    learn.fit_one_cycle(2)
+    return learn
+
+methods = [o for o in NAMES if o!='MixMatch']
+programs = dict(memory=memory, workers=workers, fits=fits, iterable=iterable, ddp=ddp,
+                **{o: partial(of_method, o) for o in methods})
+steps = dict(dict(memory=30, workers=20, fits=10, iterable=30, ddp=20), **{o: 12 for o in methods}) # Of one fit
 
 def make_data(path):
     "The digits, as arrays and as folders of files; the folders are made once"
@@ -72,27 +122,34 @@ def digest(o):
 
 def outcome(learn):
     "Digest of each part of a trained learner"
-    rec,ema = learn.recorder,learn.ema
+    rec,ema,method = learn.recorder,getattr(learn, 'ema', None),next(o for o in learn.cbs if isinstance(o, SemiSupervised))
+    if num_distrib()>1: # Another process goes on with draws of its own
+        return dict(weights=digest(learn.model.state_dict()), steps=learn.train_iter, epochs=len(learn.report.rows))
     rows = [{k: v for k,v in o.items() if k!='time'} for o in learn.report.rows]
-    parts = dict(weights=learn.model.state_dict(), averages=[ema.avg, ema.raw, ema.n, ema.active], optimizer=pack(learn.opt.state_dict()), losses=rec.losses,
-        rates=[rec.lrs, rec.hps, rec.iters], recorder=rec.values, table=rows, learned=pack(dict(learn.mix_match.learned)),
+    parts = dict(weights=learn.model.state_dict(), averages=ema and [ema.avg, ema.raw, ema.n, ema.active],
+        optimizer=pack(learn.opt.state_dict()), losses=rec.losses, table=rows, recorder=rec.values,
+        rates=[rec.lrs, getattr(rec, 'hps', None), rec.iters], learned={k: pack(v) for k,v in method.adaptive().items()},
         generators=[random.getstate(), np.random.get_state(), torch.get_rng_state(), learn.dls.train.rng.getstate()])
     return {k: digest(v) for k,v in parts.items()}
 
 # --- the faults, in the process itself
 
-def kill(*_): os.kill(os.getpid(), signal.SIGKILL)
+sent = [signal.SIGKILL]
+def kill(*_): os.kill(os.getpid(), sent[0])
 
 def arm(fault):
-    "Prepare `fault`: 'time:SECONDS', 'step:N', 'loss:N' (within a step), 'valid:EPOCH', 'write:N:FRACTION', 'rename:N:before', 'rename:N:after', 'full:N' (disk)"
+    """Prepare `fault`, such as 'step:5:TERM': 'time:SECONDS', 'step:N', 'loss:N' (within a step), 'valid:EPOCH',
+    'write:N:FRACTION', 'rename:N:before', 'rename:N:after', 'full:N' (disk)"""
     kind,*args = (fault or 'none').split(':')
+    if args and args[-1] in ('KILL','TERM','INT'): sent[0] = getattr(signal, f'SIG{args.pop()}')
     class Killer(Callback):
-        order,in_checkpoint = 2000,False
+        order,in_checkpoint = 900,False
+        def at(self, what, n): return kind==what and n==int(args[0])
         def after_batch(self):
-            if kind=='step' and self.learn.training and self.learn.train_iter==int(args[0]): kill()
+            if self.learn.training and self.at('step', self.learn.train_iter): kill()
         def after_loss(self):
-            if kind=='loss' and self.learn.training and self.learn.train_iter==int(args[0]): kill()
-            if kind=='valid' and not self.learn.training and self.learn.epoch==int(args[0]): kill()
+            if self.learn.training and self.at('loss', self.learn.train_iter): kill()
+            if not self.learn.training and self.at('valid', self.learn.epoch): kill()
     if kind=='time':
         timer = threading.Timer(float(args[0]), kill)
         timer.daemon = True
@@ -108,9 +165,11 @@ def arm_writing(kind, n, how=None):
         def __init__(self, f): self.f = f
         def __getattr__(self, k): return getattr(self.f, k)
         def write(self, b):
-            self.f.write(b[:int(len(b)*float(how))])
+            n = int(len(b)*float(how))
+            self.f.write(b[:n])
             self.f.flush()
             kill()
+            self.f.write(b[n:])
     @contextmanager
     def new_write(file, mode):
         count[0] += 1
@@ -126,6 +185,11 @@ def arm_writing(kind, n, how=None):
 
 def child(name, data, checkpoint, fault, every, out):
     "Run a program in this process"
+    for s in (signal.SIGINT, signal.SIGTERM): # A shell's background job ignores one of them
+        signal.signal(s, signal.default_int_handler if s==signal.SIGINT else signal.SIG_DFL)
+    rank = int(os.environ.get('RANK', 0))
+    fault,_,who = fault.partition('@')
+    if rank!=int(who or 0): fault = ''
     torch.set_num_threads(1)
     warnings.simplefilter('ignore'); warnings.filterwarnings('always', '.*(damaged|written)')
     data = make_data(data)
@@ -133,30 +197,48 @@ def child(name, data, checkpoint, fault, every, out):
         "A line for each step, and whether it could be lost"
         order,in_checkpoint = 1500,False
         def after_batch(self):
-            if self.learn.training: os.write(log, f'{self.learn.checkpoint.fits if checkpoint else 0} {self.learn.train_iter}\n'.encode())
+            if self.learn.training and not rank: os.write(log, f'{self.learn.checkpoint.fits if checkpoint else 0} {self.learn.train_iter}\n'.encode())
     log = os.open(f'{out}.log', os.O_WRONLY|os.O_CREAT|os.O_APPEND)
-    os.write(log, b'start\n')
+    if not rank: os.write(log, b'start\n')
     set_seed(7)
     start = time.perf_counter()
-    learn = programs[name](data, checkpoint or None, [Progress(), arm(fault)], every)
-    Path(out).write_text(json.dumps(dict(outcome(learn), seconds=time.perf_counter()-start)))
+    learn = programs[name](data, [Progress(), arm(fault)], checkpoint=checkpoint or None, every=every)
+    Path(f"{out}{rank or ''}").write_text(json.dumps(dict(outcome(learn), seconds=time.perf_counter()-start)))
 
 # --- starting them
 
-def forked(args, f):
-    "Run `child(*args)` in a forked process that writes to `f`; its exit status"
-    pid = os.fork()
-    if pid: return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+def forked(args, f, **env):
+    "Run `child(*args)` in a forked process that writes to `f`; its id"
+    if pid := os.fork(): return pid
     rc = 1
     try:
+        os.environ.update(env)
         for fd in (1,2): os.dup2(f.fileno(), fd)
         sys.stdout = sys.stderr = f
         child(*args)
         rc = 0
-    except BaseException: traceback.print_exc()
+    except BaseException as e:
+        traceback.print_exc()
+        if isinstance(e, KeyboardInterrupt): rc = 130
     finally:
         f.flush()
         os._exit(rc)
+
+def ended(pid, end):
+    "Exit status of a process, `None` if it does not end before `end`"
+    while time.monotonic()<end:
+        done,status = os.waitpid(pid, os.WNOHANG)
+        if done: return os.waitstatus_to_exitcode(status)
+        time.sleep(.02)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        return str(s.getsockname()[1])
+
+DEATHS = {-signal.SIGKILL: 'KILL', -signal.SIGTERM: 'TERM', 130: 'INT'}
 
 class Trial:
     "A program that is started until it ends"
@@ -170,13 +252,27 @@ class Trial:
         args = [str(o) for o in (self.name, self.data, self.checkpoint, fault, self.every, self.out)]
         self.out.unlink(missing_ok=True)
         with open(f'{self.out}.txt', 'w+', buffering=1) as f: # By lines: a kill leaves what was printed
-            if fresh: rc = subprocess.run([sys.executable, '-W', 'ignore', __file__, '--child', *args], stdout=f, stderr=subprocess.STDOUT, timeout=600).returncode
-            else: rc = forked(args, f)
+            end,new = time.monotonic()+PATIENCE,[sys.executable, '-W', 'ignore', __file__, '--child', *args]
+            if self.name=='ddp': rc = self.two(args, f, end)
+            elif fresh: rc = subprocess.run(new, stdout=f, stderr=subprocess.STDOUT).returncode
+            else: rc = ended(forked(args, f), end)
         self.text = Path(f.name).read_text()
         if fault: self.faults.append((fault, rc))
         return rc
 
-    def outcome(self): return json.loads(self.out.read_text())
+    def two(self, args, f, end):
+        "Run two processes; the exit status of that which was ended, else of the first"
+        env = dict(WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', MASTER_PORT=free_port(), MIXMATCH_TIMEOUT='60')
+        pids = [forked(args, f, RANK=str(r), LOCAL_RANK=str(r), **env) for r in range(2)]
+        rcs = [ended(o, end) for o in pids]
+        if None in rcs: return None
+        return first([o for o in rcs if o in DEATHS] + [o for o in rcs if o] + [0])
+
+    def outcome(self):
+        res = json.loads(self.out.read_text())
+        if self.name!='ddp': return res
+        other = json.loads(Path(f'{self.out}1').read_text())
+        return dict(res, weights='the same' if res['weights']==other['weights'] else 'differ')
     def files(self): return sorted(Path(self.checkpoint).glob('*.pt'), key=lambda o: o.name)
 
     def lost(self):
@@ -205,7 +301,9 @@ def newest(files): return sorted(files, key=lambda o: (o.name.split('.')[0], o.s
 def trial(name, folder, data, expected, faults, seed, every, fresh=True):
     "Run a program through `faults`, then to its end; a row for the table"
     t,rng,hurt,bounds = Trial(name, folder, data, every),random.Random(seed),False,[]
-    row = dict(program=name, seed=seed, every=every, kills=0, damaged=0, full=0, detected=0)
+    saved = False # Did the start before end with a save?
+    row = dict(program=name, seed=seed, every=every, kills=0, signals={}, damaged=0, full=0, detected=0, hangs=0,
+               version=VERSION)
     for f in [*faults, '']:
         if f.startswith('damage'):
             if len(t.files())<2 or hurt: continue
@@ -213,50 +311,72 @@ def trial(name, folder, data, expected, faults, seed, every, fresh=True):
             hurt = True; row['damaged'] += 1
             continue
         rc = t.start(f, fresh=fresh and not f)
-        found = hurt and 'is damaged' in t.text
-        bounds.append(int(every.split()[0])*(1+hurt)); row['detected'] += found
-        hurt = hurt and not found and rc==-signal.SIGKILL # Killed before it could look
-        if rc==-signal.SIGKILL: row['kills'] += 1
+        found,sig = hurt and 'is damaged' in t.text,DEATHS.get(rc)
+        row['detected'] += found
+        bounds.append(int(every.split()[0])*(hurt+(not saved)))
+        hurt = hurt and not found and bool(sig) # Ended before it could look
+        if sig: row['kills'],row['signals'][sig] = row['kills']+1,row['signals'].get(sig, 0)+1
+        elif rc is None: row['hangs'] += 1
         elif f.startswith('full') and rc==1 and 'cannot write the checkpoint' in t.text: row['full'] += 1
         elif rc: raise RuntimeError(t.text)
+        saved = 'interrupted after step' in t.text
         if rc==0: break
     lost = t.lost()
     beyond = sum(n>b for n,b in zip(lost, bounds[1:]))
-    return dict(row, starts=len(bounds), lost=lost, most_lost_steps=max(lost, default=0), beyond_bound=beyond, wrong=same(expected, t.outcome()))
+    return dict(row, starts=len(bounds), lost=lost, most_lost_steps=max(lost, default=0), beyond_bound=beyond,
+                wrong=same(expected, t.outcome()) if rc==0 else ['no end'])
 
 def plan(name, seconds, rng, n):
     "A program's faults: chosen moments, damaged files, and random times"
-    last = dict(memory=30, workers=20, fits=10)[name]
-    early,late = f'loss:{rng.randrange(2, last//2)}',f'step:{last-rng.randrange(1, 4)}' # In order: a fault at a step that has passed would never come
-    between = [f'write:1:{rng.random():.2f}', f'write:2:{rng.random():.2f}', 'rename:1:before', 'damage:cut', 'valid:0', f'rename:{rng.randrange(1, 3)}:after', 'full:1', 'damage:bit',
+    last = steps[name]
+    early,late = f'loss:{rng.randrange(2, last//2)}',f'step:{last-rng.randrange(1, 4)}' # In order, or they never come
+    between = [f'write:1:{rng.random():.2f}', f'write:2:{rng.random():.2f}', 'rename:1:before', 'damage:cut', 'valid:0',
+               f'rename:{rng.randrange(1, 3)}:after', 'full:1', 'damage:bit',
                *[f'time:{rng.uniform(0, seconds/4):.2f}' for _ in range(n)]]
-    return [early, *rng.sample(between, len(between)), late]
+    # A process that dies before the two meet lets the other wait as long as PyTorch does, half an hour
+    if name=='ddp': between = ['valid:0', f'step:{last//2}', f'loss:{last//2+2}', 'write:1:.5']
+    if name in methods: between = rng.sample(between, 4)+[f'step:{last//2}']
+    faults = [early, *rng.sample(between, len(between)), late]
+    def signed(f): return f if f.startswith(('damage','full')) else f"{f}:{rng.choice(['KILL','TERM','INT'])}"
+    return [signed(f)+f'@{rng.randrange(2)}'*(name=='ddp') for f in faults]
 
 small = dict(memory=['write:1:.5','loss:7','rename:1:before','valid:1','damage:cut','full:1','step:29'], workers=['loss:6','damage:bit'], fits=['step:3','rename:2:after'])
 
+def rows_of(name, d, a):
+    "Rows of one program, each when it is there"
+    from common import read, results_file
+    had = {o['seed'] for o in read(results_file('faults')) if (o['program'],o.get('version'))==(name,VERSION)}
+    seeds = range(1) if a.small else [s for s in range(1 if name in methods else a.seeds) if s not in had]
+    if not seeds: return
+    base = Trial(name, f'{d}/{name}', f'{d}/digits', checkpoint=False)
+    if base.start(): raise RuntimeError(base.text)
+    expected = base.outcome()
+    for seed in seeds:
+        rng = random.Random(f'{name} {seed}')
+        faults = small[name] if a.small else plan(name, expected['seconds'], rng, a.times)
+        every = '3 steps' if a.small else f'{rng.randrange(2, 6)} steps'
+        yield trial(name, f'{d}/{name}{seed}', f'{d}/digits', expected, faults, seed, every, name in ('memory','workers'))
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('--child', nargs=6); p.add_argument('--seeds', type=int, default=6); p.add_argument('--times', type=int, default=3)
-    p.add_argument('--programs', nargs='+', default=list(programs)); p.add_argument('--small', metavar='FILE', help='a few faults of each program; writes the rows to FILE')
+    p.add_argument('programs', nargs='*', help=f"of {', '.join(programs)}; default: all")
+    p.add_argument('--child', nargs=6, help=argparse.SUPPRESS)
+    p.add_argument('--seeds', type=int, default=2, help='of programs other than the methods')
+    p.add_argument('--times', type=int, default=3)
+    p.add_argument('--small', metavar='FILE', help='a few faults of some programs; writes the rows to FILE')
     a = p.parse_args()
     if a.child: return child(*a.child)
     from common import append
     rows = []
     with tempfile.TemporaryDirectory() as d:
-        for name in a.programs:
-            base = Trial(name, f'{d}/{name}', f'{d}/digits', checkpoint=False)
-            if base.start(): raise RuntimeError(base.text)
-            expected = base.outcome()
-            for seed in range(1 if a.small else a.seeds):
-                rng = random.Random(seed)
-                faults = small[name] if a.small else plan(name, expected['seconds'], rng, a.times)
-                every = '3 steps' if a.small else f'{rng.randrange(2, 6)} steps'
-                rows.append(trial(name, f'{d}/{name}{seed}', f'{d}/digits', expected, faults, seed, every, fresh=not a.small or name=='memory'))
-                print(rows[-1], flush=True)
-                if not a.small: append('faults', rows[-1], instead=lambda r: (r['program'], r['seed'])==(name, seed))
+        for name in a.programs or (small if a.small else programs):
+            for row in rows_of(name, d, a):
+                rows.append(row)
+                print(row, flush=True)
+                if not a.small: append('faults', row, instead=lambda r: (r['program'],r['seed'])==(name,row['seed']))
     if a.small: Path(a.small).write_text(json.dumps(rows))
-    wrong,beyond = sum(bool(r['wrong']) for r in rows),sum(r['beyond_bound'] for r in rows)
-    print(f"{sum(r['kills'] for r in rows)} kills, {wrong} wrong, {beyond} lost more than allowed")
-    sys.exit(bool(wrong or beyond))
+    wrong,beyond,hangs = sum(bool(r['wrong']) for r in rows),sum(r['beyond_bound'] for r in rows),sum(r['hangs'] for r in rows)
+    print(f"{sum(r['kills'] for r in rows)} kills, {wrong} wrong, {hangs} hang, {beyond} lost more than allowed")
+    sys.exit(bool(wrong or beyond or hangs))
 
 if __name__=='__main__': main()

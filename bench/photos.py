@@ -12,13 +12,13 @@ One JSON line a run is appended to `results/photos.jsonl`. With `--checkpoint` a
 import argparse, json, sys, tarfile, time, warnings
 from pathlib import Path
 import numpy as np, torch
-from fastai.vision.all import Callback, Resize, parent_label, set_seed
+from fastai.vision.all import Callback, Resize, aug_transforms, parent_label, set_seed
 from fastai_mixmatch.all import *
 from fastai_mixmatch.frozen import frozen_baseline
 from common import provenance, results
 
 methods = dict(supervised=Supervised, mixmatch=MixMatch, fixmatch=FixMatch, flexmatch=FlexMatch, freematch=FreeMatch,
-               softmatch=SoftMatch, remixmatch=ReMixMatch)
+               softmatch=SoftMatch, adamatch=AdaMatch, defixmatch=DeFixMatch, remixmatch=ReMixMatch)
 
 def folder(data_dir, name):
     "The images of `name`, unpacked from `name.tar` beside it or into the working folder if they are not yet"
@@ -49,9 +49,9 @@ def lists(a):
     labeled,pool = train.split(a.labels*len(train.vocab), seed=a.seed)
     return labeled, pool, test
 
-def accuracy_on(learn, view, test, size, bs):
+def accuracy_on(learn, test):
     "Share of right answers, in the state the model is in"
-    dl = learn.dls.test_dl(list(test.items), bs=bs)
+    dl = learn.dls.test_dl(list(test.items), bs=64)
     with learn.no_bar(): p = learn.get_preds(dl=dl)[0]
     vocab = list(learn.dls.vocab)
     return float(np.mean([vocab[i]==y for i,y in zip(p.argmax(1).tolist(), test.labels)]))
@@ -67,21 +67,21 @@ def train(a):
     labeled,pool,test = lists(a)
     some = test[sorted(np.random.default_rng(0).permutation(len(test))[:a.curve].tolist())]
     set_seed(a.seed)
-    dls = labeled.dataloaders(some, bs=a.bs, item_tfms=Resize(a.size))
-    args = {k: v for k,v in dict(mu=a.mu, lambda_u=a.lambda_u).items() if v is not None}
-    if a.method not in ('supervised','mixmatch') and 'mu' not in args: args['mu'] = 2 # As many images in a step as MixMatch's two views
-    if a.method=='remixmatch': args['ks'] = 2
-    method,curve = methods[a.method](**{k: v for k,v in args.items() if k!='mu'}),Curve()
+    tfms = aug_transforms(flip_vert=False) if a.views=='aug' else None
+    dls = labeled.dataloaders(some, bs=a.bs, item_tfms=Resize(a.size), batch_tfms=tfms)
+    args = {}
+    if a.method=='remixmatch': args['ks'] = 1
+    method,curve = methods[a.method](**{**args, **json.loads(a.set)}),Curve()
     name = '_'.join(map(str, (a.data, a.labels, a.seed, a.method, a.size, a.steps, a.tag or 'default')))
     run = Path(a.checkpoint)/name if a.checkpoint else None
     learn = ssl_learner(dls, pool, a.arch, method=method, weights=a.weights, lr=a.lr, cbs=curve, checkpoint=run,
-                        every=a.every, weak=WeakView(1/8, flip=.5), mu=args.get('mu'))
+                        every=a.every, weak=None if tfms else WeakView(1/8, flip=.5), mu=a.mu, **json.loads(a.learner))
     learn.unfreeze()
     epochs = max(1, round(a.steps/len(method.dl)))
     with learn.no_bar(): learn.fit_one_cycle(epochs, a.lr)
-    acc = accuracy_on(learn, method.view, test, a.size, 64)
+    acc,in_pool = (accuracy_on(learn, o) for o in (test,pool))
     last = {k: v for k,v in (learn.report.rows or [{}])[-1].items() if k in ('confidence','guess_acc','lambda_u','loss_x','loss_u')}
-    return [dict(method=a.method, accuracy=round(acc, 4), seconds=round(curve.spent), steps=epochs*len(method.dl), curve=curve.points,
+    return [dict(method=a.method, accuracy=round(acc, 4), pool=round(in_pool, 4), seconds=round(curve.spent), steps=epochs*len(method.dl), curve=curve.points,
                  last={k: round(v, 4) for k,v in last.items() if v is not None})]
 
 def table(rows):
@@ -100,7 +100,9 @@ def main():
     p.add_argument('--labels', type=int, default=5, help='labels a class'); p.add_argument('--seed', type=int, default=0)
     p.add_argument('--method', default='mixmatch', choices=['frozen', *methods]); p.add_argument('--steps', type=int, default=1125)
     p.add_argument('--size', type=int, default=96); p.add_argument('--bs', type=int, default=16); p.add_argument('--lr', type=float, default=1e-3)
-    p.add_argument('--mu', type=int); p.add_argument('--lambda-u', type=float); p.add_argument('--tag', help='a word that names other settings')
+    p.add_argument('--mu', type=int, default=1, help='unlabeled images for each labeled one')
+    p.add_argument('--set', default='{}', help='settings of the method, as JSON'); p.add_argument('--learner', default='{}', help='arguments of `ssl_learner`, as JSON')
+    p.add_argument('--views', choices=('weak','aug'), default='weak'); p.add_argument('--tag', help='a word that names other settings')
     p.add_argument('--arch', default='tf_efficientnet_lite0'); p.add_argument('--weights', help='file; default: that of the package')
     p.add_argument('--cache', help='folder for frozen features'); p.add_argument('--curve', type=int, default=300, help='test images for the curve')
     p.add_argument('--checkpoint', help='folder in which runs that were stopped go on'); p.add_argument('--every', default='5min')
@@ -111,10 +113,11 @@ def main():
     torch.set_num_threads(a.threads); torch.set_flush_denormal(True)
     warnings.simplefilter('ignore')
     a.weights = a.weights or lite0()
+    made = provenance('python bench/photos.py ' + ' '.join(sys.argv[1:])) # Of the code that runs, whatever happens to it meanwhile
     for r in (frozen if a.method=='frozen' else train)(a):
         steps = None if a.method=='frozen' else a.steps
         row = dict(data=a.data, labels=a.labels, seed=a.seed, size=a.size, bs=a.bs, lr=a.lr, steps_asked=steps, tag=a.tag,
-                   **r, **provenance('python bench/photos.py ' + ' '.join(sys.argv[1:])))
+                   **r, **made)
         print({k: row[k] for k in ('data','labels','seed','method','accuracy','seconds')}, flush=True)
         with out.open('a') as f: f.write(json.dumps(row)+'\n')
 

@@ -13,13 +13,13 @@ from . import models
 from .checks import probe
 from .models import load_weights
 
-# %% ../nbs/10_arch.ipynb #fbd461c2
+# %% ../nbs/10_arch.ipynb #e1ea7173
 def is_arch(
-    f, # A callable
-)->bool: # Is it an architecture function of torchvision or fastai?
-    "Does `f` build a whole network from `weights` or `pretrained`?"
-    names = inspect.signature(f).parameters
-    return 'weights' in names or 'pretrained' in names
+    arch, # As in `make_model`
+)->bool: # Is it an architecture function of torchvision or fastai, or a name?
+    "Is `arch` a network that has pretrained weights?"
+    names = inspect.signature(arch).parameters if callable(arch) else ()
+    return isinstance(arch, str) or 'weights' in names or 'pretrained' in names
 
 def make_model(
     dls, # `DataLoaders`; normalization of a pretrained network is added to them

@@ -139,18 +139,24 @@ def before_fit(self:EMA): self.alone(self.learn.cbs)
 # %% ../nbs/18_ema.ipynb #184209a5
 class Averaged(nn.Module):
     "A network that is asked with other weights"
-    def __init__(self, model, weights):
+    def __init__(self, model, own, weights):
         super().__init__()
-        self.model,self.weights = model,weights
-    def forward(self, x): return torch.func.functional_call(self.model, self.weights, (x,))
+        self.model,self.own,self.weights = model,own,weights
+    def forward(self, x):
+        raw = [t.data for t in self.own]
+        torch.clear_autocast_cache() # It holds casts of the trained weights
+        try:
+            for t,w in zip(self.own, self.weights): t.data = w
+            return self.model(x)
+        finally:
+            for t,r in zip(self.own, raw): t.data = r
 
 @patch
 def averaged(self:EMA)->nn.Module:
     "The model with the averages as its weights, to be asked without gradient; before the first, the model itself"
     model = bare(self.learn.model)
     if self.avg is None or self.active: return model
-    names = [n for o in (model.named_parameters(), model.named_buffers()) for n,t in o if t.is_floating_point()]
-    return Averaged(model, dict(zip(names, self.avg)))
+    return Averaged(model, [d[n] for d,n in self.slots], self.avg)
 
 # %% ../nbs/18_ema.ipynb #8fb305b7
 @patch

@@ -6,7 +6,7 @@
 __all__ = ['frozen_model', 'features', 'image_key', 'FeatureCache', 'FrozenFeatures', 'linear_head', 'surer_half', 'linear_rows',
            'frozen_baseline']
 
-# %% ../nbs/25_frozen.ipynb #5e6a518e
+# %% ../nbs/25_frozen.ipynb #5f144d8c
 import inspect, time
 from fastai.vision.all import *
 from sklearn.base import clone
@@ -15,9 +15,10 @@ from sklearn.model_selection import GridSearchCV
 from .sources import as_items, class_names, raw_items
 from .pool import ItemPipe, LabeledPool, as_pool
 from .files import array_bytes, atomic_write, sha256_of
+from .arch import is_arch
 from .models import load_weights
 
-# %% ../nbs/25_frozen.ipynb #4567a4e7
+# %% ../nbs/25_frozen.ipynb #dae47ba6
 def frozen_model(
     arch, # Module, function of `(n_in, n_out)`, architecture function, or timm name
     n_in:int=3, # Channels of an image
@@ -25,15 +26,14 @@ def frozen_model(
 )->tuple: # Model in evaluation mode; mean and std of its images, None where they are not known
     "The network whose features are used"
     pre,stats = weights is None,None
-    names = inspect.signature(arch).parameters if callable(arch) else ()
     if isinstance(arch, nn.Module): model = arch
     elif isinstance(arch, str):
         import timm # chkstyle: ignore
         model = timm.create_model(arch, pretrained=pre, in_chans=n_in)
         stats = model.default_cfg['mean'],model.default_cfg['std']
-    elif 'weights' in names or 'pretrained' in names:
-        model = arch(weights='DEFAULT' if pre else None) if 'weights' in names else arch(pretrained=pre)
-        stats = imagenet_stats
+    elif is_arch(arch):
+        new = 'weights' in inspect.signature(arch).parameters
+        model,stats = arch(weights='DEFAULT' if pre else None) if new else arch(pretrained=pre),imagenet_stats
     else: model = arch(n_in, 2)
     if not pre: load_weights(model, weights)
     if stats: model.to(memory_format=torch.channels_last) # Twice as fast on a CPU

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['ssl_learner', 'mixmatch_learner', 'remixmatch_learner', 'mean_teacher_learner', 'fixmatch_learner',
            'flexmatch_learner', 'freematch_learner', 'softmatch_learner', 'adamatch_learner', 'uda_learner', 'NoBar',
-           'TidyProgress', 'SemiSupervisedLearner', 'own_dls', 'empty_dl', 'batch_channels', 'warn_of_size', 'comments',
+           'TidyProgress', 'SemiSupervisedLearner', 'own_dls', 'batch_channels', 'KeepNorm', 'linear_start', 'comments',
            'with_arguments', 'factory']
 
-# %% ../nbs/20_learner.ipynb #efdf8c3b
-import inspect, itertools, warnings, linecache, operator, re, sys, time
+# %% ../nbs/20_learner.ipynb #a58123bf
+import inspect, warnings, linecache, operator, re, sys, time
 from fastai.vision.all import *
-from .arch import arch_spec, make_model, to_channels_last
+from .arch import arch_spec, is_arch, make_model, to_channels_last
 from .checkpoint import Checkpoint
 from .distributed import has_bars, lost
 from .fingerprint import SameRanks
@@ -60,6 +60,7 @@ class TidyProgress(ProgressCallback):
 # %% ../nbs/20_learner.ipynb #fe6b05eb
 class SemiSupervisedLearner(Learner):
     "A `Learner` whose callbacks tidy up however a fit ends"
+    in_fit = False
     def add_cb(self, cb):
         cb = TidyProgress() if ProgressCallback in (cb, type(cb)) else cb() if isinstance(cb, type) else cb
         if isinstance(cb, (EMA,SemiSupervised)): cb.alone(self.cbs)
@@ -74,7 +75,9 @@ class SemiSupervisedLearner(Learner):
     def fit(self, *args, cbs=None, **kwargs):
         grad = torch.is_grad_enabled()
         with self.added_cbs(cbs):
-            try: super().fit(*args, **kwargs)
+            try:
+                self.in_fit = True
+                super().fit(*args, **kwargs)
             except BaseException as e:
                 torch.set_grad_enabled(grad) # An interrupt inside `no_grad` can leave it off
                 for cb in self.cbs.sorted('order'):
@@ -83,8 +86,32 @@ class SemiSupervisedLearner(Learner):
                 self._end_cleanup()
                 if msg := lost(e): raise RuntimeError(msg) from e
                 raise
+            finally: self.in_fit = False
 
-# %% ../nbs/20_learner.ipynb #d50ad8b1
+# %% ../nbs/20_learner.ipynb #f6cc7814
+@patch
+def validation_context(self:SemiSupervisedLearner, cbs=None, inner=False):
+    "fastai's; inside a fit, that fit goes on afterwards as it was"
+    cms = Learner.validation_context(self, cbs, inner or self.in_fit)
+    return ContextManagers([self.aside(), cms]) if self.in_fit else cms
+
+@patch
+@contextmanager
+def aside(self:SemiSupervisedLearner):
+    "Put back what a validation moves"
+    rec,bar = (getattr(self, o, None) for o in ('recorder','progress'))
+    owners = [o for o in (self, bar, rec, rec and rec.loss, *self.metrics) if o]
+    before,modes = [(o, dict(vars(o))) for o in owners],[(m, m.training) for m in self.model.modules()]
+    if rec: rec.log = L(self.epoch)
+    try:
+        with kept_rng(): yield
+        record = rec and rec.log[1:]
+    finally:
+        for o,d in before: vars(o).update(d)
+        for m,t in modes: m.training = t
+    self.final_record = record # What `validate` gives
+
+# %% ../nbs/20_learner.ipynb #cbeca2e8
 def own_dls(
     dls, # `DataLoaders`
     add_tfms:bool=False, # Copy the loaders, so that batch transforms can be added?
@@ -92,17 +119,15 @@ def own_dls(
     "The `DataLoaders` of a learner, without changing the user's"
     loaders = list(dls.loaders)
     if len(loaders[0])==0 and isinstance(loaders[0], DataLoader): loaders[0] = loaders[0].new(drop_last=False)
-    if len(loaders)==1: loaders.append(empty_dl(loaders[0]))
+    if len(loaders)==1: loaders.append(_empty(loaders[0]))
     def own(dl): return dl.new(after_batch=Pipeline(list(dl.after_batch.fs))) if hasattr(dl, 'after_batch') else dl
     if add_tfms: loaders = list(map(own, loaders))
-    if all(map(operator.is_, loaders, dls.loaders)) and len(loaders)==len(dls.loaders): return dls
+    if loaders==list(dls.loaders): return dls
     res = copy(dls)
     res.loaders = loaders
     return res
 
-def empty_dl(
-    dl, # `DataLoader` of fastai or PyTorch
-): # `DataLoader` of the same kind
+def _empty(dl):
     "A loader like `dl` without images"
     ds = dl.dataset.new_empty() if hasattr(dl.dataset, 'new_empty') else torch.utils.data.Subset(dl.dataset, [])
     if isinstance(dl, DataLoader): return dl.new(ds, shuffle=False, drop_last=False)
@@ -117,15 +142,42 @@ def batch_channels(dls)->int:
         warnings.simplefilter('ignore') # The method's own views warn
         return BatchViews(dls.train, like, False)(like).shape[1]
 
-# %% ../nbs/20_learner.ipynb #7edd9c59
-def warn_of_size(x:Tensor):
-    "Warn where images `(B,C,H,W)` are larger than `wrn_28_2` is made for"
-    h,w = x.shape[2:]
-    if min(h, w)>64: warnings.warn(
-        f"`wrn_28_2` is made for images of 32×32 pixels, and slow at {h}×{w}. For photographs pass "
-        "`resnet18, pretrained=True` or another network, or a smaller `Resize`")
+# %% ../nbs/20_learner.ipynb #6d3eee53
+class KeepNorm(Callback):
+    "Batch norms keep the statistics that they were pretrained with"
+    order,run_valid = TrainEvalCallback.order+1,False
+    def before_train(self):
+        for m in self.learn.model.modules():
+            if isinstance(m, nn.modules.batchnorm._BatchNorm): m.eval()
 
-# %% ../nbs/20_learner.ipynb #3b566ecf
+def linear_start(
+    learn:Learner, # Of `ssl_learner`; the last linear layer of its network changes
+):
+    "Start the last layer as the logistic regression on what the rest makes of the labeled images"
+    from fastai_mixmatch.frozen import features, linear_head
+    method = method_of(learn)
+    pool,device = method.labeled_dl.pool,method.labeled_dl.device or 'cpu'
+    model = learn.model.to(device).eval()
+    def look(x): return features(model, method.view(x[None].to(device)))[0].float().cpu()
+    with kept_rng(): h,y = zip(*[(look(x), y) for x,y in map(pool.read, range(len(pool)))])
+    h,last = torch.stack(h),[m for m in model.modules() if isinstance(m, nn.Linear)][-1]
+    head,length = linear_head(F.normalize(h).numpy(), np.array(y)),h.norm(dim=1).mean().clamp(min=1e-12).item()
+    for p,o in ((last.weight, head.coef_/length), (last.bias, head.intercept_)):
+        if len(head.classes_)==2: o = np.concatenate([-o, o])/2
+        if p is not None: p.data[head.classes_] = torch.from_numpy(o).to(p)
+
+# %% ../nbs/20_learner.ipynb #06eec50b
+def _check_given(dls, unlabeled, method, stream):
+    if not isinstance(dls, DataLoaders):
+        raise TypeError(f"`dls` must be the `DataLoaders` of the labeled images; got {type(dls).__name__}")
+    if not isinstance(method, SemiSupervised):
+        raise TypeError(f"`method` must be an object such as `FixMatch()`; got {method!r}")
+    if Unlabeled.of(unlabeled).source is None: raise ValueError(
+        f"`unlabeled` is {unlabeled}; pass a folder, list of files, dataset or array of unlabeled images")
+    if stream and isinstance(unlabeled, Unlabeled):
+        raise TypeError(f"`{first(stream)}` belongs into your `Unlabeled`: `Unlabeled(…, {first(stream)}=…)`")
+
+# %% ../nbs/20_learner.ipynb #ec79f3a0
 def ssl_learner(
     dls, # `DataLoaders` of the labeled images, with any batch size
     unlabeled, # Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
@@ -134,7 +186,7 @@ def ssl_learner(
     ema:float|EMA|None=0.999, # Decay of the average of weights and buffers, or an `EMA`; None or 0 for none
     pretrained:bool=False, # Pretrained weights? For architecture functions and timm names; the body starts frozen, as in `vision_learner`
     weights=None, # Their file, or a state dict, where they are not to be downloaded; see `load_weights`
-    model_args:dict|None=None, # Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`
+    model_args:dict|None=None, # Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head that starts as a solution
     lr:float=2e-3, # Default learning rate
     wd:float=0.02, # Default weight decay; not on biases and norms
     loss_func=None, # Loss on the validation set; default: that of `dls`, or cross entropy
@@ -148,18 +200,13 @@ def ssl_learner(
 )->Learner: # An ordinary learner, with the callbacks `method` and `EMA`
     "A `Learner` that trains on the labeled `dls` and on `unlabeled`"
     method,stream = ifnone(method, MixMatch()),_take(kwargs, Unlabeled)
-    if not isinstance(dls, DataLoaders):
-        raise TypeError(f"`dls` must be the `DataLoaders` of the labeled images; got {type(dls).__name__}")
-    if not isinstance(method, SemiSupervised):
-        raise TypeError(f"`method` must be an object such as `FixMatch()`; got {method!r}")
-    if Unlabeled.of(unlabeled).source is None: raise ValueError(
-        f"`unlabeled` is {unlabeled}; pass a folder, list of files, dataset or array of unlabeled images")
-    if stream and isinstance(unlabeled, Unlabeled):
-        raise TypeError(f"`{first(stream)}` belongs into your `Unlabeled`: `Unlabeled(…, {first(stream)}=…)`")
+    _check_given(dls, unlabeled, method, stream)
     check_names(kwargs, inspect.signature(ssl_learner).parameters, 'ssl_learner')
     method.unlabeled = Unlabeled(unlabeled, **stream) if stream else unlabeled
     n_out,n_in,pretrained = check_labels(dls),batch_channels(dls),pretrained or weights is not None
     dls = own_dls(dls, add_tfms=pretrained)
+    start = pretrained and model_args is None and is_arch(arch)
+    if start: model_args = dict(lin_ftrs=[], ps=0., concat_pool=False, first_bn=False)
     model,split = make_model(dls, arch, n_in, n_out, pretrained, weights, **(model_args or {}))
     if loss_func is None: loss_func = getattr(dls.train_ds, 'loss_func', None) or CrossEntropyLossFlat()
     extra = [method, SameRanks(), *L(cbs)]
@@ -170,13 +217,16 @@ def ssl_learner(
                                   splitter=ifnone(splitter, split), cbs=extra, **kwargs)
     learn.arch_spec = arch_spec(arch, model_args)
     device = torch.device(getattr(dls, 'device', None) or default_device())
-    with kept_rng(): x = method.view(method.labeled_dl.pool.read(0)[0][None])
+    with kept_rng(): x = method.view(method.labeled_dl.pool.read(0)[0][None].to(method.labeled_dl.device or 'cpu'))
     if device.type=='cpu': to_channels_last(learn.model, x)
-    if arch is wrn_28_2: warn_of_size(x)
+    if arch is wrn_28_2 and min(x.shape[2:])>64: warnings.warn(
+        f"`wrn_28_2` is made for images of 32×32 pixels, and slow at {x.shape[2]}×{x.shape[3]}. For photographs pass "
+        "`resnet18, pretrained=True` or another network, or a smaller `Resize`")
     if pretrained: learn.freeze()
+    if start: linear_start(learn.add_cb(KeepNorm))
     return learn
 
-# %% ../nbs/20_learner.ipynb #f0caf8f3
+# %% ../nbs/20_learner.ipynb #51d4e2b1
 def _args(f)->dict:
     "Parameters of `f`, a function or a class, by name"
     others = ('kwargs','settings','source','unlabeled')
@@ -186,13 +236,9 @@ def comments(
     o, # Function or class
 )->dict:
     "Comment of each parameter of a function or setting of a class, by name; much faster than `docments`, for an import"
-    home = sys.modules.get(o.__module__)
-    lines = linecache.getlines(getattr(home, '__file__', None) or '')
-    start = first(i for i,l in enumerate(lines) if re.match(rf'(class|def) {o.__name__}\b', l))
-    if start is None: return {}
-    body = itertools.takewhile(lambda l: not re.match(r'(class|def|@|# %%)', l), lines[start+1:])
-    found = [re.match(r'\s+(\w+) ?[:=,].*?\s# (.*)', l) for l in body]
-    return {m[1]: m[2].strip() for m in reversed(found) if m}
+    text = ''.join(linecache.getlines(getattr(sys.modules.get(o.__module__), '__file__', None) or ''))
+    body = re.search(rf'^(class|def) {o.__name__}\b.*\n((?:[ )\n].*\n?|\n)*)', text, re.M)
+    return dict(reversed(re.findall(r'^\s+(\w+) ?[:=,].*?\s# (.*)', body[2] if body else '', re.M)))
 
 def _take(kwargs, f):
     "Take the arguments of `f` out of `kwargs`"

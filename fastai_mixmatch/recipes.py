@@ -24,21 +24,21 @@ def cosine_decay(
     "FixMatch's schedule (arXiv 2001.07685, section 2.4): `lr`·cos(7π·`pos`/16)"
     return lr*math.cos(7*math.pi/16*pos)
 
-# %% ../nbs/21_recipes.ipynb #6fac1ed0
+# %% ../nbs/21_recipes.ipynb #445811dc
 @patch
+@delegates(Learner.fit)
 def fit_cosine(self:Learner,
     n_epoch:int, # Epochs
     lr=None, # Learning rate at the start, or a slice for groups of parameters; default: the learner's
-    wd:float|None=None, # Weight decay; default: the learner's
     cbs=None, # More callbacks
     reset_opt:bool=False, # Start with a new optimizer?
-    start_epoch:int=0, # Skip the epochs before
+    **kwargs
 ):
     "Fit for `n_epoch` epochs with a learning rate that falls as `cosine_decay` says, and constant momentum"
     if self.opt is None or reset_opt: self.create_opt()
     self.opt.set_hyper('lr', ifnone(lr, self.lr))
     scheds = dict(lr=partial(cosine_decay, np.array([h['lr'] for h in self.opt.hypers])))
-    self.fit(n_epoch, cbs=ParamScheduler(scheds)+L(cbs), wd=wd, start_epoch=start_epoch)
+    self.fit(n_epoch, cbs=ParamScheduler(scheds)+L(cbs), **kwargs)
 
 # %% ../nbs/21_recipes.ipynb #fdafa5dc
 published = {k: (m, fit) for fit,ms in dict(

@@ -1,5 +1,8 @@
-"One thread, no display, and the same random examples at every run."
+"""One thread, no display, and the same random examples at every run; no GPU, whose sums have no fixed order.
+
+`FASTAI_MIXMATCH_CUDA=0 pytest tests/test_cuda.py` lets the tests of CUDA see the first GPU."""
 import os
+os.environ['CUDA_VISIBLE_DEVICES'] = os.environ.get('FASTAI_MIXMATCH_CUDA', '')
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 os.environ.setdefault('MPLBACKEND', 'Agg')
 

@@ -53,6 +53,25 @@ def test_wheel_files(dist):
     assert {n.split('/')[0] for n in names} == {lib, f'{lib}-{fastai_mixmatch.__version__}.dist-info'}
     assert [n for n in names if n.endswith('licenses/LICENSE')]
 
+def test_wheel_is_small(dist): assert dist['wheel'].stat().st_size<=200_000
+
+def test_wheel_has_what_editors_read(dist):
+    with zipfile.ZipFile(dist['wheel']) as z: names = set(z.namelist())
+    assert {f'{lib}/py.typed', f'{lib}/learner.pyi', f'{lib}/report.html'} <= names
+
+def test_an_index_takes_it(dist): run(sys.executable, '-m', 'twine', 'check', '--strict', dist['wheel'], dist['sdist'], cwd=root)
+
+def test_long_description(dist):
+    "It is the README, without links to files that are not there on an index"
+    with zipfile.ZipFile(dist['wheel']) as z:
+        meta = message_from_bytes(z.read(next(n for n in z.namelist() if n.endswith('dist-info/METADATA'))))
+    text = meta.get_payload(decode=True).decode()
+    assert meta['Description-Content-Type']=='text/markdown' and '# fastai_mixmatch' in text
+    text = re.sub(r'^```.*?^```|`[^`\n]+`', '', text, flags=re.M|re.S)
+    links = re.findall(r'\]\(([^)\s]+)\)', text)
+    assert links and not [o for o in links if not re.match('https?:', o)]
+    assert [o for o in meta.get_all('Project-URL') if o.startswith('Paper, https://arxiv.org')]
+
 def test_wheel_metadata(dist, settings):
     with zipfile.ZipFile(dist['wheel']) as z:
         meta = message_from_bytes(z.read(next(n for n in z.namelist() if n.endswith('dist-info/METADATA'))))

@@ -1,5 +1,5 @@
 "Killed, damaged, starved of disk space, started with other settings: a training continues to the same bits, or says why not."
-import gc, hashlib, importlib.util, json, numpy as np, os, pandas as pd, pickle, pytest, random, resource, shutil, signal, subprocess, sys, time
+import gc, hashlib, importlib.util, io, json, numpy as np, os, pandas as pd, pickle, pytest, random, resource, shutil, signal, subprocess, sys, time
 import torch, warnings, weakref
 from collections import Counter, OrderedDict, defaultdict, deque
 from contextlib import suppress
@@ -233,6 +233,35 @@ def test_tta_is_no_fit():
         assert all(map(torch.equal, ps, qs)) and result(a) == result(b) and b.checkpoint.fits == 2
         assert {o.name.split('.')[0] for o in files()} == {'fit1-end', 'fit2-000000004', 'fit2-end'}
 
+EVENTS = ['before_fit','before_epoch','before_train','before_batch','after_pred','after_loss','before_backward','after_step','after_batch','after_train','before_validate',
+    'after_validate','after_epoch','after_fit']
+
+@pytest.mark.parametrize('event,how', [*((o, 'validate') for o in EVENTS), ('after_batch', 'get_preds'), ('after_epoch', 'get_preds')])
+def test_validation_inside_a_fit(event, how):
+    "Wherever a callback asks for one: the fit goes on as it was, is stopped and continued, and the answer is right"
+    class Ask(Callback):
+        order, asking, in_checkpoint = 30, False, False
+        def ask(self):
+            if self.asking or event in EVENTS[3:9] and not (self.training and self.learn.train_iter in (2, 6)): return
+            self.asking = True
+            res = getattr(self.learn, how)()
+            self.asking = False
+            if how == 'validate': assert len(res) >= 2 and 0 < res[0] < 5 and 0 <= res[1] <= 1
+            else: assert len(res[0]) == len(res[1]) == 60
+    setattr(Ask, event, Ask.ask)
+    def parts(learn):
+        res = result(learn)
+        res.pop('learn') # `final_record` is what `validate` gave
+        return res
+    fit = lambda o: o.fit_one_cycle(2)
+    expected = parts(program(learner, fit=fit))
+    asked = program(lambda: learner(cbs=Ask()), fit=fit)
+    if how == 'get_preds' or event == 'after_fit': expected['rngs'] = parts(asked)['rngs'] # A loader draws
+    assert parts(asked) == expected and len(asked.recorder.values) == len(asked.report.rows) == 2
+    make = lambda: learner(cbs=Ask(), checkpoint='cp', every='3 steps')
+    for n in (5, None): again = program(make, n, fit)
+    assert parts(again) == expected
+
 @pytest.mark.parametrize('stops', [(2,), (0, 3), (2, 0, 3)], ids=str)
 def test_several_fits(stops):
     "`fine_tune` and a third fit; `lr_find` between them is no fit."
@@ -376,6 +405,14 @@ def test_interrupt_while_writing(n, monkeypatch):
     assert not list(Path('cp').glob('.*'))
     assert result(program(partial(learner, checkpoint='cp', every='2 steps'))) == result(program(learner))
 
+def test_a_disk_that_drops_a_part_is_noticed(monkeypatch):
+    "What is written is read back before it takes its name"
+    class Short(io.BufferedRandom):
+        def write(self, b): return super().write(bytes(b)[:-700])
+    monkeypatch.setattr(os, 'fdopen', lambda fd, mode: Short(io.FileIO(fd, 'r+')))
+    with pytest.raises(CheckpointError, match='cannot write the checkpoint cp/fit1-000000002'): learner(checkpoint='cp', every='2 steps').fit(1)
+    assert not files() and not list(Path('cp').glob('.*'))
+
 SCRIPT = """
 import sys; sys.path.insert(0, {tests!r})
 from test_checkpoint import *
@@ -390,24 +427,44 @@ learn.fit_one_cycle(3)
 print(json.dumps(result(learn)))
 """
 
-@pytest.mark.parametrize('n', [1, 2])
-def test_ctrl_c(n):
+@pytest.mark.parametrize('n,sig', [(1, 'SIGINT'), (2, 'SIGINT'), (1, 'SIGTERM')])
+def test_signals(n, sig):
     "In a real process: the first one lets the step end and saves it, a second one ends the fit at once; either goes on to the same bits"
+    sig = getattr(signal, sig)
     def start():
         return subprocess.Popen([sys.executable, '-W', 'ignore', '-c', SCRIPT.format(tests=str(root/'tests'))], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, text=True, env={**os.environ, 'PYTHONPATH': str(root)})
     p = start()
     while 'in step 6' not in (line := p.stdout.readline()): assert line, p.stderr.read()
     for _ in range(n):
-        p.send_signal(signal.SIGINT)
+        p.send_signal(sig)
         time.sleep(.5)
     out, err = p.communicate('\n', timeout=120)
-    assert 'KeyboardInterrupt' in err and p.returncode in (-signal.SIGINT, 130), err
+    assert p.returncode == -sig and ('KeyboardInterrupt' in err) == (sig == signal.SIGINT), err
     assert ('interrupted after step 6' in out) == (n == 1)
     assert [o.name[:14] for o in files()] == ['fit1-000000004', 'fit1-000000006'][:3-n]
     out, err = start().communicate('\n', timeout=120)
     assert f'after {2 if n == 1 else 4} of 4 batches' in out, err
     assert json.loads(out.splitlines()[-1]) == result(program(learner))
+
+def test_sigterm_reaches_what_a_fit_starts():
+    "A process forked in a fit dies of the signal, as ever; afterwards, and where the user has a handler, nothing of ours stands in"
+    ends = []
+    class Fork(Callback):
+        in_checkpoint = False
+        def after_batch(self):
+            if pid := os.fork(): return ends.append(os.waitpid(pid, 0)[1])
+            os.kill(os.getpid(), signal.SIGTERM)
+            os._exit(7)
+    mine, usual = lambda *_: None, signal.getsignal(signal.SIGTERM)
+    try:
+        for handler in (signal.SIG_DFL, mine):
+            signal.signal(signal.SIGTERM, handler)
+            learner(checkpoint=f'cp{handler is mine}', cbs=Fork()).fit(1)
+            assert signal.getsignal(signal.SIGTERM) is handler
+    finally: signal.signal(signal.SIGTERM, usual)
+    n = len(ends)//2
+    assert n >= 4 and ends == [signal.SIGTERM]*n + [7*256]*n
 
 def test_ctrl_c_in_validation():
     "Is raised after the next training step, or at the end of the fit, which is complete"

@@ -124,26 +124,27 @@ def test_an_error_in_one_process_ends_both(end):
 
 # --- processes that differ, or die
 
-def pair(folder, *whats):
-    "Run two processes without `torchrun`, which would end the second with the first; return what the first says last"
+def pair(folder, *whats, wait=120):
+    """Run two processes without `torchrun`, which would end the second with the first; return what the first says last. An exchange
+    waits for `wait` seconds: longer than a loaded machine lets a process rest; no time is measured, only that there is an end"""
     with socket.socket() as s:
         s.bind(('127.0.0.1', 0))
         env = {**os.environ, 'OMP_NUM_THREADS': '1', 'WORLD_SIZE': '2', 'MASTER_ADDR': '127.0.0.1',
-               'MASTER_PORT': str(s.getsockname()[1]), 'MIXMATCH_TIMEOUT': '15'}
+               'MASTER_PORT': str(s.getsockname()[1]), 'MIXMATCH_TIMEOUT': str(wait)}
     def start(r):
         args = [sys.executable, 'tests/ranks_run.py', folder, *whats]
         return subprocess.Popen(args, cwd=root, env={**env, 'RANK': str(r), 'LOCAL_RANK': str(r)})
     first,second = map(start, range(2))
-    try: assert first.wait(timeout=250)==0
+    try: assert first.wait(timeout=1200)==0
     finally:
         for o in (first,second): o.kill(); o.wait()
-    return (folder/f'{whats[-1]} 0').read_text(), time.time()-(folder/whats[-1]).stat().st_mtime
+    return (folder/f'{whats[-1]} 0').read_text()
 
 @pytest.fixture(scope='module')
 def differing(tmp_path_factory):
     "Folder of what the processes said, and the end of the first"
     folder = tmp_path_factory.mktemp('ranks')
-    return folder, *pair(folder, 'nothing', 'again', 'images', 'labels', 'number', 'lr', 'folder', 'file', 'killed')
+    return folder, pair(folder, 'nothing', 'again', 'images', 'labels', 'number', 'lr', 'folder', 'file', 'killed')
 
 @needs_accelerate
 @pytest.mark.parametrize('what, says', [
@@ -152,20 +153,18 @@ def differing(tmp_path_factory):
     ('lr', 'lr: [0.002] in process 0; [0.003] in process 1'), ('folder', 'process 1: the checkpoint folder '),
     ('file', 'process 1: cannot read the checkpoint ')])
 def test_processes_compare_before_the_first_step(differing, what, says):
-    folder,*_ = differing
+    folder,_ = differing
     a,b = [(folder/f'{what} {r}').read_text() for r in range(2)]
     assert a==b and says in a
     if what in ('images','labels'): assert 'in process 0; ' in a and a.count('in process 1')==1, 'nothing else differs'
 
 @needs_accelerate
 def test_a_killed_process_is_named(differing):
-    _,says,seconds = differing
-    assert 'process 0 ends, since it gets no answer from process 1' in says and seconds<30
+    assert 'process 0 ends, since it gets no answer from process 1' in differing[1]
 
 @needs_accelerate
 def test_a_process_that_stands_still_is_named(tmp_path):
-    says,seconds = pair(tmp_path, 'stopped')
-    assert 'process 0 ends, since it gets no answer from process 1' in says and seconds<60
+    assert 'process 0 ends, since it gets no answer from process 1' in pair(tmp_path, 'stopped', wait=30)
 
 # --- sharding without processes
 

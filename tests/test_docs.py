@@ -6,7 +6,7 @@ import pytest
 
 root = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(root/'tools'))
-import build_docs
+import arguments, build_docs
 
 @pytest.fixture(scope='module')
 def site(tmp_path_factory):
@@ -18,6 +18,39 @@ def site(tmp_path_factory):
 def test_every_notebook_is_a_page(site):
     for page in build_docs.page_map().values(): assert (site/page).with_suffix('.html').stat().st_size>2000, page
     assert (site/'search/search_index.json').exists()
+
+@pytest.fixture(scope='module')
+def search(site):
+    """Function that gives the pages which a search finds, best first, as the site's own search ranks them
+
+    That is lunr without stemming and without regard to length; words may go on; a page counts more than its parts, and more for more words."""
+    from lunr import get_default_builder
+    index,b = json.loads((site/'search/search_index.json').read_text()),get_default_builder()
+    for pipeline in b.pipeline,b.search_pipeline:
+        for o in [o for o in pipeline._stack if getattr(o, 'label', '')!='stopWordFilter']: pipeline.remove(o)
+    b._b = 0
+    b.ref('location')
+    for k,v in index['config']['fields'].items(): b.field(k, boost=v['boost'])
+    def plain(o): return re.sub(index['config']['separator'], ' ', html.unescape(re.sub('<[^>]*>', ' ', o)))
+    for d in index['docs']: b.add(dict(location=d['location'], title=plain(d['title']), text=plain(d['text']), tags=plain(' '.join(d.get('tags', [])))))
+    index = b.build()
+    def find(query):
+        words,found = query.lower().split(),{}
+        for o in index.search(' '.join(f'{w}*' for w in words)):
+            page,_,part = o['ref'].partition('#')
+            share = sum(any(t.startswith(w) for t in o['match_data'].metadata) for w in words)/len(words)
+            found[page] = max(found.get(page, 0), o['score']*(1+((not part)+share)**2))
+        return sorted(found, key=found.get, reverse=True)
+    return find
+
+pretrained = 'tutorials/15_pretrained' if (root/'nbs/tutorials/15_pretrained.ipynb').exists() else 'arguments'
+
+@pytest.mark.parametrize('query, page', [
+    ('confusion', 'howto/look'), ('top losses', 'howto/look'), ('Label Studio', '29_tables'), ('CSV', 'tutorials/10_your_own_photographs'),
+    ('pretrained', pretrained), ('own data', 'tutorials/10_your_own_photographs'), ('predict folder', 'howto/predict'), ('imbalanced', 'howto/imbalance'),
+    ('resume', 'howto/resume'), ('wrong labels', 'howto/wrong_labels'), ('install', 'start/01_install'), ('mixmatch_learner', 'arguments'),
+    ('epoch', 'howto/epochs'), ('onnx', 'howto/deploy'), ('TTA', 'howto/predict'), ('GPU', 'howto/gpus'), ('memory', 'howto/memory'), ('class weights', 'howto/imbalance')])
+def test_search_finds_the_right_page_first(search, query, page): assert search(query)[0]==f'{page}.html', search(query)[:5]
 
 def test_search_finds_the_api(site):
     docs = json.loads((site/'search/search_index.json').read_text())['docs']
@@ -66,12 +99,31 @@ def test_definition():
     md = build_docs.definition_md(name, node, fn, src)
     assert '### Learner.f { #learner-f }' in md and '| `n` | `int` | `6` | Images |' in md and '| *returns* | `dict` | | Plain |' in md and 'Do it' in md
 
-def test_a_folder_of_notebooks_is_a_section():
-    pages = {'nbs/index.ipynb': 'index.md', 'nbs/tutorials/01_a.ipynb': 'tutorials/01_a.md', 'nbs/methods/01_b.ipynb': 'methods/01_b.md', 'nbs/00_c.ipynb': '00_c.md', 'docs/d.md': 'd.md'}
-    nav = {}
-    for src,page in pages.items(): nav.setdefault(build_docs.section(src), []).append({'T': page})
-    assert build_docs.navigation(nav)==[{'Home': 'index.md'}, {'Tutorials': [{'T': 'tutorials/01_a.md'}]}, {'Methods': [{'T': 'methods/01_b.md'}]},
-                                        {'Reference': 'reference.md'}, {'Package': [{'T': '00_c.md'}]}, {'Project': [{'T': 'd.md'}]}]
+def test_navigation(monkeypatch):
+    "Pages stand where the first pattern that names them says, in the order of the patterns; none is left out"
+    monkeypatch.setattr(build_docs, 'sections', {'First': ['b/2*', 'b/*'], 'Then': {'': ['c*'], 'Inside': ['d*']}})
+    titles = {f'{o}.md': o for o in ('index','b/1','b/2','c','d1','d2')}
+    assert build_docs.navigation(titles)==[{'Home': 'index.md'}, {'First': [{'b/2': 'b/2.md'}, {'b/1': 'b/1.md'}]},
+                                           {'Then': [{'c': 'c.md'}, {'Inside': [{'d1': 'd1.md'}, {'d2': 'd2.md'}]}]}]
+    with pytest.raises(ValueError, match='names e.md'): build_docs.navigation(titles | {'e.md': 'e'})
+
+def test_order_of_the_site(site):
+    tabs = re.findall(r'md-tabs__link">\s*(.*?)\s*</a>', (site/'index.html').read_text())
+    assert tabs==['Home','Start','Your own photographs','How-to','Understand','Methods','Reference','Develop']
+
+def test_every_argument_is_on_the_page(site):
+    import inspect
+    from fastai_mixmatch.learner import mixmatch_learner
+    text = (site/'arguments.html').read_text()
+    for k in inspect.signature(mixmatch_learner).parameters: assert f'<td><code>{k}</code></td>' in text, k
+    for row in re.findall(r'<tr>(.*?)</tr>', text, re.S):
+        cells = re.findall(r'<td>(.*?)</td>', row, re.S)
+        assert not cells or len(cells)==4 and all(cells), row
+
+def test_wrapped_signature():
+    long = arguments.wrapped('f(', [f'argument_{i}={i}' for i in range(20)])
+    assert max(map(len, long.split('\n')))<=88 and len(long.split('\n'))>2 and ''.join(long.split()).endswith('argument_19=19)')
+    assert arguments.wrapped('f(', [])=='f()' and arguments.wrapped('f(', ['a','b'])=='f(a, b)'
 
 def test_angle_brackets(): assert build_docs.escape('a<b, in `x/<c>/`, <d>')=='a&lt;b, in `x/<c>/`, &lt;d>'
 

@@ -1,7 +1,8 @@
 "One file, array or picture: opened as it is said, or an error that names it."
-import io, numpy as np, os, pytest, torch, warnings
+import io, numpy as np, os, pytest, torch, torchvision, warnings
 from fastai_mixmatch import images
 from fastai.vision.all import DataLoaders, IntToFloatTensor, PILImage, TfmdLists, load_image
+from PIL import ImageFile
 from torch.utils.data import ConcatDataset
 from helpers import *
 
@@ -86,16 +87,40 @@ def test_files_that_fastai_opens_are_looked_at_first(tmp_path, monkeypatch, bad,
     (tmp_path/'1/zz.png').write_bytes(bad)
     fs, opened = sorted(tmp_path.rglob('*.png')), []
     monkeypatch.setattr('fastai.vision.core.load_image', lambda fn, **kw: (opened.append(str(fn)), load_image(fn, **kw))[1])
+    monkeypatch.setattr('torchvision.datasets.folder.pil_loader', lambda fn: (opened.append(str(fn)), PILImageBW.create(fn))[1])
     y = lambda o: Path(o).parent.name
     sets = Datasets(fs, [[PILImageBW.create], [y, Categorize]]), Datasets([str(o) for o in fs], [[lambda o: Path(o), PILImageBW.create], [y, Categorize]])
     for ds in sets:
         dls = DataLoaders.from_dsets(ds, bs=2, after_item=ToTensor, after_batch=IntToFloatTensor, num_workers=0)
         with pytest.raises(ImageError, match=f'zz.png.*{says}'): LabeledDL(dls).pool.load()
-        for u in (ds, TfmdLists(fs, [PILImageBW.create]), Subset(ds, range(2, 7)), ConcatDataset([Subset(ds, range(2)), ds])):
+        parts = Subset(ds, range(2, 7)), ConcatDataset([Subset(ds, range(2)), ds])
+        for u in (ds, TfmdLists(fs, [PILImageBW.create]), torchvision.datasets.ImageFolder(tmp_path), *parts):
             with pytest.raises(ImageError, match=f'zz.png.*{says}'), warnings.catch_warnings():
                 warnings.simplefilter('ignore')
                 unlabeled_dl(u, digit_dls()).pool.load()
     assert len(opened) and not any('zz.png' in o for o in opened)
+
+@pytest.mark.parametrize('kind', ['fit', 'validate', 'predict', 'torch'])
+def test_files_to_validate_on_are_looked_at_first(tmp_path, monkeypatch, kind):
+    "And those of a test loader: by fastai and by torchvision"
+    for part in ('train','valid'):
+        for c in '01': png(tmp_path/part/c, 6)
+    bad, opened = tmp_path/'valid/1/zz.png', []
+    bad.write_bytes(claimed(13000))
+    monkeypatch.setattr('PIL.ImageFile.ImageFile.load', lambda self: opened.append(1) if self.size[0] > 9999 else load(self))
+    if kind == 'torch':
+        tfm = torchvision.transforms.Compose([torchvision.transforms.Grayscale(), torchvision.transforms.ToTensor()])
+        sets = [torchvision.datasets.ImageFolder(tmp_path/o, tfm) for o in ('train', 'valid')]
+        dls, own = DataLoaders(*[torch.utils.data.DataLoader(o, 4) for o in sets]), dict(loss_func=torch.nn.CrossEntropyLoss())
+    else: dls, own = ImageDataLoaders.from_folder(tmp_path, valid='valid', bs=4, img_cls=PILImageBW, num_workers=0), {}
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        learn = core_learner(dls, sets[0] if kind == 'torch' else tmp_path/'train', bs=4, **own)
+        with pytest.raises(ImageError, match='(?s)zz.png.*13000×13000 pixels'):
+            dict(fit=lambda: learn.fit(2), torch=lambda: learn.fit(1), validate=learn.validate, predict=lambda: learn.predict(bad))[kind]()
+    assert not opened
+
+load = ImageFile.ImageFile.load
 
 def damaged(data, n, rng):
     "`n` copies of a file, cut, flipped or overwritten"

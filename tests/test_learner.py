@@ -7,6 +7,7 @@ from fastai.vision.all import (ClassificationInterpretation, CrossEntropyLossFla
 from fastai.vision.models.xresnet import xresnet18
 from fastai_mixmatch.all import *
 from fastai_mixmatch.finite import Finite
+from fastai_mixmatch.frozen import features, linear_head
 from helpers import IL, NAMES, RGB, SCRIPT, At, X, Y, alike, core_dls, core_learner, same, state_of, torch_sets
 from pathlib import Path
 from torch import nn
@@ -59,6 +60,42 @@ def test_pretrained(monkeypatch):
     assert min(seen) < -1.5
     learn = core_learner(learn.dls, il[200:232], resnet18, bs=8, pretrained=True)
     assert len([f for f in learn.dls.after_batch.fs if isinstance(f, Normalize)]) == 1
+
+@pytest.mark.parametrize('classes', [2, 3])
+def test_a_network_starts_as_the_linear_classifier_on_its_features(classes):
+    "The guesses of the logistic regression, as sure as it is on features of mean length; nothing but the last layer and no draw moves."
+    few = [i for i in range(200) if Y[i] < classes]
+    il = ImageList.from_arrays(RGB3[few], Y[few])
+    learn = core_learner(il.dataloaders(il, bs=8), il, small_cnn(3, classes, width=8), bs=8, weak=WeakView(0.))
+    before, draws = {k: v.clone() for k, v in learn.model.state_dict().items()}, torch.get_rng_state()
+    linear_start(learn)
+    assert torch.equal(torch.get_rng_state(), draws)
+    pool = learn.mix_match.labeled_dl.pool
+    x, y = zip(*map(pool.read, range(len(pool))))
+    h = features(learn.model, learn.mix_match.view(torch.stack(x).as_subclass(pool.cls)))
+    want = linear_head(F.normalize(h).numpy(), np.array(y)).predict_proba(F.normalize(h).numpy())
+    with torch.no_grad(): got = learn.model[-1](F.normalize(h) * h.norm(dim=1).mean()).softmax(1)
+    np.testing.assert_allclose(got, want, atol=1e-3)
+    assert (got.argmax(1) == torch.tensor(y)).float().mean() > .9
+    assert [k for k, v in learn.model.state_dict().items() if not torch.equal(v, before[k])] == list(before)[-2:]
+
+def test_a_pretrained_network_keeps_its_statistics_and_a_new_head_makes_its_own(monkeypatch):
+    fresh = random_pretrained(monkeypatch)
+    for k in fresh: # As if it had been trained
+        if k.endswith('running_mean'): fresh[k].fill_(1e-3)
+    dls = ImageList.from_arrays(RGB3, Y)[:200].split(20)[0].dataloaders(ImageList.from_arrays(RGB3, Y)[1700:1710], bs=10)
+    stats = lambda net: {k: v.clone() for k, v in net.state_dict().items() if 'running' in k}
+    for args, moves in ((None, 0), ({}, 44)):
+        learn = core_learner(dls, RGB3[200:232], resnet18, bs=8, pretrained=True, model_args=args)
+        assert [type(m) for m in learn.model[1]][-1] == nn.Linear and (len(learn.model[1]) == 3) == (args is None)
+        before = stats(learn.model)
+        learn.fine_tune(1)
+        learn.ema.resume()
+        assert sum(not torch.equal(v, before[k]) for k, v in stats(learn.model).items()) == moves
+    learn = core_learner(dls, RGB3[200:232], resnet18, bs=8)
+    before = stats(learn.model)
+    learn.fit(1)
+    assert not any(torch.equal(v, before[k]) for k, v in stats(learn.model).items())
 
 # --- looking and predicting
 

@@ -1,5 +1,5 @@
 "Read as the labeled set is; decoded once where that is enough."
-import collections, numpy as np, pandas as pd, pickle, pytest, random, torch, warnings
+import re, collections, numpy as np, pandas as pd, pickle, pytest, random, torch, warnings
 from fastai.vision.all import (CategoryBlock, DataBlock, ImageBlock, PILImage, Pipeline, RandomResizedCrop, Transform,
     parent_label)
 from fastai_mixmatch import pool as pool_module
@@ -208,11 +208,23 @@ def test_labels_that_are_no_class_are_named(root):
     ds.classes = ['cat', *'123456789']
     with pytest.warns(UserWarning, match='no class of `dls`: cat;'): dl = unlabeled_dl(ds, dls)
     ds.classes = ['cat', 'dog']
-    with pytest.warns(UserWarning, match='cat, dog.*their numbers are taken as those of `dls`'): unlabeled_dl(ds, dls)
+    with pytest.warns(UserWarning, match='cat, dog.*their numbers are taken as those of `dls`'): dl = unlabeled_dl(ds, dls)
+    assert dl.pool[3][1] == UY[3] and LabelIndex(['a', 'b'], ['cat', 'dog'])(0, (None, 1)) == 1
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         unlabeled_dl(ImageList.from_arrays(UX[:3], [None, '', '3']), dls)
         unlabeled_dl(root / 'unlabeled', dls)
+
+@pytest.mark.parametrize('make', [lambda x, y: TensorDataset(grey(x), torch.tensor(y)), Pairs, lambda x, y: SizedStream(Pairs(x, y))])
+def test_numbers_that_are_no_class_are_named(make):
+    "A dataset knows its labels, and no names of classes; what is known only when an image is read is told then, once"
+    few = ImageList.from_arrays(X[Y < 8][:100], Y[Y < 8][:100], img_cls=PILImageBW).dataloaders(bs=10)
+    with pytest.warns(UserWarning) as w:
+        dl = unlabeled_dl(make(UX, UY), few, bs=25)
+        ys = torch.cat([y for _ in range(2) for _, y in dl])
+    said = [str(o.message) for o in w if 'no class' in str(o.message)]
+    assert len(said) == 1 and re.search('no class of `dls`: [89]; `dls` has 0, 1, 2, 3, 4, 5, 6, 7; they count as unknown', said[0])
+    assert set(ys.tolist()) == {-1, *range(8)}
 
 @pytest.mark.parametrize('name', ['unlabeled', 'Unlabelled', 'unsup', 'un-labeled', 'no_label'])
 def test_a_class_of_unlabeled_images_is_noticed(tmp_path, name):

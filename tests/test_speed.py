@@ -1,8 +1,8 @@
 "The fast path: the plain path's numbers, bfloat16 where it should be and only there, and no step that asks the device for a number."
-import pytest, torch
+import copy, pytest, torch
 from fastai.vision.all import SGD, Callback, CancelBatchException, DataLoader, DataLoaders, ProgressCallback, nn, set_seed
 from fastai_mixmatch import learner as module
-from fastai_mixmatch.all import MixMatch, digits_arrays, mixmatch_learner, small_cnn
+from fastai_mixmatch.all import MixMatch, compile_whole, digits_arrays, mixmatch_learner, small_cnn
 from fastai_mixmatch.finite import Finite
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import TensorDataset
@@ -101,9 +101,18 @@ def test_a_step_asks_for_no_number(monkeypatch, ask):
 
 def test_compile_takes_a_mode(monkeypatch):
     modes = []
-    monkeypatch.setattr(nn.Module, 'compile', lambda self, mode=None: modes.append(mode))
+    monkeypatch.setattr(torch, 'compile', lambda f, mode=None: modes.append(mode) or f)
     learner(lambda o: o.to_fast()); learner(lambda o: o.to_fast(compile=True)); learner(lambda o: o.to_fast(compile='reduce-overhead'))
     assert modes == [None, 'reduce-overhead']
+
+def test_the_whole_network_is_one_graph():
+    "`nn.Module.compile` compiles nothing of an `nn.Sequential`, and says nothing."
+    sizes,model = [],small_cnn(1, 10)
+    keys,x = list(model.state_dict()),torch.rand(4, 1, 8, 8)
+    want = model.eval()(x)
+    compile_whole(model, backend=lambda graph, _: sizes.append(len(graph.graph.nodes)) or graph)
+    assert torch.allclose(model(x), want) and len(sizes)==1 and sizes[0]>20
+    assert list(model.state_dict())==keys and copy.deepcopy(model)._compiled_call_impl is None
 
 def test_bars_move_ten_times_a_second(monkeypatch):
     "To show the loss is to wait for the device. With a clock that stands still: at the very first batch, and at the end of each pass."

@@ -6,14 +6,36 @@
 Each notebook is a page. An export cell appears as the signature and the parameters of what it defines, with its source
 folded below. Formulas become MathML, so that pages need nothing from elsewhere. A stored error, a link to nothing, or a
 warning of MkDocs is a failure."""
-import argparse, ast, base64, io, json, os, re, shutil, subprocess, sys, tokenize
+import argparse, ast, base64, fnmatch, io, json, os, re, shutil, subprocess, sys, time, tokenize
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from build_readme import _text, clean_text, html_table, root, split_directives
+import arguments
+from build_readme import _text, clean_text, colab, html_table, metadata, root, split_directives
 
 extra_pages = {
     'docs/architecture.md': 'architecture.md', 'CONTRIBUTING.md': 'contributing.md', 'CHANGELOG.md': 'changes.md'}
+# The order of the site: section → pages, or patterns of them, in order. A page belongs to the first that names it
+sections = {
+    'Start': ['start/*'],
+    'Your own photographs': ['tutorials/10*'],
+    'How-to': [
+        'tutorials/15*', 'howto/few_classes*', 'howto/imbalance*', 'howto/wrong_labels*', 'tutorials/13*',
+        'howto/look*',
+        'howto/epochs*', 'howto/resume*', 'howto/gpus*', 'howto/speed*', 'howto/memory*', 'howto/predict*',
+        'howto/deploy*', 'tutorials/1[1-4]*', 'tutorials/06*', 'howto/*'],
+    'Understand': [
+        'tutorials/04*', 'tutorials/0[1-3]*', 'methods/00*', 'methods/which*', 'tutorials/05*', 'tutorials/07*',
+        'understand/*', 'tutorials/08*'],
+    'Methods': ['methods/*'],
+    'Reference': {
+        '': ['arguments*', 'reference*', '20_*', '17_*', '16_*', '21_*'],
+        'From files to predictions': ['3[0-5]_*', '29_*', '24_*'],
+        'Images and batches': ['0[0-6]_*', '13_batch*', '27_*'],
+        'Training': ['14_*', '1[0-2]_*', '07_*', '08_*', '09_*', '18_*', '19_*', '23_*', '25_*', '26_*',
+                     '28_*', '83_*'],
+        'Internals': ['13_finite*', '22_*', '8[0-9]_*']},
+    'Develop': ['tutorials/*', 'architecture*', 'contributing*', 'changes*', '*']}
 _exports = {'export', 'exports'}
 
 def page_map():
@@ -21,6 +43,21 @@ def page_map():
     nbs = sorted(p.relative_to(root/'nbs') for p in (root/'nbs').glob('**/*.ipynb'))
     nbs = [p for p in nbs if not any(o[0] in '._' for o in p.parts)]
     return {f'nbs/{p.as_posix()}': p.with_suffix('.md').as_posix() for p in nbs} | extra_pages
+
+# What a reader may look for, where the titles of a page do not say it: the site's search finds these first
+keywords = {
+    'tutorials/10*': ['own data', 'own images', 'folder', 'CSV'],
+    'tutorials/15*': ['pretrained', 'transfer learning', 'timm'],
+    'howto/deploy*': ['ONNX', 'production', 'serve'], 'howto/predict*': ['inference', 'batch prediction'],
+    'howto/imbalance*': ['class weights', 'long tail'], 'howto/resume*': ['checkpoint', 'Ctrl-C'],
+    '29_tables*': ['Label Studio'], 'howto/gpus*': ['distributed', 'DDP'],
+    'arguments*': ['mixmatch_learner', 'arguments', 'parameters']}
+
+def with_keywords(page, md):
+    "`md` of `page`, below what the search should know about it; the first page has no list of pages beside it"
+    words = [o for k,v in keywords.items() if fnmatch.fnmatch(page, k) for o in v]
+    head = [f'tags: {json.dumps(words)}']*bool(words) + ['hide: [navigation]']*(page=='index.md')
+    return '\n'.join(['---', *head, '---', '', md]) if head else md
 
 # --- prose
 
@@ -41,8 +78,11 @@ def prose(md, src, page, pages):
         url,hash_,anchor = m[2].partition('#')
         if not url or re.match(r'[a-z][a-z0-9+.-]*:', url): return m[0]
         path = os.path.normpath(os.path.join(os.path.dirname(src), url)).replace(os.sep, '/')
+        here = os.path.dirname(page) or '.'
+        if path.startswith('docs/images/') and (root/path).exists():
+            return m[1]+os.path.relpath(path.removeprefix('docs/'), here).replace(os.sep, '/')+m[3]
         if path not in pages: raise ValueError(f"{src} links to {url}, which is no page of the site")
-        to = os.path.relpath(pages[path], os.path.dirname(page) or '.').replace(os.sep, '/')
+        to = os.path.relpath(pages[path], here).replace(os.sep, '/')
         return f"{m[1]}{to}{hash_}{anchor}{m[3]}"
     def text(s):
         s = re.sub(r'(\]\()([^)\s]+)(\))', link, s)
@@ -71,6 +111,14 @@ def definitions(src):
             cls = re.sub(r'\W.*', '', ast.unparse(to)) if to else ''
             if ast.get_docstring(node): yield f'{cls}.{node.name}' if cls else node.name, node, node
 
+def only_imports(src): return all(isinstance(o, (ast.Import,ast.ImportFrom)) for o in ast.parse(src).body)
+
+def own_settings(node, notes):
+    "Rows (name, type, default, meaning) of the annotated attributes of a class, which are its arguments"
+    rows = [o for o in node.body if isinstance(o, ast.AnnAssign) and notes.get(o.lineno)]
+    def code(o): return ast.unparse(o) if o else ''
+    return [(o.target.id, code(o.annotation), code(o.value), notes[o.lineno]) for o in rows]
+
 def parameters(fn, notes):
     "Rows (name, type, default, meaning) of a function's parameters"
     a = fn.args
@@ -93,9 +141,11 @@ def escape(text):
 
 def definition_md(name, node, fn, src):
     "Heading, signature, docstring and parameters of a definition"
-    rows,notes = parameters(fn, comments(src)) if fn else [],comments(src)
-    args = ', '.join(n+('='+d if d else '') for n,_,d,_ in rows)
-    sig = f"{'class ' if isinstance(node, ast.ClassDef) else ''}{name}({args})"
+    notes,is_class = comments(src),isinstance(node, ast.ClassDef)
+    rows = parameters(fn, notes) if fn else own_settings(node, notes)
+    args = [n+('='+d if d else '') for n,_,d,_ in rows]
+    if is_class and not (fn or rows): args = list(map(ast.unparse, node.bases))
+    sig = arguments.wrapped(f"{'class ' if is_class else ''}{name}(", args)
     parts = [f'### {name} {{ #{anchor(name)} }}', f'```python\n{sig}\n```', escape(ast.get_docstring(node) or '')]
     if any(r[3] for r in rows):
         table = [f"| `{n}` | {f'`{t}`' if t else ''} | {f'`{d}`' if d else ''} | {cell_md(c)} |" for n,t,d,c in rows]
@@ -112,15 +162,15 @@ def folded(src): return '??? note "Source"\n' + '\n'.join('    '+o for o in ['``
 
 # --- pages
 
-def output_md(out, name, pictures):
-    "A stored output as Markdown; a picture is added to `pictures`"
+def output_md(out, name, pictures, say=str):
+    "A stored output as Markdown; a picture is added to `pictures`; `say` leads the links of text to pages"
     if out['output_type']=='error':
         raise ValueError(f"{name} has a stored error: {out.get('ename')}: {out.get('evalue')}")
     if out['output_type']=='stream':
         txt = clean_text(_text(out['text'])) if out.get('name')!='stderr' else ''
         return console(txt)
     data = {k: v if isinstance(v, dict) else _text(v) for k,v in out.get('data', {}).items()}
-    if 'text/markdown' in data: return data['text/markdown']
+    if 'text/markdown' in data: return say(data['text/markdown'])
     if 'image/png' in data:
         f = f'{Path(name).stem}_{len(pictures)}.png'
         pictures[f] = base64.b64decode(data['image/png'])
@@ -140,6 +190,7 @@ def console(txt): return f'<div class="output" markdown>\n\n```text\n{txt}\n```\
 def notebook_md(nb, src, page, pages):
     "Markdown of a notebook, {file: picture}, and (name, line, anchor) of what it defines"
     parts,pictures,names = [],{},[]
+    def say(md): return prose(md, src, page, pages)
     for cell in nb['cells']:
         code,directives = split_directives(_text(cell['source']))
         if not code or {'hide','default_exp'} & set(directives) or directives.get('include')=='false': continue
@@ -151,36 +202,42 @@ def notebook_md(nb, src, page, pages):
                 for name,node,fn in definitions(code):
                     parts.append(definition_md(name, node, fn, code))
                     names.append((name, (ast.get_docstring(node) or '').split('\n')[0], anchor(name)))
-                parts.append(folded(code))
+                if not only_imports(code): parts.append(folded(code))
             elif directives.get('echo')!='false' and 'hide_input' not in directives:
                 parts.append(f'```python\n{code}\n```')
             if directives.get('output')!='false' and 'hide_output' not in directives:
-                outputs = [o for o in (output_md(o, src, pictures) for o in cell.get('outputs', [])) if o]
+                outputs = [o for o in (output_md(o, src, pictures, say) for o in cell.get('outputs', [])) if o]
                 parts += outputs
                 names += shown('\n\n'.join(outputs))
+    if (repository := metadata()['repository']) and parts:
+        parts.insert(1, f'[Open in Colab]({colab(repository, src)})')
     return '\n\n'.join(parts)+'\n', pictures, names
 
 def shown(md):
     "Name, first line and anchor of what an output documents under a heading; a factory is made by a call, not by `def`"
     return [(name, line, anchor(name)) for name,line in re.findall(r'^### (\w+)\n\n(.*)', md, re.M)]
 
-def title(md): return re.search(r'^# (.+)', md, re.M)[1].strip()
+def title(md): return re.search(r'^# (.+)', md, re.M)[1].strip().replace('`', '')
 
-def section(src):
-    "Section of the navigation to which the source file `src` belongs: a folder of notebooks is one"
-    folders = Path(src).parts[1:-1]
-    return 'Project' if src.endswith('.md') else folders[0].replace('_', ' ').capitalize() if folders else 'Package'
+def navigation(titles):
+    """MkDocs' `nav` of the `titles` of pages, `{page: title}`, in the order of `sections`
 
-def navigation(pages):
-    "MkDocs' `nav`: home, the folders with tutorials first, the reference, the rooms, the rest; `pages` of each section"
-    package = [o for o in pages['Package'] if 'index.md' not in o.values()]
-    folders = sorted(set(pages)-{'Package','Project'}, key=lambda o: (o!='Tutorials', o))
-    return [{'Home': 'index.md'}, *[{o: pages[o]} for o in folders],
-            {'Reference': 'reference.md'}, {'Package': package}, {'Project': pages['Project']}]
+    `ValueError` for a page that no section names.
+    """
+    left = {k: v for k,v in titles.items() if k!='index.md'}
+    def pages(patterns):
+        found = [o for p in patterns for o in sorted(left) if fnmatch.fnmatch(o, p)]
+        return [{left.pop(o): o} for o in dict.fromkeys(found)]
+    def part(o):
+        if isinstance(o, list): return pages(o)
+        return [p for k,v in o.items() for p in ([{k: pages(v)}] if k else pages(v))]
+    nav = [{'Home': 'index.md'}, *({k: part(v)} for k,v in sections.items())]
+    if left: raise ValueError(f"no section of the site names {', '.join(left)}: see `sections` of tools/build_docs.py")
+    return nav
 
 def write_pages(out):
     "Write all pages and mkdocs.yml to the folder `out`"
-    pages,nav,refs = page_map(),{},[]
+    pages,titles,refs = page_map(),{},[]
     shutil.rmtree(out, ignore_errors=True)
     for src,page in pages.items():
         f = out/'pages'/page
@@ -191,18 +248,30 @@ def write_pages(out):
             md,pictures,names = notebook_md(json.loads(text), src, page, pages)
             for k,b in pictures.items(): (f.parent/k).write_bytes(b)
             if names: refs.append((title(md), page, names))
-        f.write_text(md, encoding='utf-8')
-        nav.setdefault(section(src), []).append({title(md): page})
-    (out/'pages/reference.md').write_text(reference_md(refs), encoding='utf-8')
+        f.write_text(with_keywords(page, md), encoding='utf-8')
+        titles[page] = title(md)
+    for page,md in {'reference.md': reference_md(refs), 'arguments.md': arguments.page()}.items():
+        for to in re.findall(r'\]\(([\w/]+\.md)[#)]', md): # In a table MkDocs does not look
+            if to not in pages.values(): raise ValueError(f'{page} links to {to}, which is no page of the site')
+        (out/'pages'/page).write_text(with_keywords(page, md), encoding='utf-8')
+        titles[page] = title(md)
     shutil.copy(root/'docs/style.css', out/'pages')
-    settings = dict(INHERIT=os.path.relpath(root/'docs/mkdocs.yml', out), nav=navigation(nav))
+    shutil.copytree(root/'docs/images', out/'pages/images', ignore=shutil.ignore_patterns('index_*'))
+    settings = dict(INHERIT=os.path.relpath(root/'docs/mkdocs.yml', out), nav=navigation(titles), **addresses())
     (out/'mkdocs.yml').write_text(json.dumps(settings, indent=1)) # JSON is YAML
     return pages
 
+def addresses():
+    "What `settings.ini` says about where the site and the repository are"
+    cfg = metadata()
+    return {k: cfg[o] for k,o in dict(site_url='site', repo_url='repository').items() if cfg[o]}
+
 def reference_md(refs):
-    "Every public name, with the place where it is explained"
-    parts = ['# Reference', '> Every public name of the package, and what it is for']
-    for head,page,names in refs:
+    "Every public name, with the place where it is explained; in the order of the site"
+    parts = ['# All names', '> Every public name of the package, and what it is for']
+    order = [p for patterns in sections['Reference'].values() for p in patterns]
+    def place(ref): return next((i for i,p in enumerate(order) if fnmatch.fnmatch(ref[1], p)), len(order))
+    for head,page,names in sorted(refs, key=place):
         rows = [f'| [`{n}`]({page}#{a}) | {cell_md(line)} |' for n,line,a in names]
         parts += [f'## {head}', '\n'.join(['| name | |', '|---|---|', *rows])]
     return '\n\n'.join(parts)+'\n'
@@ -210,11 +279,13 @@ def reference_md(refs):
 def execute():
     "Execute every notebook, each in a process of its own; exit where a cell fails"
     run = 'import sys; from nbdev.test import test_nb; sys.exit(not test_nb(sys.argv[1], basepath=sys.argv[2])[0])'
-    for src in page_map():
-        if not src.endswith('.ipynb'): continue
-        print(f'executing {src}', flush=True)
-        args = [sys.executable, '-W', 'ignore', '-c', run, root/src, root]
+    todo,start = [o for o in page_map() if o.endswith('.ipynb')],time.monotonic()
+    for i,src in enumerate(todo):
+        print(f'{i+1:>3}/{len(todo)}  {src:<44}', end='', flush=True)
+        args,since = [sys.executable, '-W', 'ignore', '-c', run, root/src, root],time.monotonic()
         if subprocess.run(args, cwd=root, env=os.environ | dict(MPLBACKEND='agg')).returncode: sys.exit(f'{src} fails')
+        now = time.monotonic()
+        print(f'{now-since:5.0f} s, {(now-start)/60:.1f} min in all', flush=True)
 
 def build(proc, site):
     "Pages to `proc`, site to `site`; `CalledProcessError` where MkDocs is not content"

@@ -5,6 +5,7 @@ only the output and `#| output: false` only the code. Code becomes ```python blo
 Markdown and HTML tables become Markdown, other text is indented below its block, pictures go to
 docs/images/index_N.png. The same notebook always gives the same bytes."""
 import argparse, base64, json, os, re, sys
+from configparser import ConfigParser
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,6 +15,12 @@ header = '<!-- Written by tools/build_readme.py from nbs/index.ipynb. Edit the n
 _directive = re.compile(r'^\s*#\|\s*(.*?)\s*$')
 _ansi = re.compile(r'\x1b\[[0-9;?]*[a-zA-Z]')
 _link = re.compile(r'(\]\()([^)\s]+)(\))')
+
+def metadata():
+    "The `[DEFAULT]` section of settings.ini"
+    p = ConfigParser(interpolation=None)
+    p.read_string((root/'settings.ini').read_text(encoding='utf-8'))
+    return p['DEFAULT']
 
 def _text(o): return o if isinstance(o, str) else ''.join(o)
 
@@ -78,6 +85,27 @@ def relink(md, here, exists):
     parts = re.split(r'(^```.*?^```|`[^`\n]+`)', md, flags=re.M|re.S)
     return ''.join(p if i%2 else _link.sub(_f, p) for i, p in enumerate(parts))
 
+def colab(repository, src):
+    "Address that opens the notebook `src` of a repository on GitHub in Colab"
+    return f"{repository.replace('https://github.com', 'https://colab.research.google.com/github')}/blob/main/{src}"
+
+def described(md, repository):
+    """README text for a package index, where nothing else of the repository is
+
+    Relative links become those of `repository`; without one they become text, and pictures go.
+    """
+    def _f(m):
+        picture,text,url = m[1]=='!',m[2],m[3]
+        if re.match(r'[a-z][a-z0-9+.-]*:|#', url): return m[0]
+        if not repository: return '' if picture else text
+        return f"{m[1]}[{text}]({repository}/{'raw' if picture else 'blob'}/main/{url})"
+    parts = re.split(r'(^```.*?^```|`[^`\n]+`)', md, flags=re.M|re.S)
+    # A link's text may hold code, so parts are put together again before links are looked for
+    kept = dict(enumerate(parts))
+    text = ''.join(f'\0{i}\0' if i%2 else p for i,p in enumerate(parts))
+    text = re.sub(r'(!?)\[([^\]]*)\]\(([^)\s]+)\)', _f, text)
+    return re.sub(r'\0(\d+)\0', lambda m: kept[int(m[1])], text)
+
 def render_output(out, pictures):
     "One stored output as Markdown, or None; a picture is added to `pictures`"
     kind = out['output_type']
@@ -98,9 +126,11 @@ def render_output(out, pictures):
     if not txt or re.fullmatch(r'<[\w.]+( object)?( at 0x[0-9a-f]+)?>', txt): return None
     return indented(txt)
 
-def render(nb, exists=lambda p: (root/p).exists()):
-    "README text and {path: picture} of the notebook `nb` (a dict)"
+def render(nb, exists=lambda p: (root/p).exists(), repository=''):
+    "README text and {path: picture} of the notebook `nb` (a dict); with a badge where the `repository` has an address"
     parts, pictures = [header], {}
+    if repository: parts.append('[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]'
+                                f'({colab(repository, notebook)})')
     for cell in nb['cells']:
         src, directives = split_directives(_text(cell['source']))
         if 'hide' in directives or directives.get('include')=='false': continue
@@ -115,7 +145,7 @@ def render(nb, exists=lambda p: (root/p).exists()):
 
 def main(check=False):
     nb = json.loads((root/notebook).read_text(encoding='utf-8'))
-    text, pictures = render(nb)
+    text, pictures = render(nb, repository=metadata()['repository'])
     old = {p.relative_to(root).as_posix() for p in (root/images).glob('index_*.png')}
     files = {'README.md': text.encode(), **pictures}
     stale = {p for p, b in files.items() if not (root/p).exists() or (root/p).read_bytes()!=b}

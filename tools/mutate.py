@@ -2,13 +2,13 @@
 
     python tools/mutate.py                     # every module below, into bench/results/mutants.jsonl
     python tools/mutate.py targets mixup       # some of them
-    python tools/mutate.py losses --part 0 4   # every fourth mutant, beginning with the first; nothing is written
+    python tools/mutate.py --sample 40         # at most 40 of each, drawn at random
 
 The mutants are cosmic-ray's. They are run here and not by its command, because a start of Python with fastai takes
 longer than the tests: a process that has imported the libraries is forked for each mutant, imports the package from a
 copy in which one module is changed, and runs that module's quick tests until one fails. A mutant that hangs counts as
-found. Some survivors compute the same as the code; what they say is where to look."""
-import argparse, ast, difflib, importlib, os, shutil, sys, tempfile, time, warnings
+found. Some survivors compute the same as the code; tests/survivors.md says why, for those that were looked at."""
+import argparse, ast, difflib, importlib, os, random, shutil, sys, tempfile, time, warnings
 from pathlib import Path
 
 root = Path(__file__).resolve().parent.parent
@@ -16,11 +16,13 @@ sys.path[:0] = [str(root/'bench')]
 
 # A module's quick tests: files of tests/, and which of their tests (`-k` of pytest)
 quick = dict(
-    targets=('test_oracle.py test_properties.py', ''),
-    mixup=('test_oracle.py test_properties.py', ''),
-    losses=('test_oracle.py test_properties.py', ''),
+    mixmatch=('test_mixmatch.py', ''),
+    mixup=('test_mixup.py', ''),
+    losses=('test_losses.py', ''),
+    ema=('test_ema.py test_mixmatch.py', 'ema or average or oracle'),
+    targets=('test_targets.py', ''),
     augment=('test_augment.py', ''),
-    ema=('test_oracle_step.py test_properties.py', ''),
+    semi=('test_semi.py', 'not moment'),
     methods=('test_methods.py', 'not measured'))
 libraries = 'torch','fastai.vision.all','hypothesis','pandas','pytest','sklearn.datasets' # What forks find imported
 
@@ -110,7 +112,7 @@ def copy(folder):
     for name in ('fastai_mixmatch','tests','bench'): shutil.copytree(root/name, folder/name, ignore=skip)
     shutil.copy(root/'pyproject.toml', folder)
 
-def run(module, part=(0,1)):
+def run(module, sample=None):
     "Try all mutants of a module; a row for the results"
     code = (root/f'fastai_mixmatch/{module}.py').read_text(encoding='utf-8')
     with tempfile.TemporaryDirectory() as d:
@@ -120,20 +122,21 @@ def run(module, part=(0,1)):
         if outcome(folder, module, code, quick[module], 600)!='survived':
             sys.exit(f'the tests of {module} ({" ".join(quick[module])}) fail without a mutant')
         timeout = 3*(time.monotonic()-start)+10
-        found,survivors = 0,[]
-        for name,line,was,now,new in list(mutants(code))[part[0]::part[1]]:
+        found,survivors,every = 0,[],list(mutants(code))
+        n = min(len(every), sample or len(every))
+        for name,line,was,now,new in random.Random(0).sample(every, n):
             if outcome(folder, module, new, quick[module], timeout)!='survived': found += 1
             else:
                 survivors.append({'line': line, 'operator': name, 'was': was, 'is': now})
                 print(f'{module}.py:{line}: {was}  →  {now}', flush=True)
-    n,seconds = found+len(survivors),round(time.monotonic()-start)
+    seconds = round(time.monotonic()-start)
     print(f'{module}: {found} of {n} mutants were found in {seconds} s', flush=True)
-    return dict(module=module, mutants=n, killed=found, seconds=seconds, survivors=survivors)
+    return dict(module=module, mutants=n, of=len(every), killed=found, seconds=seconds, survivors=survivors)
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('modules', nargs='*', metavar='MODULE', help=f"of {', '.join(quick)}; default: all")
-    p.add_argument('--part', type=int, nargs=2, metavar=('FIRST','STEP'), help='only some mutants; nothing is written')
+    p.add_argument('--sample', type=int, help='at most so many mutants of a module')
     a = p.parse_args()
     if unknown := set(a.modules)-set(quick):
         p.error(f"no quick tests for {', '.join(sorted(unknown))}: add them to `quick`")
@@ -142,7 +145,7 @@ def main():
     warnings.simplefilter('ignore')
     for o in libraries: importlib.import_module(o)
     for module in a.modules or quick:
-        row = run(module, a.part or (0,1))
-        if not a.part: os.waitpid(in_fork(lambda: write(row)), 0) # No later mutant may find the package imported
+        row = run(module, a.sample)
+        os.waitpid(in_fork(lambda: write(row)), 0) # No later mutant may find the package imported
 
 if __name__=='__main__': main()

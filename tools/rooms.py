@@ -49,7 +49,7 @@ def circle(graph):
 def table():
     "The graph as a Markdown table: each room, and those that it uses"
     rows = [f"| `{o}` | {', '.join(f'`{u}`' for u in used) or 'none'} |" for o,used in graph().items()]
-    return '\n'.join(['| room | uses |', '|---|---|', *rows])
+    return '\n'.join(['| module | uses |', '|---|---|', *rows])
 
 def drawn():
     "The table that the page shows"

@@ -92,7 +92,7 @@ def load_arrays(name, path=None):
 
 class MemoryDL:
     "Batches `(x, y)` of all images of `il`, decoded once and on the device, with the transforms of `train_dl`"
-    def __init__(self, il, train_dl, bs=512):
+    def __init__(self, il, train_dl, bs=500): # A divisor of 10 000: one size to compile for
         pipe = ItemPipe(train_dl)
         self.dataset,self.bs,self.cls = il,bs,pipe.cls
         self.pool = as_pool(il, pipe, class_names(train_dl.dataset)).load()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd, torch
 from fastai.callback.channelslast import ChannelsLast
 from fastai.vision.all import (
-    Callback, DataLoaders, Normalize, cifar_stats, default_device, first, ifnone, nn, risinstance, set_seed)
+    Callback, DataLoaders, Normalize, Tensor, cifar_stats, default_device, first, ifnone, nn, risinstance, set_seed)
 from fastai_mixmatch.all import *
 
 from common import append, read, results
@@ -31,7 +31,7 @@ class Clock(Callback):
         self.seconds,self.start = state['seconds'],time.perf_counter() if self.start else None
 
 def make_learner(exp, labeled, rest, test, device=None, fast=False, **kwargs):
-    "The learner of one variant of an experiment, with a `Clock`; `fast`: on the fast path, on CUDA with CUDA graphs"
+    "The learner of one variant, with a `Clock`; `fast`: on the fast path, with CUDA graphs unless 'eager'"
     tfms = [Normalize.from_stats(*cifar_stats)] if exp.data=='cifar10' else None
     dl = labeled.dataloaders(bs=exp.bs, batch_tfms=tfms, device=device).train
     device = torch.device(device or default_device())
@@ -40,7 +40,8 @@ def make_learner(exp, labeled, rest, test, device=None, fast=False, **kwargs):
     method = exp.method(**{k: v for k,v in exp.args.items() if k not in stream})
     learn = ssl_learner(dls, rest, exp.arch, method=method, lr=exp.lr, wd=exp.wd, bs=exp.ubs, **stream,
                         ema=EMA(exp.ema, exp.warmup) if exp.ema else None, cbs=Clock(), **kwargs)
-    return learn.to_fast(compile=device.type=='cuda' and 'reduce-overhead') if fast else learn.add_cb(ChannelsLast())
+    graphs = fast!='eager' and device.type=='cuda' and 'reduce-overhead'
+    return learn.to_fast(compile=graphs) if fast else learn.add_cb(ChannelsLast())
 
 def train(learn, exp):
     "Train for about `exp.steps` steps, in whole epochs; gives the method and the number of epochs"
@@ -51,11 +52,15 @@ def train(learn, exp):
 
 # --- what came out
 
+def predictions(learn):
+    "Output and labels of each validation batch; images as plain tensors, for a compiled network"
+    with torch.no_grad(): return [(learn.model(x.as_subclass(Tensor)), y) for x,y in learn.dls.valid]
+
 def final_accuracies(learn):
     "Accuracy on the validation set of the averaged weights, and of the trained ones (twice, where nothing is averaged)"
     def acc():
         learn.model.eval()
-        with torch.no_grad(): right = [(learn.model(x).argmax(1)==y).float() for x,y in learn.dls.valid]
+        right = [(p.argmax(1)==y).float() for p,y in predictions(learn)]
         return torch.cat(right).mean().item()
     ema = getattr(learn, 'ema', None)
     if ema is None: return (acc(),)*2
@@ -88,7 +93,7 @@ def embedding(learn, n=400, seed=0):
     hook = last.register_forward_pre_hook(lambda m,i: feats.append(i[0].float().cpu()))
     learn.model.eval()
     try:
-        with torch.no_grad(): p,y = map(torch.cat, zip(*[(learn.model(x).softmax(1), y) for x,y in learn.dls.valid]))
+        p,y = map(torch.cat, zip(*[(p.softmax(1), y) for p,y in predictions(learn)]))
     finally: hook.remove()
     f,(conf,guess) = torch.cat(feats)[:n].numpy(),p[:n].cpu().max(1)
     flat = PCA(min(50, *f.shape), random_state=seed).fit_transform(f)

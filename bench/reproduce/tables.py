@@ -20,7 +20,8 @@ def counted(name, out=results):
     return pd.DataFrame(rows, columns=None if rows else columns)
 
 def mean_std(xs):
-    "Mean and standard deviation, in percent"
+    "Mean and standard deviation, in percent; nothing where nothing was measured"
+    if not len(xs := xs.astype(float).dropna()): return ''
     return f'{100*xs.mean():.1f}' + (f' ± {100*xs.std():.1f}' if len(xs)>1 else '')
 
 def results_table(name, out=results):

@@ -1,0 +1,870 @@
+# Written by tools/arguments.py from the code: for editors, which cannot see signatures made by a call.
+from pathlib import Path
+from typing import Any, Callable, Optional, Union
+from fastai.callback.core import Callback
+from fastai.callback.progress import ProgressCallback
+from fastai.data.core import DataLoaders
+from fastai.learner import Learner
+from torch import Tensor
+from .ema import EMA
+from .semi import SemiSupervised
+
+def ssl_learner(dls, unlabeled, arch=..., *, method: SemiSupervised | None = None,
+    ema: float | EMA | None = 0.999, pretrained: bool = False, weights=None, model_args: dict | None = None,
+    lr: float = 0.002, wd: float = 0.02, loss_func=None, metrics=..., opt_func=..., splitter=None, cbs=None,
+    checkpoint=None, every: str = '5min', bs: int | None = None, mu: int | None = None,
+    cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None, weak=None,
+    path: str | Path | None = None, model_dir: str | Path = 'models', wd_bn_bias: bool = False,
+    train_bn: bool = True, moms: tuple = (0.95, 0.85, 0.95), default_cbs: bool = True) -> SemiSupervisedLearner:
+    r"""A `Learner` that trains on the labeled `dls` and on `unlabeled`
+
+    Parameters
+    ----------
+    dls : 
+        `DataLoaders` of the labeled images, with any batch size
+    unlabeled : 
+        Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
+    arch : 
+        Module, function of `(n_in, n_out)`, architecture function, or timm name
+    method : fastai_mixmatch.semi.SemiSupervised | None
+        Such as `MixMatch()`, which is the default
+    ema : float | fastai_mixmatch.ema.EMA | None
+        Decay of the average of weights and buffers, or an `EMA`; None or 0 for none
+    pretrained : bool
+        Pretrained weights? For architecture functions and timm names; the body starts frozen, as in `vision_learner`
+    weights : 
+        Their file, or a state dict, where they are not to be downloaded; see `load_weights`
+    model_args : dict | None
+        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head that starts as a solution
+    lr : float
+        Default learning rate
+    wd : float
+        Default weight decay; not on biases and norms
+    loss_func : 
+        Loss on the validation set; default: that of `dls`, or cross entropy
+    metrics : 
+        Metrics on the validation set
+    opt_func : 
+        Optimizer: `FastAdam` is fastai's `Adam`, computed faster
+    splitter : 
+        Parameter groups; default: those of `arch`
+    cbs : 
+        More callbacks
+    checkpoint : 
+        Folder for checkpoints, from which the same program, started again, continues; or a `Checkpoint`
+    every : str
+        How often to save one: '30s', '5min', '1 epoch', '500 steps'
+    bs : int | None
+        Unlabeled images in a batch; default: `mu` times the labeled ones
+    mu : int | None
+        Unlabeled images for each labeled one in a batch; default: the method's own, mostly 1
+    cache : bool | str | pathlib.Path | None
+        Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: keep the unlabeled ones there
+    on_error : str
+        'raise' or 'skip' unreadable images
+    steps : int | None
+        Batches in an epoch; default: one pass
+    weak : 
+        Batch view to add where `dls` has no random transform; default: `WeakView()`; False: none
+    path : str | pathlib.Path | None
+        Parent directory to save, load, and export models. Defaults to `dls` `path`
+    model_dir : str | pathlib.Path
+        Subdirectory to save and load models
+    wd_bn_bias : bool
+        Apply weight decay to normalization and bias parameters
+    train_bn : bool
+        Train frozen normalization layers
+    moms : tuple
+        Default momentum for schedulers
+    default_cbs : bool
+        Include default `Callback`s"""
+
+def mixmatch_learner(dls, unlabeled, arch=..., *, k: int = 2, T: float = 0.5, alpha: float = 0.75,
+    adapt: bool = True, band: float = 2.0, prior: object = None, lambda_u: float = 75.0,
+    ramp: float | int = 1.0, loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 1,
+    cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None, weak=None,
+    ema: float | EMA | None = 0.999, pretrained: bool = False, weights=None, model_args: dict | None = None,
+    lr: float = 0.002, wd: float = 0.02, loss_func=None, metrics=..., opt_func=..., splitter=None, cbs=None,
+    checkpoint=None, every: str = '5min', path: str | Path | None = None, model_dir: str | Path = 'models',
+    wd_bn_bias: bool = False, train_bn: bool = True, moms: tuple = (0.95, 0.85, 0.95),
+    default_cbs: bool = True) -> SemiSupervisedLearner:
+    r"""A `Learner` that trains on the labeled `dls` and on `unlabeled` with MixMatch (arXiv 1905.02249): guess, sharpen, mix
+
+    Parameters
+    ----------
+    dls : 
+        `DataLoaders` of the labeled images, with any batch size
+    unlabeled : 
+        Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
+    arch : 
+        Module, function of `(n_in, n_out)`, architecture function, or timm name
+    k : int
+        Views whose predictions are averaged for a guess
+    T : float
+        Temperature of sharpening
+    alpha : float
+        Mixing: λ ~ Beta(α, α); 0 for none
+    adapt : bool
+        Let unlabeled images count as much as the labels are known? False: the paper's step
+    band : float
+        With `adapt`: how many times as often, or as seldom, as it is labeled may a class be guessed?
+    prior : object
+        Class frequencies of the pool: `(n_classes,)`, 'uniform' or 'labeled'; default: within `band` of the labels'
+    lambda_u : float
+        Weight of the unlabeled loss
+    ramp : float | int
+        The weight grows linearly up to this fraction (float) of the training, or for this many steps (int)
+    loss_x : Union[str, Callable]
+        Labeled loss: 'ce', 'focal', `labeled_loss(weight=…, smoothing=…)`, or a function of logits and probabilities `(B,n_classes)`
+    bs : int | None
+        Unlabeled images in a batch; default: `mu` times the labeled ones
+    mu : int | None
+        Unlabeled images for each labeled one in a batch; default: the method's own, mostly 1
+    cache : bool | str | pathlib.Path | None
+        Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: keep the unlabeled ones there
+    on_error : str
+        'raise' or 'skip' unreadable images
+    steps : int | None
+        Batches in an epoch; default: one pass
+    weak : 
+        Batch view to add where `dls` has no random transform; default: `WeakView()`; False: none
+    ema : float | fastai_mixmatch.ema.EMA | None
+        Decay of the average of weights and buffers, or an `EMA`; None or 0 for none
+    pretrained : bool
+        Pretrained weights? For architecture functions and timm names; the body starts frozen, as in `vision_learner`
+    weights : 
+        Their file, or a state dict, where they are not to be downloaded; see `load_weights`
+    model_args : dict | None
+        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head that starts as a solution
+    lr : float
+        Default learning rate
+    wd : float
+        Default weight decay; not on biases and norms
+    loss_func : 
+        Loss on the validation set; default: that of `dls`, or cross entropy
+    metrics : 
+        Metrics on the validation set
+    opt_func : 
+        Optimizer: `FastAdam` is fastai's `Adam`, computed faster
+    splitter : 
+        Parameter groups; default: those of `arch`
+    cbs : 
+        More callbacks
+    checkpoint : 
+        Folder for checkpoints, from which the same program, started again, continues; or a `Checkpoint`
+    every : str
+        How often to save one: '30s', '5min', '1 epoch', '500 steps'
+    path : str | pathlib.Path | None
+        Parent directory to save, load, and export models. Defaults to `dls` `path`
+    model_dir : str | pathlib.Path
+        Subdirectory to save and load models
+    wd_bn_bias : bool
+        Apply weight decay to normalization and bias parameters
+    train_bn : bool
+        Train frozen normalization layers
+    moms : tuple
+        Default momentum for schedulers
+    default_cbs : bool
+        Include default `Callback`s"""
+
+def remixmatch_learner(dls, unlabeled, arch=..., *, ks: int = 8, T: float = 0.5, alpha: float = 0.75,
+    anchor: float = 0.5, rotation: float = 0.5, momentum: float = 0.9921875,
+    strong: Optional[Callable] = None, lambda_u: float = 1.5, ramp: float | int = 0.015625,
+    loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 1,
+    cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None, weak=None,
+    ema: float | EMA | None = 0.999, pretrained: bool = False, weights=None, model_args: dict | None = None,
+    lr: float = 0.002, wd: float = 0.02, loss_func=None, metrics=..., opt_func=..., splitter=None, cbs=None,
+    checkpoint=None, every: str = '5min', path: str | Path | None = None, model_dir: str | Path = 'models',
+    wd_bn_bias: bool = False, train_bn: bool = True, moms: tuple = (0.95, 0.85, 0.95),
+    default_cbs: bool = True) -> SemiSupervisedLearner:
+    r"""A `Learner` that trains on the labeled `dls` and on `unlabeled` with ReMixMatch (arXiv 1911.09785): MixMatch with distribution alignment, augmentation anchoring, and a rotation task
+
+    Parameters
+    ----------
+    dls : 
+        `DataLoaders` of the labeled images, with any batch size
+    unlabeled : 
+        Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
+    arch : 
+        Module, function of `(n_in, n_out)`, architecture function, or timm name
+    ks : int
+        Strong views of an unlabeled image
+    T : float
+        Temperature of sharpening
+    alpha : float
+        Mixing: λ ~ Beta(α, α)
+    anchor : float
+        Weight of the unmixed strong view
+    rotation : float
+        Weight of the rotation task, not ramped, and counted in `loss_x`; 0 for none
+    momentum : float
+        Weight of the old class frequencies of guesses in an update
+    strong : Optional[Callable]
+        What makes strong views; default: `StrongView()`
+    lambda_u : float
+        Weight of the unlabeled loss
+    ramp : float | int
+        The weight grows linearly up to this fraction (float) of the training, or for this many steps (int)
+    loss_x : Union[str, Callable]
+        Labeled loss: 'ce', 'focal', `labeled_loss(weight=…, smoothing=…)`, or a function of logits and probabilities `(B,n_classes)`
+    bs : int | None
+        Unlabeled images in a batch; default: `mu` times the labeled ones
+    mu : int | None
+        Unlabeled images for each labeled one in a batch; default: the method's own, mostly 1
+    cache : bool | str | pathlib.Path | None
+        Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: keep the unlabeled ones there
+    on_error : str
+        'raise' or 'skip' unreadable images
+    steps : int | None
+        Batches in an epoch; default: one pass
+    weak : 
+        Batch view to add where `dls` has no random transform; default: `WeakView()`; False: none
+    ema : float | fastai_mixmatch.ema.EMA | None
+        Decay of the average of weights and buffers, or an `EMA`; None or 0 for none
+    pretrained : bool
+        Pretrained weights? For architecture functions and timm names; the body starts frozen, as in `vision_learner`
+    weights : 
+        Their file, or a state dict, where they are not to be downloaded; see `load_weights`
+    model_args : dict | None
+        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head that starts as a solution
+    lr : float
+        Default learning rate
+    wd : float
+        Default weight decay; not on biases and norms
+    loss_func : 
+        Loss on the validation set; default: that of `dls`, or cross entropy
+    metrics : 
+        Metrics on the validation set
+    opt_func : 
+        Optimizer: `FastAdam` is fastai's `Adam`, computed faster
+    splitter : 
+        Parameter groups; default: those of `arch`
+    cbs : 
+        More callbacks
+    checkpoint : 
+        Folder for checkpoints, from which the same program, started again, continues; or a `Checkpoint`
+    every : str
+        How often to save one: '30s', '5min', '1 epoch', '500 steps'
+    path : str | pathlib.Path | None
+        Parent directory to save, load, and export models. Defaults to `dls` `path`
+    model_dir : str | pathlib.Path
+        Subdirectory to save and load models
+    wd_bn_bias : bool
+        Apply weight decay to normalization and bias parameters
+    train_bn : bool
+        Train frozen normalization layers
+    moms : tuple
+        Default momentum for schedulers
+    default_cbs : bool
+        Include default `Callback`s"""
+
+def mean_teacher_learner(dls, unlabeled, arch=..., *, lambda_u: float = 50.0, ramp: float | int = 0.4,
+    loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 1,
+    cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None, weak=None,
+    ema: float | EMA | None = 0.999, pretrained: bool = False, weights=None, model_args: dict | None = None,
+    lr: float = 0.002, wd: float = 0.02, loss_func=None, metrics=..., opt_func=..., splitter=None, cbs=None,
+    checkpoint=None, every: str = '5min', path: str | Path | None = None, model_dir: str | Path = 'models',
+    wd_bn_bias: bool = False, train_bn: bool = True, moms: tuple = (0.95, 0.85, 0.95),
+    default_cbs: bool = True) -> SemiSupervisedLearner:
+    r"""A `Learner` that trains on the labeled `dls` and on `unlabeled` with Mean Teacher (arXiv 1703.01780): follow the average of the weights; needs the `EMA` callback
+
+    Parameters
+    ----------
+    dls : 
+        `DataLoaders` of the labeled images, with any batch size
+    unlabeled : 
+        Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
+    arch : 
+        Module, function of `(n_in, n_out)`, architecture function, or timm name
+    lambda_u : float
+        Weight of the unlabeled loss
+    ramp : float | int
+        The weight grows linearly up to this fraction (float) of the training, or for this many steps (int)
+    loss_x : Union[str, Callable]
+        Labeled loss: 'ce', 'focal', `labeled_loss(weight=…, smoothing=…)`, or a function of logits and probabilities `(B,n_classes)`
+    bs : int | None
+        Unlabeled images in a batch; default: `mu` times the labeled ones
+    mu : int | None
+        Unlabeled images for each labeled one in a batch; default: the method's own, mostly 1
+    cache : bool | str | pathlib.Path | None
+        Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: keep the unlabeled ones there
+    on_error : str
+        'raise' or 'skip' unreadable images
+    steps : int | None
+        Batches in an epoch; default: one pass
+    weak : 
+        Batch view to add where `dls` has no random transform; default: `WeakView()`; False: none
+    ema : float | fastai_mixmatch.ema.EMA | None
+        Decay of the average of weights and buffers, or an `EMA`; None or 0 for none
+    pretrained : bool
+        Pretrained weights? For architecture functions and timm names; the body starts frozen, as in `vision_learner`
+    weights : 
+        Their file, or a state dict, where they are not to be downloaded; see `load_weights`
+    model_args : dict | None
+        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head that starts as a solution
+    lr : float
+        Default learning rate
+    wd : float
+        Default weight decay; not on biases and norms
+    loss_func : 
+        Loss on the validation set; default: that of `dls`, or cross entropy
+    metrics : 
+        Metrics on the validation set
+    opt_func : 
+        Optimizer: `FastAdam` is fastai's `Adam`, computed faster
+    splitter : 
+        Parameter groups; default: those of `arch`
+    cbs : 
+        More callbacks
+    checkpoint : 
+        Folder for checkpoints, from which the same program, started again, continues; or a `Checkpoint`
+    every : str
+        How often to save one: '30s', '5min', '1 epoch', '500 steps'
+    path : str | pathlib.Path | None
+        Parent directory to save, load, and export models. Defaults to `dls` `path`
+    model_dir : str | pathlib.Path
+        Subdirectory to save and load models
+    wd_bn_bias : bool
+        Apply weight decay to normalization and bias parameters
+    train_bn : bool
+        Train frozen normalization layers
+    moms : tuple
+        Default momentum for schedulers
+    default_cbs : bool
+        Include default `Callback`s"""
+
+def fixmatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.95, ks: int = 1,
+    strong: Optional[Callable] = None, lambda_u: float = 1.0, ramp: float | int = 0,
+    loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 7,
+    cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None, weak=None,
+    ema: float | EMA | None = 0.999, pretrained: bool = False, weights=None, model_args: dict | None = None,
+    lr: float = 0.002, wd: float = 0.02, loss_func=None, metrics=..., opt_func=..., splitter=None, cbs=None,
+    checkpoint=None, every: str = '5min', path: str | Path | None = None, model_dir: str | Path = 'models',
+    wd_bn_bias: bool = False, train_bn: bool = True, moms: tuple = (0.95, 0.85, 0.95),
+    default_cbs: bool = True) -> SemiSupervisedLearner:
+    r"""A `Learner` that trains on the labeled `dls` and on `unlabeled` with FixMatch (arXiv 2001.07685): guess on a weak view, learn it on a strong one where it is sure
+
+    Parameters
+    ----------
+    dls : 
+        `DataLoaders` of the labeled images, with any batch size
+    unlabeled : 
+        Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
+    arch : 
+        Module, function of `(n_in, n_out)`, architecture function, or timm name
+    threshold : float
+        Confidence from which on a guess counts
+    ks : int
+        Strong views; 0: learn on the weak view itself
+    strong : Optional[Callable]
+        What makes them; default: `StrongView()`
+    lambda_u : float
+        Weight of the unlabeled loss
+    ramp : float | int
+        The weight grows linearly up to this fraction (float) of the training, or for this many steps (int)
+    loss_x : Union[str, Callable]
+        Labeled loss: 'ce', 'focal', `labeled_loss(weight=…, smoothing=…)`, or a function of logits and probabilities `(B,n_classes)`
+    bs : int | None
+        Unlabeled images in a batch; default: `mu` times the labeled ones
+    mu : int | None
+        Unlabeled images for each labeled one in a batch; default: the method's own, mostly 1
+    cache : bool | str | pathlib.Path | None
+        Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: keep the unlabeled ones there
+    on_error : str
+        'raise' or 'skip' unreadable images
+    steps : int | None
+        Batches in an epoch; default: one pass
+    weak : 
+        Batch view to add where `dls` has no random transform; default: `WeakView()`; False: none
+    ema : float | fastai_mixmatch.ema.EMA | None
+        Decay of the average of weights and buffers, or an `EMA`; None or 0 for none
+    pretrained : bool
+        Pretrained weights? For architecture functions and timm names; the body starts frozen, as in `vision_learner`
+    weights : 
+        Their file, or a state dict, where they are not to be downloaded; see `load_weights`
+    model_args : dict | None
+        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head that starts as a solution
+    lr : float
+        Default learning rate
+    wd : float
+        Default weight decay; not on biases and norms
+    loss_func : 
+        Loss on the validation set; default: that of `dls`, or cross entropy
+    metrics : 
+        Metrics on the validation set
+    opt_func : 
+        Optimizer: `FastAdam` is fastai's `Adam`, computed faster
+    splitter : 
+        Parameter groups; default: those of `arch`
+    cbs : 
+        More callbacks
+    checkpoint : 
+        Folder for checkpoints, from which the same program, started again, continues; or a `Checkpoint`
+    every : str
+        How often to save one: '30s', '5min', '1 epoch', '500 steps'
+    path : str | pathlib.Path | None
+        Parent directory to save, load, and export models. Defaults to `dls` `path`
+    model_dir : str | pathlib.Path
+        Subdirectory to save and load models
+    wd_bn_bias : bool
+        Apply weight decay to normalization and bias parameters
+    train_bn : bool
+        Train frozen normalization layers
+    moms : tuple
+        Default momentum for schedulers
+    default_cbs : bool
+        Include default `Callback`s"""
+
+def flexmatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.95, ks: int = 1,
+    strong: Optional[Callable] = None, lambda_u: float = 1.0, ramp: float | int = 0,
+    loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 7,
+    cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None, weak=None,
+    ema: float | EMA | None = 0.999, pretrained: bool = False, weights=None, model_args: dict | None = None,
+    lr: float = 0.002, wd: float = 0.02, loss_func=None, metrics=..., opt_func=..., splitter=None, cbs=None,
+    checkpoint=None, every: str = '5min', path: str | Path | None = None, model_dir: str | Path = 'models',
+    wd_bn_bias: bool = False, train_bn: bool = True, moms: tuple = (0.95, 0.85, 0.95),
+    default_cbs: bool = True) -> SemiSupervisedLearner:
+    r"""A `Learner` that trains on the labeled `dls` and on `unlabeled` with FlexMatch (arXiv 2110.08263): FixMatch with a threshold for each class, lower while it is seldom guessed
+
+    Parameters
+    ----------
+    dls : 
+        `DataLoaders` of the labeled images, with any batch size
+    unlabeled : 
+        Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
+    arch : 
+        Module, function of `(n_in, n_out)`, architecture function, or timm name
+    threshold : float
+        Confidence from which on a guess counts
+    ks : int
+        Strong views; 0: learn on the weak view itself
+    strong : Optional[Callable]
+        What makes them; default: `StrongView()`
+    lambda_u : float
+        Weight of the unlabeled loss
+    ramp : float | int
+        The weight grows linearly up to this fraction (float) of the training, or for this many steps (int)
+    loss_x : Union[str, Callable]
+        Labeled loss: 'ce', 'focal', `labeled_loss(weight=…, smoothing=…)`, or a function of logits and probabilities `(B,n_classes)`
+    bs : int | None
+        Unlabeled images in a batch; default: `mu` times the labeled ones
+    mu : int | None
+        Unlabeled images for each labeled one in a batch; default: the method's own, mostly 1
+    cache : bool | str | pathlib.Path | None
+        Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: keep the unlabeled ones there
+    on_error : str
+        'raise' or 'skip' unreadable images
+    steps : int | None
+        Batches in an epoch; default: one pass
+    weak : 
+        Batch view to add where `dls` has no random transform; default: `WeakView()`; False: none
+    ema : float | fastai_mixmatch.ema.EMA | None
+        Decay of the average of weights and buffers, or an `EMA`; None or 0 for none
+    pretrained : bool
+        Pretrained weights? For architecture functions and timm names; the body starts frozen, as in `vision_learner`
+    weights : 
+        Their file, or a state dict, where they are not to be downloaded; see `load_weights`
+    model_args : dict | None
+        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head that starts as a solution
+    lr : float
+        Default learning rate
+    wd : float
+        Default weight decay; not on biases and norms
+    loss_func : 
+        Loss on the validation set; default: that of `dls`, or cross entropy
+    metrics : 
+        Metrics on the validation set
+    opt_func : 
+        Optimizer: `FastAdam` is fastai's `Adam`, computed faster
+    splitter : 
+        Parameter groups; default: those of `arch`
+    cbs : 
+        More callbacks
+    checkpoint : 
+        Folder for checkpoints, from which the same program, started again, continues; or a `Checkpoint`
+    every : str
+        How often to save one: '30s', '5min', '1 epoch', '500 steps'
+    path : str | pathlib.Path | None
+        Parent directory to save, load, and export models. Defaults to `dls` `path`
+    model_dir : str | pathlib.Path
+        Subdirectory to save and load models
+    wd_bn_bias : bool
+        Apply weight decay to normalization and bias parameters
+    train_bn : bool
+        Train frozen normalization layers
+    moms : tuple
+        Default momentum for schedulers
+    default_cbs : bool
+        Include default `Callback`s"""
+
+def freematch_learner(dls, unlabeled, arch=..., *, momentum: float = 0.999, fairness: float = 0.001,
+    clip: float | None = None, ks: int = 1, strong: Optional[Callable] = None, lambda_u: float = 1.0,
+    ramp: float | int = 0, loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 7,
+    cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None, weak=None,
+    ema: float | EMA | None = 0.999, pretrained: bool = False, weights=None, model_args: dict | None = None,
+    lr: float = 0.002, wd: float = 0.02, loss_func=None, metrics=..., opt_func=..., splitter=None, cbs=None,
+    checkpoint=None, every: str = '5min', path: str | Path | None = None, model_dir: str | Path = 'models',
+    wd_bn_bias: bool = False, train_bn: bool = True, moms: tuple = (0.95, 0.85, 0.95),
+    default_cbs: bool = True) -> SemiSupervisedLearner:
+    r"""A `Learner` that trains on the labeled `dls` and on `unlabeled` with FreeMatch (arXiv 2205.07246): thresholds that follow the network's confidence, and a fairness loss
+
+    Parameters
+    ----------
+    dls : 
+        `DataLoaders` of the labeled images, with any batch size
+    unlabeled : 
+        Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
+    arch : 
+        Module, function of `(n_in, n_out)`, architecture function, or timm name
+    momentum : float
+        Weight of the old averages in an update
+    fairness : float
+        Weight of the fairness loss, relative to that of the unlabeled loss
+    clip : float | None
+        Largest global threshold, such as 0.95; default: none
+    ks : int
+        Strong views; 0: learn on the weak view itself
+    strong : Optional[Callable]
+        What makes them; default: `StrongView()`
+    lambda_u : float
+        Weight of the unlabeled loss
+    ramp : float | int
+        The weight grows linearly up to this fraction (float) of the training, or for this many steps (int)
+    loss_x : Union[str, Callable]
+        Labeled loss: 'ce', 'focal', `labeled_loss(weight=…, smoothing=…)`, or a function of logits and probabilities `(B,n_classes)`
+    bs : int | None
+        Unlabeled images in a batch; default: `mu` times the labeled ones
+    mu : int | None
+        Unlabeled images for each labeled one in a batch; default: the method's own, mostly 1
+    cache : bool | str | pathlib.Path | None
+        Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: keep the unlabeled ones there
+    on_error : str
+        'raise' or 'skip' unreadable images
+    steps : int | None
+        Batches in an epoch; default: one pass
+    weak : 
+        Batch view to add where `dls` has no random transform; default: `WeakView()`; False: none
+    ema : float | fastai_mixmatch.ema.EMA | None
+        Decay of the average of weights and buffers, or an `EMA`; None or 0 for none
+    pretrained : bool
+        Pretrained weights? For architecture functions and timm names; the body starts frozen, as in `vision_learner`
+    weights : 
+        Their file, or a state dict, where they are not to be downloaded; see `load_weights`
+    model_args : dict | None
+        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head that starts as a solution
+    lr : float
+        Default learning rate
+    wd : float
+        Default weight decay; not on biases and norms
+    loss_func : 
+        Loss on the validation set; default: that of `dls`, or cross entropy
+    metrics : 
+        Metrics on the validation set
+    opt_func : 
+        Optimizer: `FastAdam` is fastai's `Adam`, computed faster
+    splitter : 
+        Parameter groups; default: those of `arch`
+    cbs : 
+        More callbacks
+    checkpoint : 
+        Folder for checkpoints, from which the same program, started again, continues; or a `Checkpoint`
+    every : str
+        How often to save one: '30s', '5min', '1 epoch', '500 steps'
+    path : str | pathlib.Path | None
+        Parent directory to save, load, and export models. Defaults to `dls` `path`
+    model_dir : str | pathlib.Path
+        Subdirectory to save and load models
+    wd_bn_bias : bool
+        Apply weight decay to normalization and bias parameters
+    train_bn : bool
+        Train frozen normalization layers
+    moms : tuple
+        Default momentum for schedulers
+    default_cbs : bool
+        Include default `Callback`s"""
+
+def softmatch_learner(dls, unlabeled, arch=..., *, momentum: float = 0.999, n_sigma: float = 2.0,
+    uniform: bool = True, ks: int = 1, strong: Optional[Callable] = None, lambda_u: float = 1.0,
+    ramp: float | int = 0, loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 7,
+    cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None, weak=None,
+    ema: float | EMA | None = 0.999, pretrained: bool = False, weights=None, model_args: dict | None = None,
+    lr: float = 0.002, wd: float = 0.02, loss_func=None, metrics=..., opt_func=..., splitter=None, cbs=None,
+    checkpoint=None, every: str = '5min', path: str | Path | None = None, model_dir: str | Path = 'models',
+    wd_bn_bias: bool = False, train_bn: bool = True, moms: tuple = (0.95, 0.85, 0.95),
+    default_cbs: bool = True) -> SemiSupervisedLearner:
+    r"""A `Learner` that trains on the labeled `dls` and on `unlabeled` with SoftMatch (arXiv 2301.10921): in the place of a threshold, a weight like a bell below the mean confidence
+
+    Parameters
+    ----------
+    dls : 
+        `DataLoaders` of the labeled images, with any batch size
+    unlabeled : 
+        Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
+    arch : 
+        Module, function of `(n_in, n_out)`, architecture function, or timm name
+    momentum : float
+        Weight of the old averages in an update
+    n_sigma : float
+        The bell's width is this part of the deviation
+    uniform : bool
+        Align guesses to uniform class frequencies before their confidence is read?
+    ks : int
+        Strong views; 0: learn on the weak view itself
+    strong : Optional[Callable]
+        What makes them; default: `StrongView()`
+    lambda_u : float
+        Weight of the unlabeled loss
+    ramp : float | int
+        The weight grows linearly up to this fraction (float) of the training, or for this many steps (int)
+    loss_x : Union[str, Callable]
+        Labeled loss: 'ce', 'focal', `labeled_loss(weight=…, smoothing=…)`, or a function of logits and probabilities `(B,n_classes)`
+    bs : int | None
+        Unlabeled images in a batch; default: `mu` times the labeled ones
+    mu : int | None
+        Unlabeled images for each labeled one in a batch; default: the method's own, mostly 1
+    cache : bool | str | pathlib.Path | None
+        Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: keep the unlabeled ones there
+    on_error : str
+        'raise' or 'skip' unreadable images
+    steps : int | None
+        Batches in an epoch; default: one pass
+    weak : 
+        Batch view to add where `dls` has no random transform; default: `WeakView()`; False: none
+    ema : float | fastai_mixmatch.ema.EMA | None
+        Decay of the average of weights and buffers, or an `EMA`; None or 0 for none
+    pretrained : bool
+        Pretrained weights? For architecture functions and timm names; the body starts frozen, as in `vision_learner`
+    weights : 
+        Their file, or a state dict, where they are not to be downloaded; see `load_weights`
+    model_args : dict | None
+        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head that starts as a solution
+    lr : float
+        Default learning rate
+    wd : float
+        Default weight decay; not on biases and norms
+    loss_func : 
+        Loss on the validation set; default: that of `dls`, or cross entropy
+    metrics : 
+        Metrics on the validation set
+    opt_func : 
+        Optimizer: `FastAdam` is fastai's `Adam`, computed faster
+    splitter : 
+        Parameter groups; default: those of `arch`
+    cbs : 
+        More callbacks
+    checkpoint : 
+        Folder for checkpoints, from which the same program, started again, continues; or a `Checkpoint`
+    every : str
+        How often to save one: '30s', '5min', '1 epoch', '500 steps'
+    path : str | pathlib.Path | None
+        Parent directory to save, load, and export models. Defaults to `dls` `path`
+    model_dir : str | pathlib.Path
+        Subdirectory to save and load models
+    wd_bn_bias : bool
+        Apply weight decay to normalization and bias parameters
+    train_bn : bool
+        Train frozen normalization layers
+    moms : tuple
+        Default momentum for schedulers
+    default_cbs : bool
+        Include default `Callback`s"""
+
+def adamatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.9, interpolate: bool = True,
+    ks: int = 1, strong: Optional[Callable] = None, lambda_u: float = 1.0, ramp: float | int = 0.5,
+    loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 7,
+    cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None, weak=None,
+    ema: float | EMA | None = 0.999, pretrained: bool = False, weights=None, model_args: dict | None = None,
+    lr: float = 0.002, wd: float = 0.02, loss_func=None, metrics=..., opt_func=..., splitter=None, cbs=None,
+    checkpoint=None, every: str = '5min', path: str | Path | None = None, model_dir: str | Path = 'models',
+    wd_bn_bias: bool = False, train_bn: bool = True, moms: tuple = (0.95, 0.85, 0.95),
+    default_cbs: bool = True) -> SemiSupervisedLearner:
+    r"""A `Learner` that trains on the labeled `dls` and on `unlabeled` with AdaMatch (arXiv 2106.04732): guesses aligned to labeled predictions, and a threshold relative to their confidence
+
+    Parameters
+    ----------
+    dls : 
+        `DataLoaders` of the labeled images, with any batch size
+    unlabeled : 
+        Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
+    arch : 
+        Module, function of `(n_in, n_out)`, architecture function, or timm name
+    threshold : float
+        Part of the mean confidence on labeled images from which on a guess counts
+    interpolate : bool
+        Interpolate the labeled logits with those of the labeled images alone?
+    ks : int
+        Strong views; 0: learn on the weak view itself
+    strong : Optional[Callable]
+        What makes them; default: `StrongView()`
+    lambda_u : float
+        Weight of the unlabeled loss
+    ramp : float | int
+        The weight grows linearly up to this fraction (float) of the training, or for this many steps (int)
+    loss_x : Union[str, Callable]
+        Labeled loss: 'ce', 'focal', `labeled_loss(weight=…, smoothing=…)`, or a function of logits and probabilities `(B,n_classes)`
+    bs : int | None
+        Unlabeled images in a batch; default: `mu` times the labeled ones
+    mu : int | None
+        Unlabeled images for each labeled one in a batch; default: the method's own, mostly 1
+    cache : bool | str | pathlib.Path | None
+        Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: keep the unlabeled ones there
+    on_error : str
+        'raise' or 'skip' unreadable images
+    steps : int | None
+        Batches in an epoch; default: one pass
+    weak : 
+        Batch view to add where `dls` has no random transform; default: `WeakView()`; False: none
+    ema : float | fastai_mixmatch.ema.EMA | None
+        Decay of the average of weights and buffers, or an `EMA`; None or 0 for none
+    pretrained : bool
+        Pretrained weights? For architecture functions and timm names; the body starts frozen, as in `vision_learner`
+    weights : 
+        Their file, or a state dict, where they are not to be downloaded; see `load_weights`
+    model_args : dict | None
+        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head that starts as a solution
+    lr : float
+        Default learning rate
+    wd : float
+        Default weight decay; not on biases and norms
+    loss_func : 
+        Loss on the validation set; default: that of `dls`, or cross entropy
+    metrics : 
+        Metrics on the validation set
+    opt_func : 
+        Optimizer: `FastAdam` is fastai's `Adam`, computed faster
+    splitter : 
+        Parameter groups; default: those of `arch`
+    cbs : 
+        More callbacks
+    checkpoint : 
+        Folder for checkpoints, from which the same program, started again, continues; or a `Checkpoint`
+    every : str
+        How often to save one: '30s', '5min', '1 epoch', '500 steps'
+    path : str | pathlib.Path | None
+        Parent directory to save, load, and export models. Defaults to `dls` `path`
+    model_dir : str | pathlib.Path
+        Subdirectory to save and load models
+    wd_bn_bias : bool
+        Apply weight decay to normalization and bias parameters
+    train_bn : bool
+        Train frozen normalization layers
+    moms : tuple
+        Default momentum for schedulers
+    default_cbs : bool
+        Include default `Callback`s"""
+
+def uda_learner(dls, unlabeled, arch=..., *, T: float = 0.4, tsa: str | None = None, threshold: float = 0.8,
+    ks: int = 1, strong: Optional[Callable] = None, lambda_u: float = 1.0, ramp: float | int = 0,
+    loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 7,
+    cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None, weak=None,
+    ema: float | EMA | None = 0.999, pretrained: bool = False, weights=None, model_args: dict | None = None,
+    lr: float = 0.002, wd: float = 0.02, loss_func=None, metrics=..., opt_func=..., splitter=None, cbs=None,
+    checkpoint=None, every: str = '5min', path: str | Path | None = None, model_dir: str | Path = 'models',
+    wd_bn_bias: bool = False, train_bn: bool = True, moms: tuple = (0.95, 0.85, 0.95),
+    default_cbs: bool = True) -> SemiSupervisedLearner:
+    r"""A `Learner` that trains on the labeled `dls` and on `unlabeled` with Unsupervised data augmentation (arXiv 1904.12848): FixMatch with soft, sharpened targets
+
+    Parameters
+    ----------
+    dls : 
+        `DataLoaders` of the labeled images, with any batch size
+    unlabeled : 
+        Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
+    arch : 
+        Module, function of `(n_in, n_out)`, architecture function, or timm name
+    T : float
+        Temperature of sharpening
+    tsa : str | None
+        Training-signal annealing: 'linear', 'log' or 'exp'
+    threshold : float
+        Confidence from which on a guess counts
+    ks : int
+        Strong views; 0: learn on the weak view itself
+    strong : Optional[Callable]
+        What makes them; default: `StrongView()`
+    lambda_u : float
+        Weight of the unlabeled loss
+    ramp : float | int
+        The weight grows linearly up to this fraction (float) of the training, or for this many steps (int)
+    loss_x : Union[str, Callable]
+        Labeled loss: 'ce', 'focal', `labeled_loss(weight=…, smoothing=…)`, or a function of logits and probabilities `(B,n_classes)`
+    bs : int | None
+        Unlabeled images in a batch; default: `mu` times the labeled ones
+    mu : int | None
+        Unlabeled images for each labeled one in a batch; default: the method's own, mostly 1
+    cache : bool | str | pathlib.Path | None
+        Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: keep the unlabeled ones there
+    on_error : str
+        'raise' or 'skip' unreadable images
+    steps : int | None
+        Batches in an epoch; default: one pass
+    weak : 
+        Batch view to add where `dls` has no random transform; default: `WeakView()`; False: none
+    ema : float | fastai_mixmatch.ema.EMA | None
+        Decay of the average of weights and buffers, or an `EMA`; None or 0 for none
+    pretrained : bool
+        Pretrained weights? For architecture functions and timm names; the body starts frozen, as in `vision_learner`
+    weights : 
+        Their file, or a state dict, where they are not to be downloaded; see `load_weights`
+    model_args : dict | None
+        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head that starts as a solution
+    lr : float
+        Default learning rate
+    wd : float
+        Default weight decay; not on biases and norms
+    loss_func : 
+        Loss on the validation set; default: that of `dls`, or cross entropy
+    metrics : 
+        Metrics on the validation set
+    opt_func : 
+        Optimizer: `FastAdam` is fastai's `Adam`, computed faster
+    splitter : 
+        Parameter groups; default: those of `arch`
+    cbs : 
+        More callbacks
+    checkpoint : 
+        Folder for checkpoints, from which the same program, started again, continues; or a `Checkpoint`
+    every : str
+        How often to save one: '30s', '5min', '1 epoch', '500 steps'
+    path : str | pathlib.Path | None
+        Parent directory to save, load, and export models. Defaults to `dls` `path`
+    model_dir : str | pathlib.Path
+        Subdirectory to save and load models
+    wd_bn_bias : bool
+        Apply weight decay to normalization and bias parameters
+    train_bn : bool
+        Train frozen normalization layers
+    moms : tuple
+        Default momentum for schedulers
+    default_cbs : bool
+        Include default `Callback`s"""
+
+class NoBar:
+    r"""A progress bar that draws nothing"""
+
+class TidyProgress(ProgressCallback):
+    r"""fastai's progress bars where they can be drawn; elsewhere the results table as text, a line an epoch"""
+
+class SemiSupervisedLearner(Learner):
+    r"""A `Learner` whose callbacks tidy up however a fit ends"""
+
+def own_dls(dls, add_tfms: bool = False) -> Any:
+    r"""The `DataLoaders` of a learner, without changing the user's"""
+
+def batch_channels(dls) -> Any:
+    r"""Channels of an image after the batch transforms of `dls`"""
+
+class KeepNorm(Callback):
+    r"""Batch norms keep the statistics that they were pretrained with"""
+
+def linear_start(learn: Learner) -> Any:
+    r"""Start the last layer as the logistic regression on what the rest makes of the labeled images"""
+
+def comments(o) -> Any:
+    r"""Comment of each parameter of a function or setting of a class, by name; much faster than `docments`, for an import"""
+
+def with_arguments(f: Callable, sources, doc: str, but=()) -> Any:
+    r"""Show the arguments of `sources` as those of `f`"""
+
+def factory(method: type) -> Any:
+    r"""The factory of a method: its arguments and those of `ssl_learner` in one call"""
