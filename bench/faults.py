@@ -369,6 +369,7 @@ def main():
     from common import append
     rows = []
     with tempfile.TemporaryDirectory() as d:
+        make_data(f'{d}/digits')
         for name in a.programs or (small if a.small else programs):
             for row in rows_of(name, d, a):
                 rows.append(row)
