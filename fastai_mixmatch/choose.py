@@ -312,6 +312,7 @@ def strangeness(
     mid,far = zip(*(np.quantile(u, (.5, 1-share)) for _,u in parts))
     return tuple(np.max([(p[i]-m)/max(f-m, 1e-9) for p,m,f in zip(parts, mid, far)], 0) for i in range(2))
 
+# %% ../nbs/32_choose.ipynb #0fdff203
 def _energy(z): return -torch.as_tensor(z).logsumexp(1).numpy()
 
 def strangers(
