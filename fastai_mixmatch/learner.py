@@ -184,10 +184,10 @@ def ssl_learner(
     arch=wrn_28_2, # Module, function of `(n_in, n_out)`, architecture function, or timm name
     method:SemiSupervised|None=None, # Such as `MixMatch()`, which is the default
     ema:float|EMA|None=0.999, # Decay of the average of weights and buffers, or an `EMA`; None or 0 for none
-    pretrained:bool=False, # Pretrained weights? For architecture functions and timm names; the body starts frozen, as in `vision_learner`
+    pretrained:bool=False, # Pretrained weights? For architecture functions and timm names
     weights=None, # Their file, or a state dict, where they are not to be downloaded; see `load_weights`
     model_args:dict|None=None, # Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head that starts as a solution
-    lr:float=2e-3, # Default learning rate
+    lr:float|None=None, # Learning rate; default: 0.002, or 0.001 with a linear head that starts as a solution
     wd:float=0.02, # Default weight decay; not on biases and norms
     loss_func=None, # Loss on the validation set; default: that of `dls`, or cross entropy
     metrics=accuracy, # Metrics on the validation set
@@ -213,6 +213,7 @@ def ssl_learner(
     if ema: extra.insert(1, ema if isinstance(ema, EMA) else EMA(ema))
     if checkpoint is not None:
         extra.append(checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint, every))
+    lr = lr or (1e-3 if start else 2e-3)
     learn = SemiSupervisedLearner(dls, model, loss_func=loss_func, lr=lr, wd=wd, opt_func=opt_func, metrics=metrics,
                                   splitter=ifnone(splitter, split), cbs=extra, **kwargs)
     learn.arch_spec = arch_spec(arch, model_args)
@@ -222,8 +223,8 @@ def ssl_learner(
     if arch is wrn_28_2 and min(x.shape[2:])>64: warnings.warn(
         f"`wrn_28_2` is made for images of 32×32 pixels, and slow at {x.shape[2]}×{x.shape[3]}. For photographs pass "
         "`resnet18, pretrained=True` or another network, or a smaller `Resize`")
-    if pretrained: learn.freeze()
     if start: linear_start(learn.add_cb(KeepNorm))
+    elif pretrained: learn.freeze()
     return learn
 
 # %% ../nbs/20_learner.ipynb #51d4e2b1

@@ -11,8 +11,8 @@ from .semi import SemiSupervised
 
 def ssl_learner(dls, unlabeled, arch=..., *, method: SemiSupervised | None = None,
     ema: float | EMA | None = 0.999, pretrained: bool = False, weights=None, model_args: dict | None = None,
-    lr: float = 0.002, wd: float = 0.02, loss_func=None, metrics=..., opt_func=..., splitter=None, cbs=None,
-    checkpoint=None, every: str = '5min', bs: int | None = None, mu: int | None = None,
+    lr: float | None = None, wd: float = 0.02, loss_func=None, metrics=..., opt_func=..., splitter=None,
+    cbs=None, checkpoint=None, every: str = '5min', bs: int | None = None, mu: int | None = None,
     cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None, weak=None,
     path: str | Path | None = None, model_dir: str | Path = 'models', wd_bn_bias: bool = False,
     train_bn: bool = True, moms: tuple = (0.95, 0.85, 0.95), default_cbs: bool = True) -> SemiSupervisedLearner:
@@ -31,13 +31,13 @@ def ssl_learner(dls, unlabeled, arch=..., *, method: SemiSupervised | None = Non
     ema : float | fastai_mixmatch.ema.EMA | None
         Decay of the average of weights and buffers, or an `EMA`; None or 0 for none
     pretrained : bool
-        Pretrained weights? For architecture functions and timm names; the body starts frozen, as in `vision_learner`
+        Pretrained weights? For architecture functions and timm names
     weights : 
         Their file, or a state dict, where they are not to be downloaded; see `load_weights`
     model_args : dict | None
         Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head that starts as a solution
-    lr : float
-        Default learning rate
+    lr : float | None
+        Learning rate; default: 0.002, or 0.001 with a linear head that starts as a solution
     wd : float
         Default weight decay; not on biases and norms
     loss_func : 
@@ -84,10 +84,10 @@ def mixmatch_learner(dls, unlabeled, arch=..., *, k: int = 2, T: float = 0.5, al
     ramp: float | int = 1.0, loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 1,
     cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None, weak=None,
     ema: float | EMA | None = 0.999, pretrained: bool = False, weights=None, model_args: dict | None = None,
-    lr: float = 0.002, wd: float = 0.02, loss_func=None, metrics=..., opt_func=..., splitter=None, cbs=None,
-    checkpoint=None, every: str = '5min', path: str | Path | None = None, model_dir: str | Path = 'models',
-    wd_bn_bias: bool = False, train_bn: bool = True, moms: tuple = (0.95, 0.85, 0.95),
-    default_cbs: bool = True) -> SemiSupervisedLearner:
+    lr: float | None = None, wd: float = 0.02, loss_func=None, metrics=..., opt_func=..., splitter=None,
+    cbs=None, checkpoint=None, every: str = '5min', path: str | Path | None = None,
+    model_dir: str | Path = 'models', wd_bn_bias: bool = False, train_bn: bool = True,
+    moms: tuple = (0.95, 0.85, 0.95), default_cbs: bool = True) -> SemiSupervisedLearner:
     r"""A `Learner` that trains on the labeled `dls` and on `unlabeled` with MixMatch (arXiv 1905.02249): guess, sharpen, mix
 
     Parameters
@@ -131,13 +131,13 @@ def mixmatch_learner(dls, unlabeled, arch=..., *, k: int = 2, T: float = 0.5, al
     ema : float | fastai_mixmatch.ema.EMA | None
         Decay of the average of weights and buffers, or an `EMA`; None or 0 for none
     pretrained : bool
-        Pretrained weights? For architecture functions and timm names; the body starts frozen, as in `vision_learner`
+        Pretrained weights? For architecture functions and timm names
     weights : 
         Their file, or a state dict, where they are not to be downloaded; see `load_weights`
     model_args : dict | None
         Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head that starts as a solution
-    lr : float
-        Default learning rate
+    lr : float | None
+        Learning rate; default: 0.002, or 0.001 with a linear head that starts as a solution
     wd : float
         Default weight decay; not on biases and norms
     loss_func : 
@@ -173,10 +173,10 @@ def remixmatch_learner(dls, unlabeled, arch=..., *, ks: int = 8, T: float = 0.5,
     loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 1,
     cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None, weak=None,
     ema: float | EMA | None = 0.999, pretrained: bool = False, weights=None, model_args: dict | None = None,
-    lr: float = 0.002, wd: float = 0.02, loss_func=None, metrics=..., opt_func=..., splitter=None, cbs=None,
-    checkpoint=None, every: str = '5min', path: str | Path | None = None, model_dir: str | Path = 'models',
-    wd_bn_bias: bool = False, train_bn: bool = True, moms: tuple = (0.95, 0.85, 0.95),
-    default_cbs: bool = True) -> SemiSupervisedLearner:
+    lr: float | None = None, wd: float = 0.02, loss_func=None, metrics=..., opt_func=..., splitter=None,
+    cbs=None, checkpoint=None, every: str = '5min', path: str | Path | None = None,
+    model_dir: str | Path = 'models', wd_bn_bias: bool = False, train_bn: bool = True,
+    moms: tuple = (0.95, 0.85, 0.95), default_cbs: bool = True) -> SemiSupervisedLearner:
     r"""A `Learner` that trains on the labeled `dls` and on `unlabeled` with ReMixMatch (arXiv 1911.09785): MixMatch with distribution alignment, augmentation anchoring, and a rotation task
 
     Parameters
@@ -222,13 +222,13 @@ def remixmatch_learner(dls, unlabeled, arch=..., *, ks: int = 8, T: float = 0.5,
     ema : float | fastai_mixmatch.ema.EMA | None
         Decay of the average of weights and buffers, or an `EMA`; None or 0 for none
     pretrained : bool
-        Pretrained weights? For architecture functions and timm names; the body starts frozen, as in `vision_learner`
+        Pretrained weights? For architecture functions and timm names
     weights : 
         Their file, or a state dict, where they are not to be downloaded; see `load_weights`
     model_args : dict | None
         Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head that starts as a solution
-    lr : float
-        Default learning rate
+    lr : float | None
+        Learning rate; default: 0.002, or 0.001 with a linear head that starts as a solution
     wd : float
         Default weight decay; not on biases and norms
     loss_func : 
@@ -262,10 +262,10 @@ def mean_teacher_learner(dls, unlabeled, arch=..., *, lambda_u: float = 50.0, ra
     loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 1,
     cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None, weak=None,
     ema: float | EMA | None = 0.999, pretrained: bool = False, weights=None, model_args: dict | None = None,
-    lr: float = 0.002, wd: float = 0.02, loss_func=None, metrics=..., opt_func=..., splitter=None, cbs=None,
-    checkpoint=None, every: str = '5min', path: str | Path | None = None, model_dir: str | Path = 'models',
-    wd_bn_bias: bool = False, train_bn: bool = True, moms: tuple = (0.95, 0.85, 0.95),
-    default_cbs: bool = True) -> SemiSupervisedLearner:
+    lr: float | None = None, wd: float = 0.02, loss_func=None, metrics=..., opt_func=..., splitter=None,
+    cbs=None, checkpoint=None, every: str = '5min', path: str | Path | None = None,
+    model_dir: str | Path = 'models', wd_bn_bias: bool = False, train_bn: bool = True,
+    moms: tuple = (0.95, 0.85, 0.95), default_cbs: bool = True) -> SemiSupervisedLearner:
     r"""A `Learner` that trains on the labeled `dls` and on `unlabeled` with Mean Teacher (arXiv 1703.01780): follow the average of the weights; needs the `EMA` callback
 
     Parameters
@@ -297,13 +297,13 @@ def mean_teacher_learner(dls, unlabeled, arch=..., *, lambda_u: float = 50.0, ra
     ema : float | fastai_mixmatch.ema.EMA | None
         Decay of the average of weights and buffers, or an `EMA`; None or 0 for none
     pretrained : bool
-        Pretrained weights? For architecture functions and timm names; the body starts frozen, as in `vision_learner`
+        Pretrained weights? For architecture functions and timm names
     weights : 
         Their file, or a state dict, where they are not to be downloaded; see `load_weights`
     model_args : dict | None
         Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head that starts as a solution
-    lr : float
-        Default learning rate
+    lr : float | None
+        Learning rate; default: 0.002, or 0.001 with a linear head that starts as a solution
     wd : float
         Default weight decay; not on biases and norms
     loss_func : 
@@ -338,10 +338,10 @@ def fixmatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.95, ks: i
     loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 7,
     cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None, weak=None,
     ema: float | EMA | None = 0.999, pretrained: bool = False, weights=None, model_args: dict | None = None,
-    lr: float = 0.002, wd: float = 0.02, loss_func=None, metrics=..., opt_func=..., splitter=None, cbs=None,
-    checkpoint=None, every: str = '5min', path: str | Path | None = None, model_dir: str | Path = 'models',
-    wd_bn_bias: bool = False, train_bn: bool = True, moms: tuple = (0.95, 0.85, 0.95),
-    default_cbs: bool = True) -> SemiSupervisedLearner:
+    lr: float | None = None, wd: float = 0.02, loss_func=None, metrics=..., opt_func=..., splitter=None,
+    cbs=None, checkpoint=None, every: str = '5min', path: str | Path | None = None,
+    model_dir: str | Path = 'models', wd_bn_bias: bool = False, train_bn: bool = True,
+    moms: tuple = (0.95, 0.85, 0.95), default_cbs: bool = True) -> SemiSupervisedLearner:
     r"""A `Learner` that trains on the labeled `dls` and on `unlabeled` with FixMatch (arXiv 2001.07685): guess on a weak view, learn it on a strong one where it is sure
 
     Parameters
@@ -379,13 +379,13 @@ def fixmatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.95, ks: i
     ema : float | fastai_mixmatch.ema.EMA | None
         Decay of the average of weights and buffers, or an `EMA`; None or 0 for none
     pretrained : bool
-        Pretrained weights? For architecture functions and timm names; the body starts frozen, as in `vision_learner`
+        Pretrained weights? For architecture functions and timm names
     weights : 
         Their file, or a state dict, where they are not to be downloaded; see `load_weights`
     model_args : dict | None
         Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head that starts as a solution
-    lr : float
-        Default learning rate
+    lr : float | None
+        Learning rate; default: 0.002, or 0.001 with a linear head that starts as a solution
     wd : float
         Default weight decay; not on biases and norms
     loss_func : 
@@ -420,10 +420,10 @@ def flexmatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.95, ks: 
     loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 7,
     cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None, weak=None,
     ema: float | EMA | None = 0.999, pretrained: bool = False, weights=None, model_args: dict | None = None,
-    lr: float = 0.002, wd: float = 0.02, loss_func=None, metrics=..., opt_func=..., splitter=None, cbs=None,
-    checkpoint=None, every: str = '5min', path: str | Path | None = None, model_dir: str | Path = 'models',
-    wd_bn_bias: bool = False, train_bn: bool = True, moms: tuple = (0.95, 0.85, 0.95),
-    default_cbs: bool = True) -> SemiSupervisedLearner:
+    lr: float | None = None, wd: float = 0.02, loss_func=None, metrics=..., opt_func=..., splitter=None,
+    cbs=None, checkpoint=None, every: str = '5min', path: str | Path | None = None,
+    model_dir: str | Path = 'models', wd_bn_bias: bool = False, train_bn: bool = True,
+    moms: tuple = (0.95, 0.85, 0.95), default_cbs: bool = True) -> SemiSupervisedLearner:
     r"""A `Learner` that trains on the labeled `dls` and on `unlabeled` with FlexMatch (arXiv 2110.08263): FixMatch with a threshold for each class, lower while it is seldom guessed
 
     Parameters
@@ -461,13 +461,13 @@ def flexmatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.95, ks: 
     ema : float | fastai_mixmatch.ema.EMA | None
         Decay of the average of weights and buffers, or an `EMA`; None or 0 for none
     pretrained : bool
-        Pretrained weights? For architecture functions and timm names; the body starts frozen, as in `vision_learner`
+        Pretrained weights? For architecture functions and timm names
     weights : 
         Their file, or a state dict, where they are not to be downloaded; see `load_weights`
     model_args : dict | None
         Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head that starts as a solution
-    lr : float
-        Default learning rate
+    lr : float | None
+        Learning rate; default: 0.002, or 0.001 with a linear head that starts as a solution
     wd : float
         Default weight decay; not on biases and norms
     loss_func : 
@@ -502,10 +502,10 @@ def freematch_learner(dls, unlabeled, arch=..., *, momentum: float = 0.999, fair
     ramp: float | int = 0, loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 7,
     cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None, weak=None,
     ema: float | EMA | None = 0.999, pretrained: bool = False, weights=None, model_args: dict | None = None,
-    lr: float = 0.002, wd: float = 0.02, loss_func=None, metrics=..., opt_func=..., splitter=None, cbs=None,
-    checkpoint=None, every: str = '5min', path: str | Path | None = None, model_dir: str | Path = 'models',
-    wd_bn_bias: bool = False, train_bn: bool = True, moms: tuple = (0.95, 0.85, 0.95),
-    default_cbs: bool = True) -> SemiSupervisedLearner:
+    lr: float | None = None, wd: float = 0.02, loss_func=None, metrics=..., opt_func=..., splitter=None,
+    cbs=None, checkpoint=None, every: str = '5min', path: str | Path | None = None,
+    model_dir: str | Path = 'models', wd_bn_bias: bool = False, train_bn: bool = True,
+    moms: tuple = (0.95, 0.85, 0.95), default_cbs: bool = True) -> SemiSupervisedLearner:
     r"""A `Learner` that trains on the labeled `dls` and on `unlabeled` with FreeMatch (arXiv 2205.07246): thresholds that follow the network's confidence, and a fairness loss
 
     Parameters
@@ -547,13 +547,13 @@ def freematch_learner(dls, unlabeled, arch=..., *, momentum: float = 0.999, fair
     ema : float | fastai_mixmatch.ema.EMA | None
         Decay of the average of weights and buffers, or an `EMA`; None or 0 for none
     pretrained : bool
-        Pretrained weights? For architecture functions and timm names; the body starts frozen, as in `vision_learner`
+        Pretrained weights? For architecture functions and timm names
     weights : 
         Their file, or a state dict, where they are not to be downloaded; see `load_weights`
     model_args : dict | None
         Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head that starts as a solution
-    lr : float
-        Default learning rate
+    lr : float | None
+        Learning rate; default: 0.002, or 0.001 with a linear head that starts as a solution
     wd : float
         Default weight decay; not on biases and norms
     loss_func : 
@@ -588,10 +588,10 @@ def softmatch_learner(dls, unlabeled, arch=..., *, momentum: float = 0.999, n_si
     ramp: float | int = 0, loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 7,
     cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None, weak=None,
     ema: float | EMA | None = 0.999, pretrained: bool = False, weights=None, model_args: dict | None = None,
-    lr: float = 0.002, wd: float = 0.02, loss_func=None, metrics=..., opt_func=..., splitter=None, cbs=None,
-    checkpoint=None, every: str = '5min', path: str | Path | None = None, model_dir: str | Path = 'models',
-    wd_bn_bias: bool = False, train_bn: bool = True, moms: tuple = (0.95, 0.85, 0.95),
-    default_cbs: bool = True) -> SemiSupervisedLearner:
+    lr: float | None = None, wd: float = 0.02, loss_func=None, metrics=..., opt_func=..., splitter=None,
+    cbs=None, checkpoint=None, every: str = '5min', path: str | Path | None = None,
+    model_dir: str | Path = 'models', wd_bn_bias: bool = False, train_bn: bool = True,
+    moms: tuple = (0.95, 0.85, 0.95), default_cbs: bool = True) -> SemiSupervisedLearner:
     r"""A `Learner` that trains on the labeled `dls` and on `unlabeled` with SoftMatch (arXiv 2301.10921): in the place of a threshold, a weight like a bell below the mean confidence
 
     Parameters
@@ -633,13 +633,13 @@ def softmatch_learner(dls, unlabeled, arch=..., *, momentum: float = 0.999, n_si
     ema : float | fastai_mixmatch.ema.EMA | None
         Decay of the average of weights and buffers, or an `EMA`; None or 0 for none
     pretrained : bool
-        Pretrained weights? For architecture functions and timm names; the body starts frozen, as in `vision_learner`
+        Pretrained weights? For architecture functions and timm names
     weights : 
         Their file, or a state dict, where they are not to be downloaded; see `load_weights`
     model_args : dict | None
         Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head that starts as a solution
-    lr : float
-        Default learning rate
+    lr : float | None
+        Learning rate; default: 0.002, or 0.001 with a linear head that starts as a solution
     wd : float
         Default weight decay; not on biases and norms
     loss_func : 
@@ -674,10 +674,10 @@ def adamatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.9, interp
     loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 7,
     cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None, weak=None,
     ema: float | EMA | None = 0.999, pretrained: bool = False, weights=None, model_args: dict | None = None,
-    lr: float = 0.002, wd: float = 0.02, loss_func=None, metrics=..., opt_func=..., splitter=None, cbs=None,
-    checkpoint=None, every: str = '5min', path: str | Path | None = None, model_dir: str | Path = 'models',
-    wd_bn_bias: bool = False, train_bn: bool = True, moms: tuple = (0.95, 0.85, 0.95),
-    default_cbs: bool = True) -> SemiSupervisedLearner:
+    lr: float | None = None, wd: float = 0.02, loss_func=None, metrics=..., opt_func=..., splitter=None,
+    cbs=None, checkpoint=None, every: str = '5min', path: str | Path | None = None,
+    model_dir: str | Path = 'models', wd_bn_bias: bool = False, train_bn: bool = True,
+    moms: tuple = (0.95, 0.85, 0.95), default_cbs: bool = True) -> SemiSupervisedLearner:
     r"""A `Learner` that trains on the labeled `dls` and on `unlabeled` with AdaMatch (arXiv 2106.04732): guesses aligned to labeled predictions, and a threshold relative to their confidence
 
     Parameters
@@ -717,13 +717,13 @@ def adamatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.9, interp
     ema : float | fastai_mixmatch.ema.EMA | None
         Decay of the average of weights and buffers, or an `EMA`; None or 0 for none
     pretrained : bool
-        Pretrained weights? For architecture functions and timm names; the body starts frozen, as in `vision_learner`
+        Pretrained weights? For architecture functions and timm names
     weights : 
         Their file, or a state dict, where they are not to be downloaded; see `load_weights`
     model_args : dict | None
         Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head that starts as a solution
-    lr : float
-        Default learning rate
+    lr : float | None
+        Learning rate; default: 0.002, or 0.001 with a linear head that starts as a solution
     wd : float
         Default weight decay; not on biases and norms
     loss_func : 
@@ -758,10 +758,10 @@ def uda_learner(dls, unlabeled, arch=..., *, T: float = 0.4, tsa: str | None = N
     loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 7,
     cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None, weak=None,
     ema: float | EMA | None = 0.999, pretrained: bool = False, weights=None, model_args: dict | None = None,
-    lr: float = 0.002, wd: float = 0.02, loss_func=None, metrics=..., opt_func=..., splitter=None, cbs=None,
-    checkpoint=None, every: str = '5min', path: str | Path | None = None, model_dir: str | Path = 'models',
-    wd_bn_bias: bool = False, train_bn: bool = True, moms: tuple = (0.95, 0.85, 0.95),
-    default_cbs: bool = True) -> SemiSupervisedLearner:
+    lr: float | None = None, wd: float = 0.02, loss_func=None, metrics=..., opt_func=..., splitter=None,
+    cbs=None, checkpoint=None, every: str = '5min', path: str | Path | None = None,
+    model_dir: str | Path = 'models', wd_bn_bias: bool = False, train_bn: bool = True,
+    moms: tuple = (0.95, 0.85, 0.95), default_cbs: bool = True) -> SemiSupervisedLearner:
     r"""A `Learner` that trains on the labeled `dls` and on `unlabeled` with Unsupervised data augmentation (arXiv 1904.12848): FixMatch with soft, sharpened targets
 
     Parameters
@@ -803,13 +803,13 @@ def uda_learner(dls, unlabeled, arch=..., *, T: float = 0.4, tsa: str | None = N
     ema : float | fastai_mixmatch.ema.EMA | None
         Decay of the average of weights and buffers, or an `EMA`; None or 0 for none
     pretrained : bool
-        Pretrained weights? For architecture functions and timm names; the body starts frozen, as in `vision_learner`
+        Pretrained weights? For architecture functions and timm names
     weights : 
         Their file, or a state dict, where they are not to be downloaded; see `load_weights`
     model_args : dict | None
         Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head that starts as a solution
-    lr : float
-        Default learning rate
+    lr : float | None
+        Learning rate; default: 0.002, or 0.001 with a linear head that starts as a solution
     wd : float
         Default weight decay; not on biases and norms
     loss_func : 

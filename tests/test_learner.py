@@ -44,7 +44,7 @@ def random_pretrained(monkeypatch):
     return fresh
 
 def test_pretrained(monkeypatch):
-    "The body has those weights and starts frozen; images are normalized, in the learner's loaders and not in the user's."
+    "The body has those weights, and learns from the first step; images are normalized, in the learner's loaders and not in the user's."
     fresh = random_pretrained(monkeypatch)
     il = ImageList.from_arrays(RGB3, Y)
     dls = il[:200].split(20)[0].dataloaders(il[1700:1710], bs=10)
@@ -53,7 +53,7 @@ def test_pretrained(monkeypatch):
     assert torch.equal(learn.model[0][0].weight, fresh['conv1.weight'])
     assert [list(dl.after_batch.fs) for dl in dls.loaders] == before and not any(isinstance(f, Normalize) for f in dls.after_batch.fs)
     assert all(any(isinstance(f, Normalize) for f in dl.after_batch.fs) for dl in learn.dls.loaders)
-    assert learn.dls is not dls and learn.dls.vocab == dls.vocab and learn.opt.frozen_idx > 0
+    assert learn.dls is not dls and learn.dls.vocab == dls.vocab and learn.opt is None and learn.lr == 1e-3
     seen = []
     learn.add_cb(At('after_pred', lambda l: seen.append(l.xb[0].min().item())))
     learn.fine_tune(1)
@@ -88,6 +88,7 @@ def test_a_pretrained_network_keeps_its_statistics_and_a_new_head_makes_its_own(
     for args, moves in ((None, 0), ({}, 44)):
         learn = core_learner(dls, RGB3[200:232], resnet18, bs=8, pretrained=True, model_args=args)
         assert [type(m) for m in learn.model[1]][-1] == nn.Linear and (len(learn.model[1]) == 3) == (args is None)
+        assert args is None or learn.opt.frozen_idx > 0
         before = stats(learn.model)
         learn.fine_tune(1)
         learn.ema.resume()
