@@ -81,7 +81,7 @@ class EpochLines(Callback):
         line = f"epoch {self.epoch+1}/{self.n_epoch}  {text}  {self.left()} left"
         print(f'{line:<100}' if self.out.isatty() else line, end=end, file=self.out, flush=True)
 
-# %% ../nbs/31_plan.ipynb #3a1d7f16
+# %% ../nbs/31_plan.ipynb #a077e0e0
 def file_weights(
     file, # File of weights, a predictor's file, or the folder of a training
 ): # For `ssl_learner`: the file, or a dictionary of all the weights of a training
@@ -124,7 +124,7 @@ def fit_plan(learn, plan):
     "Train as planned"
     a = plan['args']
     set_seed(a['seed'])
-    learn.fit_one_cycle(plan['epochs'], a['lr'] or (1e-3 if plan['pretrained'] else 2e-3))
+    learn.fit_one_cycle(plan['epochs'], a['lr'] or (1e-4 if plan['pretrained'] else 2e-3))
     return learn
 
 # %% ../nbs/31_plan.ipynb #f20eafd1
