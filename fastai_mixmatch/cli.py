@@ -138,7 +138,7 @@ def _trained(a, kw, run, start, say):
     write_report(learn, files['report'], plan, run)
     return end | files
 
-# %% ../nbs/34_cli.ipynb #9f4934ee
+# %% ../nbs/34_cli.ipynb #91fad5b0
 def _says(end):
     if end['accuracy'] is None: return "no image to validate on"
     return (f"accuracy {end['accuracy']:.1%} on {end['validated_on']} validation images "
@@ -154,7 +154,7 @@ def train(
     epochs:int=None, # Passes over the unlabeled images, in place of a budget
     size:int=None, # Side of the images; default: what most of them have, at most 224
     bs:int=None, # Labeled images in a batch; default: 64 with a GPU, 16 without
-    lr:float=None, # Learning rate; default: 0.001 with pretrained weights, else 0.002
+    lr:float=None, # Learning rate; default: 0.0001 with pretrained weights, else 0.002
     weights:str=None, # Pretrained weights from a file, or from the folder of another training
     scratch:bool=False, # Begin without pretrained weights?
     every_fold:bool=False, # One training for each of the `folds`, so that the accuracy counts every label?
