@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['ranks', 'bare', 'has_bars', 'rank0_print', 'send', 'from_first', 'sum_ranks', 'on_any_device', 'own_loader',
-           'same_on_all', 'together', 'bound_waits', 'lost']
+           'same_on_all', 'together', 'bound_waits', 'lost', 'unguarded']
 
-# %% ../nbs/83_distributed.ipynb #e6c73905
-import json, os, sys, time, torch
+# %% ../nbs/83_distributed.ipynb #6ae2e344
+import json, multiprocessing, os, sys, time, torch
 from datetime import timedelta
 from fastai.torch_core import rank_distrib
 from fastprogress.core import IN_NOTEBOOK
@@ -97,7 +97,7 @@ def together(f, world:int=2):
     if bad: raise RuntimeError('. '.join(bad)) from error
     return res
 
-# %% ../nbs/83_distributed.ipynb #d99dbc82
+# %% ../nbs/83_distributed.ipynb #fddfb7dc
 def bound_waits():
     "Let no exchange over gloo wait longer than `MIXMATCH_TIMEOUT` seconds, 300 if that is not set"
     if 'gloo' not in dist.get_backend(): return
@@ -118,6 +118,14 @@ def _silent(seconds=5)->list:
 
 def lost(e:BaseException)->str|None:
     "Which processes are missing, if an exchange between them failed with `e`"
-    if not (isinstance(e, RuntimeError) and any(o in str(e) for o in ('gloo','timeout','Timed out'))): return None
+    if not (dist.is_available() and dist.is_initialized() and isinstance(e, RuntimeError)): return None
+    if not any(o in str(e) for o in ('gloo','timeout','Timed out')): return None
     return (f"process {dist.get_rank()} ends, since it gets no answer from process {', '.join(map(str, _silent()))}, "
             "which has died or stands still. Look for an error message of that one")
+
+def unguarded(e:BaseException)->str|None:
+    "What to do if `e` says that worker processes died which import the program, as they do where they are not forked"
+    died = isinstance(e, BrokenPipeError) or 'exited unexpectedly' in str(e)
+    if not died or multiprocessing.get_start_method()=='fork': return None
+    return ("a worker process died. Each one imports your program, so put the training under "
+            "`if __name__=='__main__':`, or pass `num_workers=0` to the loaders")

@@ -56,7 +56,7 @@ def features(
     finally: hook.remove()
     return seen[-1].flatten(1)
 
-# %% ../nbs/25_frozen.ipynb #dbca5530
+# %% ../nbs/25_frozen.ipynb #7ab4990d
 def image_key(
     item, # Path, or anything else
     read:Callable, # Function of no arguments that gives its pixels
@@ -83,7 +83,8 @@ def _valid_tfms(dl, stats):
     "What validation does to a batch, with normalization by `stats`"
     fs = [f for f in getattr(dl.after_batch, 'fs', ()) if not (stats and isinstance(f, Normalize))]
     norm = Normalize.from_stats(*stats, cuda=False) if stats else noop
-    return lambda x: norm(Pipeline(fs, split_idx=1)((x.cpu(),))[0])
+    device = getattr(dl, 'device', None) or 'cpu' # That of its transforms
+    return lambda x: norm(Pipeline(fs, split_idx=1)((x.to(device),))[0].cpu())
 
 # %% ../nbs/25_frozen.ipynb #7a881f6d
 class FrozenFeatures:

@@ -8,12 +8,12 @@ __all__ = ['ssl_learner', 'mixmatch_learner', 'remixmatch_learner', 'mean_teache
            'TidyProgress', 'SemiSupervisedLearner', 'own_dls', 'batch_channels', 'KeepNorm', 'linear_start', 'comments',
            'with_arguments', 'factory']
 
-# %% ../nbs/20_learner.ipynb #a58123bf
-import inspect, warnings, linecache, operator, re, sys, time
+# %% ../nbs/20_learner.ipynb #bf120d33
+import inspect, warnings, linecache, multiprocessing, operator, re, sys, time
 from fastai.vision.all import *
 from .arch import arch_spec, is_arch, make_model, to_channels_last
 from .checkpoint import Checkpoint
-from .distributed import has_bars, lost
+from .distributed import has_bars, lost, rank0_print, unguarded
 from .fingerprint import SameRanks
 from .pool import ItemPipe, LabeledPool
 from .streams import check_labels
@@ -27,7 +27,7 @@ from .batch import *
 from .rng import kept_rng
 from .semi import *
 
-# %% ../nbs/20_learner.ipynb #b07c1726
+# %% ../nbs/20_learner.ipynb #056c3a53
 class NoBar:
     "A progress bar that draws nothing"
     def __getattr__(self, name): return noop
@@ -37,11 +37,20 @@ class TidyProgress(ProgressCallback):
     name,order,bars,due = 'progress',ProgressCallback.order-1,False,0. # Before `CSVLogger`, whenever it was added
     def before_fit(self):
         self.bars = has_bars()
+        self.tell()
         if self.bars: return super().before_fit()
         self.mbar,self.old_logger = NoBar(),self.learn.logger
         if self.old_logger is noop: return
         self.learn.logger = self._write_stats
         self._write_stats(self.learn.recorder.metric_names)
+
+    def tell(self):
+        "Say once how long an epoch is"
+        m,learn = method_of(self.learn),self.learn
+        if m is None or m.fitting is None or learn.logger is noop or hasattr(learn, 'told'): return
+        learn.told = True
+        rank0_print(f"{type(m).__name__}: an epoch is {len(m.dl)} steps of {m.labeled_dl.bs} labeled + {m.dl.bs} "
+                    "unlabeled images")
 
     def _launch_pbar(self):
         if self.bars and len(self.learn.dl): super()._launch_pbar()
@@ -57,7 +66,7 @@ class TidyProgress(ProgressCallback):
         texts = ['-' if o is None else f'{o:.4f}' if isinstance(o, float) else str(o) for o in row]
         print('  '.join(f'{t:>{max(len(n),8)}}' for t,n in zip(texts, self.learn.recorder.metric_names)), flush=True)
 
-# %% ../nbs/20_learner.ipynb #fe6b05eb
+# %% ../nbs/20_learner.ipynb #56739d86
 class SemiSupervisedLearner(Learner):
     "A `Learner` whose callbacks tidy up however a fit ends"
     in_fit = False
@@ -73,6 +82,7 @@ class SemiSupervisedLearner(Learner):
 
     @delegates(Learner.fit)
     def fit(self, *args, cbs=None, **kwargs):
+        if getattr(multiprocessing.current_process(), '_inheriting', False): sys.exit(1) # See `unguarded`
         grad = torch.is_grad_enabled()
         with self.added_cbs(cbs):
             try:
@@ -84,6 +94,7 @@ class SemiSupervisedLearner(Learner):
                     # `lr_find` moves nothing, however it ends
                     (cb.after_fit if isinstance(cb, LRFinder) else getattr(cb, 'tidy', noop))()
                 self._end_cleanup()
+                if msg := unguarded(e): raise RuntimeError(msg) from None
                 if msg := lost(e): raise RuntimeError(msg) from e
                 raise
             finally: self.in_fit = False
@@ -142,7 +153,7 @@ def batch_channels(dls)->int:
         warnings.simplefilter('ignore') # The method's own views warn
         return BatchViews(dls.train, like, False)(like).shape[1]
 
-# %% ../nbs/20_learner.ipynb #6d3eee53
+# %% ../nbs/20_learner.ipynb #bea409df
 class KeepNorm(Callback):
     "Batch norms keep the statistics that they were pretrained with"
     order,run_valid = TrainEvalCallback.order+1,False
@@ -160,6 +171,7 @@ def linear_start(
     model = learn.model.to(device).eval()
     def look(x): return features(model, method.view(x[None].to(device)))[0].float().cpu()
     with kept_rng(): h,y = zip(*[(look(x), y) for x,y in map(pool.read, range(len(pool)))])
+    if len(set(y))<2: return # Nothing to tell apart
     h,last = torch.stack(h),[m for m in model.modules() if isinstance(m, nn.Linear)][-1]
     head,length = linear_head(F.normalize(h).numpy(), np.array(y)),h.norm(dim=1).mean().clamp(min=1e-12).item()
     for p,o in ((last.weight, head.coef_/length), (last.bias, head.intercept_)):

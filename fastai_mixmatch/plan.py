@@ -206,7 +206,7 @@ class Budget(Callback):
         self.plan['steps'].append(max(1, int(share/step)))
         self.save()
 
-# %% ../nbs/31_plan.ipynb #59830a6b
+# %% ../nbs/31_plan.ipynb #93d57e6e
 def read_plan(
     run, # Folder of a training
 )->dict:
@@ -226,6 +226,6 @@ def same_plan(
     run, # The folder
 ):
     "Refuse to go on with other settings; `ValueError` says which"
-    diff = [f"{k} is {a[k]}, and was {plan['args'][k]}" for k in a if a[k]!=plan['args'][k]]
+    diff = [f"{k} is {a[k]}, and was {plan['args'].get(k)}" for k in a if a[k]!=plan['args'].get(k)]
     if diff: raise ValueError(f"{run} holds a training with other settings: {'; '.join(diff)}. Name another folder by "
                               "--out, or give the same settings to go on")

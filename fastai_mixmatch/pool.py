@@ -51,7 +51,7 @@ def known_source(
     kinds = map(type, getattr(t, 'transforms', [t] if t else []))
     return all(o.__name__ in _torchvision and o.__module__.startswith('torchvision.') for o in kinds)
 
-# %% ../nbs/02_pool.ipynb #c01bd4ee
+# %% ../nbs/02_pool.ipynb #3fc052e9
 class ItemPipe:
     "What a training loader does to one image: open it, apply the item transforms, give a tensor `(C,H,W)`"
     def __init__(self,
@@ -61,7 +61,8 @@ class ItemPipe:
         if getattr(after, '__func__', None) is DataLoader.after_item: after = noop
         self.tl,self.after = image_tfms(ds),Pipeline(after.fs, split_idx=0) if isinstance(after, Pipeline) else after
         img = pair(get_item(ds, 0))[0]
-        self.img_cls = type(img) if isinstance(img, PILBase) else PILImage if isinstance(img, Image.Image) else None
+        opened = isinstance(img, (PILBase,ImageStack))
+        self.img_cls = type(img) if opened else PILImage if isinstance(img, Image.Image) else None
         x,self.files = self.tensor(img),{} # Is an item of this type a file that is only opened?
         self.cls,self.shape,self.dtype = type(x),tuple(x.shape),x.dtype
         if x.ndim!=3:
@@ -80,15 +81,16 @@ class ItemPipe:
 
     def plain(self, item)->bool:
         "Is the tensor of an array `item` the array itself?"
-        only_tensor = all(type(f) is ToTensor for f in getattr(self.after, 'fs', [self.after]))
-        return self.img_cls is None or (only_tensor and not self.own_tfms(item))
+        known = all(f is noop or type(f) is ToTensor for f in getattr(self.after, 'fs', [self.after]))
+        return known and not self.own_tfms(item) and (self.img_cls is None or self.dtype==torch.uint8)
 
     def open(self, item, i=None):
         "Open `item`, which is number `i`, as the labeled set does"
         item = pair(item)[0]
         if self.own_tfms(item):
             with reading(lambda: item_name(item, i)):
-                if isinstance(item, (str, Path)) and self.img_cls: open_file(item).close() # Not what fastai would open
+                if isinstance(item, (str, Path)) and self.img_cls not in (None,ImageStack):
+                    open_file(item).close() # Not what fastai would open
                 return pair(self.tl.infer(item))[0]
         if self.img_cls is not None: return as_image(item, self.img_cls, i)
         if isinstance(item, (Tensor, np.ndarray)): return torch.as_tensor(item)

@@ -43,8 +43,9 @@ def source_name(ds, i):
     o = raw_items(ds)[i]
     return f'number {i} of {type(ds).__name__}' if isinstance(o, tuple) else item_name(o, i)
 
-# %% ../nbs/01_sources.ipynb #14f0df03
-OPENERS = {'PILBase.create','PILImageShown.create'} # fastai's names of transforms that open an image, and do no more
+# %% ../nbs/01_sources.ipynb #9ae1fd0c
+# fastai's names of transforms that open an image, and do no more
+OPENERS = {f'{o}.create' for o in ('PILBase','PILImageShown','PILImage16','ImageStack')}
 
 def image_tfms(
     ds, # Dataset

@@ -114,3 +114,15 @@ def test_no_bit_is_lost(tmp_path):
     for name, cls in (('x.png', PILImage16), ('x.tif', PILImage16), ('x.npy', ImageStack), ('x.png', ImageStack)):
         got = np.asarray(as_image(tmp_path/name, cls)).reshape(256, 256)
         assert got.dtype == np.float32 and np.array_equal((got*257).round(), x)
+
+@pytest.mark.parametrize('cls, shape', [(ImageStack, (40, 5, 8, 8)), (PILImage16, (40, 8, 8))])
+@pytest.mark.parametrize('dtype', ['uint8', 'float32'])
+def test_arrays_are_scaled_as_the_labeled_ones(cls, shape, dtype):
+    "An array, a list of its images and a tensor"
+    x = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    if dtype == 'float32': x = x.astype(np.float32)/255
+    il = ImageList(list(x), labels=list('ab')*20, img_cls=cls)
+    for u in (x, list(x), torch.tensor(x), ImageList(x, img_cls=cls)):
+        dls = il.dataloaders(il[:8], bs=8)
+        a, b = LabeledDL(dls).pool, unlabeled_dl(u, dls).pool
+        assert all(torch.equal(a.read(i)[0], b.read(i)[0]) for i in (0, 39)) and a.read(0)[0].max() > 200

@@ -1,12 +1,13 @@
 "Features of a frozen network, their cache, and weights from a file."
 import numpy as np, os, pytest, timm, torch
-from fastai.vision.all import ImageDataLoaders, Normalize, PILImage, Resize, imagenet_stats
-from fastai_mixmatch.frozen import FrozenFeatures, features, frozen_baseline, frozen_model, linear_head, surer_half
+from fastai.vision.all import ImageDataLoaders, Normalize, PILImage, Pipeline, Resize, imagenet_stats
+from fastai_mixmatch.frozen import _valid_tfms, FrozenFeatures, features, frozen_baseline, frozen_model, linear_head, surer_half
 from fastai_mixmatch.models import load_weights, small_cnn
 from functools import partial
 from PIL import Image
 from torch import nn
 from torchvision.models import resnet18
+from types import SimpleNamespace
 
 @pytest.fixture
 def folder(tmp_path):
@@ -63,6 +64,14 @@ def test_images_are_normalized_by_the_statistics_of_the_network(folder):
     x = torch.randint(256, (2, 3, 32, 32), dtype=torch.uint8)
     want = (x / 255 - torch.tensor(imagenet_stats[0])[:, None, None]) / torch.tensor(imagenet_stats[1])[:, None, None]
     for f in (own, other): torch.testing.assert_close(f.tfms(f.pipe.cls(x)).as_subclass(torch.Tensor), want)
+
+def test_transforms_see_images_on_the_device_of_the_loader():
+    seen = []
+    def see(x):
+        seen.append(x.device.type)
+        return torch.zeros(x.shape)
+    _valid_tfms(SimpleNamespace(after_batch=Pipeline([see]), device='meta'), None)(torch.zeros(1, 3, 4, 4))
+    assert seen == ['meta']
 
 def test_the_surer_half_keeps_every_guessed_class():
     r = np.random.default_rng(0)

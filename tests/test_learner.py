@@ -6,6 +6,7 @@ from fastai.vision.all import (ClassificationInterpretation, CrossEntropyLossFla
     load_learner, noop)
 from fastai.vision.models.xresnet import xresnet18
 from fastai_mixmatch.all import *
+from fastai_mixmatch.distributed import lost
 from fastai_mixmatch.finite import Finite
 from fastai_mixmatch.frozen import features, linear_head
 from helpers import IL, NAMES, RGB, SCRIPT, At, X, Y, alike, core_dls, core_learner, same, state_of, torch_sets
@@ -251,9 +252,31 @@ ClassificationInterpretation.from_learner(learn)
     assert p.returncode == 0, p.stderr
     assert '\r' not in p.stdout and '█' not in p.stdout and '%' not in p.stdout and '%' not in p.stderr
     lines = p.stdout[p.stdout.index('begin'):].splitlines()
+    assert lines.pop(1) == 'MixMatch: an epoch is 4 steps of 20 labeled + 32 unlabeled images'
     assert len(lines) == 8, lines
     assert lines[0] == 'begin' and lines[4] == 'quiet' and lines[5] == 'again'
     assert lines[1].split() == lines[6].split() == NAMES and lines[2].split()[0] == '0' and lines[3].split()[0] == '1' and len(lines[3].split()) == 10
+
+def test_workers_that_import_an_unguarded_program(tmp_path):
+    "One sentence, and no traceback of a worker"
+    code = SCRIPT.replace('bs=20)', 'bs=20, num_workers=1)').replace('il[200:328]', 'list(x[200:328])').replace('bs=32', 'bs=32, cache=False')
+    (tmp_path / 'program.py').write_text("import multiprocessing; multiprocessing.set_start_method('spawn', force=True)" + code + 'learn.fit(1)')
+    env = dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=str(Path(__file__).parent.parent))
+    p = subprocess.run([sys.executable, tmp_path / 'program.py'], env=env, capture_output=True, text=True, timeout=300)
+    lines = [o for o in p.stderr.splitlines() if o.strip()]
+    assert p.returncode == 1 and "put the training under `if __name__=='__main__':`" in lines[-1] and lines[-1].startswith('RuntimeError: a worker')
+    assert p.stderr.count('Traceback') == 1 and len(lines) < 20
+
+def test_a_timeout_in_one_process_keeps_its_message():
+    assert lost(RuntimeError('timeout of a disk')) is None
+
+def test_labels_of_one_class_give_no_linear_start():
+    il = ImageList.from_arrays(RGB3[:40], ['a']*40)
+    learn = core_learner(ImageList.from_arrays(RGB3[:40], list('ab')*20).dataloaders(il[:8], bs=8), il, small_cnn(3, 2, width=8), bs=8)
+    before = {k: v.clone() for k, v in learn.model.state_dict().items()}
+    learn.mix_match.labeled_dl.pool.read = lambda i: (torch.zeros(3, 8, 8, dtype=torch.uint8), 1)
+    linear_start(learn)
+    assert all(torch.equal(v, before[k]) for k, v in learn.model.state_dict().items())
 
 def test_bars_in_a_terminal():
     main, child = pty.openpty()
