@@ -106,7 +106,6 @@ def _run_of(a, found, run, start, say):
     new,pre,timed = plan is None,not (a['scratch'] or a['model'] in ('small_cnn','wrn_28_2')),not a['epochs']
     run.mkdir(parents=True, exist_ok=True)
     if new:
-        (run/'head.pt').unlink(missing_ok=True)
         plan = dict(args=a, pretrained=pre, epochs=a['epochs'], steps=[1] if timed else None, spent=0)
     learn = plan_learner(plan, found, run, [EpochLines()] if say.text else None)
     if new:
@@ -154,7 +153,7 @@ def train(
     epochs:int=None, # Passes over the unlabeled images, in place of a budget
     size:int=None, # Side of the images; default: what most of them have, at most 224
     bs:int=None, # Labeled images in a batch; default: 64 with a GPU, 16 without
-    lr:float=None, # Learning rate; default: 0.0001 with pretrained weights, else 0.002
+    lr:float=None, # Learning rate; default: 0.001 with pretrained weights, else 0.002
     weights:str=None, # Pretrained weights from a file, or from the folder of another training
     scratch:bool=False, # Begin without pretrained weights?
     every_fold:bool=False, # One training for each of the `folds`, so that the accuracy counts every label?
