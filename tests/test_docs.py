@@ -49,7 +49,9 @@ pretrained = 'tutorials/15_pretrained' if (root/'nbs/tutorials/15_pretrained.ipy
     ('confusion', 'howto/look'), ('top losses', 'howto/look'), ('Label Studio', '29_tables'), ('CSV', 'tutorials/10_your_own_photographs'),
     ('pretrained', pretrained), ('own data', 'tutorials/10_your_own_photographs'), ('predict folder', 'howto/predict'), ('imbalanced', 'howto/imbalance'),
     ('resume', 'howto/resume'), ('wrong labels', 'howto/wrong_labels'), ('install', 'start/01_install'), ('mixmatch_learner', 'arguments'),
-    ('epoch', 'howto/epochs'), ('onnx', 'howto/deploy'), ('TTA', 'howto/predict'), ('GPU', 'howto/gpus'), ('memory', 'howto/memory'), ('class weights', 'howto/imbalance')])
+    ('epoch', 'howto/epochs'), ('onnx', 'howto/deploy'), ('TTA', 'howto/predict'), ('GPU', 'howto/gpus'), ('memory', 'howto/memory'), ('class weights', 'howto/imbalance'),
+    ('custom method', 'tutorials/06_your_own_method'), ('which method', 'methods/which'), ('label next', 'tutorials/13_label_next'), ('terminal', '34_cli'),
+    ('kill', 'howto/resume'), ('blank labels', 'tutorials/10_your_own_photographs')])
 def test_search_finds_the_right_page_first(search, query, page): assert search(query)[0]==f'{page}.html', search(query)[:5]
 
 def test_search_finds_the_api(site):

@@ -46,10 +46,13 @@ def page_map():
 
 # What a reader may look for, where the titles of a page do not say it: the site's search finds these first
 keywords = {
-    'tutorials/10*': ['own data', 'own images', 'folder', 'CSV'],
+    'tutorials/10*': ['own data', 'own images', 'folder', 'CSV', 'blank'],
+    'tutorials/06*': ['custom method', 'custom loss'], 'methods/which*': ['which method', 'compare methods'],
+    'howto/wrong_labels*': ['wrong labels', 'label noise'],
+    'tutorials/13*': ['label next', 'active learning'], '34_cli*': ['terminal', 'command line'],
     'tutorials/15*': ['pretrained', 'transfer learning', 'timm'],
     'howto/deploy*': ['ONNX', 'production', 'serve'], 'howto/predict*': ['inference', 'batch prediction'],
-    'howto/imbalance*': ['class weights', 'long tail'], 'howto/resume*': ['checkpoint', 'Ctrl-C'],
+    'howto/imbalance*': ['class weights', 'long tail'], 'howto/resume*': ['checkpoint', 'Ctrl-C', 'kill'],
     '29_tables*': ['Label Studio'], 'howto/gpus*': ['distributed', 'DDP'],
     'arguments*': ['mixmatch_learner', 'arguments', 'parameters']}
 
