@@ -14,7 +14,7 @@ from typing import NamedTuple
 from fastai.vision.all import *
 from .arch import to_channels_last
 from .files import atomic_write
-from .images import in_mode, item_name, open_file, reading
+from .images import ImageStack, in_mode, item_name, open_file, reading
 from .fingerprint import plain_model
 from .learner import ssl_learner
 from .methods import NoisyStudent
@@ -72,7 +72,7 @@ class ValidPipe(ItemPipe):
     def __init__(self, dl):
         self.tl,self.files = dl.dataset.tls[0],{}
         self.after,cls = Pipeline(dl.after_item.fs, split_idx=1),self.tl.types[-1]
-        self.img_cls = cls if isinstance(cls, type) and issubclass(cls, PILBase) else None
+        self.img_cls = cls if isinstance(cls, type) and issubclass(cls, (PILBase,ImageStack)) else None
     def __call__(self, item, i=None): return self.tensor(self.open(item, i))
 
 def _of_learner(learn):
