@@ -4,6 +4,7 @@ from configparser import ConfigParser
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 root = Path(__file__).resolve().parent
 parser = ConfigParser(interpolation=None)
@@ -22,8 +23,16 @@ urls = dict(Homepage=site or repository, Documentation=site, Source=repository, 
 licenses = dict(apache2='Apache-2.0', mit='MIT', bsd3='BSD-3-Clause')
 statuses = {'1': '1 - Planning', '2': '2 - Pre-Alpha', '3': '3 - Alpha', '4': '4 - Beta', '5': '5 - Production/Stable'}
 
+# nbdev's index of symbols, by which other projects link to these pages, is of use once there is a site to link to
+index = {'nbdev': [f"{cfg['lib_name']} = {cfg['lib_name']}._modidx:d"]} if site else {}
+
+class Build(build_py):
+    def find_package_modules(self, package, package_dir):
+        return [o for o in super().find_package_modules(package, package_dir) if index or o[1]!='_modidx']
+
 # chkstyle: off
 setup(
+    cmdclass={'build_py': Build},
     name=cfg['lib_name'],
     version=version,
     author=cfg['author'],
@@ -47,5 +56,5 @@ setup(
     packages=find_packages(root, include=[cfg['lib_name'], cfg['lib_name']+'.*']),
     install_requires=cfg['requirements'].split(),
     extras_require={o: cfg[f'{o}_requirements'].split() for o in ('dev','onnx','hub')},
-    entry_points={'console_scripts': cfg['console_scripts'].split(), 'nbdev': [f"{cfg['lib_name']} = {cfg['lib_name']}._modidx:d"]},
+    entry_points={'console_scripts': cfg['console_scripts'].split(), **index},
 )
