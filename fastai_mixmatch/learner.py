@@ -8,8 +8,8 @@ __all__ = ['ssl_learner', 'mixmatch_learner', 'remixmatch_learner', 'mean_teache
            'TidyProgress', 'SemiSupervisedLearner', 'own_dls', 'batch_channels', 'KeepNorm', 'linear_start', 'comments',
            'with_arguments', 'factory']
 
-# %% ../nbs/20_learner.ipynb #bf120d33
-import inspect, warnings, linecache, multiprocessing, operator, re, sys, time
+# %% ../nbs/20_learner.ipynb #37ca6d75
+import inspect, warnings, linecache, operator, re, sys, time
 from fastai.vision.all import *
 from .arch import arch_spec, is_arch, make_model, to_channels_last
 from .checkpoint import Checkpoint
@@ -66,7 +66,7 @@ class TidyProgress(ProgressCallback):
         texts = ['-' if o is None else f'{o:.4f}' if isinstance(o, float) else str(o) for o in row]
         print('  '.join(f'{t:>{max(len(n),8)}}' for t,n in zip(texts, self.learn.recorder.metric_names)), flush=True)
 
-# %% ../nbs/20_learner.ipynb #56739d86
+# %% ../nbs/20_learner.ipynb #7e09fc09
 class SemiSupervisedLearner(Learner):
     "A `Learner` whose callbacks tidy up however a fit ends"
     in_fit = False
@@ -82,7 +82,7 @@ class SemiSupervisedLearner(Learner):
 
     @delegates(Learner.fit)
     def fit(self, *args, cbs=None, **kwargs):
-        if getattr(multiprocessing.current_process(), '_inheriting', False): sys.exit(1) # See `unguarded`
+        if msg := unguarded(): sys.exit(msg)
         grad = torch.is_grad_enabled()
         with self.added_cbs(cbs):
             try:
