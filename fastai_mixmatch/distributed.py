@@ -123,9 +123,10 @@ def lost(e:BaseException)->str|None:
     return (f"process {dist.get_rank()} ends, since it gets no answer from process {', '.join(map(str, _silent()))}, "
             "which has died or stands still. Look for an error message of that one")
 
-def unguarded(e:BaseException)->str|None:
-    "What to do if `e` says that worker processes died which import the program, as they do where they are not forked"
+def unguarded(e:BaseException|None=None)->str|None:
+    "What to do where workers, which are not forked, import the program: in such a one, or where it died, as `e` says"
     died = isinstance(e, BrokenPipeError) or 'exited unexpectedly' in str(e)
-    if not died or multiprocessing.get_start_method()=='fork': return None
-    return ("a worker process died. Each one imports your program, so put the training under "
+    worker = getattr(multiprocessing.current_process(), '_inheriting', False)
+    if not worker and (not died or multiprocessing.get_start_method()=='fork'): return None
+    return ("a worker process ended. Each one imports your program, so put the training under "
             "`if __name__=='__main__':`, or pass `num_workers=0` to the loaders")

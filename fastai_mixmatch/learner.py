@@ -9,7 +9,7 @@ __all__ = ['ssl_learner', 'mixmatch_learner', 'remixmatch_learner', 'mean_teache
            'with_arguments', 'factory']
 
 # %% ../nbs/20_learner.ipynb #bf120d33
-import inspect, warnings, linecache, multiprocessing, operator, re, sys, time
+import inspect, warnings, linecache, operator, re, sys, time
 from fastai.vision.all import *
 from .arch import arch_spec, is_arch, make_model, to_channels_last
 from .checkpoint import Checkpoint
@@ -82,7 +82,7 @@ class SemiSupervisedLearner(Learner):
 
     @delegates(Learner.fit)
     def fit(self, *args, cbs=None, **kwargs):
-        if getattr(multiprocessing.current_process(), '_inheriting', False): sys.exit(1) # See `unguarded`
+        if msg := unguarded(): sys.exit(msg)
         grad = torch.is_grad_enabled()
         with self.added_cbs(cbs):
             try:

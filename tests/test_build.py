@@ -10,7 +10,7 @@ import fastai_mixmatch
 
 root = Path(__file__).resolve().parent.parent
 lib = 'fastai_mixmatch'
-def shipped():
+def shipped(settings):
     "The package's files; nbdev's index only where there is a site that it could link to"
     return [p for p in (root/lib).rglob('*.py') if p.name!='_modidx.py' or settings['site']]
 
@@ -51,9 +51,9 @@ def test_sdist(dist):
     assert {p.relative_to(root).as_posix() for p in (root/'nbs').rglob('*.ipynb') if not any(o.startswith('.') for o in p.parts)} <= names
     assert not [n for n in names if n.endswith('.pyc') or '.venv' in n]
 
-def test_wheel_files(dist):
+def test_wheel_files(dist, settings):
     with zipfile.ZipFile(dist['wheel']) as z: names = set(z.namelist())
-    assert {p.relative_to(root).as_posix() for p in shipped()} == {n for n in names if n.endswith('.py')}
+    assert {p.relative_to(root).as_posix() for p in shipped(settings)} == {n for n in names if n.endswith('.py')}
     assert {n.split('/')[0] for n in names} == {lib, f'{lib}-{fastai_mixmatch.__version__}.dist-info'}
     assert [n for n in names if n.endswith('licenses/LICENSE')]
 
@@ -106,7 +106,7 @@ def test_installs_in_an_empty_environment(empty_env):
     version, n, file = out.split()
     assert version==fastai_mixmatch.__version__ and int(n) and Path(file).resolve().is_relative_to(env.resolve())
 
-def test_every_module_imports_from_the_wheel(empty_env):
+def test_every_module_imports_from_the_wheel(empty_env, settings):
     "With this environment's libraries lent to it, so that nothing is downloaded"
     env, py = empty_env
     site = Path(run(py, '-c', 'import sysconfig; print(sysconfig.get_path("purelib"))', cwd=env).strip())
@@ -119,4 +119,4 @@ for o in names: importlib.import_module(o)
 print({lib}.__file__, len(names))'''
     file, n = run(py, '-W', 'ignore', '-c', code, cwd=env).split()[-2:]
     assert Path(file).resolve().is_relative_to(env.resolve())
-    assert int(n)==len([p for p in shipped() if p.name!='__init__.py'])
+    assert int(n)==len([p for p in shipped(settings) if p.name!='__init__.py'])
