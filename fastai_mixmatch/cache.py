@@ -142,9 +142,9 @@ class KeptDL(GetAttr):
 class KeepValid(Callback):
     "Read the validation set once in a fit, and refuse files in it that are no images"
     # After fastai's `DistributedTrainer` has wrapped a loader
-    order,in_checkpoint,_stateattrs = 20,False,('kept','seen')
+    order,in_checkpoint,_stateattrs = 20,False,('kept','checked')
     def __init__(self, method): self.method = method; self._init_state()
-    def _init_state(self): self.kept = self.seen = None
+    def _init_state(self): self.kept = self.checked = None
     def before_fit(self):
         loaders = self.learn.dls.loaders
         if self.learn.lock.locked() or len(loaders)<2: return
@@ -155,8 +155,8 @@ class KeepValid(Callback):
     def before_validate(self):
         if self.kept is not None and self.learn.dl is self.kept.dl: self.learn.dl = self.kept
         ds = getattr(own_loader(on_any_device(self.learn.dl)), 'dataset', None)
-        if ds is not self.seen and hasattr(ds, '__len__'): check_files(ds)
-        self.seen = ds
+        if ds is not self.checked and hasattr(ds, '__len__'): check_files(ds)
+        self.checked = ds
 
     def after_fit(self):
         if not self.learn.lock.locked(): self.tidy()

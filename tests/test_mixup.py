@@ -118,3 +118,13 @@ def test_bad_mixes():
     with pytest.raises(ValueError, match='alpha'): mixup.mixup_draws(4, -.1)
     with pytest.raises(ValueError, match='alpha'): mixup.mixup_draws(4, float('nan'))
     with pytest.raises(TypeError, match='float'): mixup.mixup(torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.zeros(4, 2), .75)
+
+@pytest.mark.parametrize('given', ['lam', 'perm'])
+def test_one_of_both_is_drawn(given):
+    "The other is taken as given"
+    x, y, own = torch.rand(9, 1, 4, 4), torch.rand(9, 3).softmax(1), dict(lam=torch.linspace(.5, 1, 9), perm=torch.arange(9).flip(0))
+    torch.manual_seed(4)
+    drawn = dict(zip(('lam', 'perm'), mixup.mixup_draws(9, .75)))
+    torch.manual_seed(4)
+    got = mixup.mixup(x, y, .75, **{given: own[given]})
+    for a, b in zip(got, mixup.mixup(x, y, .75, **{**drawn, given: own[given]})): assert torch.equal(a, b)
