@@ -29,11 +29,10 @@ def make_model(
     pretrained:bool=False, # Pretrained weights? For architecture functions and timm names
     weights=None, # Their file or state dict, for `load_weights`, where they are not to be downloaded
     **kwargs # For `create_vision_model` or `create_timm_model`
-)->tuple: # Model, splitter
+)->tuple: # Model, splitter, names of the tensors that are new; None for all
     "The network and its parameter groups"
     model,split = _make_model(dls, arch, n_in, n_out, pretrained, pretrained and weights is None, **kwargs)
-    if weights is not None: load_weights(model, weights)
-    return model, split
+    return model, split, None if weights is None else load_weights(model, weights)
 
 def _make_model(dls, arch, n_in, n_out, pretrained, fetch, **kwargs):
     if isinstance(arch, nn.Module) or (callable(arch) and not is_arch(arch)):

@@ -219,7 +219,7 @@ def ssl_learner(
     dls = own_dls(dls, add_tfms=pretrained)
     start = pretrained and model_args is None and is_arch(arch)
     if start: model_args = dict(lin_ftrs=[], ps=0., concat_pool=False, first_bn=False)
-    model,split = make_model(dls, arch, n_in, n_out, pretrained, weights, **(model_args or {}))
+    model,split,new = make_model(dls, arch, n_in, n_out, pretrained, weights, **(model_args or {}))
     if loss_func is None: loss_func = getattr(dls.train_ds, 'loss_func', None) or CrossEntropyLossFlat()
     extra = [method, SameRanks(), *L(cbs)]
     if ema: extra.insert(1, ema if isinstance(ema, EMA) else EMA(ema))
@@ -235,8 +235,9 @@ def ssl_learner(
     if arch is wrn_28_2 and min(x.shape[2:])>64: warnings.warn(
         f"`wrn_28_2` is made for images of 32×32 pixels, and slow at {x.shape[2]}×{x.shape[3]}. For photographs pass "
         "`resnet18, pretrained=True` or another network, or a smaller `Resize`")
-    if start: linear_start(learn.add_cb(KeepNorm))
-    elif pretrained: learn.freeze()
+    if start: learn.add_cb(KeepNorm)
+    if start and new!=[]: linear_start(learn) # A file may hold a trained head
+    if pretrained and not start: learn.freeze()
     return learn
 
 # %% ../nbs/20_learner.ipynb #51d4e2b1

@@ -80,6 +80,15 @@ def test_a_network_starts_as_the_linear_classifier_on_its_features(classes):
     assert (got.argmax(1) == torch.tensor(y)).float().mean() > .9
     assert [k for k, v in learn.model.state_dict().items() if not torch.equal(v, before[k])] == list(before)[-2:]
 
+def test_a_trained_head_in_a_file_is_kept(monkeypatch):
+    random_pretrained(monkeypatch)
+    dls = ImageList.from_arrays(RGB3, Y)[:200].split(20)[0].dataloaders(None, bs=10)
+    make = lambda **kw: core_learner(dls, RGB3[200:232], resnet18, bs=8, **kw).model
+    a = make(pretrained=True)
+    with torch.no_grad(): a[1][-1].weight.add_(1)
+    b = make(weights=a.state_dict())
+    assert torch.equal(a[1][-1].weight, b[1][-1].weight)
+
 def test_a_pretrained_network_keeps_its_statistics_and_a_new_head_makes_its_own(monkeypatch):
     fresh = random_pretrained(monkeypatch)
     for k in fresh: # As if it had been trained
