@@ -69,9 +69,8 @@ def train(a):
     set_seed(a.seed)
     tfms = aug_transforms(flip_vert=False) if a.views=='aug' else None
     dls = labeled.dataloaders(some, bs=a.bs, item_tfms=Resize(a.size), batch_tfms=tfms)
-    args = {}
-    if a.method=='remixmatch': args['ks'] = 1
-    method,curve = methods[a.method](**{**args, **json.loads(a.set)}),Curve()
+    usual = dict(ks=1) if a.method=='remixmatch' else {}
+    method,curve = methods[a.method](**{**usual, **json.loads(a.set)}),Curve()
     name = '_'.join(map(str, (a.data, a.labels, a.seed, a.method, a.size, a.steps, a.tag or 'default')))
     run = Path(a.checkpoint)/name if a.checkpoint else None
     learn = ssl_learner(dls, pool, a.arch, method=method, weights=a.weights, lr=a.lr, cbs=curve, checkpoint=run,

@@ -232,13 +232,6 @@ def refuse_empty(self:Survey):
     if valid-train: raise ValueError(f"no image to train on has the label {min(valid-train)!r}, as a validation "
                                      "image has")
 
-@patch
-def some(self:Survey, unlabeled:int, valid:int):
-    "The same with less unlabeled and validation images, for a trial"
-    n,res = dict(unlabeled=unlabeled, valid=valid, labeled=len(self.df)),copy(self)
-    res.df = pd.concat([self.of(k)[:v] for k,v in n.items()])
-    return res
-
 # %% ../nbs/30_collect.ipynb #5d1b74b3
 @patch(as_prop=True)
 def duplicates(self:Survey)->pd.DataFrame:

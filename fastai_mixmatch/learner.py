@@ -165,14 +165,14 @@ def linear_start(
     learn:Learner, # Of `ssl_learner`; the last linear layer of its network changes
 ):
     "Start the last layer as the logistic regression on what the rest makes of the labeled images"
-    from fastai_mixmatch.frozen import features, linear_head
+    from fastai_mixmatch.frozen import features, last_of, linear_head
     method = method_of(learn)
     pool,device = method.labeled_dl.pool,method.labeled_dl.device or 'cpu'
     model = learn.model.to(device).eval()
     def look(x): return features(model, method.view(x[None].to(device)))[0].float().cpu()
     with kept_rng(): h,y = zip(*[(look(x), y) for x,y in map(pool.read, range(len(pool)))])
     if len(set(y))<2: return # Nothing to tell apart
-    h,last = torch.stack(h),[m for m in model.modules() if isinstance(m, nn.Linear)][-1]
+    h,last = torch.stack(h),last_of(model)
     head,length = linear_head(F.normalize(h).numpy(), np.array(y)),h.norm(dim=1).mean().clamp(min=1e-12).item()
     for p,o in ((last.weight, head.coef_/length), (last.bias, head.intercept_)):
         if len(head.classes_)==2: o = np.concatenate([-o, o])/2
