@@ -1,30 +1,27 @@
 "Every notebook runs from top to bottom in a process of its own, and was stored with its outputs."
-import json, subprocess, sys
+import json, sys
 from pathlib import Path
 
 import pytest
 
 root = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(root/'tools'))
+from notebooks import Runner
 notebooks = sorted(p for p in root.glob('nbs/**/*.ipynb') if not any(o[0] in '._' for o in p.relative_to(root).parts))
 nb_ids = [p.relative_to(root/'nbs').as_posix() for p in notebooks]
 
-_run = '''import sys, matplotlib
-matplotlib.use('agg')
-from nbdev.config import get_config
-from nbdev.test import test_nb
-ok, _ = test_nb(sys.argv[1], skip_flags=get_config(sys.argv[2]).tst_flags.split(), basepath=sys.argv[2])
-sys.exit(not ok)'''
-
-def run_notebook(path):
-    "Exit status and output of a run in a new process"
-    r = subprocess.run([sys.executable, '-c', _run, path, root], cwd=root, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    return r.returncode, r.stdout
+@pytest.fixture(scope='module')
+def run():
+    "Runs a notebook in a process of its own: exit status, output, seconds"
+    runner = Runner()
+    yield runner
+    runner.close()
 
 def test_there_are_notebooks(): assert notebooks
 
 @pytest.mark.parametrize('path', notebooks, ids=nb_ids)
-def test_notebook(path):
-    rc, out = run_notebook(path)
+def test_notebook(path, run):
+    rc,out,_ = run(path)
     assert rc==0, f'{path.relative_to(root)} failed:\n{out}'
 
 @pytest.mark.parametrize('path', notebooks, ids=nb_ids)
@@ -36,9 +33,9 @@ def test_outputs_are_stored(path):
     texts = [o for out in outputs for o in (out.get('text', ''), *out.get('data', {}).values()) if not isinstance(o, dict)]
     for debris in ('<progress', '\u2588', '\r'): assert not any(debris in ''.join(o) for o in texts), f'a progress bar ({debris!r}) is stored'
 
-def test_a_failing_cell_fails(tmp_path):
+def test_a_failing_cell_fails(run, tmp_path):
     cell = dict(cell_type='code', execution_count=None, id='a', metadata={}, outputs=[], source=['one = 1\n', 'assert one==2, "one is not two"'])
     nb = dict(cells=[cell], metadata=dict(kernelspec=dict(display_name='python3', language='python', name='python3')), nbformat=4, nbformat_minor=5)
     (tmp_path/'fails.ipynb').write_text(json.dumps(nb))
-    rc, out = run_notebook(tmp_path/'fails.ipynb')
+    rc,out,_ = run(tmp_path/'fails.ipynb')
     assert rc!=0 and 'one is not two' in out
