@@ -132,3 +132,11 @@ def test_angle_brackets(): assert build_docs.escape('a<b, in `x/<c>/`, <d>')=='a
 def test_one_head():
     assert build_docs.one_head('| method | a | b |\n| --- | --- | --- |\n| k |  |  |\n| x | 1 | 2 |')=='| k | a | b |\n| --- | --- | --- |\n| x | 1 | 2 |'
     assert build_docs.one_head('|  | a | b |\n| --- | --- | --- |\n| k |  |  |\n| x | 1 | 2 |')=='| k | a | b |\n| --- | --- | --- |\n| x | 1 | 2 |'
+
+def test_printed_results():
+    "A results table becomes a table, and a long sentence several lines; what has columns stays"
+    lines = ['   epoch  train_loss      time', '       0      1.0000     00:01', '       1      0.5000     00:01']
+    md = build_docs.console('\n'.join(['MixMatch: '+'a word '*20, *lines, 'name      '+'x '*60]))
+    assert '| epoch | train_loss | time |\n|---|---|---|\n| 0 | 1.0000 | 00:01 |\n| 1 | 0.5000 | 00:01 |\n' in md
+    assert max(map(len, md.split('name')[0].split('\n')))<=84 and 'name      '+'x '*59 in md
+    assert build_docs.console('') == ''

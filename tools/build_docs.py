@@ -6,7 +6,7 @@
 Each notebook is a page. An export cell appears as the signature and the parameters of what it defines, with its source
 folded below. Formulas become MathML, so that pages need nothing from elsewhere. A stored error, a link to nothing, or a
 warning of MkDocs is a failure."""
-import argparse, ast, base64, fnmatch, io, json, os, re, shutil, subprocess, sys, time, tokenize
+import argparse, ast, base64, fnmatch, io, json, os, re, shutil, subprocess, sys, textwrap, time, tokenize
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -188,7 +188,35 @@ def one_head(table):
     if len(lines)<3 or not re.fullmatch(r'\| [^|]+ \|(  \|)+', lines[2]): return table
     return '\n'.join([re.sub(r'^\|[^|]*', '|'+lines[2].split('|')[1], lines[0]), lines[1], *lines[3:]])
 
-def console(txt): return f'<div class="output" markdown>\n\n```text\n{txt}\n```\n\n</div>' if txt else ''
+def console(txt):
+    "What a cell printed: results tables as Markdown tables, other text as it is, with long sentences in several lines"
+    parts,lines = [],txt.split('\n') if txt else []
+    while lines:
+        n = table_rows(lines)
+        if n: parts.append(results_md(lines[:n]))
+        else:
+            n = next((i for i in range(1, len(lines)) if table_rows(lines[i:])), len(lines))
+            text = '\n'.join(map(wrapped_line, lines[:n])).strip('\n')
+            if text: parts.append(f'<div class="output" markdown>\n\n```text\n{text}\n```\n\n</div>')
+        del lines[:n]
+    return '\n\n'.join(parts)
+
+def table_rows(lines):
+    "How many of the first `lines` are a results table of fastai, printed as text"
+    if not re.match(r'\s*epoch\s+train_loss', lines[0]): return 0
+    n = len(lines[0].split())
+    return 1+next((i for i,o in enumerate(lines[1:]) if not re.match(r'\s*\d', o) or len(o.split())!=n), len(lines)-1)
+
+def results_md(lines):
+    "A results table as a Markdown table"
+    rows = [f"| {' | '.join(o.split())} |" for o in lines]
+    rows.insert(1, '|---'*len(lines[0].split())+'|')
+    return '\n'.join(['<div class="results" markdown>\n', *rows, '\n</div>'])
+
+def wrapped_line(line, width=84):
+    "A sentence in lines of at most `width`; a line with columns stays as it is"
+    if len(line)<=width or '  ' in line.strip(): return line
+    return textwrap.fill(line, width, subsequent_indent='    ', break_long_words=False, break_on_hyphens=False)
 
 def notebook_md(nb, src, page, pages):
     "Markdown of a notebook, {file: picture}, and (name, line, anchor) of what it defines"
