@@ -180,6 +180,7 @@ def output_md(out, name, pictures, say=str):
         return f'![Figure {len(pictures)}]({f})'
     table = one_head(html_table(data['text/html'])) if 'text/html' in data else None
     txt = clean_text(data.get('text/plain', ''))
+    if table and re.match(r'\| epoch \|', table): return results(table)
     return table or console('' if re.fullmatch(r'<[\w.]+( object)?( at 0x[0-9a-f]+)?>', txt) else txt)
 
 def one_head(table):
@@ -211,7 +212,9 @@ def results_md(lines):
     "A results table as a Markdown table"
     rows = [f"| {' | '.join(o.split())} |" for o in lines]
     rows.insert(1, '|---'*len(lines[0].split())+'|')
-    return '\n'.join(['<div class="results" markdown>\n', *rows, '\n</div>'])
+    return results('\n'.join(rows))
+
+def results(table): return f'<div class="results" markdown>\n\n{table}\n\n</div>'
 
 def wrapped_line(line, width=84):
     "A sentence in lines of at most `width`; a line with columns stays as it is"
