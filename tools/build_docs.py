@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import arguments
-from build_readme import _text, clean_text, colab, html_table, metadata, root, split_directives
+from build_readme import _text, clean_text, colab, html_table, metadata, one_head, root, split_directives
 
 extra_pages = {
     'docs/architecture.md': 'architecture.md', 'CONTRIBUTING.md': 'contributing.md', 'CHANGELOG.md': 'changes.md'}
@@ -183,12 +183,6 @@ def output_md(out, name, pictures, say=str):
     if table and re.match(r'\| epoch \|', table): return results(table)
     return table or console('' if re.fullmatch(r'<[\w.]+( object)?( at 0x[0-9a-f]+)?>', txt) else txt)
 
-def one_head(table):
-    "A data frame's table with the name of its index in the head, not in a row below it"
-    lines = (table or '').split('\n')
-    if len(lines)<3 or not re.fullmatch(r'\| [^|]+ \|(  \|)+', lines[2]): return table
-    return '\n'.join([re.sub(r'^\|[^|]*', '|'+lines[2].split('|')[1], lines[0]), lines[1], *lines[3:]])
-
 def console(txt):
     "What a cell printed: results tables as Markdown tables, other text as it is, with long sentences in several lines"
     parts,lines = [],txt.split('\n') if txt else []
@@ -198,7 +192,8 @@ def console(txt):
         else:
             n = next((i for i in range(1, len(lines)) if table_rows(lines[i:])), len(lines))
             text = '\n'.join(map(wrapped_line, lines[:n])).strip('\n')
-            if text: parts.append(f'<div class="output" markdown>\n\n```text\n{text}\n```\n\n</div>')
+            words = '' if any('  ' in o.strip() for o in lines[:n]) else ' words' # No columns: lines may be broken
+            if text: parts.append(f'<div class="output{words}" markdown>\n\n```text\n{text}\n```\n\n</div>')
         del lines[:n]
     return '\n\n'.join(parts)
 
