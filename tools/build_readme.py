@@ -70,7 +70,7 @@ def html_table(html):
 def one_head(table):
     "A data frame's table with the name of its index in the head, not in a row below it"
     lines = (table or '').split('\n')
-    if len(lines)<3 or not re.fullmatch(r'\| [^|]+ \|(  \|)+', lines[2]): return table
+    if len(lines)<4 or not re.fullmatch(r'\| [^|]+ \|(  \|)+', lines[2]): return table
     return '\n'.join([re.sub(r'^\|[^|]*', '|'+lines[2].split('|')[1], lines[0]), lines[1], *lines[3:]])
 
 def clean_text(s):
