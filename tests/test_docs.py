@@ -140,3 +140,12 @@ def test_printed_results():
     assert '| epoch | train_loss | time |\n|---|---|---|\n| 0 | 1.0000 | 00:01 |\n| 1 | 0.5000 | 00:01 |\n' in md
     assert max(map(len, md.split('name')[0].split('\n')))<=84 and 'name      '+'x '*59 in md
     assert build_docs.console('') == ''
+
+def test_execute_stops_where_a_cell_fails(tmp_path, monkeypatch, capsys):
+    "The progress names each notebook, and the end says what failed"
+    cell = dict(cell_type='code', execution_count=None, id='a', metadata={}, outputs=[], source=['assert 1==2, "one is not two"'])
+    nb = dict(cells=[cell], metadata=dict(kernelspec=dict(display_name='python3', language='python', name='python3')), nbformat=4, nbformat_minor=5)
+    (tmp_path/'fails.ipynb').write_text(json.dumps(nb))
+    monkeypatch.setattr(build_docs, 'page_map', lambda: {str(tmp_path/'fails.ipynb'): 'fails.md'})
+    with pytest.raises(SystemExit, match='one is not two[^$]*fails.ipynb fails'): build_docs.execute()
+    assert '  1/1  ' in capsys.readouterr().out
