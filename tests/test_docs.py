@@ -149,3 +149,7 @@ def test_execute_stops_where_a_cell_fails(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(build_docs, 'page_map', lambda: {str(tmp_path/'fails.ipynb'): 'fails.md'})
     with pytest.raises(SystemExit, match='one is not two[^$]*fails.ipynb fails'): build_docs.execute()
     assert '  1/1  ' in capsys.readouterr().out
+
+def test_temporary_folders_are_not_shown():
+    out = dict(output_type='stream', name='stdout', text=['result in /tmp/tmpab_12/run/x.pt, not /tmp/mine\n'])
+    assert 'result in run/x.pt, not /tmp/mine' in build_docs.output_md(out, 'a.ipynb', {})

@@ -171,9 +171,9 @@ def output_md(out, name, pictures, say=str):
     if out['output_type']=='error':
         raise ValueError(f"{name} has a stored error: {out.get('ename')}: {out.get('evalue')}")
     if out['output_type']=='stream':
-        txt = clean_text(_text(out['text'])) if out.get('name')!='stderr' else ''
-        return console(txt)
+        return console(at_home(clean_text(_text(out['text'])))) if out.get('name')!='stderr' else ''
     data = {k: v if isinstance(v, dict) else _text(v) for k,v in out.get('data', {}).items()}
+    data |= {k: at_home(v) for k,v in data.items() if k.startswith('text/')}
     if 'text/markdown' in data: return say(data['text/markdown'])
     if 'image/png' in data:
         f = f'{Path(name).stem}_{len(pictures)}.png'
@@ -183,6 +183,10 @@ def output_md(out, name, pictures, say=str):
     txt = clean_text(data.get('text/plain', ''))
     if table and re.match(r'\| epoch \|', table): return results(table)
     return table or console('' if re.fullmatch(r'<[\w.]+( object)?( at 0x[0-9a-f]+)?>', txt) else txt)
+
+def at_home(txt):
+    "Text without the temporary folder in which a page ran: a reader's files are in a folder of theirs"
+    return re.sub(r'(?:/\w+)*/tmp/tmp\w+/', '', txt)
 
 def console(txt):
     "What a cell printed: results tables as Markdown tables, other text as it is, with long sentences in several lines"
@@ -308,7 +312,9 @@ def reference_md(refs):
 
 def execute():
     "Execute every notebook, each in a process of its own, one on each core; exit where a cell fails"
-    run = 'import sys; from nbdev.test import test_nb; sys.exit(not test_nb(sys.argv[1], basepath=sys.argv[2], cell_timeout=None)[0])'
+    run = '''import sys
+from nbdev.test import test_nb
+sys.exit(not test_nb(sys.argv[1], basepath=sys.argv[2], cell_timeout=None)[0])'''
     todo,start,took = [o for o in page_map() if o.endswith('.ipynb')],time.monotonic(),{}
     env = os.environ | dict(MPLBACKEND='agg', OMP_NUM_THREADS='1')
     def one(src):
