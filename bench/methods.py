@@ -77,12 +77,11 @@ def run(name, path, seed, method, settings):
     start,cpu = time.perf_counter(),time.process_time()
     with learn.no_logging(): getattr(learn, fit)(epochs)
     s,c,last = time.perf_counter()-start,time.process_time()-cpu,learn.report.rows[-1]
-    def some(k, n): return None if last.get(k) is None else round(last[k], n)
+    told = {k: round(last[k], n) for k,n in (('loss_u',5),('mask_rate',3),('guess_acc',3)) if last.get(k) is not None}
     return dict(
         set=name, labels=sets[name][0], seed=seed, method=method, settings=settings, steps=epochs*len(m.dl),
         error=round(error(learn, m, xt, yt), 4), seconds=round(s, 1), cpu_seconds=round(c, 1),
-        images_per_s=round(epochs*len(m.dl)*m.dl.bs/c), loss_u=some('loss_u', 5), mask_rate=some('mask_rate', 3),
-        guess_acc=some('guess_acc', 3))
+        images_per_s=round(epochs*len(m.dl)*m.dl.bs/c), **told)
 
 def main():
     p = parser(__doc__, seeds=5)

@@ -123,7 +123,7 @@ def show_guesses(
 ): # Axes, 2 rows of n
     "Images, and below each its class probabilities"
     n,classes = len(x),range(p.shape[1])
-    _,axs = plt.subplots(2, n, figsize=(1.1*n,2), dpi=72, squeeze=False, sharey='row', constrained_layout=True)
+    _,axs = plt.subplots(2, n, figsize=(1.3*n,2), dpi=72, squeeze=False, sharey='row', constrained_layout=True)
     for i,(top,low) in enumerate(zip(*axs)):
         show_image(_to_show(x[i]), ctx=top, cmap=_cmap(x), title=titles[i] if titles else None)
         low.bar(classes, p[i].detach().float().cpu(), color=['C1' if o==p[i].argmax() else '0.6' for o in classes])

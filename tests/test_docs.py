@@ -132,3 +132,24 @@ def test_angle_brackets(): assert build_docs.escape('a<b, in `x/<c>/`, <d>')=='a
 def test_one_head():
     assert build_docs.one_head('| method | a | b |\n| --- | --- | --- |\n| k |  |  |\n| x | 1 | 2 |')=='| k | a | b |\n| --- | --- | --- |\n| x | 1 | 2 |'
     assert build_docs.one_head('|  | a | b |\n| --- | --- | --- |\n| k |  |  |\n| x | 1 | 2 |')=='| k | a | b |\n| --- | --- | --- |\n| x | 1 | 2 |'
+
+def test_printed_results():
+    "A results table becomes a table, and a long sentence several lines; what has columns stays"
+    lines = ['   epoch  train_loss      time', '       0      1.0000     00:01', '       1      0.5000     00:01']
+    md = build_docs.console('\n'.join(['MixMatch: '+'a word '*20, *lines, 'name      '+'x '*60]))
+    assert '| epoch | train_loss | time |\n|---|---|---|\n| 0 | 1.0000 | 00:01 |\n| 1 | 0.5000 | 00:01 |\n' in md
+    assert max(map(len, md.split('name')[0].split('\n')))<=84 and 'name      '+'x '*59 in md
+    assert build_docs.console('') == ''
+
+def test_execute_stops_where_a_cell_fails(tmp_path, monkeypatch, capsys):
+    "The progress names each notebook, and the end says what failed"
+    cell = dict(cell_type='code', execution_count=None, id='a', metadata={}, outputs=[], source=['assert 1==2, "one is not two"'])
+    nb = dict(cells=[cell], metadata=dict(kernelspec=dict(display_name='python3', language='python', name='python3')), nbformat=4, nbformat_minor=5)
+    (tmp_path/'fails.ipynb').write_text(json.dumps(nb))
+    monkeypatch.setattr(build_docs, 'page_map', lambda: {str(tmp_path/'fails.ipynb'): 'fails.md'})
+    with pytest.raises(SystemExit, match='one is not two[^$]*fails.ipynb fails'): build_docs.execute()
+    assert '  1/1  ' in capsys.readouterr().out
+
+def test_temporary_folders_are_not_shown():
+    out = dict(output_type='stream', name='stdout', text=['result in /tmp/tmpab_12/run/x.pt, not /tmp/mine\n'])
+    assert 'result in run/x.pt, not /tmp/mine' in build_docs.output_md(out, 'a.ipynb', {})

@@ -144,6 +144,7 @@ def test_notes_are_numbers_or_tensors():
 def test_a_baseline_has_no_columns():
     learn = train(method_learner(Supervised(), n=60))
     assert list(learn.recorder.metric_names) == [*NAMES[:4], 'time'] and not learn.report.guess_counts
+    assert learn.report.rows and all(list(o) == NAMES[:4] for o in learn.report.rows), 'a row of results has no losses of unlabeled images'
 
 def test_metrics_on_training_batches():
     "`train_metrics` are those of the labeled images: with weights that stand still, of all of them, as often as each is seen."

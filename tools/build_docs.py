@@ -6,12 +6,13 @@
 Each notebook is a page. An export cell appears as the signature and the parameters of what it defines, with its source
 folded below. Formulas become MathML, so that pages need nothing from elsewhere. A stored error, a link to nothing, or a
 warning of MkDocs is a failure."""
-import argparse, ast, base64, fnmatch, io, json, os, re, shutil, subprocess, sys, time, tokenize
+import argparse, ast, base64, fnmatch, io, json, os, re, shutil, subprocess, sys, textwrap, time, tokenize
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import arguments
-from build_readme import _text, clean_text, colab, html_table, metadata, root, split_directives
+from build_readme import _text, clean_text, colab, html_table, metadata, one_head, root, split_directives
 
 extra_pages = {
     'docs/architecture.md': 'architecture.md', 'CONTRIBUTING.md': 'contributing.md', 'CHANGELOG.md': 'changes.md'}
@@ -170,9 +171,9 @@ def output_md(out, name, pictures, say=str):
     if out['output_type']=='error':
         raise ValueError(f"{name} has a stored error: {out.get('ename')}: {out.get('evalue')}")
     if out['output_type']=='stream':
-        txt = clean_text(_text(out['text'])) if out.get('name')!='stderr' else ''
-        return console(txt)
+        return console(at_home(clean_text(_text(out['text'])))) if out.get('name')!='stderr' else ''
     data = {k: v if isinstance(v, dict) else _text(v) for k,v in out.get('data', {}).items()}
+    data |= {k: at_home(v) for k,v in data.items() if k.startswith('text/')}
     if 'text/markdown' in data: return say(data['text/markdown'])
     if 'image/png' in data:
         f = f'{Path(name).stem}_{len(pictures)}.png'
@@ -180,15 +181,45 @@ def output_md(out, name, pictures, say=str):
         return f'![Figure {len(pictures)}]({f})'
     table = one_head(html_table(data['text/html'])) if 'text/html' in data else None
     txt = clean_text(data.get('text/plain', ''))
+    if table and re.match(r'\| epoch \|', table): return results(table)
     return table or console('' if re.fullmatch(r'<[\w.]+( object)?( at 0x[0-9a-f]+)?>', txt) else txt)
 
-def one_head(table):
-    "A data frame's table with the name of its index in the head, not in a row below it"
-    lines = (table or '').split('\n')
-    if len(lines)<3 or not re.fullmatch(r'\| [^|]+ \|(  \|)+', lines[2]): return table
-    return '\n'.join([re.sub(r'^\|[^|]*', '|'+lines[2].split('|')[1], lines[0]), lines[1], *lines[3:]])
+def at_home(txt):
+    "Text without the temporary folder in which a page ran: a reader's files are in a folder of theirs"
+    return re.sub(r'(?:/\w+)*/tmp/tmp\w+/', '', txt)
 
-def console(txt): return f'<div class="output" markdown>\n\n```text\n{txt}\n```\n\n</div>' if txt else ''
+def console(txt):
+    "What a cell printed: results tables as Markdown tables, other text as it is, with long sentences in several lines"
+    parts,lines = [],txt.split('\n') if txt else []
+    while lines:
+        n = table_rows(lines)
+        if n: parts.append(results_md(lines[:n]))
+        else:
+            n = next((i for i in range(1, len(lines)) if table_rows(lines[i:])), len(lines))
+            text = '\n'.join(map(wrapped_line, lines[:n])).strip('\n')
+            words = '' if any('  ' in o.strip() for o in lines[:n]) else ' words' # No columns: lines may be broken
+            if text: parts.append(f'<div class="output{words}" markdown>\n\n```text\n{text}\n```\n\n</div>')
+        del lines[:n]
+    return '\n\n'.join(parts)
+
+def table_rows(lines):
+    "How many of the first `lines` are a results table of fastai, printed as text"
+    if not re.match(r'\s*epoch\s+train_loss', lines[0]): return 0
+    n = len(lines[0].split())
+    return 1+next((i for i,o in enumerate(lines[1:]) if not re.match(r'\s*\d', o) or len(o.split())!=n), len(lines)-1)
+
+def results_md(lines):
+    "A results table as a Markdown table"
+    rows = [f"| {' | '.join(o.split())} |" for o in lines]
+    rows.insert(1, '|---'*len(lines[0].split())+'|')
+    return results('\n'.join(rows))
+
+def results(table): return f'<div class="results" markdown>\n\n{table}\n\n</div>'
+
+def wrapped_line(line, width=84):
+    "A sentence in lines of at most `width`; a line with columns stays as it is"
+    if len(line)<=width or '  ' in line.strip(): return line
+    return textwrap.fill(line, width, subsequent_indent='    ', break_long_words=False, break_on_hyphens=False)
 
 def notebook_md(nb, src, page, pages):
     "Markdown of a notebook, {file: picture}, and (name, line, anchor) of what it defines"
@@ -280,15 +311,27 @@ def reference_md(refs):
     return '\n\n'.join(parts)+'\n'
 
 def execute():
-    "Execute every notebook, each in a process of its own; exit where a cell fails"
-    run = 'import sys; from nbdev.test import test_nb; sys.exit(not test_nb(sys.argv[1], basepath=sys.argv[2])[0])'
-    todo,start = [o for o in page_map() if o.endswith('.ipynb')],time.monotonic()
-    for i,src in enumerate(todo):
-        print(f'{i+1:>3}/{len(todo)}  {src:<44}', end='', flush=True)
-        args,since = [sys.executable, '-W', 'ignore', '-c', run, root/src, root],time.monotonic()
-        if subprocess.run(args, cwd=root, env=os.environ | dict(MPLBACKEND='agg')).returncode: sys.exit(f'{src} fails')
-        now = time.monotonic()
-        print(f'{now-since:5.0f} s, {(now-start)/60:.1f} min in all', flush=True)
+    "Execute every notebook, each in a process of its own, one on each core; exit where a cell fails"
+    run = '''import sys
+from nbdev.test import test_nb
+sys.exit(not test_nb(sys.argv[1], basepath=sys.argv[2], cell_timeout=None)[0])'''
+    todo,start,took = [o for o in page_map() if o.endswith('.ipynb')],time.monotonic(),{}
+    env = os.environ | dict(MPLBACKEND='agg', OMP_NUM_THREADS='1')
+    def one(src):
+        since = time.monotonic()
+        args = [sys.executable, '-W', 'ignore', '-c', run, root/src, root]
+        r = subprocess.run(args, cwd=root, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        return src, time.monotonic()-since, r
+    with ThreadPoolExecutor(min(4, os.cpu_count())) as pool:
+        for f in as_completed([pool.submit(one, o) for o in todo]):
+            src,took[src],r = f.result()
+            minutes = (time.monotonic()-start)/60
+            print(f'{len(took):>3}/{len(todo)}  {src:<44}{took[src]:5.0f} s, {minutes:.1f} min in all', flush=True)
+            if r.returncode:
+                pool.shutdown(wait=False, cancel_futures=True)
+                sys.exit(f'{r.stdout[-5000:]}\n{src} fails')
+    slowest = sorted(took, key=took.get, reverse=True)[:10]
+    print('slowest: '+', '.join(f'{o} {took[o]:.0f} s' for o in slowest))
 
 def build(proc, site):
     "Pages to `proc`, site to `site`; `CalledProcessError` where MkDocs is not content"

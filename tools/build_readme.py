@@ -67,6 +67,12 @@ def html_table(html):
     rows = [r + ['']*(n-len(r)) for r in rows]
     return '\n'.join('| ' + ' | '.join(r) + ' |' for r in [rows[0], ['---']*n, *rows[1:]])
 
+def one_head(table):
+    "A data frame's table with the name of its index in the head, not in a row below it"
+    lines = (table or '').split('\n')
+    if len(lines)<4 or not re.fullmatch(r'\| [^|]+ \|(  \|)+', lines[2]): return table
+    return '\n'.join([re.sub(r'^\|[^|]*', '|'+lines[2].split('|')[1], lines[0]), lines[1], *lines[3:]])
+
 def clean_text(s):
     "Terminal output as it looked at the end: no colors, and of an overwritten line only what stayed"
     lines = (line.rstrip('\r').rsplit('\r', 1)[-1].rstrip() for line in _ansi.sub('', s).split('\n'))
@@ -119,7 +125,7 @@ def render_output(out, pictures):
         name = f'{images}/index_{len(pictures)}.png'
         pictures[name] = base64.b64decode(data['image/png'])
         return f'![]({name})'
-    table = html_table(data['text/html']) if 'text/html' in data else None
+    table = one_head(html_table(data['text/html'])) if 'text/html' in data else None
     if table: return table
     txt = clean_text(data.get('text/plain', ''))
     # an object that shows itself as HTML alone (a progress bar) has only its address as text
