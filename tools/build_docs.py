@@ -7,11 +7,11 @@ Each notebook is a page. An export cell appears as the signature and the paramet
 folded below. Formulas become MathML, so that pages need nothing from elsewhere. A stored error, a link to nothing, or a
 warning of MkDocs is a failure."""
 import argparse, ast, base64, fnmatch, io, json, os, re, shutil, subprocess, sys, textwrap, time, tokenize
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import arguments
+from notebooks import run_all
 from build_readme import _text, clean_text, colab, html_table, metadata, one_head, root, split_directives
 
 extra_pages = {
@@ -312,26 +312,13 @@ def reference_md(refs):
 
 def execute():
     "Execute every notebook, each in a process of its own, one on each core; exit where a cell fails"
-    run = '''import sys
-from nbdev.test import test_nb
-sys.exit(not test_nb(sys.argv[1], basepath=sys.argv[2], cell_timeout=None)[0])'''
     todo,start,took = [o for o in page_map() if o.endswith('.ipynb')],time.monotonic(),{}
-    env = os.environ | dict(MPLBACKEND='agg', OMP_NUM_THREADS='1')
-    def one(src):
-        since = time.monotonic()
-        args = [sys.executable, '-W', 'ignore', '-c', run, root/src, root]
-        r = subprocess.run(args, cwd=root, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        return src, time.monotonic()-since, r
-    with ThreadPoolExecutor(min(4, os.cpu_count())) as pool:
-        for f in as_completed([pool.submit(one, o) for o in todo]):
-            src,took[src],r = f.result()
-            minutes = (time.monotonic()-start)/60
-            print(f'{len(took):>3}/{len(todo)}  {src:<44}{took[src]:5.0f} s, {minutes:.1f} min in all', flush=True)
-            if r.returncode:
-                pool.shutdown(wait=False, cancel_futures=True)
-                sys.exit(f'{r.stdout[-5000:]}\n{src} fails')
+    for path,status,out,took[path] in run_all([root/o for o in todo]):
+        name,minutes = os.path.relpath(path, root),(time.monotonic()-start)/60
+        print(f'{len(took):>3}/{len(todo)}  {name:<44}{took[path]:5.0f} s, {minutes:.1f} min in all', flush=True)
+        if status: sys.exit(f'{out[-5000:]}\n{name} fails')
     slowest = sorted(took, key=took.get, reverse=True)[:10]
-    print('slowest: '+', '.join(f'{o} {took[o]:.0f} s' for o in slowest))
+    print('slowest: '+', '.join(f'{o.stem} {took[o]:.0f} s' for o in slowest))
 
 def build(proc, site):
     "Pages to `proc`, site to `site`; `CalledProcessError` where MkDocs is not content"

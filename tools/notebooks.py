@@ -6,7 +6,7 @@
 Importing the libraries takes longer than most notebooks. So a process that has imported them runs each notebook in a
 fork of itself; the package itself is imported by the notebook."""
 import glob, importlib, json, os, subprocess, sys, tempfile, time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -33,7 +33,7 @@ class Runner:
         self.server.stdout.close()
 
 def run_all(paths, at_once=None, save=False):
-    "Path, exit status, output and seconds of each notebook, in order, as many at once as there are processors"
+    "Path, exit status, output and seconds of each notebook as it ends, as many at once as there are processors"
     n = min(at_once or len(os.sched_getaffinity(0)), len(paths))
     free = SimpleQueue()
     runners = [Runner(save) for _ in range(n)]
@@ -42,9 +42,11 @@ def run_all(paths, at_once=None, save=False):
         runner = free.get()
         try: return path, *runner(path)
         finally: free.put(runner)
+    threads = ThreadPoolExecutor(n)
     try:
-        with ThreadPoolExecutor(n) as threads: yield from threads.map(run, paths)
+        for o in as_completed([threads.submit(run, o) for o in paths]): yield o.result()
     finally:
+        threads.shutdown(cancel_futures=True)
         for o in runners: o.close()
 
 def serve(save):
