@@ -16,7 +16,7 @@ libraries = 'matplotlib.pyplot','nbdev.test','sklearn.datasets','timm','torch','
 class Runner:
     "Runs notebooks one after the other: call it with a path"
     def __init__(self, save=False):
-        env = os.environ | dict(MPLBACKEND='agg')
+        env = {'OMP_NUM_THREADS': '1', **os.environ, 'MPLBACKEND': 'agg'}
         args = [sys.executable, '-W', 'ignore', __file__, '--serve', *['--save']*save]
         self.server = subprocess.Popen(args, cwd=root, env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
