@@ -6,13 +6,14 @@
 __all__ = ['Prediction', 'QuickRead', 'ValidPipe', 'predict_files', 'resizing', 'OnnxNet', 'to_onnx', 'OnnxPredictor',
            'load_onnx', 'export_onnx', 'distill']
 
-# %% ../nbs/35_export.ipynb #4f4ff428
+# %% ../nbs/35_export.ipynb #3884e60f
 import json
 from collections import deque
 from copy import deepcopy
 from typing import NamedTuple
 from fastai.vision.all import *
 from .arch import to_channels_last
+from .distributed import guard
 from .files import atomic_write
 from .images import ImageStack, in_mode, item_name, open_file, reading
 from .fingerprint import plain_model
@@ -100,7 +101,7 @@ def _parts(o):
     if isinstance(o, Predictor): return _of_predictor(o)
     raise TypeError(f"pass a learner, a predictor, or a predictor's file; got {type(o).__name__}")
 
-# %% ../nbs/35_export.ipynb #26973623
+# %% ../nbs/35_export.ipynb #a4836140
 class _Items:
     "Dataset of what `read` gives of `(position, item)`: a tensor `(C,H,W)`, or the text of an error"
     def __init__(self, read): self.read = read
@@ -137,6 +138,7 @@ def predict_files(
     return _predict(read, output, classes, files, bs, num_workers)
 
 def _predict(read, output, classes, files, bs, num_workers):
+    guard(num_workers)
     sent = deque() # Batches that the workers have and the network has not: two for each worker
     def batches():
         for b in chunked(enumerate(files), bs):

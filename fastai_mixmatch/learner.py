@@ -8,12 +8,12 @@ __all__ = ['ssl_learner', 'mixmatch_learner', 'remixmatch_learner', 'mean_teache
            'TidyProgress', 'SemiSupervisedLearner', 'own_dls', 'batch_channels', 'KeepNorm', 'linear_start', 'comments',
            'with_arguments', 'factory']
 
-# %% ../nbs/20_learner.ipynb #bf120d33
-import inspect, warnings, linecache, operator, re, sys, time
+# %% ../nbs/20_learner.ipynb #126aaf0c
+import importlib, inspect, warnings, linecache, operator, re, sys, time
 from fastai.vision.all import *
 from .arch import arch_spec, is_arch, make_model, to_channels_last
 from .checkpoint import Checkpoint
-from .distributed import has_bars, lost, rank0_print, unguarded
+from .distributed import guard, has_bars, lost, meet, rank0_print, unguarded
 from .fingerprint import SameRanks
 from .pool import ItemPipe, LabeledPool
 from .streams import check_labels
@@ -66,7 +66,7 @@ class TidyProgress(ProgressCallback):
         texts = ['-' if o is None else f'{o:.4f}' if isinstance(o, float) else str(o) for o in row]
         print('  '.join(f'{t:>{max(len(n),8)}}' for t,n in zip(texts, self.learn.recorder.metric_names)), flush=True)
 
-# %% ../nbs/20_learner.ipynb #56739d86
+# %% ../nbs/20_learner.ipynb #eecb3deb
 class SemiSupervisedLearner(Learner):
     "A `Learner` whose callbacks tidy up however a fit ends"
     in_fit = False
@@ -82,7 +82,7 @@ class SemiSupervisedLearner(Learner):
 
     @delegates(Learner.fit)
     def fit(self, *args, cbs=None, **kwargs):
-        if msg := unguarded(): sys.exit(msg)
+        guard()
         grad = torch.is_grad_enabled()
         with self.added_cbs(cbs):
             try:
@@ -98,6 +98,12 @@ class SemiSupervisedLearner(Learner):
                 if msg := lost(e): raise RuntimeError(msg) from e
                 raise
             finally: self.in_fit = False
+
+    def distrib_ctx(self, *args, **kwargs):
+        "fastai's, once all processes are there"
+        importlib.import_module('fastai.distributed') # Gives it to `Learner`
+        meet(kwargs.get('cpu', False))
+        return super().distrib_ctx(*args, **kwargs)
 
 # %% ../nbs/20_learner.ipynb #f6cc7814
 @patch
