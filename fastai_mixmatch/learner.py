@@ -159,7 +159,7 @@ def batch_channels(dls)->int:
         warnings.simplefilter('ignore') # The method's own views warn
         return BatchViews(dls.train, like, False)(like).shape[1]
 
-# %% ../nbs/20_learner.ipynb #bea409df
+# %% ../nbs/20_learner.ipynb #022dc722
 class KeepNorm(Callback):
     "Batch norms keep the statistics that they were pretrained with"
     order,run_valid = TrainEvalCallback.order+1,False
@@ -182,7 +182,9 @@ def linear_start(
     head,length = linear_head(F.normalize(h).numpy(), np.array(y)),h.norm(dim=1).mean().clamp(min=1e-12).item()
     for p,o in ((last.weight, head.coef_/length), (last.bias, head.intercept_)):
         if len(head.classes_)==2: o = np.concatenate([-o, o])/2
-        if p is not None: p.data[head.classes_] = torch.from_numpy(o).to(p)
+        if p is None: continue
+        p.data[head.classes_] = torch.from_numpy(o).to(p)
+        p.computed = p.data.clone() # A run that is resumed need not find the same bits
 
 # %% ../nbs/20_learner.ipynb #06eec50b
 def _check_given(dls, unlabeled, method, stream):
