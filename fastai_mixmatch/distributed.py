@@ -6,10 +6,11 @@
 __all__ = ['ranks', 'bare', 'has_bars', 'rank0_print', 'send', 'from_first', 'sum_ranks', 'on_any_device', 'own_loader',
            'same_on_all', 'together', 'bound_waits', 'meet', 'lost', 'unguarded', 'guard']
 
-# %% ../nbs/83_distributed.ipynb #29106a1d
+# %% ../nbs/83_distributed.ipynb #e3e48e4b
 import json, multiprocessing, os, pickletools, sys, time, torch
 from contextlib import suppress
 from datetime import timedelta
+from types import SimpleNamespace
 from fastai.torch_core import rank_distrib
 from fastprogress.core import IN_NOTEBOOK
 from torch import distributed as dist, Tensor
@@ -98,7 +99,7 @@ def together(f, world:int=2):
     if bad: raise RuntimeError('. '.join(bad)) from error
     return res
 
-# %% ../nbs/83_distributed.ipynb #3f310711
+# %% ../nbs/83_distributed.ipynb #fc505424
 def _limit(): return timedelta(seconds=float(os.environ.get('MIXMATCH_TIMEOUT', 300)))
 
 def bound_waits():
@@ -166,5 +167,6 @@ def guard(workers:int=1):
     if not msg: return
     while f and 'from_parent' not in f.f_locals: f = f.f_back
     with suppress(ValueError, OSError): # A parent whose pipe is full waits for ever
-        for _ in pickletools.genops(f.f_locals['from_parent']) if f else (): pass
+        pipe = f and f.f_locals['from_parent']
+        for _ in pickletools.genops(SimpleNamespace(read=pipe.read, readline=pipe.readline)) if f else (): pass
     sys.exit(msg)

@@ -67,7 +67,7 @@ class QuickRead:
             x = np.array(self.sized(im if im.mode==mode else in_mode(im, self.img_cls)))
         return torch.from_numpy(x[None] if x.ndim==2 else x.transpose(2,0,1)).as_subclass(self.img_cls._tensor_cls)
 
-# %% ../nbs/35_export.ipynb #b2050c35
+# %% ../nbs/35_export.ipynb #951c568a
 class ValidPipe(ItemPipe):
     "What a learner does at validation to one image; its list of images may be empty, as after `load_learner`"
     def __init__(self, dl):
@@ -75,6 +75,7 @@ class ValidPipe(ItemPipe):
         self.after,cls = Pipeline(dl.after_item.fs, split_idx=1),self.tl.types[-1]
         self.img_cls = cls if isinstance(cls, type) and issubclass(cls, (PILBase,ImageStack)) else None
     def __call__(self, item, i=None): return self.tensor(self.open(item, i))
+    def plain(self, item): return not self.own_tfms(item)
 
 def _of_learner(learn):
     "How a learner reads an item and answers a batch, and its classes"
@@ -83,7 +84,7 @@ def _of_learner(learn):
         "the loaders of this learner do not open images themselves, so that files cannot be read as they do")
     device,tfms = next(model.parameters()).device,Pipeline(dl.after_batch.fs, split_idx=1)
     act,pipe = getattr(learn.loss_func, 'activation', partial(torch.softmax, dim=-1)),ValidPipe(dl)
-    read = QuickRead(pipe, pipe.img_cls, pipe.after.fs, lambda o: not pipe.own_tfms(o))
+    read = QuickRead(pipe, pipe.img_cls, pipe.after.fs, pipe.plain)
 
     @torch.no_grad()
     def output(x): return act(model(tfms((x.to(device),))[0].as_subclass(Tensor)).float()).cpu()
