@@ -137,14 +137,14 @@ class Gate(Callback):
     def before_batch(self):
         if self.learn.epoch==self.first_epoch: self.learn.iter += self.first_batch
 
-# %% ../nbs/23_checkpoint.ipynb #571b0b04
+# %% ../nbs/23_checkpoint.ipynb #ea477fd3
 _name = re.compile(r'fit(\d+)-(\d+|end)\.[0-9a-f]{32}\.pt')
 _n_ends = 4
 
 @patch
 def files(self:Checkpoint)->list:
     "`(fit, step, file)` of all checkpoints, newest first; the step of a fit's end is infinite"
-    found = [(m, o) for o in self.folder.iterdir() if (m := _name.fullmatch(o.name))]
+    found = [(m, o) for o in self.folder.iterdir() if (m := _name.fullmatch(o.name)) and o.is_file()]
     return sorted(((int(m[1]), math.inf if m[2]=='end' else int(m[2]), o) for m,o in found), reverse=True)
 
 @patch

@@ -186,18 +186,22 @@ def linear_start(
         p.data[head.classes_] = torch.from_numpy(o).to(p)
         p.computed = p.data.clone() # A run that is resumed need not find the same bits
 
-# %% ../nbs/20_learner.ipynb #06eec50b
-def _check_given(dls, unlabeled, method, stream):
+# %% ../nbs/20_learner.ipynb #e98a007c
+_every = '5min'
+
+def _check_given(dls, unlabeled, method, stream, checkpoint, every):
     if not isinstance(dls, DataLoaders):
         raise TypeError(f"`dls` must be the `DataLoaders` of the labeled images; got {type(dls).__name__}")
     if not isinstance(method, SemiSupervised):
         raise TypeError(f"`method` must be an object such as `FixMatch()`; got {method!r}")
     if Unlabeled.of(unlabeled).source is None: raise ValueError(
         f"`unlabeled` is {unlabeled}; pass a folder, list of files, dataset or array of unlabeled images")
+    if every!=_every and not isinstance(checkpoint, (str,Path)):
+        warnings.warn(f"`every={every!r}` does nothing without a folder, `checkpoint=…`, or beside a `Checkpoint`")
     if stream and isinstance(unlabeled, Unlabeled):
         raise TypeError(f"`{first(stream)}` belongs into your `Unlabeled`: `Unlabeled(…, {first(stream)}=…)`")
 
-# %% ../nbs/20_learner.ipynb #ec79f3a0
+# %% ../nbs/20_learner.ipynb #c271b242
 def ssl_learner(
     dls, # `DataLoaders` of the labeled images, with any batch size
     unlabeled, # Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
@@ -215,12 +219,12 @@ def ssl_learner(
     splitter=None, # Parameter groups; default: those of `arch`
     cbs=None, # More callbacks
     checkpoint=None, # Folder for checkpoints, from which the same program, started again, continues; or a `Checkpoint`
-    every:str='5min', # How often to save one: '30s', '5min', '1 epoch', '500 steps'
+    every:str=_every, # How often to save one: '30s', '5min', '1 epoch', '500 steps'
     **kwargs # Of `Unlabeled` and of `Learner`
 )->Learner: # An ordinary learner, with the callbacks `method` and `EMA`
     "A `Learner` that trains on the labeled `dls` and on `unlabeled`"
     method,stream = ifnone(method, MixMatch()),_take(kwargs, Unlabeled)
-    _check_given(dls, unlabeled, method, stream)
+    _check_given(dls, unlabeled, method, stream, checkpoint, every)
     check_names(kwargs, inspect.signature(ssl_learner).parameters, 'ssl_learner')
     method.unlabeled = Unlabeled(unlabeled, **stream) if stream else unlabeled
     n_out,n_in,pretrained = check_labels(dls),batch_channels(dls),pretrained or weights is not None

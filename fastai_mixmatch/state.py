@@ -88,12 +88,13 @@ def pack(o, objects:bool=True):
     if objects and not callable(o) and hasattr(o, '__dict__'): return {'__attrs__': pack(vars(o))}
     raise TypeError(f"a {type(o).__name__} cannot be saved as plain data; give it `state_dict` and `load_state_dict`")
 
-# %% ../nbs/82_state.ipynb #4eb5c427
+# %% ../nbs/82_state.ipynb #f6baf123
 _makers = {f'__{k}__': make for k,(*_,make) in _kinds.items()} | dict(__dict__=dict)
 
 def unpack(s, like=None):
     "Inverse of `pack`; an object with a state of its own is `like`, which is filled"
     if isinstance(s, (list,tuple)): return type(s)(map(unpack, s))
+    if isinstance(s, Tensor) and isinstance(like, TensorBase): return s.as_subclass(type(like))
     if not isinstance(s, dict): return s
     tag = first(s) if len(s)==1 else None
     if tag=='__state__': like.load_state_dict(unpack(s[tag]))
@@ -197,7 +198,7 @@ def _short(o):
 
 _generators = random.Random,torch.Generator,np.random.Generator,np.random.RandomState # Their state is no setting
 
-# %% ../nbs/82_state.ipynb #cab543f9
+# %% ../nbs/82_state.ipynb #21b97930
 @lru_cache(1024)
 def warn_once(msg:str): warnings.warn(msg)
 
@@ -214,7 +215,7 @@ def memory(o)->dict:
     for k,v in vars(o).items():
         if k in skip or callable(v): continue
         try: res[k] = pack(v, objects=False)
-        except (TypeError,RecursionError): lost.append(k)
+        except (TypeError,RecursionError,NotImplementedError): lost.append(k) # The last of a sparse tensor
     if lost and not type(o).__module__.startswith('fastai'):
         warn_once(f"a checkpoint does not hold {', '.join(lost)} of {type(o).__name__}; if training changes that, "
                   "give the callback `state_dict` and `load_state_dict`")

@@ -5,7 +5,7 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 from fastai.callback.all import CSVLogger, EarlyStoppingCallback, GradientAccumulation, GradientClip, ReduceLROnPlateau, ShortEpochCallback
-from fastai.vision.all import (SGD, Callback, DataLoaders, Normalize, OptimWrapper, PILImageBW, RandomCrop, RandomResizedCrop, WeightedDL, accuracy,
+from fastai.vision.all import (SGD, Callback, DataLoaders, Normalize, OptimWrapper, PILImageBW, RandomCrop, RandomResizedCrop, TensorImage, WeightedDL, accuracy,
     aug_transforms, noop, ranger, set_seed)
 from fastai_mixmatch.all import *
 from fastai_mixmatch import checkpoint as checkpoint_module
@@ -325,6 +325,15 @@ def test_damaged_file(how):
     with pytest.warns(UserWarning, match='fit1-000000006.* is damaged.*before it is used'): learn = program(partial(learner, checkpoint='cp', every='2 steps'))
     assert result(learn) == result(whole)
     assert [o.name.split('.')[0] for o in files()] == ['fit1-000000012', 'fit1-end']
+
+@pytest.mark.parametrize('make', [os.mkfifo, os.mkdir, partial(os.symlink, '/dev/zero')], ids=['pipe', 'folder', 'device'])
+def test_what_is_no_file_is_no_checkpoint(make):
+    "A pipe would be read for ever"
+    Path('cp').mkdir()
+    make(f'cp/fit1-000000003.{"0"*32}.pt')
+    learn = learner(checkpoint='cp')
+    learn.fit(1)
+    assert learn.train_iter == 4
 
 def test_a_single_damaged_file():
     "Nothing is said of a checkpoint before it, for there is none."
@@ -671,6 +680,7 @@ KINDS = dict(set=lambda v: {v}, frozenset=lambda v: frozenset([v]), deque=lambda
     default=lambda v: defaultdict(list, a=[v]), dataclass=lambda v: Best(float(v), [v]),
     frame=lambda v: pd.DataFrame(dict(a=[v, 1.5], b=['x', None])), series=lambda v: pd.Series([v], name='s'),
     array=lambda v: np.array([[v]], 'int16'), scalar=lambda v: np.float32(v),
+    sub=lambda v: TensorImage(torch.full((2,), float(v))),
     nested=lambda v: [dict(a={v: (v, deque([v]))})], path=lambda v: Path(str(v)), complex=lambda v: complex(v, 1), bytes=lambda v: bytes([v]))
 
 class Memory(Callback):
@@ -692,16 +702,17 @@ def test_memory_keeps_its_type(capsys):
             want = f(epoch)
             assert type(got[k]) is type(want), k
             if hasattr(want, 'to_csv'): assert want.equals(got[k]) and (want.dtypes == got[k].dtypes if k == 'series' else (want.dtypes == got[k].dtypes).all())
+            elif isinstance(want, torch.Tensor): assert torch.equal(got[k], want)
             else: assert got[k] == want and getattr(got[k], 'maxlen', 0) == getattr(want, 'maxlen', 0) and getattr(got[k], 'dtype', 0) == getattr(want, 'dtype', 0)
 
 def test_what_is_not_remembered_is_named():
     class Handle: pass
     class Holds(Callback):
-        def before_fit(self): self.handle, self.names = Handle(), {'a': [Handle()]}
+        def before_fit(self): self.handle, self.names, self.sparse = Handle(), {'a': [Handle()]}, torch.eye(2).to_sparse()
     with warnings.catch_warnings(record=True) as ws:
         warnings.simplefilter('always')
         learner(cbs=Holds(), checkpoint='cp', every='1 steps').fit(1)
-    assert [str(o.message) for o in ws if 'does not hold' in str(o.message)] == ["a checkpoint does not hold handle, names of Holds; if training changes that, give the callback `state_dict` and `load_state_dict`"]
+    assert [str(o.message) for o in ws if 'does not hold' in str(o.message)] == ["a checkpoint does not hold handle, names, sparse of Holds; if training changes that, give the callback `state_dict` and `load_state_dict`"]
 
 @pytest.mark.parametrize('append', [False, True])
 def test_csv_logger(append):

@@ -277,6 +277,11 @@ def test_workers_that_import_an_unguarded_program(start, copies, tmp_path):
     assert p.returncode == 1 and "put the training under `if __name__=='__main__':`" in lines[-1] and lines[-1].startswith('RuntimeError: a worker')
     assert p.stderr.count('Traceback') == 1 and len(lines) < 20
 
+def test_arguments_that_would_do_nothing():
+    "`every` without a folder is a warning, since the folder may be left out for a while; `model_args` of a function an error"
+    with pytest.warns(UserWarning, match="every='1 epoch'` does nothing"): core_learner(every='1 epoch')
+    with pytest.raises(TypeError, match='`ps` of `model_args` needs an architecture function'): core_learner(model_args=dict(ps=.2))
+
 def test_a_timeout_in_one_process_keeps_its_message():
     assert lost(RuntimeError('timeout of a disk')) is None
 
