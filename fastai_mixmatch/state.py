@@ -88,13 +88,12 @@ def pack(o, objects:bool=True):
     if objects and not callable(o) and hasattr(o, '__dict__'): return {'__attrs__': pack(vars(o))}
     raise TypeError(f"a {type(o).__name__} cannot be saved as plain data; give it `state_dict` and `load_state_dict`")
 
-# %% ../nbs/82_state.ipynb #f6baf123
+# %% ../nbs/82_state.ipynb #4eb5c427
 _makers = {f'__{k}__': make for k,(*_,make) in _kinds.items()} | dict(__dict__=dict)
 
 def unpack(s, like=None):
     "Inverse of `pack`; an object with a state of its own is `like`, which is filled"
     if isinstance(s, (list,tuple)): return type(s)(map(unpack, s))
-    if isinstance(s, Tensor) and isinstance(like, TensorBase): return s.as_subclass(type(like))
     if not isinstance(s, dict): return s
     tag = first(s) if len(s)==1 else None
     if tag=='__state__': like.load_state_dict(unpack(s[tag]))
