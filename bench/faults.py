@@ -7,11 +7,13 @@ optimizer, recorder, results table and generators are compared with those of the
 and changed, and the disk is filled, between the starts. Of two processes that train together one is ended, and the
 other has to end by itself; their results are compared with each other. A start is a process forked from one that has
 only imported; the last of some runs is a new interpreter. A start that takes longer than `PATIENCE` seconds hangs.
+In `meeting` one of two processes is ended before the first step, mostly before they have found each other; `named`
+counts after how many of these the other one said which process is missing.
 
     python bench/faults.py                  # all programs; rows that the results file has are not run again
     python bench/faults.py FixMatch ddp     # some of them
 """
-import argparse, hashlib, importlib, json, os, random, resource, signal, socket, subprocess, sys, tempfile, threading
+import argparse, hashlib, json, os, random, re, resource, signal, socket, subprocess, sys, tempfile, threading
 import time, traceback, warnings
 from contextlib import contextmanager
 from functools import partial
@@ -76,9 +78,9 @@ def iterable(data, cbs, **kw):
 
 def ddp(data, cbs, **kw):
     "Two processes"
-    importlib.import_module('fastai.distributed') # Gives a learner its `distrib_ctx`
     dls = data['labeled'].dataloaders(data['valid'], bs=8)
     learn = mixmatch_learner(dls, data['rest'], arch, bs=16, cbs=cbs, **kw)
+    moment('learner')
     with learn.distrib_ctx(sync_bn=False, cpu=True): learn.fit_one_cycle(2)
     return learn
 
@@ -91,7 +93,8 @@ def of_method(name, data, cbs, **kw):
     return learn
 
 methods = [o for o in NAMES if o!='MixMatch']
-programs = dict(memory=memory, workers=workers, fits=fits, iterable=iterable, ddp=ddp,
+pairs = 'ddp','meeting' # Programs of two processes
+programs = dict(memory=memory, workers=workers, fits=fits, iterable=iterable, ddp=ddp, meeting=ddp,
                 **{o: partial(of_method, o) for o in methods})
 steps = dict(dict(memory=30, workers=20, fits=10, iterable=30, ddp=20), **{o: 12 for o in methods}) # Of one fit
 
@@ -134,12 +137,21 @@ def outcome(learn):
 
 # --- the faults, in the process itself
 
-sent = [signal.SIGKILL]
+sent,armed = [signal.SIGKILL],['']
 def kill(*_): os.kill(os.getpid(), sent[0])
+
+MOMENTS = 'start','data','learner','store','group','wrap','compare','begin' # Of 'meeting', in their order
+def moment(what):
+    if armed[0]==what: kill()
+
+class Moments(Callback):
+    "Moments of the start of a fit: before the model is wrapped, before processes are compared, before the first step"
+    in_checkpoint = False
+    def __init__(self, order, event, what): self.order,self.what = order,what; setattr(self, event, partial(moment, what))
 
 def arm(fault):
     """Prepare `fault`, such as 'step:5:TERM': 'time:SECONDS', 'step:N', 'loss:N' (within a step), 'valid:EPOCH',
-    'write:N:FRACTION', 'rename:N:before', 'rename:N:after', 'full:N' (disk)"""
+    'write:N:FRACTION', 'rename:N:before', 'rename:N:after', 'full:N' (disk), 'moment:WHICH'"""
     kind,*args = (fault or 'none').split(':')
     if args and args[-1] in ('KILL','TERM','INT'): sent[0] = getattr(signal, f'SIG{args.pop()}')
     class Killer(Callback):
@@ -155,7 +167,14 @@ def arm(fault):
         timer.daemon = True
         timer.start()
     if kind in ('write','rename','full'): arm_writing(kind, *args)
-    return Killer()
+    if kind!='moment': return [Killer()]
+    armed[0],start = args[0],torch.distributed.init_process_group
+    def group(*args, **kwargs):
+        moment('store')
+        start(*args, **kwargs)
+        moment('group')
+    torch.distributed.init_process_group = group
+    return [Moments(10, 'before_fit', 'wrap'), Moments(23, 'before_fit', 'compare'), Moments(0, 'before_batch', 'begin')]
 
 def arm_writing(kind, n, how=None):
     "Kill in the writing of checkpoint `n` of this process, or forbid files of more than a few KB from there on"
@@ -191,19 +210,24 @@ def child(name, data, checkpoint, fault, every, out):
     fault,_,who = fault.partition('@')
     if rank!=int(who or 0): fault = ''
     torch.set_num_threads(1)
+    start,begin = time.perf_counter(),[]
+    cbs = arm(fault)
+    moment('start')
     warnings.simplefilter('ignore'); warnings.filterwarnings('always', '.*(damaged|written)')
     data = make_data(data)
+    moment('data')
     class Progress(Callback):
         "A line for each step, and whether it could be lost"
         order,in_checkpoint = 1500,False
+        def before_batch(self): begin.append(time.perf_counter()-start)
         def after_batch(self):
             if self.learn.training and not rank: os.write(log, f'{self.learn.checkpoint.fits if checkpoint else 0} {self.learn.train_iter}\n'.encode())
     log = os.open(f'{out}.log', os.O_WRONLY|os.O_CREAT|os.O_APPEND)
     if not rank: os.write(log, b'start\n')
     set_seed(7)
-    start = time.perf_counter()
-    learn = programs[name](data, [Progress(), arm(fault)], checkpoint=checkpoint or None, every=every)
-    Path(f"{out}{rank or ''}").write_text(json.dumps(dict(outcome(learn), seconds=time.perf_counter()-start)))
+    learn = programs[name](data, [Progress(), *cbs], checkpoint=checkpoint or None, every=every)
+    times = dict(seconds=time.perf_counter()-start, begin=begin[0])
+    Path(f"{out}{rank or ''}").write_text(json.dumps(dict(outcome(learn), **times)))
 
 # --- starting them
 
@@ -253,7 +277,7 @@ class Trial:
         self.out.unlink(missing_ok=True)
         with open(f'{self.out}.txt', 'w+', buffering=1) as f: # By lines: a kill leaves what was printed
             end,new = time.monotonic()+PATIENCE,[sys.executable, '-W', 'ignore', __file__, '--child', *args]
-            if self.name=='ddp': rc = self.two(args, f, end)
+            if self.name in pairs: rc = self.two(args, f, end)
             elif fresh: rc = subprocess.run(new, stdout=f, stderr=subprocess.STDOUT).returncode
             else: rc = ended(forked(args, f), end)
         self.text = Path(f.name).read_text()
@@ -262,7 +286,8 @@ class Trial:
 
     def two(self, args, f, end):
         "Run two processes; the exit status of that which was ended, else of the first"
-        env = dict(WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', MASTER_PORT=free_port(), MIXMATCH_TIMEOUT='60')
+        limit = '60' if self.name=='ddp' else '20'
+        env = dict(WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', MASTER_PORT=free_port(), MIXMATCH_TIMEOUT=limit)
         pids = [forked(args, f, RANK=str(r), LOCAL_RANK=str(r), **env) for r in range(2)]
         rcs = [ended(o, end) for o in pids]
         if None in rcs: return None
@@ -270,7 +295,7 @@ class Trial:
 
     def outcome(self):
         res = json.loads(self.out.read_text())
-        if self.name!='ddp': return res
+        if self.name not in pairs: return res
         other = json.loads(Path(f'{self.out}1').read_text())
         return dict(res, weights='the same' if res['weights']==other['weights'] else 'differ')
     def files(self): return sorted(Path(self.checkpoint).glob('*.pt'), key=lambda o: o.name)
@@ -286,7 +311,12 @@ class Trial:
 
 def same(a, b):
     "Names of the parts that differ"
-    return [k for k in a if k!='seconds' and a[k]!=b[k]]
+    return [k for k in a if k not in ('seconds','begin') and a[k]!=b[k]]
+
+def named(fault, text):
+    "Does the process that is left say which one is missing?"
+    dead = fault.split('@')[1]
+    return bool(re.search(rf'process {1-int(dead)} (ends|found no).* process {dead}\b', text))
 
 def damage(file, how, rng):
     "Cut a file, empty it, or change a bit"
@@ -316,6 +346,7 @@ def trial(name, folder, data, expected, faults, seed, every, fresh=True):
         bounds.append(int(every.split()[0])*(hurt+(not saved)))
         hurt = hurt and not found and bool(sig) # Ended before it could look
         if sig: row['kills'],row['signals'][sig] = row['kills']+1,row['signals'].get(sig, 0)+1
+        if sig and name=='meeting': row['named'] = row.get('named', 0)+named(f, t.text)
         elif rc is None: row['hangs'] += 1
         elif f.startswith('full') and rc==1 and 'cannot write the checkpoint' in t.text: row['full'] += 1
         elif rc: raise RuntimeError(t.text)
@@ -326,18 +357,20 @@ def trial(name, folder, data, expected, faults, seed, every, fresh=True):
     return dict(row, starts=len(bounds), lost=lost, most_lost_steps=max(lost, default=0), beyond_bound=beyond,
                 wrong=same(expected, t.outcome()) if rc==0 else ['no end'])
 
-def plan(name, seconds, rng, n):
+def plan(name, outcome, rng, n):
     "A program's faults: chosen moments, damaged files, and random times"
-    last = steps[name]
+    def signed(f): return f if f.startswith(('damage','full')) else f"{f}:{rng.choice(['KILL','TERM','INT'])}"
+    if name=='meeting':
+        faults = [f'moment:{o}' for o in MOMENTS]+[f'time:{rng.uniform(0, outcome["begin"]):.2f}' for _ in range(n)]
+        return [f'{signed(f)}@{rng.randrange(2)}' for f in faults]
+    last,seconds = steps[name],outcome['seconds']
     early,late = f'loss:{rng.randrange(2, last//2)}',f'step:{last-rng.randrange(1, 4)}' # In order, or they never come
     between = [f'write:1:{rng.random():.2f}', f'write:2:{rng.random():.2f}', 'rename:1:before', 'damage:cut', 'valid:0',
                f'rename:{rng.randrange(1, 3)}:after', 'full:1', 'damage:bit',
                *[f'time:{rng.uniform(0, seconds/4):.2f}' for _ in range(n)]]
-    # A process that dies before the two meet lets the other wait as long as PyTorch does, half an hour
     if name=='ddp': between = ['valid:0', f'step:{last//2}', f'loss:{last//2+2}', 'write:1:.5']
     if name in methods: between = rng.sample(between, 4)+[f'step:{last//2}']
     faults = [early, *rng.sample(between, len(between)), late]
-    def signed(f): return f if f.startswith(('damage','full')) else f"{f}:{rng.choice(['KILL','TERM','INT'])}"
     return [signed(f)+f'@{rng.randrange(2)}'*(name=='ddp') for f in faults]
 
 small = dict(memory=['write:1:.5','loss:7','rename:1:before','valid:1','damage:cut','full:1','step:29'], workers=['loss:6','damage:bit'], fits=['step:3','rename:2:after'])
@@ -353,7 +386,7 @@ def rows_of(name, d, a):
     expected = base.outcome()
     for seed in seeds:
         rng = random.Random(f'{name} {seed}')
-        faults = small[name] if a.small else plan(name, expected['seconds'], rng, a.times)
+        faults = small[name] if a.small else plan(name, expected, rng, a.times)
         every = '3 steps' if a.small else f'{rng.randrange(2, 6)} steps'
         yield trial(name, f'{d}/{name}{seed}', f'{d}/digits', expected, faults, seed, every, name in ('memory','workers'))
 

@@ -13,7 +13,7 @@ from . import models
 from .checks import probe
 from .models import load_weights
 
-# %% ../nbs/10_arch.ipynb #e1ea7173
+# %% ../nbs/10_arch.ipynb #a9c76973
 def is_arch(
     arch, # As in `make_model`
 )->bool: # Is it an architecture function of torchvision or fastai, or a name?
@@ -38,6 +38,8 @@ def _make_model(dls, arch, n_in, n_out, pretrained, fetch, **kwargs):
     if isinstance(arch, nn.Module) or (callable(arch) and not is_arch(arch)):
         if fetch: raise ValueError("`pretrained=True` needs an architecture function (such as `resnet18`) "
                                         "or a timm name as `arch`")
+        if kwargs: raise TypeError(f"`{first(kwargs)}` of `model_args` needs an architecture function or a timm name; "
+                                   "give other functions their arguments by `partial`")
         if isinstance(arch, nn.Module): return arch, trainable_params
         return arch(n_in, n_out), trainable_params
     norm = pretrained and hasattr(dls, 'after_batch')

@@ -137,26 +137,34 @@ class Gate(Callback):
     def before_batch(self):
         if self.learn.epoch==self.first_epoch: self.learn.iter += self.first_batch
 
-# %% ../nbs/23_checkpoint.ipynb #623d8957
+# %% ../nbs/23_checkpoint.ipynb #ea477fd3
 _name = re.compile(r'fit(\d+)-(\d+|end)\.[0-9a-f]{32}\.pt')
 _n_ends = 4
 
 @patch
 def files(self:Checkpoint)->list:
     "`(fit, step, file)` of all checkpoints, newest first; the step of a fit's end is infinite"
-    found = [(m, o) for o in self.folder.iterdir() if (m := _name.fullmatch(o.name))]
+    found = [(m, o) for o in self.folder.iterdir() if (m := _name.fullmatch(o.name)) and o.is_file()]
     return sorted(((int(m[1]), math.inf if m[2]=='end' else int(m[2]), o) for m,o in found), reverse=True)
 
 @patch
-def save(self:Checkpoint, ended:bool=False, cut:bool=False)->Path:
-    "Write a checkpoint now, between two steps, and remove those that are not needed. Raises `CheckpointError`"
+def state(self:Checkpoint, ended:bool=False, cut:bool=False)->dict:
+    "What a checkpoint holds, between two steps"
     fit,learn = self.this_fit,self.learn
+    return dict(format=_format, fit=fit.n, ended=ended, cut=cut, epoch=learn.epoch, batch=getattr(learn, 'iter', 0)+1,
+                step=learn.train_iter, pct=learn.pct_train, settings=json.dumps(fit.settings),
+                world=fit.world, threads=torch.get_num_threads(), **training_state(learn))
+
+@patch
+def save(self:Checkpoint, state:dict|None=None, **kwargs)->Path:
+    "Write a checkpoint, of now or `state`, and remove those that are not needed. Raises `CheckpointError`"
+    fit = self.this_fit
     fit.since = time.monotonic()
+    if fit.timer: fit.timer.cancel()
     if rank_distrib(): return
-    state = dict(format=_format, fit=fit.n, ended=ended, cut=cut, epoch=learn.epoch, batch=getattr(learn, 'iter', 0)+1,
-                 step=learn.train_iter, pct=learn.pct_train, settings=json.dumps(fit.settings),
-                 world=fit.world, threads=torch.get_num_threads(), **training_state(learn))
-    file = write_checkpoint(state, self.folder, f'fit{fit.n}-end' if ended else f'fit{fit.n}-{learn.train_iter:09d}')
+    state = state or self.state(**kwargs)
+    name = 'end' if state['ended'] else f"{state['step']:09d}"
+    file = write_checkpoint(state, self.folder, f'fit{fit.n}-{name}')
     good = [o for o in self.files() if o[2] not in self.damaged]
     ends = [f for _,step,f in good if step==math.inf]
     keep = {file, *(f for *_,f in good[:2]), *ends[:_n_ends]}
@@ -206,7 +214,7 @@ def check(self:Checkpoint, file, state):
     fit.exact = not any(re.match('(un)?labeled |batches', k) and not k.endswith('.times') for k in diff) # Same streams?
     if set(diff)-set(_start) and not state['ended']: state['pct'] = None # Another schedule, perhaps
 
-# %% ../nbs/23_checkpoint.ipynb #99e8d805
+# %% ../nbs/23_checkpoint.ipynb #b27cc606
 @patch
 def begin(self:Checkpoint):
     "Look, at a fit's first training, for where it goes on"
@@ -215,7 +223,7 @@ def begin(self:Checkpoint):
         raise CheckpointError("`Checkpoint` needs a method beside it, such as `MixMatch`; use `ssl_learner`")
     values,unknown = settings(self.learn, method)
     self.this_fit = fit = AttrDict(n=self.fits+1, settings=values, world=method.world, since=time.monotonic(),
-        lock=None, state=None, done=False, exact=True, gate=None, wait=None, stop=False)
+        lock=None, state=None, done=False, exact=True, gate=None, wait=None, stop=False, held=True, timer=None)
     file,fit.state = self.look(method.rank, method.world)
     if unknown: warn_once(f"a later start cannot compare {', '.join(unknown)} with what it is now; keep that as it is")
     mine = fit.state is not None and fit.state['fit']==fit.n
@@ -273,7 +281,7 @@ def go_on(self:Checkpoint, file):
     learn.add_cb(fit.gate)
     if learn.epoch<epoch: fit.gate.sleep()
 
-# %% ../nbs/23_checkpoint.ipynb #6d98634d
+# %% ../nbs/23_checkpoint.ipynb #bbf1aec7
 @patch
 def before_train(self:Checkpoint):
     learn,n = self.learn,len(self.learn.dl)
@@ -298,20 +306,19 @@ def due(self:Checkpoint, end:bool)->bool:
     return time.monotonic()-self.this_fit.since>=n
 
 @patch
+def before_batch(self:Checkpoint):
+    if self.this_fit is not None: self.this_fit.held = None
+
+@patch
 def after_batch(self:Checkpoint):
-    fit,learn = self.this_fit,self.learn
-    if fit is None or not (fit.stop or self.due(learn.iter+1==learn.n_iter)): return
-    self.save()
-    if not fit.stop: return
-    rank0_print(f"Checkpoint: interrupted after step {learn.train_iter}, where the same program goes on")
-    _halt(fit.stop)
+    if self.this_fit is not None: self.between(self.learn.iter+1==self.learn.n_iter)
 
 @patch
 def after_cancel_train(self:Checkpoint):
     fit = self.this_fit
-    if fit is not None and fit.state is None and self.every[1]=='epoch' and self.due(True): self.save(cut=True)
+    if fit is not None and fit.state is None: self.between(True, cut=True)
 
-# %% ../nbs/23_checkpoint.ipynb #8f3076db
+# %% ../nbs/23_checkpoint.ipynb #159f6aef
 @patch
 def defer_interrupt(self:Checkpoint):
     "Let a first Ctrl-C or SIGTERM wait for the end of the step, which is saved; a second one ends the fit at once"
@@ -321,23 +328,55 @@ def defer_interrupt(self:Checkpoint):
         signal.signal(sig, _usual[sig])
         if os.getpid()!=pid: signal.raise_signal(sig)
         fit.stop = sig
-    fit.wait = wait
+        if fit.held is not None: self.leave()
+        fit.timer = threading.Timer(_patience, os.kill, (pid, sig))
+        fit.timer.daemon = True
+        fit.timer.start()
     # Processes would stop after different steps; a plain `Learner` would not take the handlers back
     if fit.world>1 or type(self.learn) is Learner or threading.current_thread() is not threading.main_thread(): return
     for sig,usual in _usual.items():
-        if signal.getsignal(sig) is usual: signal.signal(sig, wait)
+        if signal.getsignal(sig) is usual:
+            signal.signal(sig, wait)
+            fit.wait = wait
+
+_patience = 30 # Seconds for a step to end
+_usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL} # `wait` puts them back
+
+# %% ../nbs/23_checkpoint.ipynb #5708d550
+@patch
+def between(self:Checkpoint, last:bool, **kwargs):
+    "Save if it is time, between two steps; after the `last` one of an epoch keep the state until the next one begins"
+    fit = self.this_fit
+    cut = 'cut' in kwargs # By a callback; steps and seconds do not count there
+    if fit.stop or self.due(last) and (not cut or self.every[1]=='epoch'):
+        self.save(**kwargs)
+        fit.held = True
+    elif last and fit.wait:
+        buf = io.BytesIO()
+        torch.save(self.state(**kwargs), buf)
+        fit.held = buf
+    if fit.stop: self.leave()
+
+@patch
+def leave(self:Checkpoint):
+    "End the process, or the fit, as the signal asks; first write what is `held`: True if that was written"
+    fit,learn = self.this_fit,self.learn
+    if fit.held is not True:
+        fit.held.seek(0)
+        self.save(torch.load(fit.held, weights_only=True))
+    rank0_print(f"Checkpoint: interrupted after step {learn.train_iter}, where the same program goes on")
+    _halt(fit.stop)
 
 def _halt(sig):
     sys.stdout.flush()
     signal.raise_signal(sig)
 
-_usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL} # `wait` puts them back
-
-# %% ../nbs/23_checkpoint.ipynb #2b9573f8
+# %% ../nbs/23_checkpoint.ipynb #aa095856
 @patch
 def after_fit(self:Checkpoint):
     fit,learn = self.this_fit,self.learn
     if fit is None or learn.lock.locked(): return # `validate` is no fit
+    fit.held = None
     if fit.done:
         load_training_state(learn, fit.state)
         learn.train_iter,learn.pct_train = fit.state['step'],fit.state['pct']
@@ -355,5 +394,6 @@ def tidy(self:Checkpoint):
         fit.gate.wake()
         self.learn.remove_cb(fit.gate)
     if fit.lock is not None: fit.lock.close()
+    if fit.timer: fit.timer.cancel()
     for sig,usual in _usual.items():
         if fit.wait and signal.getsignal(sig) is fit.wait: signal.signal(sig, usual)

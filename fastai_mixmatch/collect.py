@@ -6,12 +6,12 @@
 __all__ = ['thumb', 'hash_bits', 'perceptual_hash', 'near_pairs', 'look_at', 'near_duplicates', 'deal', 'uncertainty',
            'source_rows', 'Survey', 'survey', 'usual_size', 'Collected', 'loaders', 'collect', 'each_fold']
 
-# %% ../nbs/30_collect.ipynb #323e86b5
+# %% ../nbs/30_collect.ipynb #7018858b
 import collections, inspect, math, random, warnings
 from fastprogress.fastprogress import progress_bar
 from fastai.vision.all import *
 from .batch import refuse_unless
-from .distributed import has_bars, rank0_print
+from .distributed import guard, has_bars, rank0_print
 from .images import *
 from .lists import *
 from .sources import as_items
@@ -53,7 +53,7 @@ def near_pairs(
         res += zip((i+at).tolist(), j.tolist(), d[i,j].int().tolist())
     return res
 
-# %% ../nbs/30_collect.ipynb #49c87682
+# %% ../nbs/30_collect.ipynb #e2d2379a
 class _Look:
     "Dataset of `(position, size, thumb, as it is shown?, error)`"
     def __init__(self, items): self.items = items
@@ -79,6 +79,7 @@ def look_at(
 )->pd.DataFrame: # Columns size `(width, height)`, thumb, turned, error: what is wrong, or None
     "Open every image once"
     n = ifnone(num_workers, usual_workers(len(items)))
+    guard(n)
     dl = torch.utils.data.DataLoader(_Look(items), 64, num_workers=n, collate_fn=noop)
     rows = [o for b in (progress_bar(dl, leave=False) if progress and has_bars() else dl) for o in b]
     return pd.DataFrame(rows, columns=['i','size','thumb','turned','error'], dtype=object).set_index('i').sort_index()

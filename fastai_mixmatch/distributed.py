@@ -4,11 +4,13 @@
 
 # %% auto #0
 __all__ = ['ranks', 'bare', 'has_bars', 'rank0_print', 'send', 'from_first', 'sum_ranks', 'on_any_device', 'own_loader',
-           'same_on_all', 'together', 'bound_waits', 'lost', 'unguarded']
+           'same_on_all', 'together', 'bound_waits', 'meet', 'lost', 'unguarded', 'guard']
 
-# %% ../nbs/83_distributed.ipynb #6ae2e344
-import json, multiprocessing, os, sys, time, torch
+# %% ../nbs/83_distributed.ipynb #e3e48e4b
+import json, multiprocessing, os, pickletools, sys, time, torch
+from contextlib import suppress
 from datetime import timedelta
+from types import SimpleNamespace
 from fastai.torch_core import rank_distrib
 from fastprogress.core import IN_NOTEBOOK
 from torch import distributed as dist, Tensor
@@ -97,30 +99,58 @@ def together(f, world:int=2):
     if bad: raise RuntimeError('. '.join(bad)) from error
     return res
 
-# %% ../nbs/83_distributed.ipynb #fddfb7dc
+# %% ../nbs/83_distributed.ipynb #fc505424
+def _limit(): return timedelta(seconds=float(os.environ.get('MIXMATCH_TIMEOUT', 300)))
+
 def bound_waits():
     "Let no exchange over gloo wait longer than `MIXMATCH_TIMEOUT` seconds, 300 if that is not set"
     if 'gloo' not in dist.get_backend(): return
     set_timeout = getattr(dist, 'set_timeout', None) or dist.distributed_c10d._set_pg_timeout # Before PyTorch 2.14
-    set_timeout(timedelta(seconds=float(os.environ.get('MIXMATCH_TIMEOUT', 300))), dist.group.WORLD)
+    set_timeout(_limit(), dist.group.WORLD)
 
-def _silent(seconds=5)->list:
+def _absent(store, word, numbers, seconds):
+    "Those of `numbers` that do not write `word` into the store within `seconds`"
+    end = time.monotonic()+seconds
+    while numbers and time.monotonic()<end:
+        time.sleep(0.1)
+        numbers = [r for r in numbers if not store.check([f'{word} {r}'])]
+    return numbers
+
+def _silent(store, rank, world, seconds=5)->list:
     "Processes that do not answer"
-    missing,end = list(range(dist.get_world_size())),time.monotonic()+seconds
     try:
-        store = dist.distributed_c10d._get_default_store()
-        store.set(f'lives {dist.get_rank()}', '')
-        while missing and time.monotonic()<end:
-            time.sleep(0.1)
-            missing = [r for r in missing if not store.check([f'lives {r}'])]
+        store.set(f'lives {rank}', '')
+        return _absent(store, 'lives', range(world), seconds)
     except RuntimeError: return [0] # Process 0 keeps the store
-    return missing
+
+def _listed(ranks): return ', '.join(map(str, ranks))
+
+def meet(cpu:bool=False):
+    "Let all processes find each other within `MIXMATCH_TIMEOUT` seconds; `RuntimeError` names those that do not come"
+    env,needed = os.environ,('RANK','WORLD_SIZE','MASTER_ADDR','MASTER_PORT')
+    if dist.is_initialized() or 'TORCHELASTIC_RUN_ID' in env or not all(o in env for o in needed): return
+    rank,world,host,port = int(env['RANK']),int(env['WORLD_SIZE']),env['MASTER_ADDR'],int(env['MASTER_PORT'])
+    backend,limit,absent,store = 'gloo' if cpu or not torch.cuda.is_available() else 'nccl',_limit(),[0],None
+    try:
+        store = dist.TCPStore(host, port, world, rank==0, limit, wait_for_workers=False)
+        store.set(f'here {rank}', '')
+        absent = _absent(store, 'here', range(world), limit.total_seconds())
+        if absent: raise RuntimeError(f'process {_listed(absent)} did not come')
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world,
+                                timeout=limit if backend=='gloo' else None)
+    except RuntimeError as e:
+        if store is None and not rank: raise # No store: another program has the port
+        raise RuntimeError(
+            f"process {rank} found no process {_listed(absent or _silent(store, rank, world))} within "
+            f"{limit.total_seconds():.0f} seconds, which has died or needs longer. Look for an error message of that "
+            "one, or set `MIXMATCH_TIMEOUT` to more seconds") from e
 
 def lost(e:BaseException)->str|None:
     "Which processes are missing, if an exchange between them failed with `e`"
     if not (dist.is_available() and dist.is_initialized() and isinstance(e, RuntimeError)): return None
     if not any(o in str(e) for o in ('gloo','timeout','Timed out')): return None
-    return (f"process {dist.get_rank()} ends, since it gets no answer from process {', '.join(map(str, _silent()))}, "
+    rank,world,store = dist.get_rank(),dist.get_world_size(),dist.distributed_c10d._get_default_store()
+    return (f"process {rank} ends, since it gets no answer from process {_listed(_silent(store, rank, world))}, "
             "which has died or stands still. Look for an error message of that one")
 
 def unguarded(e:BaseException|None=None)->str|None:
@@ -130,3 +160,13 @@ def unguarded(e:BaseException|None=None)->str|None:
     if not worker and (not died or multiprocessing.get_start_method()=='fork'): return None
     return ("a worker process ended. Each one imports your program, so put the training under "
             "`if __name__=='__main__':`, or pass `num_workers=0` to the loaders")
+
+def guard(workers:int=1):
+    "End a process that is such a worker, and would start `workers` of its own; its parent may still be writing to it"
+    msg,f = workers and unguarded(),sys._getframe()
+    if not msg: return
+    while f and 'from_parent' not in f.f_locals: f = f.f_back
+    with suppress(ValueError, OSError): # A parent whose pipe is full waits for ever
+        pipe = f and f.f_locals['from_parent']
+        for _ in pickletools.genops(SimpleNamespace(read=pipe.read, readline=pipe.readline)) if f else (): pass
+    sys.exit(msg)

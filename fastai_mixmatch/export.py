@@ -6,13 +6,14 @@
 __all__ = ['Prediction', 'QuickRead', 'ValidPipe', 'predict_files', 'resizing', 'OnnxNet', 'to_onnx', 'OnnxPredictor',
            'load_onnx', 'export_onnx', 'distill']
 
-# %% ../nbs/35_export.ipynb #4f4ff428
+# %% ../nbs/35_export.ipynb #3884e60f
 import json
 from collections import deque
 from copy import deepcopy
 from typing import NamedTuple
 from fastai.vision.all import *
 from .arch import to_channels_last
+from .distributed import guard
 from .files import atomic_write
 from .images import ImageStack, in_mode, item_name, open_file, reading
 from .fingerprint import plain_model
@@ -66,7 +67,7 @@ class QuickRead:
             x = np.array(self.sized(im if im.mode==mode else in_mode(im, self.img_cls)))
         return torch.from_numpy(x[None] if x.ndim==2 else x.transpose(2,0,1)).as_subclass(self.img_cls._tensor_cls)
 
-# %% ../nbs/35_export.ipynb #b2050c35
+# %% ../nbs/35_export.ipynb #951c568a
 class ValidPipe(ItemPipe):
     "What a learner does at validation to one image; its list of images may be empty, as after `load_learner`"
     def __init__(self, dl):
@@ -74,6 +75,7 @@ class ValidPipe(ItemPipe):
         self.after,cls = Pipeline(dl.after_item.fs, split_idx=1),self.tl.types[-1]
         self.img_cls = cls if isinstance(cls, type) and issubclass(cls, (PILBase,ImageStack)) else None
     def __call__(self, item, i=None): return self.tensor(self.open(item, i))
+    def plain(self, item): return not self.own_tfms(item)
 
 def _of_learner(learn):
     "How a learner reads an item and answers a batch, and its classes"
@@ -82,7 +84,7 @@ def _of_learner(learn):
         "the loaders of this learner do not open images themselves, so that files cannot be read as they do")
     device,tfms = next(model.parameters()).device,Pipeline(dl.after_batch.fs, split_idx=1)
     act,pipe = getattr(learn.loss_func, 'activation', partial(torch.softmax, dim=-1)),ValidPipe(dl)
-    read = QuickRead(pipe, pipe.img_cls, pipe.after.fs, lambda o: not pipe.own_tfms(o))
+    read = QuickRead(pipe, pipe.img_cls, pipe.after.fs, pipe.plain)
 
     @torch.no_grad()
     def output(x): return act(model(tfms((x.to(device),))[0].as_subclass(Tensor)).float()).cpu()
@@ -100,7 +102,7 @@ def _parts(o):
     if isinstance(o, Predictor): return _of_predictor(o)
     raise TypeError(f"pass a learner, a predictor, or a predictor's file; got {type(o).__name__}")
 
-# %% ../nbs/35_export.ipynb #26973623
+# %% ../nbs/35_export.ipynb #a4836140
 class _Items:
     "Dataset of what `read` gives of `(position, item)`: a tensor `(C,H,W)`, or the text of an error"
     def __init__(self, read): self.read = read
@@ -137,6 +139,7 @@ def predict_files(
     return _predict(read, output, classes, files, bs, num_workers)
 
 def _predict(read, output, classes, files, bs, num_workers):
+    guard(num_workers)
     sent = deque() # Batches that the workers have and the network has not: two for each worker
     def batches():
         for b in chunked(enumerate(files), bs):

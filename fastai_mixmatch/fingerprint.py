@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['describe_items', 'plain_model', 'named_cbs', 'settings', 'flat', 'differences', 'SameRanks']
 
-# %% ../nbs/22_fingerprint.ipynb #88f96cca
+# %% ../nbs/22_fingerprint.ipynb #ec21a3d5
 import fastai, hashlib, json, os, PIL, torchvision
 from contextlib import suppress
 from fastai.vision.all import *
 from .checks import label_indices
-from .distributed import bound_waits, same_on_all
+from .distributed import bound_waits, own_loader, same_on_all
 from .semi import SemiSupervised, StepLoss, method_of
 from .lists import Files
 from .sources import class_names, raw_items
@@ -75,7 +75,16 @@ def _transforms(kind, tfms, unknown):
     return {kind: [n for n,_ in found],
             **{n if not i else f'{n} {i+1}': plain(o, unknown, n) for (n,i),o in found.items()}}
 
-# %% ../nbs/22_fingerprint.ipynb #34de58da
+# %% ../nbs/22_fingerprint.ipynb #da242829
+_loading = {*'dataset data_source bs drop_last indexed pin_memory timeout rng generator num_workers offs fake_l'.split(),
+            *'after_item before_batch after_batch epoch'.split()} # Described elsewhere, or without a say in the order
+
+def _sampling(dl, unknown):
+    "How a loader chooses among its images: `shuffle`, weights, and whatever else is its own"
+    if not isinstance(dl, DataLoader): dl = dl.sampler if dl.batch_size else dl.batch_sampler
+    own = {k: v for k,v in vars(dl).items() if k not in _loading and k[0]!='_'}
+    return {'': type(dl).__name__, **{k: plain(v, unknown, f'labeled order.{k}') for k,v in own.items()}}
+
 def _data(learn, method, unknown):
     "Which images, in which batches"
     dl,ldl,view = method.dl,method.labeled_dl,method.view
@@ -87,11 +96,19 @@ def _data(learn, method, unknown):
             'unlabeled images': described(dl.items),
             **{f'validation images{f" {i}" if i else ""}': o for i,o in enumerate(valid)},
             'image shape': list(dl.pool.shape), 'batches in an epoch': len(dl),
-            'labeled batch size': ldl.bs*ldl.world, 'unlabeled batch size': dl.bs*dl.world,
+            'labeled order': _sampling(own_loader(learn.dls.train), unknown), 'labeled batch size': ldl.bs*ldl.world,
+            'unlabeled batch size': dl.bs*dl.world,
             'unlabeled images in memory': dl.pool.x is not None, 'labeled images in memory': ldl.pool.x is not None,
             **_transforms('item transforms', getattr(dl.pipe.after, 'fs', []), unknown),
             **_transforms('batch transforms', getattr(view.after, 'fs', []), unknown),
             'added view': plain(view.weak, unknown, 'added view')}
+
+def _groups(learn):
+    "Of each parameter group how many weights train, and a digest of which, with or without decay"
+    names,state = {id(p): n for n,p in plain_model(learn).named_parameters()},learn.opt.state
+    def one(p): return [names.get(id(p)), *(state.get(p, {}).get(k) for k in ('do_wd','force_train'))]
+    groups = [[p for p in g if p.requires_grad] for g in learn.opt.param_lists]
+    return [[sum(p.numel() for p in g), sha256_of([repr([*map(one, g)]).encode()])[:12]] for g in groups]
 
 def _training(learn, unknown):
     "Loss, metrics, optimizer and schedule"
@@ -104,12 +121,12 @@ def _training(learn, unknown):
             'metrics': [m.name for m in learn.metrics],
             **{k: value(m, k) for m in learn.metrics if not isinstance(m, ValueMetric) for k in [f'metric {m.name}']},
             'optimizer': value(learn.opt_func, 'optimizer'),
-            'weights in training': sum(p.numel() for p in model.parameters() if p.requires_grad),
+            'weights in training': _groups(learn),
             **{k: plain([h[k] for h in hypers]) for k in hypers[0] if k not in scheds},
             **{f'schedule of {k}': [plain(f(i/16)) for i in range(17)] for k,f in scheds.items()},
             'device': next(model.parameters()).device.type}
 
-# %% ../nbs/22_fingerprint.ipynb #02a2aa6f
+# %% ../nbs/22_fingerprint.ipynb #1911e50a
 _apart = CSVLogger,ParamScheduler,SemiSupervised # Not among the callbacks that are compared
 _parallel = 'ParallelTrainer','DistributedTrainer' # How many processes there are may change
 
@@ -117,7 +134,7 @@ def _callbacks(learn, unknown):
     "Which callbacks, made with what"
     def apart(o): return isinstance(o, _apart) or isinstance(vars(o).get('method'), SemiSupervised)
     cbs = [o for o in named_cbs(learn).values() if not apart(o) and type(o).__name__ not in _parallel]
-    return {'callbacks': sorted(type(o).__name__ for o in cbs),
+    return {'callbacks': [type(o).__name__ for o in L(cbs).sorted('order')],
             **{o.name: plain(given(o) if isinstance(o, Recorder) else o, unknown, o.name) for o in cbs}}
 
 def settings(learn, method)->tuple:
@@ -127,7 +144,8 @@ def settings(learn, method)->tuple:
     if any(m._forward_hooks for m in net.modules()): unknown.append('hooks of the model')
     versions = {o.__name__: o.__version__ for o in (torch,torchvision,fastai,np)} | dict(Pillow=PIL.__version__)
     start = {'initial weights': model.pop('weights'), 'random numbers': _digest([repr(plain(rng_state()))])}
-    args = {k: plain(v, unknown, k) for k,v in given(method).items() if k!='unlabeled'}
+    own = {k: v for k,v in vars(method).items() if hasattr(type(method), k) and k not in method._stateattrs}
+    args = {k: plain(v, unknown, k) for k,v in {**own, **given(method)}.items() if k!='unlabeled' and k[0]!='_'}
     res = {'method': plain(type(method), unknown, 'method'), **args, 'model': model, **_data(learn, method, unknown),
            **_training(learn, unknown), **_callbacks(learn, unknown), 'versions': versions, **start}
     return json.loads(json.dumps(res)),list(dict.fromkeys(unknown))

@@ -8,12 +8,12 @@ __all__ = ['ssl_learner', 'mixmatch_learner', 'remixmatch_learner', 'mean_teache
            'TidyProgress', 'SemiSupervisedLearner', 'own_dls', 'batch_channels', 'KeepNorm', 'linear_start', 'comments',
            'with_arguments', 'factory']
 
-# %% ../nbs/20_learner.ipynb #bf120d33
-import inspect, warnings, linecache, operator, re, sys, time
+# %% ../nbs/20_learner.ipynb #126aaf0c
+import importlib, inspect, warnings, linecache, operator, re, sys, time
 from fastai.vision.all import *
 from .arch import arch_spec, is_arch, make_model, to_channels_last
 from .checkpoint import Checkpoint
-from .distributed import has_bars, lost, rank0_print, unguarded
+from .distributed import guard, has_bars, lost, meet, rank0_print, unguarded
 from .fingerprint import SameRanks
 from .pool import ItemPipe, LabeledPool
 from .streams import check_labels
@@ -66,7 +66,7 @@ class TidyProgress(ProgressCallback):
         texts = ['-' if o is None else f'{o:.4f}' if isinstance(o, float) else str(o) for o in row]
         print('  '.join(f'{t:>{max(len(n),8)}}' for t,n in zip(texts, self.learn.recorder.metric_names)), flush=True)
 
-# %% ../nbs/20_learner.ipynb #56739d86
+# %% ../nbs/20_learner.ipynb #eecb3deb
 class SemiSupervisedLearner(Learner):
     "A `Learner` whose callbacks tidy up however a fit ends"
     in_fit = False
@@ -82,7 +82,7 @@ class SemiSupervisedLearner(Learner):
 
     @delegates(Learner.fit)
     def fit(self, *args, cbs=None, **kwargs):
-        if msg := unguarded(): sys.exit(msg)
+        guard()
         grad = torch.is_grad_enabled()
         with self.added_cbs(cbs):
             try:
@@ -98,6 +98,12 @@ class SemiSupervisedLearner(Learner):
                 if msg := lost(e): raise RuntimeError(msg) from e
                 raise
             finally: self.in_fit = False
+
+    def distrib_ctx(self, *args, **kwargs):
+        "fastai's, once all processes are there"
+        importlib.import_module('fastai.distributed') # Gives it to `Learner`
+        meet(kwargs.get('cpu', False))
+        return super().distrib_ctx(*args, **kwargs)
 
 # %% ../nbs/20_learner.ipynb #f6cc7814
 @patch
@@ -153,7 +159,7 @@ def batch_channels(dls)->int:
         warnings.simplefilter('ignore') # The method's own views warn
         return BatchViews(dls.train, like, False)(like).shape[1]
 
-# %% ../nbs/20_learner.ipynb #bea409df
+# %% ../nbs/20_learner.ipynb #022dc722
 class KeepNorm(Callback):
     "Batch norms keep the statistics that they were pretrained with"
     order,run_valid = TrainEvalCallback.order+1,False
@@ -176,20 +182,26 @@ def linear_start(
     head,length = linear_head(F.normalize(h).numpy(), np.array(y)),h.norm(dim=1).mean().clamp(min=1e-12).item()
     for p,o in ((last.weight, head.coef_/length), (last.bias, head.intercept_)):
         if len(head.classes_)==2: o = np.concatenate([-o, o])/2
-        if p is not None: p.data[head.classes_] = torch.from_numpy(o).to(p)
+        if p is None: continue
+        p.data[head.classes_] = torch.from_numpy(o).to(p)
+        p.computed = p.data.clone() # A run that is resumed need not find the same bits
 
-# %% ../nbs/20_learner.ipynb #06eec50b
-def _check_given(dls, unlabeled, method, stream):
+# %% ../nbs/20_learner.ipynb #e98a007c
+_every = '5min'
+
+def _check_given(dls, unlabeled, method, stream, checkpoint, every):
     if not isinstance(dls, DataLoaders):
         raise TypeError(f"`dls` must be the `DataLoaders` of the labeled images; got {type(dls).__name__}")
     if not isinstance(method, SemiSupervised):
         raise TypeError(f"`method` must be an object such as `FixMatch()`; got {method!r}")
     if Unlabeled.of(unlabeled).source is None: raise ValueError(
         f"`unlabeled` is {unlabeled}; pass a folder, list of files, dataset or array of unlabeled images")
+    if every!=_every and not isinstance(checkpoint, (str,Path)):
+        warnings.warn(f"`every={every!r}` does nothing without a folder, `checkpoint=…`, or beside a `Checkpoint`")
     if stream and isinstance(unlabeled, Unlabeled):
         raise TypeError(f"`{first(stream)}` belongs into your `Unlabeled`: `Unlabeled(…, {first(stream)}=…)`")
 
-# %% ../nbs/20_learner.ipynb #ec79f3a0
+# %% ../nbs/20_learner.ipynb #c271b242
 def ssl_learner(
     dls, # `DataLoaders` of the labeled images, with any batch size
     unlabeled, # Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
@@ -207,12 +219,12 @@ def ssl_learner(
     splitter=None, # Parameter groups; default: those of `arch`
     cbs=None, # More callbacks
     checkpoint=None, # Folder for checkpoints, from which the same program, started again, continues; or a `Checkpoint`
-    every:str='5min', # How often to save one: '30s', '5min', '1 epoch', '500 steps'
+    every:str=_every, # How often to save one: '30s', '5min', '1 epoch', '500 steps'
     **kwargs # Of `Unlabeled` and of `Learner`
 )->Learner: # An ordinary learner, with the callbacks `method` and `EMA`
     "A `Learner` that trains on the labeled `dls` and on `unlabeled`"
     method,stream = ifnone(method, MixMatch()),_take(kwargs, Unlabeled)
-    _check_given(dls, unlabeled, method, stream)
+    _check_given(dls, unlabeled, method, stream, checkpoint, every)
     check_names(kwargs, inspect.signature(ssl_learner).parameters, 'ssl_learner')
     method.unlabeled = Unlabeled(unlabeled, **stream) if stream else unlabeled
     n_out,n_in,pretrained = check_labels(dls),batch_channels(dls),pretrained or weights is not None

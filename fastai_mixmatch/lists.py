@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['Split', 'draw_labeled', 'Files', 'ImageList', 'usual_workers']
 
-# %% ../nbs/01_lists.ipynb #7b9f60cd
+# %% ../nbs/01_lists.ipynb #4f08d336
 import dataclasses, itertools, json, os, random, warnings
 from collections.abc import Sequence
 from fastprogress.fastprogress import progress_bar
 from fastai.vision.all import *
-from .distributed import has_bars, rank0_print
+from .distributed import guard, has_bars, rank0_print
 from .files import sha256_of
 from .images import *
 
@@ -250,7 +250,7 @@ def dataloaders(self:ImageList,
         splitter=IndexSplitter(range(len(self), len(pairs))))
     return block.dataloaders(pairs, bs=bs, path=self.root or '.', **{'num_workers': 0, **kwargs})
 
-# %% ../nbs/01_lists.ipynb #2c2f5e53
+# %% ../nbs/01_lists.ipynb #b19594d8
 @patch
 def problem(self:ImageList, i:int)->tuple|None: # Position, name, readable, problem
     "What is wrong with image `i`, or read otherwise than a viewer shows it"
@@ -266,17 +266,20 @@ def usual_workers(n:int)->int:
     return min(8, os.cpu_count() or 1) if n>1000 else 0
 
 @patch
+def problems(self:ImageList, idxs)->list: # A method, so that a worker that is not forked can have it
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        return [o for o in map(self.problem, idxs) if o]
+
+@patch
 def verify(self:ImageList,
     num_workers:int|None=None, # Worker processes; default: one for each core, at most 8, for more than 1000 images
     progress:bool=True, # Show a progress bar where one can be drawn, and a summary?
 )->pd.DataFrame: # Rows in the order of the list: position, name, readable (bool), problem
     "Open every image: those that cannot be read, and those that are not read as a viewer shows them"
-    def problems(idxs):
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            return [o for o in map(self.problem, idxs) if o]
     num_workers = ifnone(num_workers, usual_workers(len(self)))
-    dl = torch.utils.data.DataLoader(range(len(self)), 64, num_workers=num_workers, collate_fn=problems)
+    guard(num_workers)
+    dl = torch.utils.data.DataLoader(range(len(self)), 64, num_workers=num_workers, collate_fn=self.problems)
     rows = itertools.chain.from_iterable(progress_bar(dl, leave=False) if progress and has_bars() else dl)
     df = pd.DataFrame(rows, columns=['position','name','readable','problem']).astype(dict(readable=bool))
     bad = int((~df.readable).sum())

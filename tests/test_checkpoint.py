@@ -8,9 +8,10 @@ from fastai.callback.all import CSVLogger, EarlyStoppingCallback, GradientAccumu
 from fastai.vision.all import (SGD, Callback, DataLoaders, Normalize, OptimWrapper, PILImageBW, RandomCrop, RandomResizedCrop, WeightedDL, accuracy,
     aug_transforms, noop, ranger, set_seed)
 from fastai_mixmatch.all import *
+from fastai_mixmatch import checkpoint as checkpoint_module
 from fastai_mixmatch.checkpoint import loader_rngs, training_state
 from fastai_mixmatch.files import lock_folder
-from fastai_mixmatch.rng import rng_state, set_rng_state
+from fastai_mixmatch.rng import kept_rng, rng_state, set_rng_state
 from functools import partial
 from pathlib import Path
 from helpers import IL, METHODS as ALL, SMALL, X, Y, CpuPrecision, Scaled, core_dls as digit_dls, core_learner as learner
@@ -325,6 +326,15 @@ def test_damaged_file(how):
     assert result(learn) == result(whole)
     assert [o.name.split('.')[0] for o in files()] == ['fit1-000000012', 'fit1-end']
 
+@pytest.mark.parametrize('make', [os.mkfifo, os.mkdir, partial(os.symlink, '/dev/zero')], ids=['pipe', 'folder', 'device'])
+def test_what_is_no_file_is_no_checkpoint(make):
+    "A pipe would be read for ever"
+    Path('cp').mkdir()
+    make(f'cp/fit1-000000003.{"0"*32}.pt')
+    learn = learner(checkpoint='cp')
+    learn.fit(1)
+    assert learn.train_iter == 4
+
 def test_a_single_damaged_file():
     "Nothing is said of a checkpoint before it, for there is none."
     program(partial(learner, checkpoint='cp', every='4 steps'), 5)
@@ -467,19 +477,64 @@ def test_sigterm_reaches_what_a_fit_starts():
     assert n >= 4 and ends == [signal.SIGTERM]*n + [7*256]*n
 
 def test_ctrl_c_in_validation():
-    "Is raised after the next training step, or at the end of the fit, which is complete"
+    "Is raised at once: what is held from the end of the epoch's training is saved, and the program goes on with the validation"
     class Press(Callback):
         order, in_checkpoint = 900, False
-        def __init__(self, epoch): self.at = epoch
-        def before_validate(self):
-            if self.learn.epoch == self.at: os.kill(os.getpid(), signal.SIGINT)
+        def __init__(self, epoch, event): setattr(self, event, partial(self.press, epoch))
+        def press(self, epoch):
+            if self.learn.epoch == epoch and not self.learn.training: os.kill(os.getpid(), signal.SIGINT)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    for epoch, last in ((0, 'fit1-000000005'), (2, 'fit1-end')):
+    for epoch, event, last in ((0, 'before_validate', 4), (1, 'after_pred', 8), (1, 'after_epoch', 8), (2, 'after_loss', 12)):
         set_seed(3)
-        learn = learner(checkpoint='cp', every='1 epoch', cbs=Press(epoch))
+        learn = learner(checkpoint='cp', every='9 hours', cbs=Press(epoch, event))
         with pytest.raises(KeyboardInterrupt): learn.fit_one_cycle(3)
-        assert files()[-1].name.startswith(last) and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    assert result(program(partial(learner, checkpoint='cp', every='1 epoch'))) == result(program(learner))
+        assert files()[-1].name.startswith(f'fit1-{last:09d}') and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        assert learn.train_iter == last
+    assert result(program(partial(learner, checkpoint='cp', every='9 hours'))) == result(program(learner))
+
+LONG = """
+import sys; sys.path.insert(0, {tests!r})
+from test_checkpoint import *
+class Long(Callback):
+    in_checkpoint = False
+    def before_step(self):
+        if 'step' in sys.argv and self.train_iter == 2: self.learn.get_preds(dl=forever)
+    def after_loss(self):
+        if 'metric' in sys.argv and not self.training and self.epoch: self.wait()
+    def after_epoch(self):
+        if 'epoch' in sys.argv and not self.epoch: self.learn.get_preds(dl=forever)
+    def wait(self):
+        print('waits', flush=True)
+        while True: time.sleep(.1)
+class Forever(list):
+    def __getitem__(self, i):
+        if i > 3: Long().wait()
+        return super().__getitem__(i)
+set_seed(3)
+learn = learner(checkpoint='cp', every='9 hours', cbs=Long())
+with kept_rng(): forever = learn.dls.test_dl(IL[:8], num_workers=0, bs=2)
+forever.dataset = Forever(list(forever.dataset))
+checkpoint_module._patience = 2
+if len(sys.argv) < 2: learn.remove_cb(Long)
+learn.fit_one_cycle(3)
+print(json.dumps(result(learn)))
+"""
+
+@pytest.mark.parametrize('where,saved', [('metric', 8), ('epoch', 4), ('step', 0)])
+def test_sigterm_ends_whatever_takes_long(where, saved):
+    "In a real process: an endless validation, or predictions between epochs, cost nothing; within a step the process ends after `_patience`"
+    def start(*args):
+        return subprocess.Popen([sys.executable, '-W', 'ignore', '-c', LONG.format(tests=str(root/'tests')), *args], stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True, env={**os.environ, 'PYTHONPATH': str(root)})
+    p = start(where)
+    while 'waits' not in (line := p.stdout.readline()): assert line, p.stderr.read()
+    p.send_signal(signal.SIGTERM)
+    out, err = p.communicate(timeout=60)
+    assert p.returncode == -signal.SIGTERM, err
+    assert f'interrupted after step {saved}' in out if saved else not files()
+    out, err = start().communicate(timeout=120)
+    assert (f'fit 1 continues in epoch {saved//4-1}, after 4 of 4' in out) == (saved > 0), err
+    assert json.loads(out.splitlines()[-1]) == result(program(learner))
 
 def test_nothing_of_a_fit_is_kept():
     "Neither its state, nor the lock, nor a handler of signals; a handler of the user's stays"
@@ -651,11 +706,11 @@ def test_memory_keeps_its_type(capsys):
 def test_what_is_not_remembered_is_named():
     class Handle: pass
     class Holds(Callback):
-        def before_fit(self): self.handle, self.names = Handle(), {'a': [Handle()]}
+        def before_fit(self): self.handle, self.names, self.sparse = Handle(), {'a': [Handle()]}, torch.eye(2).to_sparse()
     with warnings.catch_warnings(record=True) as ws:
         warnings.simplefilter('always')
         learner(cbs=Holds(), checkpoint='cp', every='1 steps').fit(1)
-    assert [str(o.message) for o in ws if 'does not hold' in str(o.message)] == ["a checkpoint does not hold handle, names of Holds; if training changes that, give the callback `state_dict` and `load_state_dict`"]
+    assert [str(o.message) for o in ws if 'does not hold' in str(o.message)] == ["a checkpoint does not hold handle, names, sparse of Holds; if training changes that, give the callback `state_dict` and `load_state_dict`"]
 
 @pytest.mark.parametrize('append', [False, True])
 def test_csv_logger(append):

@@ -7,6 +7,7 @@ from fastai.vision.all import PILImageBW
 from torch.utils.data import IterableDataset, get_worker_info
 from fastai_mixmatch import streams
 from fastai_mixmatch.all import ImageList, digits_sample
+from fastai_mixmatch.distributed import meet
 from fastai_mixmatch.streams import LabeledDL, PoolDL, Walk, unlabeled_dl
 
 root = Path(__file__).resolve().parent.parent
@@ -165,6 +166,18 @@ def test_a_killed_process_is_named(differing):
 @needs_accelerate
 def test_a_process_that_stands_still_is_named(tmp_path):
     assert 'process 0 ends, since it gets no answer from process 1' in pair(tmp_path, 'stopped', wait=30)
+
+@pytest.mark.parametrize('rank, world, says', [(0, 2, 'process 0 found no process 1 within 1 seconds'), (0, 4, 'found no process 1, 2, 3 '), (2, 3, 'process 2 found no process 0 ')])
+def test_who_does_not_come_is_named(rank, world, says, monkeypatch):
+    "A process that dies before the others have heard of it; PyTorch would wait for half an hour"
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        port = s.getsockname()[1]
+    for k,v in dict(RANK=rank, WORLD_SIZE=world, MASTER_ADDR='127.0.0.1', MASTER_PORT=port, MIXMATCH_TIMEOUT=1).items(): monkeypatch.setenv(k, str(v))
+    with pytest.raises(RuntimeError, match=says): meet(cpu=True)
+    assert not torch.distributed.is_initialized()
+
+def test_a_process_alone_meets_nobody(): meet()
 
 # --- sharding without processes
 

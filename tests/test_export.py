@@ -1,8 +1,9 @@
 "What leaves the house: predictions of many files, ONNX files, and small networks taught by large ones."
-import itertools, json, multiprocessing, numpy as np, pytest, sys, torch, torchvision
+import itertools, json, multiprocessing, numpy as np, pickle, pytest, sys, torch, torchvision
 from fastai.vision.all import (Image, ImageDataLoaders, Normalize, Path, PILImage, PILImageBW, Pipeline, RandomResizedCropGPU, Resize, ResizeMethod,
     TensorImage, ToTensor, aug_transforms, load_learner)
 from fastai_mixmatch.all import *
+from fastai_mixmatch import export
 from fastai_mixmatch.export import QuickRead, resizing
 from fastai_mixmatch.rng import rng_state, same_state
 from functools import partial
@@ -111,6 +112,11 @@ def test_leaves_generators_alone_and_takes_nothing():
     state = rng_state()
     assert list(predict_files(learn, [])) == [] and len(list(predict_files(learn, list(X[:5])))) == 5
     assert same_state(state, rng_state())
+
+def test_what_reads_can_be_sent_to_a_worker(learn, photos):
+    "Worker processes that are spawned, as on macOS, get it by pickle"
+    read = export._parts(learn)[0]
+    assert torch.equal(pickle.loads(pickle.dumps(read))(photos[0]), read(photos[0]))
 
 def test_what_cannot_be_asked(photos):
     for o in (3, None, nn.Linear(1, 1)):

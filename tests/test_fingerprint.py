@@ -1,6 +1,6 @@
 "Whatever a result depends on is in the fingerprint of the run, under its name."
 import json, numpy as np, os, pytest, shutil, torch
-from fastai.vision.all import (AccumMetric, Callback, CrossEntropyLossFlat, GradientClip, PILImageBW, Transform,
+from fastai.vision.all import (AccumMetric, Callback, DataLoaders, PartialDL, WeightedDL, params, CrossEntropyLossFlat, GradientClip, PILImageBW, Transform,
     accuracy, error_rate, set_seed)
 from fastai_mixmatch.all import *
 from fastai_mixmatch.fingerprint import describe_items, differences, settings
@@ -76,6 +76,36 @@ def local_method(k):
         def weight(self): return k
     return Local
 
+def deep(ni, no): return nn.Sequential(*[nn.Conv2d(i, 8, 3, padding=1) for i in (ni, 8, 8)], nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, no))
+def only(i):
+    "A fit of layer `i` and the head"
+    def fit(learn):
+        for m in learn.model[:3]: m.requires_grad_(m is learn.model[i])
+        learn.fit(1)
+    return dict(arch=deep, fit=fit)
+def cut(i): return dict(arch=deep, splitter=lambda m: [params(m[:i]), params(m[i:])], fit=lambda learn: learn.fit(1, slice(1e-4, 1e-2)))
+def loaders(make):
+    "Another loader of the labeled images"
+    def dls():
+        d = digit_dls()
+        return DataLoaders(make(d.train.dataset, bs=10, after_item=d.train.after_item, after_batch=d.train.after_batch), d.valid)
+    return dict(dls=dls)
+def sampled(w):
+    x, y = torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(1)), torch.arange(20)%10
+    ds, sampler = torch.utils.data.TensorDataset(x, y), torch.utils.data.WeightedRandomSampler([1.]*10+[w]*10, 20)
+    return dict(dls=lambda: DataLoaders(torch.utils.data.DataLoader(ds, 10, sampler=sampler), torch.utils.data.DataLoader(ds, 10)), unlabeled=x)
+def unshuffled():
+    dls = digit_dls()
+    dls.train.shuffle = False
+    return dls
+def altered(**kw):
+    def fit(learn):
+        for k, v in kw.items(): setattr(learn.cbs.filter(lambda o: isinstance(o, SemiSupervised))[0], k, v)
+        learn.fit(1)
+    return dict(fit=fit)
+class Twin(Callback): pass
+class Other(Callback): pass
+
 def strong(**kw): return lambda: FixMatch(strong=StrongView(RandAugment(**kw)))
 def closure(k): return lambda p, y: accuracy(p, y)*k
 def weighted(*w): return CrossEntropyLossFlat(weight=torch.tensor(w+(1.,)*(10-len(w))))
@@ -97,6 +127,12 @@ CASES = dict(
     other_name=(dict(cbs=Penalty(1)), dict(cbs=Penalty(2)), 'penalty._s'), class_value=(dict(cbs=Fixed()), dict(cbs=FixedMore()), 'callbacks'),
     clip=(dict(cbs=GradientClip(.4)), dict(cbs=GradientClip(.2)), 'gradient_clip.max_norm'),
     optimizer=(dict(opt_func=partial(FastAdam, sqr_mom=.9)), dict(opt_func=partial(FastAdam, sqr_mom=.8)), 'optimizer'),
+    frozen=(only(1), only(2), 'weights in training'), groups=(cut(1), cut(3), 'weights in training'), decay=(dict(wd_bn_bias=False), dict(wd_bn_bias=True), 'weights in training'),
+    image_weights=(loaders(partial(WeightedDL, wgts=[1.]*20)), loaders(partial(WeightedDL, wgts=[1.]*10+[9.]*10)), 'labeled order.wgts'),
+    part=(loaders(partial(PartialDL, partial_n=10)), loaders(partial(PartialDL, partial_n=20)), 'labeled order.partial_n'),
+    sampler=(sampled(1.), sampled(7.), 'labeled order.weights'), unshuffled=(dict(), dict(dls=unshuffled), 'labeled order.shuffle'),
+    views=(dict(), altered(k=3), 'k'), patched=(dict(), altered(weight=lambda: 5.), 'weight'),
+    order=(dict(cbs=[Twin(), Other()]), dict(cbs=[Other(), Twin()]), 'callbacks'),
     seed=(dict(), dict(seed=1), 'initial weights'), labels=(dict(dls=digit_dls), dict(dls=partial(digit_dls, n=30)), 'labeled images'),
     validation=(dict(dls=digit_dls), dict(dls=partial(digit_dls, valid=50)), 'validation images'), epochs=(dict(), dict(fit=lambda learn: learn.fit(2)), 'epochs'),
     local_net=(dict(arch=local_net(1.)), dict(arch=local_net(2.)), 'model'), local_loss=(dict(loss_func=local_loss(1.)), dict(loss_func=local_loss(2.)), 'loss function'),
@@ -147,6 +183,18 @@ def test_what_cannot_be_compared_is_named():
     assert identity()[1] == []
     unknown = identity(dls=partial(digit_dls, item_tfms=Own()), metrics=lambda p, y: accuracy(p, y), cbs=GradientClip(.5))[1]
     assert set(unknown) == {'Own.rng', 'metric <lambda>.func'}
+
+def test_a_head_that_was_computed_may_be_rounded_otherwise():
+    "The linear start follows from images and network, which are compared; another number of threads gives other bits. What is moved afterwards counts"
+    def start(learn, off, moved=0.):
+        head = learn.model[-1]
+        for p in head.parameters():
+            p.data.fill_(.3+off)
+            p.computed = p.data.clone()
+        head.bias.data += moved
+        learn.fit(1)
+    def one(**kw): return identity(arch=lambda ni, no: nn.Sequential(SMALL(ni, 4), nn.Linear(4, no)), fit=partial(start, **kw))[0]
+    assert one(off=0.)==one(off=1e-6)!=one(off=0., moved=1e-6)
 
 def test_versions(monkeypatch):
     a, _ = identity()

@@ -266,15 +266,21 @@ ClassificationInterpretation.from_learner(learn)
     assert lines[0] == 'begin' and lines[4] == 'quiet' and lines[5] == 'again'
     assert lines[1].split() == lines[6].split() == NAMES and lines[2].split()[0] == '0' and lines[3].split()[0] == '1' and len(lines[3].split()) == 10
 
-def test_workers_that_import_an_unguarded_program(tmp_path):
-    "One sentence, and no traceback of a worker; where more than a pipe holds is sent, Python waits for the dead worker"
-    code = SCRIPT.replace('bs=20)', 'bs=20, num_workers=1)').replace('il[200:328]', 'list((x[200:328]*255).astype(np.uint8))').replace('bs=32', 'bs=32, cache=False')
-    (tmp_path / 'program.py').write_text("import multiprocessing; multiprocessing.set_start_method('spawn', force=True)" + code + 'learn.fit(1)')
+@pytest.mark.parametrize('start, copies', [('spawn', 1), ('spawn', 100), ('forkserver', 100)])
+def test_workers_that_import_an_unguarded_program(start, copies, tmp_path):
+    "One sentence, and no traceback of a worker; also where more is sent than a pipe holds, and the parent would wait for the dead worker"
+    code = SCRIPT.replace('bs=20)', 'bs=20, num_workers=1)').replace('il[200:328]', f'list((x[200:328]*255).astype(np.uint8))*{copies}').replace('bs=32', 'bs=32, cache=False')
+    (tmp_path / 'program.py').write_text(f"import multiprocessing; multiprocessing.set_start_method({start!r}, force=True)" + code + 'learn.fit(1)')
     env = dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=str(Path(__file__).parent.parent))
     p = subprocess.run([sys.executable, tmp_path / 'program.py'], env=env, capture_output=True, text=True, timeout=300)
     lines = [o for o in p.stderr.splitlines() if o.strip()]
     assert p.returncode == 1 and "put the training under `if __name__=='__main__':`" in lines[-1] and lines[-1].startswith('RuntimeError: a worker')
     assert p.stderr.count('Traceback') == 1 and len(lines) < 20
+
+def test_arguments_that_would_do_nothing():
+    "`every` without a folder is a warning, since the folder may be left out for a while; `model_args` of a function an error"
+    with pytest.warns(UserWarning, match="every='1 epoch'` does nothing"): core_learner(every='1 epoch')
+    with pytest.raises(TypeError, match='`ps` of `model_args` needs an architecture function'): core_learner(model_args=dict(ps=.2))
 
 def test_a_timeout_in_one_process_keeps_its_message():
     assert lost(RuntimeError('timeout of a disk')) is None

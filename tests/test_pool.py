@@ -100,6 +100,8 @@ def test_pools_pickle(root, photos):
         pool = unlabeled_dl(KINDS[kind](root), dls).pool
         new = pickle.loads(pickle.dumps(pool))
         assert torch.equal(next(iter(new))[0][0], next(iter(pool))[0][0]), kind
+    il = ImageList.from_folder(root/'unlabeled')
+    assert pickle.loads(pickle.dumps(il.problems))([0]) == il.problems([0]), 'what verifies'
     pool = LabeledDL(dls).pool
     assert torch.equal(pickle.loads(pickle.dumps(pool))[3][0][0], pool[3][0][0])
 
