@@ -90,7 +90,7 @@ def write_report(
              if k!='source' and v not in (None,False)]
     write(learn, file, **frozen_of(plan, run), note=' '.join(['fastai-mixmatch train', plan['args']['source'], *given]))
 
-# %% ../nbs/34_cli.ipynb #c7314815
+# %% ../nbs/34_cli.ipynb #0768f193
 def _frozen_rows(learn, arch=None, **kw):
     "Accuracy of linear classifiers on the network that the training begins with, by name"
     if arch is None or not len(learn.dls.valid_ds): return {}
@@ -107,6 +107,7 @@ def _run_of(a, found, run, start, say):
     run.mkdir(parents=True, exist_ok=True)
     if new:
         plan = dict(args=a, pretrained=pre, epochs=a['epochs'], steps=[1] if timed else None, spent=0)
+        (run/'start.pt').unlink(missing_ok=True)
     learn = plan_learner(plan, found, run, [EpochLines()] if say.text else None)
     if new:
         plan['frozen'] = _frozen_rows(learn, **frozen_of(plan, run))

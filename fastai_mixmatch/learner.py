@@ -8,7 +8,7 @@ __all__ = ['ssl_learner', 'mixmatch_learner', 'remixmatch_learner', 'mean_teache
            'TidyProgress', 'SemiSupervisedLearner', 'own_dls', 'batch_channels', 'KeepNorm', 'linear_start', 'comments',
            'with_arguments', 'factory']
 
-# %% ../nbs/20_learner.ipynb #bf120d33
+# %% ../nbs/20_learner.ipynb #ea8e3968
 import inspect, warnings, linecache, operator, re, sys, time
 from fastai.vision.all import *
 from .arch import arch_spec, is_arch, make_model, to_channels_last
@@ -16,7 +16,7 @@ from .checkpoint import Checkpoint
 from .distributed import has_bars, lost, rank0_print, unguarded
 from .fingerprint import SameRanks
 from .pool import ItemPipe, LabeledPool
-from .streams import check_labels
+from .streams import PoolDL,check_labels
 from .views import BatchViews
 from .ema import EMA
 from .methods import *
@@ -153,7 +153,7 @@ def batch_channels(dls)->int:
         warnings.simplefilter('ignore') # The method's own views warn
         return BatchViews(dls.train, like, False)(like).shape[1]
 
-# %% ../nbs/20_learner.ipynb #bea409df
+# %% ../nbs/20_learner.ipynb #cc96951a
 class KeepNorm(Callback):
     "Batch norms keep the statistics that they were pretrained with"
     order,run_valid = TrainEvalCallback.order+1,False
@@ -167,13 +167,13 @@ def linear_start(
     "Start the last layer as the logistic regression on what the rest makes of the labeled images"
     from fastai_mixmatch.frozen import features, last_of, linear_head
     method = method_of(learn)
-    pool,device = method.labeled_dl.pool,method.labeled_dl.device or 'cpu'
-    model = learn.model.to(device).eval()
-    def look(x): return features(model, method.view(x[None].to(device)))[0].float().cpu()
-    with kept_rng(): h,y = zip(*[(look(x), y) for x,y in map(pool.read, range(len(pool)))])
-    if len(set(y))<2: return # Nothing to tell apart
-    h,last = torch.stack(h),last_of(model)
-    head,length = linear_head(F.normalize(h).numpy(), np.array(y)),h.norm(dim=1).mean().clamp(min=1e-12).item()
+    dl,device = method.labeled_dl,method.labeled_dl.device or 'cpu'
+    model,dl = learn.model.to(device).eval(),PoolDL(dl.pool, 64, dl.num_workers, idxs=lambda: range(len(dl.pool)))
+    def look(x): return features(model, method.view(x.to(device))).float().cpu()
+    with kept_rng(): h,y = map(torch.cat, zip(*[(look(x), y) for (x,),y in dl]))
+    if len(y.unique())<2: return # Nothing to tell apart
+    head,last = linear_head(F.normalize(h).numpy(), y.numpy()),last_of(model)
+    length = h.norm(dim=1).mean().clamp(min=1e-12).item()
     for p,o in ((last.weight, head.coef_/length), (last.bias, head.intercept_)):
         if len(head.classes_)==2: o = np.concatenate([-o, o])/2
         if p is not None: p.data[head.classes_] = torch.from_numpy(o).to(p)

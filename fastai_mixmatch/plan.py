@@ -81,7 +81,7 @@ class EpochLines(Callback):
         line = f"epoch {self.epoch+1}/{self.n_epoch}  {text}  {self.left()} left"
         print(f'{line:<100}' if self.out.isatty() else line, end=end, file=self.out, flush=True)
 
-# %% ../nbs/31_plan.ipynb #b973d1b7
+# %% ../nbs/31_plan.ipynb #defa1a76
 def file_weights(
     file, # File of weights, a predictor's file, or the folder of a training
 ): # For `ssl_learner`: the file, or a dictionary of all the weights of a training
@@ -102,8 +102,9 @@ def plan_learner(
     a = plan['args']
     set_seed(a['seed'])
     dls,unlabeled = loaders(found, a['size'], a['bs'])
-    weights,pre = a['weights'] and file_weights(a['weights']),plan['pretrained']
-    steps = plan['steps'] and plan['steps'][0]
+    pre,steps,start = plan['pretrained'],plan['steps'] and plan['steps'][0],run and Path(run)/'start.pt'
+    again = pre and start and start.is_file() # Began already, with these weights and this head
+    weights = start if again else a['weights'] and file_weights(a['weights'])
     try: learn = ssl_learner(dls, Unlabeled(unlabeled, steps=steps), find_arch(a['model']), weights=weights, cbs=cbs,
                              method=find_method(a['method'])(), pretrained=pre and not weights,
                              checkpoint=run and Checkpoint(Path(run)/'checkpoints', '2min'))
@@ -112,6 +113,9 @@ def plan_learner(
         if weights or not pre: raise
         raise ValueError(f"the weights of {a['model']} cannot be downloaded ({e}); give their file by --weights, or "
                          "train without any by --scratch") from e
+    if again: learn.model.load_state_dict(torch.load(start, 'cpu', weights_only=True)) # Counts, too
+    elif pre and start:
+        with atomic_write(start) as f: torch.save(learn.model.state_dict(), f)
     learn.remove_cb(ProgressCallback)
     learn.logger = noop
     return learn
