@@ -869,6 +869,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'fastai_mixmatch.plan.find_arch': ('plan.html#find_arch', 'fastai_mixmatch/plan.py'),
                                       'fastai_mixmatch.plan.find_method': ('plan.html#find_method', 'fastai_mixmatch/plan.py'),
                                       'fastai_mixmatch.plan.fit_plan': ('plan.html#fit_plan', 'fastai_mixmatch/plan.py'),
+                                      'fastai_mixmatch.plan.pace': ('plan.html#pace', 'fastai_mixmatch/plan.py'),
                                       'fastai_mixmatch.plan.plan_learner': ('plan.html#plan_learner', 'fastai_mixmatch/plan.py'),
                                       'fastai_mixmatch.plan.planned': ('plan.html#planned', 'fastai_mixmatch/plan.py'),
                                       'fastai_mixmatch.plan.read_plan': ('plan.html#read_plan', 'fastai_mixmatch/plan.py'),

@@ -142,11 +142,11 @@ def short_name(
     "Its last two parts"
     return '/'.join(Path(name).parts[-2:])
 
-# %% ../nbs/33_summary.ipynb #124c28f2
+# %% ../nbs/33_summary.ipynb #cb8cb02a
 def beaten(learn, seen, arch, others):
     "Rows to beat, and this run, as a data frame with columns method and accuracy"
     rows = []
-    if arch and 'valid' in seen:
+    if arch and 'valid' in seen and 'frozen' not in (others or {}):
         (x,y),(xt,yt) = [(seen[k].x, seen[k].y) for k in ('labeled','valid')]
         rows = [dict(method=m, accuracy=a) for m,a in linear_rows(x, y, xt, yt, seen['unlabeled'].x)]
     for k,o in (others or {}).items():
