@@ -83,7 +83,7 @@ def wrong_labels(x, y, xt, yt, seeds, data):
 
 def strange(x, y, xt, yt, seeds, data, far):
     c = int(y.max())+1
-    ways = {'nearest image': False, 'nearest image and class': True}
+    ways = {'nearest image': False, 'classes': True}
     for kind in ('near','far'):
         each = {k: [] for k in ways}
         for seed in range(seeds):

@@ -142,7 +142,7 @@ def short_name(
     "Its last two parts"
     return '/'.join(Path(name).parts[-2:])
 
-# %% ../nbs/33_summary.ipynb #cb8cb02a
+# %% ../nbs/33_summary.ipynb #12450301
 def beaten(learn, seen, arch, others):
     "Rows to beat, and this run, as a data frame with columns method and accuracy"
     rows = []
@@ -175,7 +175,7 @@ def _curves(p):
     known = ('train_loss','valid_loss','loss_x','loss_u','lambda_u','confidence','guess_acc')
     metrics = [c for c in df if c not in known and c!='time' and df[c].between(0, 1).all()]
     groups = {'Metrics on validation images': (metrics,(0,1)), 'Losses': (('train_loss','valid_loss'),None),
-              'Guesses: confidence, and share that is right': (('confidence','guess_acc'),(0,1)),
+              'Guesses: sure, and right': (('confidence','guess_acc'),(0,1)),
               'Parts of the loss': (('loss_x','loss_u'),None)}
     named = dict(train_loss='training', valid_loss='validation', loss_x='labeled images', guess_acc='right',
                  loss_u='unlabeled, unweighted')
