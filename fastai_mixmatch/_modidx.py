@@ -1294,6 +1294,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'fastai_mixmatch.summary._reliability': ( 'summary.html#_reliability',
                                                                                    'fastai_mixmatch/summary.py'),
                                          'fastai_mixmatch.summary._settings': ('summary.html#_settings', 'fastai_mixmatch/summary.py'),
+                                         'fastai_mixmatch.summary._shown': ('summary.html#_shown', 'fastai_mixmatch/summary.py'),
                                          'fastai_mixmatch.summary._strange': ('summary.html#_strange', 'fastai_mixmatch/summary.py'),
                                          'fastai_mixmatch.summary._table': ('summary.html#_table', 'fastai_mixmatch/summary.py'),
                                          'fastai_mixmatch.summary._text': ('summary.html#_text', 'fastai_mixmatch/summary.py'),

@@ -269,7 +269,7 @@ def label_issues(
     rows = [(name[i], kind[y[i]], other(i), p[i,y[i]]) for i in bad]
     return pd.DataFrame(rows, columns=['file','given','suggested','p'])
 
-# %% ../nbs/32_choose.ipynb #d8504c30
+# %% ../nbs/32_choose.ipynb #a9a05b01
 def nearest(
     x, # L2-normed features `(N,n_features)`
     of, # L2-normed features `(M,n_features)`
@@ -302,13 +302,17 @@ def strangeness(
     labeled, # Those of the labeled images `(M,n_features)`
     y=None, # Labels `(M,)`
     valid=None, # Features of other images that belong to the classes
+    share:float=.05, # Share of those that may be taken for strangers; it weighs the two distances
 )->tuple: # Scores `(N,)`, and those of images that are known to belong
-    "How far images lie from the classes, or from the labeled images where there are too few labels or no `valid`"
+    "How far images lie from the labeled images and, where labels and `valid` are known, from their classes"
     if valid is None: return nearest(x, labeled), nearest(labeled, labeled, own=True)
-    far = nearest if y is None or len(y)<2*len(np.unique(y)) else partial(relative, y=y)
-    return far(x, labeled), far(valid, labeled)
+    parts = [(nearest(x, labeled), nearest(valid, labeled))]
+    if y is None or len(y)<2*len(np.unique(y)): return parts[0]
+    parts.append((relative(x, labeled, y), relative(valid, labeled, y)))
+    mid,far = zip(*(np.quantile(u, (.5, 1-share)) for _,u in parts))
+    return tuple(np.max([(p[i]-m)/max(f-m, 1e-9) for p,m,f in zip(parts, mid, far)], 0) for i in range(2))
 
-# %% ../nbs/32_choose.ipynb #5fafa3f9
+# %% ../nbs/32_choose.ipynb #2779cc86
 def _energy(z): return -torch.as_tensor(z).logsumexp(1).numpy()
 
 def strangers(
@@ -330,7 +334,7 @@ def strangers(
     if by=='energy':
         if not seen: raise ValueError("the energy is that of logits; pass a learner, or what `look` gives of it")
         score,usual = _energy(u.logits),_energy((known or seen['labeled']).logits)
-    else: score,usual = strangeness(o, labeled, y, valid)
+    else: score,usual = strangeness(o, labeled, y, valid, share)
     bad = np.flatnonzero(score>np.quantile(usual, 1-share))
     bad = bad[np.argsort(-score[bad])]
     name,idx = ifnone(names, range(len(score))),np.arange(len(score)) if idx is None else idx
