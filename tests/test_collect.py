@@ -108,11 +108,11 @@ def task(name, *choices, kind='choices', **kw):
     when,key = '2026-01-01T09:30:00.123456Z',kind
     result = [dict(value={key: [o]}, id='Xy1', from_name='kind', to_name='image', type=kind, origin='manual') for o in choices]
     done = dict(id=7, completed_by=1, result=result, was_cancelled=False, ground_truth=False, created_at=when, updated_at=when,
-                draft_created_at=when, lead_time=3.2, prediction={}, result_count=1, unique_id='5b2e', import_id=None, last_action=None, bulk_created=False, task=1, project=4, updated_by=1,
-                parent_prediction=None, parent_annotation=None, last_created_by=None)
+                draft_created_at=when, lead_time=3.2, prediction={}, result_count=1, unique_id='5b2e', import_id=None, last_action=None, bulk_created=False,
+                task=1, project=4, updated_by=1, parent_prediction=None, parent_annotation=None, last_created_by=None)
     return dict(id=1, annotations=[{**done, **kw}] if choices else [], file_upload=name.rpartition('/')[2], drafts=[],
-                predictions=[], data=dict(image=name), meta={}, created_at=when, updated_at=when, inner_id=1, total_annotations=len(choices), cancelled_annotations=0, total_predictions=0, comment_count=0,
-                unresolved_comment_count=0, last_comment_updated_at=None, project=4, updated_by=1, comment_authors=[])
+                predictions=[], data=dict(image=name), meta={}, created_at=when, updated_at=when, inner_id=1, total_annotations=len(choices), cancelled_annotations=0,
+                total_predictions=0, comment_count=0, unresolved_comment_count=0, last_comment_updated_at=None, project=4, updated_by=1, comment_authors=[])
 
 def test_label_studio_export(photos):
     df = answers(photos)
