@@ -83,7 +83,8 @@ def wrong_labels(x, y, xt, yt, seeds, data):
 
 def strange(x, y, xt, yt, seeds, data, far):
     c = int(y.max())+1
-    ways = {'nearest image': False, 'nearest image and class': True}
+    ways = {'nearest image': lambda u, l, y, v: strangeness(u, l, None, v), 'nearest image and class': strangeness,
+            'class': lambda u, l, y, v: (relative(u, l, y),relative(v, l, y))}
     for kind in ('near','far'):
         each = {k: [] for k in ways}
         for seed in range(seeds):
@@ -93,8 +94,8 @@ def strange(x, y, xt, yt, seeds, data, far):
             pool = np.setdiff1d(known if kind=='far' else np.arange(len(y)), i)
             u = np.concatenate([x[pool], r.permutation(far)[:100]]) if kind=='far' else x[pool]
             is_out = np.arange(len(u))>=len(pool) if kind=='far' else y[pool]==out
-            for by,labels in ways.items():
-                score,usual = strangeness(u, x[i], y[i] if labels else None, xt[yt!=out])
+            for by,far_by in ways.items():
+                score,usual = far_by(u, x[i], y[i], xt[yt!=out])
                 found = np.flatnonzero(score>np.quantile(usual, .95)).tolist()
                 each[by].append(dict(hits(found, np.flatnonzero(is_out)), auc=round(roc_auc_score(is_out, score), 4),
                                      planted=int(is_out.sum()), pool=len(u)))

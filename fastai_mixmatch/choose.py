@@ -269,7 +269,7 @@ def label_issues(
     rows = [(name[i], kind[y[i]], other(i), p[i,y[i]]) for i in bad]
     return pd.DataFrame(rows, columns=['file','given','suggested','p'])
 
-# %% ../nbs/32_choose.ipynb #4306b7b1
+# %% ../nbs/32_choose.ipynb #a9a05b01
 def nearest(
     x, # L2-normed features `(N,n_features)`
     of, # L2-normed features `(M,n_features)`
@@ -312,7 +312,7 @@ def strangeness(
     mid,far = zip(*(np.quantile(u, (.5, 1-share)) for _,u in parts))
     return tuple(np.max([(p[i]-m)/max(f-m, 1e-9) for p,m,f in zip(parts, mid, far)], 0) for i in range(2))
 
-# %% ../nbs/32_choose.ipynb #0fdff203
+# %% ../nbs/32_choose.ipynb #2779cc86
 def _energy(z): return -torch.as_tensor(z).logsumexp(1).numpy()
 
 def strangers(

@@ -6,8 +6,8 @@
 __all__ = ['started', 'commands', 'Say', 'kept_quiet', 'check', 'frozen_of', 'write_report', 'train', 'named_files', 'predict',
            'open_run', 'report', 'next_', 'export', 'usage', 'main']
 
-# %% ../nbs/34_cli.ipynb #b8848bb0
-import contextlib, csv, inspect, io, json, os, sys, time, warnings
+# %% ../nbs/34_cli.ipynb #077c7c61
+import contextlib, csv, inspect, io, json, math, os, random, sys, time, warnings
 from contextlib import contextmanager
 from typing import Annotated
 from fastcore.script import anno_parser
@@ -62,7 +62,7 @@ def check(
                duplicates=d.to_dict('records'), notes=found.notes)
     return int(len(bad)>0)
 
-# %% ../nbs/34_cli.ipynb #eed0aa28
+# %% ../nbs/34_cli.ipynb #8c652ad5
 def _ended(learn, plan, found):
     "What is known at the end of a training"
     row,n = (learn.report.rows or [{}])[-1],len(found.of('valid'))
@@ -88,15 +88,19 @@ def write_report(
     from fastai_mixmatch.summary import report as write # chkstyle: ignore
     given = [f"--{k.replace('_', '-')}{'' if v is True else f' {v}'}" for k,v in plan['args'].items()
              if k!='source' and v not in (None,False)]
-    write(learn, file, **frozen_of(plan, run), note=' '.join(['fastai-mixmatch train', plan['args']['source'], *given]))
+    frozen = dict(frozen_of(plan, run), others=plan['frozen']) if plan.get('frozen') else {}
+    write(learn, file, **frozen, note=' '.join(['fastai-mixmatch train', plan['args']['source'], *given]))
 
-# %% ../nbs/34_cli.ipynb #c7314815
-def _frozen_rows(learn, arch=None, **kw):
-    "Accuracy of linear classifiers on the network that the training begins with, by name"
-    if arch is None or not len(learn.dls.valid_ds): return {}
+# %% ../nbs/34_cli.ipynb #be1f0652
+def _frozen_rows(learn, left, each, arch=None, **kw):
+    "Accuracy of linear classifiers on the network that the training begins with, by name; none if it takes too long"
+    u,dls = method_of(learn).unlabeled.source,learn.dls
+    if len(u)>5000: u = u[sorted(random.Random(0).sample(range(len(u)), 5000))] # Those of the report
+    n = len(dls.train_ds)+len(dls.valid_ds)+len(u)
+    if arch is None or not len(dls.valid_ds) or n*each>left/4: return {}
     with warnings.catch_warnings():
         warnings.simplefilter('ignore') # With few labels scikit-learn asks whether they are classes
-        df = frozen_baseline(learn.dls, method_of(learn).unlabeled.source, arch, **kw)
+        df = frozen_baseline(dls, u, arch, **kw)
     return dict(df[['method','accuracy']].values)
 
 def _run_of(a, found, run, start, say):
@@ -107,10 +111,13 @@ def _run_of(a, found, run, start, say):
     run.mkdir(parents=True, exist_ok=True)
     if new:
         plan = dict(args=a, pretrained=pre, epochs=a['epochs'], steps=[1] if timed else None, spent=0)
+        (run/'start.pt').unlink(missing_ok=True)
     learn = plan_learner(plan, found, run, [EpochLines()] if say.text else None)
     if new:
-        plan['frozen'] = _frozen_rows(learn, **frozen_of(plan, run))
-        if timed: plan |= planned(a, learn, 60*a['minutes']-(time.monotonic()-start))
+        def left(): return 60*a['minutes']-(time.monotonic()-start) if timed else math.inf
+        each = pace(learn) if timed else 0
+        plan['frozen'] = _frozen_rows(learn, left(), each, **frozen_of(plan, run))
+        if timed: plan |= planned(a, learn, left(), each)
         write_plan(run, plan)
     start -= plan['spent']
     def save(): write_plan(run, dict(plan, spent=time.monotonic()-start))

@@ -122,14 +122,14 @@ class FrozenFeatures:
 
     def unlabeled(self, unlabeled, dls): return self(as_pool(as_items(unlabeled, dls), self.pipe, self.classes))
 
-# %% ../nbs/25_frozen.ipynb #ebec9718
+# %% ../nbs/25_frozen.ipynb #db4bb0f3
 def linear_head(
     x, # L2-normed features `(N,n_features)`
     y, # Labels `(N,)`
     Cs=(1.,10.,100.), # Strengths to try: a larger one holds the weights back less
 ): # scikit-learn's `LogisticRegression`, fitted
     "Logistic regression; with at least two labels a class its strength is chosen by cross-validation"
-    fit = LogisticRegression(C=sorted(Cs)[len(Cs)//2], max_iter=1000)
+    fit = LogisticRegression(C=sorted(Cs)[len(Cs)//2], max_iter=1000, solver='newton-cg') # Faster than 'lbfgs'
     n = min(5, int(np.bincount(y)[np.unique(y)].min()))
     if n>1: fit = GridSearchCV(fit, dict(C=list(Cs)), cv=n, scoring='neg_log_loss')
     fit.fit(x, y)
@@ -143,7 +143,7 @@ def surer_half(
     groups = [np.flatnonzero(guess==c) for c in np.unique(guess)]
     return np.concatenate([o[np.argsort(-conf[o])[:-(-len(o)//2)]] for o in groups])
 
-# %% ../nbs/25_frozen.ipynb #21533a2a
+# %% ../nbs/25_frozen.ipynb #ce2c23cd
 def linear_rows(
     x, # L2-normed features of the labeled images `(M,n_features)`
     y, # Their labels `(M,)`
@@ -163,8 +163,8 @@ def linear_rows(
 def frozen_baseline(
     dls, # `DataLoaders` of the labeled and the validation images
     unlabeled, # Unlabeled images: whatever `Unlabeled` takes
-    arch, # As in `ssl_learner`: module, function of `(n_in, n_out)`, architecture function, or timm name
-    weights=None, # File or state dict for `load_weights`; default: a named network's pretrained ones, which may be downloaded
+    arch, # As in `frozen_model`
+    weights=None, # As in `frozen_model`
     cache=None, # Folder that keeps the features for the next time
 )->pd.DataFrame: # Columns `method`, `accuracy` on the validation set, `seconds` since the start
     "What a linear classifier on frozen features gives, alone and after one round of self-training"

@@ -16,7 +16,7 @@ from .checkpoint import Checkpoint
 from .distributed import guard, has_bars, lost, meet, rank0_print, unguarded
 from .fingerprint import SameRanks
 from .pool import ItemPipe, LabeledPool
-from .streams import check_labels
+from .streams import PoolDL,check_labels
 from .views import BatchViews
 from .ema import EMA
 from .methods import *
@@ -173,13 +173,13 @@ def linear_start(
     "Start the last layer as the logistic regression on what the rest makes of the labeled images"
     from fastai_mixmatch.frozen import features, last_of, linear_head
     method = method_of(learn)
-    pool,device = method.labeled_dl.pool,method.labeled_dl.device or 'cpu'
-    model = learn.model.to(device).eval()
-    def look(x): return features(model, method.view(x[None].to(device)))[0].float().cpu()
-    with kept_rng(): h,y = zip(*[(look(x), y) for x,y in map(pool.read, range(len(pool)))])
-    if len(set(y))<2: return # Nothing to tell apart
-    h,last = torch.stack(h),last_of(model)
-    head,length = linear_head(F.normalize(h).numpy(), np.array(y)),h.norm(dim=1).mean().clamp(min=1e-12).item()
+    dl,device = method.labeled_dl,method.labeled_dl.device or 'cpu'
+    model,dl = learn.model.to(device).eval(),PoolDL(dl.pool, 64, dl.num_workers, idxs=lambda: range(len(dl.pool)))
+    def look(x): return features(model, method.view(x.to(device))).float().cpu()
+    with kept_rng(): h,y = map(torch.cat, zip(*[(look(x), y) for (x,),y in dl]))
+    if len(y.unique())<2: return # Nothing to tell apart
+    head,last = linear_head(F.normalize(h).numpy(), y.numpy()),last_of(model)
+    length = h.norm(dim=1).mean().clamp(min=1e-12).item()
     for p,o in ((last.weight, head.coef_/length), (last.bias, head.intercept_)):
         if len(head.classes_)==2: o = np.concatenate([-o, o])/2
         if p is None: continue

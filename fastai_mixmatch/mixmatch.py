@@ -13,7 +13,7 @@ from .batch import *
 from .semi import *
 from .targets import *
 
-# %% ../nbs/16_mixmatch.ipynb #0ec01167
+# %% ../nbs/16_mixmatch.ipynb #4333c5dc
 class MixMatch(SemiSupervised):
     "MixMatch (arXiv 1905.02249): guess, sharpen, mix"
     k:int = 2 # Views whose predictions are averaged for a guess
@@ -31,8 +31,8 @@ class MixMatch(SemiSupervised):
         refuse_unless(self.T>0, 'T, the temperature of sharpening, must be above 0', self.T)
         refuse_unless(self.alpha>=0, 'alpha, of Beta(alpha, alpha), must be at least 0', self.alpha)
         refuse_unless(self.band>=1, 'band, a factor on class frequencies, must be at least 1', self.band)
-        known = not isinstance(self.prior, str) or self.prior in ('uniform','labeled')
-        refuse_unless(known, "prior must be class frequencies, 'uniform' or 'labeled'", self.prior)
+        known = not isinstance(self.prior, (str,dict)) or self.prior in ('uniform','labeled')
+        refuse_unless(known, "prior must be frequencies in order of `dls.vocab`, 'uniform' or 'labeled'", self.prior)
 
     def make_batch(self, b):
         q = sharpen(self.guesses_of(b) if self.adapt else self.guess(b.weak, then=self.aligned), self.T)

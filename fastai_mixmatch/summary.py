@@ -92,7 +92,7 @@ def _chart(
     out.append(_text(180, 222, names[0]))
     return f'<figure><svg viewBox="0 0 340 228" role="img" aria-label="{escape(title)}">{"".join(out)}</svg></figure>'
 
-# %% ../nbs/33_summary.ipynb #6149240c
+# %% ../nbs/33_summary.ipynb #6a71f8f4
 class Tiles:
     "Small pictures, each stored once, in sheets of 20 by 20"
     n = 20
@@ -109,7 +109,7 @@ class Tiles:
         names = [self.seen[k].names[i] for k,i in pictures]
         shown = ''.join(self.picture(*o, name) for o,name in zip(pictures, names))
         two = ' class="two"' if len(pictures)>1 else ''
-        text = text or escape(short_name(names[0]))
+        text = text or _shown(names[0])
         return f'<figure{two}><div class="pair">{shown}</div><figcaption>{text}</figcaption></figure>'
 
     def sheets(self, side, quality):
@@ -142,11 +142,13 @@ def short_name(
     "Its last two parts"
     return '/'.join(Path(name).parts[-2:])
 
-# %% ../nbs/33_summary.ipynb #124c28f2
+def _shown(name): return escape(short_name(name)).replace('/', '/<wbr>')
+
+# %% ../nbs/33_summary.ipynb #5ca69c6f
 def beaten(learn, seen, arch, others):
     "Rows to beat, and this run, as a data frame with columns method and accuracy"
     rows = []
-    if arch and 'valid' in seen:
+    if arch and 'valid' in seen and 'frozen' not in (others or {}):
         (x,y),(xt,yt) = [(seen[k].x, seen[k].y) for k in ('labeled','valid')]
         rows = [dict(method=m, accuracy=a) for m,a in linear_rows(x, y, xt, yt, seen['unlabeled'].x)]
     for k,o in (others or {}).items():
@@ -175,10 +177,10 @@ def _curves(p):
     known = ('train_loss','valid_loss','loss_x','loss_u','lambda_u','confidence','guess_acc')
     metrics = [c for c in df if c not in known and c!='time' and df[c].between(0, 1).all()]
     groups = {'Metrics on validation images': (metrics,(0,1)), 'Losses': (('train_loss','valid_loss'),None),
-              'Guesses: confidence, and share that is right': (('confidence','guess_acc'),(0,1)),
-              'Parts of the loss': (('loss_x','loss_u'),None)}
+              'Guesses: sure, and right': (('confidence','guess_acc'),(0,1)),
+              'Parts of the loss, unweighted': (('loss_x','loss_u'),None)}
     named = dict(train_loss='training', valid_loss='validation', loss_x='labeled images', guess_acc='right',
-                 loss_u='unlabeled, unweighted')
+                 loss_u='unlabeled')
     def chart(cols, *args, **kw): return _chart({named.get(c, c): df[c] for c in cols}, *args, **kw)
     shown = {k: ([c for c in cols if c in df],lim) for k,(cols,lim) in groups.items()}
     return '<div class="charts">'+''.join(f'<div><h3>{k}</h3>{chart(cols, k, ylim=lim)}</div>'
@@ -232,7 +234,7 @@ def _reliability(p):
                    f'<details><summary>As a table</summary>{table}</details></div>')
     return ''.join([*out, '</div>'])
 
-# %% ../nbs/33_summary.ipynb #e3fa4ffd
+# %% ../nbs/33_summary.ipynb #678c9d02
 def _map(p):
     seen,c = p.seen,p.classes
     sizes = {k: len(s) for k,s in seen.items()}
@@ -269,7 +271,7 @@ def _guesses(p):
         def text(i):
             second = np.argsort(u.p[i])[-2]
             also = f', {escape(str(c[second]))} {u.p[i,second]:.0%}' if name=='Most contested' else ''
-            return f'{escape(short_name(u.names[i]))}<br>{conf[i]:.0%}{also}'
+            return f'{_shown(u.names[i])}<br>{conf[i]:.0%}{also}'
         shown = ''.join(p.tiles.figure(('unlabeled',i), text=text(i)) for i in idx[:p.n])
         return f'<h3>{name}</h3><div class="tiles">{shown}</div>'
     for k in np.argsort(-np.bincount(u.guess, minlength=len(c)), kind='stable'):
@@ -281,7 +283,7 @@ def _guesses(p):
         out.append(f'<details{"" if out else " open"}><summary>{says}</summary>{rows}</details>')
     return ''.join(out)
 
-# %% ../nbs/33_summary.ipynb #1d61819f
+# %% ../nbs/33_summary.ipynb #8570c093
 def _tiles_of(p, rows, says):
     "What a list says, and its figures of `(pictures, text)`"
     return f'<p>{says}</p><div class="tiles">'+''.join(p.tiles.figure(*o, text=t) for o,t in rows)+'</div>'
@@ -289,7 +291,7 @@ def _tiles_of(p, rows, says):
 def _issues(p):
     try: df = label_issues(p.seen, classes=p.classes)
     except ValueError as e: return f'<p>{escape(str(e))}</p>'
-    rows = [([p.where[r.file]], f'{escape(short_name(r.file))}<br>labeled <b>{escape(str(r.given))}</b>, looks like '
+    rows = [([p.where[r.file]], f'{_shown(r.file)}<br>labeled <b>{escape(str(r.given))}</b>, looks like '
              f'<b>{escape(str(r.suggested))}</b>') for r in df.head(p.lists).itertuples()]
     n = sum(len(p.seen[k]) for k in ('labeled','valid') if k in p.seen)
     return _tiles_of(p, rows, f'{len(df)} of {n} labels look wrong to a classifier that has not seen them. '
@@ -297,21 +299,21 @@ def _issues(p):
 
 def _twice(p):
     df = near_duplicates_by_features(p.seen)
-    rows = [([p.where[r.a], p.where[r.b]], f'{r.where}<br>{escape(short_name(r.a))}<br>{escape(short_name(r.b))}')
+    rows = [([p.where[r.a], p.where[r.b]], f'{r.where}<br>{_shown(r.a)}<br>{_shown(r.b)}')
             for r in df.head(p.lists).itertuples()]
     held = int(df['where'].str.contains('valid').sum())
     return _tiles_of(p, rows, f'{len(df)} pairs look the same to the network; {held} of them touch a validation image.')
 
 def _strange(p):
     df = strangers(p.seen)
-    rows = [([p.where[r.file]], escape(short_name(r.file))) for r in df.head(p.lists).itertuples()]
+    rows = [([p.where[r.file]], _shown(r.file)) for r in df.head(p.lists).itertuples()]
     return _tiles_of(p, rows, f'{len(df)} unlabeled images lie farther from every labeled one than nearly all images '
                      'that are known to belong. The strangest come first; <code>leave_out(source, strangers(learn))'
                      '</code> gives the pool without them.')
 
 def _next(p):
     chosen = label_next(p.seen, p.lists, classes=p.classes)
-    rows = [([p.where[f]], f'{escape(short_name(f))}<br>{escape(why)}') for f,why in chosen]
+    rows = [([p.where[f]], f'{_shown(f)}<br>{escape(why)}') for f,why in chosen]
     return _tiles_of(p, rows, 'A label on one of these should help more than one on an image drawn at random.')
 
 def _frequencies(p):

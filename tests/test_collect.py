@@ -104,9 +104,15 @@ def test_nothing_to_train_on(photos):
 # --- Label Studio
 
 def task(name, *choices, kind='choices', **kw):
-    key = kind if kind!='rating' else 'rating'
-    result = [dict(type=kind, from_name='kind', to_name='image', value={key: [o]}) for o in choices]
-    return dict(id=1, data=dict(image=name), predictions=[], annotations=[dict(id=7, result=result, **{'was_cancelled': False, **kw})] if choices else [])
+    "A task with all that Label Studio 1.x writes"
+    when,key = '2026-01-01T09:30:00.123456Z',kind
+    result = [dict(value={key: [o]}, id='Xy1', from_name='kind', to_name='image', type=kind, origin='manual') for o in choices]
+    done = dict(id=7, completed_by=1, result=result, was_cancelled=False, ground_truth=False, created_at=when, updated_at=when,
+                draft_created_at=when, lead_time=3.2, prediction={}, result_count=1, unique_id='5b2e', import_id=None, last_action=None, bulk_created=False,
+                task=1, project=4, updated_by=1, parent_prediction=None, parent_annotation=None, last_created_by=None)
+    return dict(id=1, annotations=[{**done, **kw}] if choices else [], file_upload=name.rpartition('/')[2], drafts=[],
+                predictions=[], data=dict(image=name), meta={}, created_at=when, updated_at=when, inner_id=1, total_annotations=len(choices), cancelled_annotations=0,
+                total_predictions=0, comment_count=0, unresolved_comment_count=0, last_comment_updated_at=None, project=4, updated_by=1, comment_authors=[])
 
 def test_label_studio_export(photos):
     df = answers(photos)
@@ -114,7 +120,7 @@ def test_label_studio_export(photos):
     tasks = [task(names[i%3].format(f), *([] if isinstance(l, float) else [l])) for i,(f,l) in enumerate(zip(df.file, df.label))]
     (photos/'export.json').write_text(json.dumps(tasks))
     assert parts(survey(photos/'export.json')) == LABELED
-    flat = [dict(image=t['data']['image'], id=1, annotator=1, lead_time=2., kind=t['annotations'][0]['result'][0]['value']['choices'][0]) for t in tasks if t['annotations']]
+    flat = [dict(image=t['data']['image'], id=1, annotator=1, annotation_id=7, created_at='', updated_at='', lead_time=2., kind=t['annotations'][0]['result'][0]['value']['choices'][0]) for t in tasks if t['annotations']]
     (photos/'min.json').write_text(json.dumps(flat))
     assert parts(survey(photos/'min.json')) == LABELED # The others are the files beside it
 
@@ -229,15 +235,21 @@ def test_stored_images_with_named_classes(photos):
     assert parts(found) == dict(labeled=8, valid=4, unlabeled=8) and found.classes() == dict(ball=4, star=4)
     assert len(loaders(found, size=16).unlabeled) == 8
 
-def test_hub_dataset(photos):
-    datasets = pytest.importorskip('datasets')
+@pytest.mark.parametrize('kind', ['files','pictures','texts'])
+def test_hub_dataset(photos, kind):
+    "Files or stored pictures, numbers with names or texts as labels, by the library itself"
+    datasets = pytest.importorskip('datasets', reason='Hugging Face `datasets` is not installed')
     df = answers(photos)
     df = df[df.file!='broken.jpg']
     names = ['ball','diamond','star','tent']
-    feats = datasets.Features(image=datasets.Image(), label=datasets.ClassLabel(names=names))
-    labels = [-1 if isinstance(o, float) else names.index(o) for o in df.label]
-    ds = datasets.Dataset.from_dict(dict(image=[str(photos/o) for o in df.file], label=labels), features=feats)
+    known = [not isinstance(o, float) for o in df.label]
+    labels = [(o if kind=='texts' else names.index(o)) if k else (None if kind=='texts' else -1) for o,k in zip(df.label, known)]
+    images = [Image.open(photos/o) if kind=='pictures' else str(photos/o) for o in df.file]
+    ds = datasets.Dataset.from_dict(dict(image=images, label=labels)).cast_column('image', datasets.Image())
+    if kind!='texts': ds = ds.cast_column('label', datasets.ClassLabel(names=names))
     assert parts(survey(ds)) == LABELED
-    test = ds.select([i for i,o in enumerate(labels) if o>=0][:8])
-    dls,unlabeled = collect(datasets.DatasetDict(train=ds, test=test), verbose=False, size=16)
-    assert len(dls.valid_ds) == 8
+    held = [i for i,k in enumerate(known) if k][::2]
+    train,test = ds.select([i for i in range(len(ds)) if i not in held]),ds.select(held)
+    dls,unlabeled = collect(datasets.DatasetDict(train=train, test=test), verbose=False, size=16, bs=4)
+    assert (len(dls.train_ds), len(dls.valid_ds), len(unlabeled)) == (8,8,45) and list(dls.vocab) == names
+    assert dls.one_batch()[0].shape[1:] == (3,16,16) and next(iter(unlabeled))

@@ -289,7 +289,7 @@ def test_labels_of_one_class_give_no_linear_start():
     il = ImageList.from_arrays(RGB3[:40], ['a']*40)
     learn = core_learner(ImageList.from_arrays(RGB3[:40], list('ab')*20).dataloaders(il[:8], bs=8), il, small_cnn(3, 2, width=8), bs=8)
     before = {k: v.clone() for k, v in learn.model.state_dict().items()}
-    learn.mix_match.labeled_dl.pool.read = lambda i: (torch.zeros(3, 8, 8, dtype=torch.uint8), 1)
+    learn.mix_match.labeled_dl.pool.y.fill_(1)
     linear_start(learn)
     assert all(torch.equal(v, before[k]) for k, v in learn.model.state_dict().items())
 

@@ -268,6 +268,6 @@ def test_prior_moves_the_guesses(given):
         return np.abs(guessed/guessed.sum()-true).sum()
     assert distance(true if given else 'labeled')<0.75*distance('uniform')
 
-@pytest.mark.parametrize('prior', [[.1]*9, [-.1]+[.1]*9, [0.]*10, 'even'])
+@pytest.mark.parametrize('prior', [[.1]*9, [-.1]+[.1]*9, [0.]*10, 'even', {'0': 1.}])
 def test_priors_that_are_none(prior):
     with pytest.raises(ValueError, match='prior must'): mixmatch_learner(IL[:200].split(20)[0].dataloaders(bs=10), IL[200:300], SMALL, prior=prior)

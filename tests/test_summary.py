@@ -72,7 +72,7 @@ class Tags(HTMLParser):
     def __init__(self): super().__init__(); self.open, self.all = [], []
     def handle_starttag(self, tag, attrs):
         self.all.append((tag, dict(attrs)))
-        if tag not in ('meta', 'input', 'br'): self.open.append(tag)
+        if tag not in ('meta', 'input', 'br', 'wbr'): self.open.append(tag)
     def handle_startendtag(self, tag, attrs): self.all.append((tag, dict(attrs)))
     def handle_endtag(self, tag): assert self.open.pop()==tag
 
