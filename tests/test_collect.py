@@ -111,8 +111,9 @@ def task(name, *choices, kind='choices', **kw):
                 draft_created_at=when, lead_time=3.2, prediction={}, result_count=1, unique_id='5b2e', import_id=None, last_action=None, bulk_created=False,
                 task=1, project=4, updated_by=1, parent_prediction=None, parent_annotation=None, last_created_by=None)
     return dict(id=1, annotations=[{**done, **kw}] if choices else [], file_upload=name.rpartition('/')[2], drafts=[],
-                predictions=[], data=dict(image=name), meta={}, created_at=when, updated_at=when, inner_id=1, total_annotations=len(choices), cancelled_annotations=0,
-                total_predictions=0, comment_count=0, unresolved_comment_count=0, last_comment_updated_at=None, project=4, updated_by=1, comment_authors=[])
+                predictions=[], data=dict(image=name), meta={}, created_at=when, updated_at=when, inner_id=1, total_annotations=len(choices),
+                cancelled_annotations=0, total_predictions=0, comment_count=0, unresolved_comment_count=0, last_comment_updated_at=None,
+                project=4, updated_by=1, comment_authors=[])
 
 def test_label_studio_export(photos):
     df = answers(photos)
