@@ -2,14 +2,18 @@
 
     python tools/mutate.py                     # every module below, into bench/results/mutants.jsonl
     python tools/mutate.py targets mixup       # some of them
+    python tools/mutate.py --again             # only those that survived last time: after a new test, say
     python tools/mutate.py --sample 40         # at most 40 of each, drawn at random
 
 The mutants are cosmic-ray's. They are run here and not by its command, because a start of Python with fastai takes
-longer than the tests: a process that has imported the libraries is forked for each mutant, imports the package from a
-copy in which one module is changed, and runs that module's quick tests until one fails. A mutant that hangs counts as
-found. Some survivors compute the same as the code; tests/survivors.md says why, for those that were looked at."""
-import argparse, ast, difflib, importlib, os, random, shutil, sys, tempfile, time, warnings
+longer than the tests. A process imports the package from a copy, runs the module's quick tests once, and notes which
+lines each of them reaches. For each mutant it forks, puts the changed code into the functions that hold the old one,
+and runs the tests that reach the changed line, the quickest first, until one fails. What an import runs (a class's
+settings, decorators) cannot be changed so: such a mutant, and whatever survived, is tried in a process that imports
+the package anew. A mutant that hangs counts as found. tests/survivors.md says of those that survive why they may."""
+import argparse, ast, difflib, gc, importlib, inspect, json, os, random, resource, shutil, sys, tempfile, time, warnings
 from pathlib import Path
+from types import CodeType, FunctionType
 
 root = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(root/'bench')]
@@ -21,9 +25,9 @@ quick = dict(
     losses=('test_losses.py', ''),
     ema=('test_ema.py test_mixmatch.py', 'ema or average or oracle'),
     targets=('test_targets.py', ''),
-    augment=('test_augment.py', ''),
-    semi=('test_semi.py', 'not moment'),
-    methods=('test_methods.py', 'not measured'))
+    semi=('test_semi.py', 'not any_line and not ctrl_c and not memory and not (interrupt and 100)'),
+    methods=('test_methods.py', 'not measured'),
+    augment=('test_augment.py', ''))
 libraries = 'torch','fastai.vision.all','hypothesis','pandas','pytest','sklearn.datasets' # What forks find imported
 
 # One replacement for each operator; more of them would die of the same tests
@@ -37,63 +41,86 @@ operators = '''
     ReplaceUnaryOperator_Delete_Not AddNot ReplaceTrueWithFalse ReplaceFalseWithTrue ReplaceAndWithOr
     ReplaceOrWithAnd NumberReplacer RemoveDecorator ZeroIterationForLoop'''.split()
 
+# --- Mutants
+
 def mutants(code):
-    "Every mutant of a module: operator, line, that line before and after, and the module's code"
+    "Every mutant of a module: its operator, line, that line before and after, and the module's code"
+    from cosmic_ray.ast import get_ast
     from cosmic_ray.mutating import mutate_code
     from cosmic_ray.plugins import get_operator
-    seen = {code}
-    for name in operators:
-        operator,n = get_operator(f'core/{name}')(),0
-        while (new := mutate_code(code, operator, n)) is not None:
-            n += 1
-            if new in seen or not counts(code, new): continue
-            seen.add(new)
-            yield name, *changed(code, new), new
+    seen,parts,line = {code},[o.get_code() for o in get_ast(code).children],0
+    for i,part in enumerate(parts): # A statement alone is parsed sooner than its module
+        for name in operators:
+            operator,n = get_operator(f'core/{name}')(),0
+            while (changed := mutate_code(part, operator, n)) is not None:
+                n += 1
+                new = ''.join([*parts[:i], changed, *parts[i+1:]])
+                if new in seen: continue
+                seen.add(new)
+                at,was,now = difference(part, changed)
+                if counts(was, code, new): yield dict(operator=name, line=line+at, was=was, now=now, code=new)
+        line += part.count('\n')
 
-def changed(old, new):
+def difference(old, new):
     "Number of the first line that differs, and what it was and is"
-    lines = [o for o in difflib.unified_diff(old.splitlines(), new.splitlines(), n=0, lineterm='')][2:]
+    lines = list(difflib.unified_diff(old.splitlines(), new.splitlines(), n=0, lineterm=''))[2:]
     line = int(lines[0].split()[1].split(',')[0][1:])
     return line, *(next((o[1:].strip() for o in lines[1:] if o[0]==sign), '') for sign in '-+')
 
-def counts(old, new):
-    "Is a mutant one of what the code does, and can it be compiled?"
-    line,was,_ = changed(old, new)
+def counts(was, old, new):
+    "Is a mutant another program, as to what it does and not says, that can be compiled?"
     if was.startswith(('__all__','raise ')) or 'Error(' in was: return False # Messages are tested where they are raised
-    try: ast.parse(new)
+    try: return ast.dump(ast.parse(new))!=ast.dump(ast.parse(old)) # 1e30 and 1e30+1 are one number
     except SyntaxError: return False
-    return True
 
-def outcome(folder, module, code, tests, timeout):
-    "'killed', 'survived' or 'timeout': what becomes of a mutant, in a fork of this process"
-    file = folder/f'fastai_mixmatch/{module}.py'
-    file.write_text(code, encoding='utf-8')
-    pid = in_fork(lambda: run_tests(folder, tests))
-    end = time.monotonic()+timeout
-    while time.monotonic()<end:
-        done,status = os.waitpid(pid, os.WNOHANG)
-        if done: return 'killed' if status else 'survived'
-        time.sleep(.02)
-    os.kill(pid, 9)
-    os.waitpid(pid, 0)
-    return 'timeout'
+def swaps(old, new):
+    "Pairs of functions' code, old and new, that differ in two compiled modules; None where what an import runs differs"
+    inner = lambda code: [o for o in code.co_consts if isinstance(o, CodeType)]
+    own = lambda code: (code.co_code, code.co_names, repr([o for o in code.co_consts if not isinstance(o, CodeType)]))
+    if old==new: return []
+    function = old.co_flags & inspect.CO_OPTIMIZED
+    if not function and own(old)!=own(new) or len(inner(old))!=len(inner(new)): return None
+    below = [swaps(*o) for o in zip(inner(old), inner(new))]
+    if None in below: return None
+    return [(old,new)]*bool(function) + sum(below, [])
 
-def in_fork(f):
-    "Call `f` in a fork of this process; the id of the fork, whose exit status is what `f` gives"
+def lines_of(code, line):
+    "The lines whose tests can notice a change of `line`: its statement's, or the function's whose header it is in"
+    first = lambda o: min([o.lineno, *[d.lineno for d in getattr(o, 'decorator_list', ())]])
+    around = [o for o in ast.walk(ast.parse(code)) if isinstance(o, ast.stmt) and first(o)<=line<=o.end_lineno]
+    o = max(around, key=first)
+    body = getattr(o, 'body', None)
+    if body and not isinstance(o, (ast.FunctionDef, ast.ClassDef)): return range(o.lineno, body[0].lineno)
+    return range(body[0].lineno if body else o.lineno, o.end_lineno+1)
+
+# --- Processes
+
+def in_fork(f, seconds=None):
+    "What becomes of `f` in a fork of this process: its exit status, 0 where `f` gives 0; 'timeout' after CPU `seconds`"
     pid = os.fork()
     if not pid:
         code = 1
-        try: code = int(f() or 0)
+        try:
+            if seconds: resource.setrlimit(resource.RLIMIT_CPU, (seconds,seconds))
+            code = int(f())
         finally: os._exit(code)
-    return pid
+    end = time.monotonic() + (20*seconds if seconds else float('inf')) # Waits for ever, or on a busy machine
+    while time.monotonic()<end:
+        done,status = os.waitpid(pid, os.WNOHANG)
+        if done: return status
+        time.sleep(.01)
+    os.kill(pid, 9)
+    return os.waitpid(pid, 0)[1]
 
-def write(row):
-    "Put a module's row in the place of its earlier one"
-    from common import append
-    append('mutants', row, instead=lambda r: r['module']==row['module'])
+class Loop:
+    "Plugin of pytest that calls `f` with the tests in the place of running them"
+    def __init__(self, f): self.f = f
+    def pytest_runtestloop(self, session):
+        session.testsfailed = int(not self.f(session.items))
+        return True
 
-def run_tests(folder, tests):
-    "Run `tests` on the copy in `folder`, in a process that has not imported the package; the exit status"
+def with_tests(folder, names, f):
+    "Import the package from `folder` and call `f` with the tests that `names` selects for pytest; 0 where it gives True"
     import pytest
     assert 'fastai_mixmatch' not in sys.modules
     quiet = os.open(os.devnull, os.O_WRONLY)
@@ -101,10 +128,68 @@ def run_tests(folder, tests):
     os.chdir(folder)
     sys.path[:0] = [str(folder),str(folder/'tests')]
     sys.dont_write_bytecode = True
-    files,names = tests
-    options = ['-x', '-q', '-n', '0', '-p', 'no:cacheprovider']
-    if names: options += ['-k', names]
-    return pytest.main([*options, *[f'tests/{o}' for o in files.split()]])
+    return pytest.main(['-q', '-n', '0', '-p', 'no:cacheprovider', *names], plugins=[Loop(f)])
+
+def passes(items):
+    "Do all tests pass? Stops at the first that does not"
+    for item,after in zip(items, [*items[1:],None]):
+        item.ihook.pytest_runtest_protocol(item=item, nextitem=after)
+        if item.session.testsfailed: return False
+    return True
+
+def reached(items, file, tell):
+    "Run all tests: for each its CPU seconds, and the lines of `file` that it reaches"
+    res = {}
+    for item,after in zip(items, [*items[1:],None]):
+        lines,start = set(),time.process_time()
+        def note(frame, event, arg):
+            if frame.f_code.co_filename!=file: return
+            lines.add(frame.f_lineno)
+            return note
+        sys.settrace(note)
+        item.ihook.pytest_runtest_protocol(item=item, nextitem=after)
+        sys.settrace(None)
+        if item.session.testsfailed: return tell(f'{item.nodeid} fails without a mutant')
+        res[item.nodeid] = time.process_time()-start,lines
+    return res
+
+def functions(file):
+    "All functions of `file`, by their code"
+    res = {}
+    for o in gc.get_objects():
+        if isinstance(o, FunctionType) and o.__code__.co_filename==file: res.setdefault(o.__code__, []).append(o)
+    return res
+
+# --- A module
+
+def chosen(tests, code, line):
+    "The tests for a mutant of `line`, the quickest first: those that reach it; all for what only an import runs"
+    near = set(lines_of(code, line))
+    some = [o for o,(_,lines) in tests.items() if near & lines] or list(tests)
+    return sorted(some, key=lambda o: tests[o][0])
+
+def limit(tests, names): return int(3*sum(tests[o][0] for o in names)) + 15
+
+def try_in_functions(items, file, todo, results, tell):
+    "Write to `results` what the tests reach, and which of the mutants `todo` die in a fork of this process"
+    tests = reached(items, str(file), tell)
+    if not tests: return False
+    tell(f'{len(tests)} tests take {sum(o for o,_ in tests.values()):.0f} s')
+    items,held = {o.nodeid: o for o in items},functions(str(file))
+    code,died = file.read_text(encoding='utf-8'),[]
+    old = compile(code, str(file), 'exec')
+    gc.freeze()
+    for i,mutant in enumerate(todo):
+        pairs = swaps(old, compile(mutant['code'], str(file), 'exec'))
+        if pairs is None or not all(o in held for o,_ in pairs[:1]): continue
+        names = chosen(tests, code, mutant['line'])
+        def attempt():
+            for a,b in pairs:
+                for f in held.get(a, ()): f.__code__ = b
+            return not passes([items[o] for o in names])
+        if in_fork(attempt, limit(tests, names)): died.append(i)
+    results.write_text(json.dumps([{k: (s,sorted(lines)) for k,(s,lines) in tests.items()}, died]))
+    return True
 
 def copy(folder):
     "What the tests need, in `folder`"
@@ -112,40 +197,69 @@ def copy(folder):
     for name in ('fastai_mixmatch','tests','bench'): shutil.copytree(root/name, folder/name, ignore=skip)
     shutil.copy(root/'pyproject.toml', folder)
 
-def run(module, sample=None):
-    "Try all mutants of a module; a row for the results"
-    code = (root/f'fastai_mixmatch/{module}.py').read_text(encoding='utf-8')
+def run(module, todo, tell):
+    "Those of the mutants `todo` of a module that survive its quick tests"
     with tempfile.TemporaryDirectory() as d:
-        folder = Path(d)/'copy'
+        folder,results = Path(d)/'copy',Path(d)/'results.json'
         copy(folder)
-        start = time.monotonic()
-        if outcome(folder, module, code, quick[module], 600)!='survived':
-            sys.exit(f'the tests of {module} ({" ".join(quick[module])}) fail without a mutant')
-        timeout = 3*(time.monotonic()-start)+10
-        found,survivors,every = 0,[],list(mutants(code))
-        n = min(len(every), sample or len(every))
-        for name,line,was,now,new in random.Random(0).sample(every, n):
-            if outcome(folder, module, new, quick[module], timeout)!='survived': found += 1
-            else:
-                survivors.append({'line': line, 'operator': name, 'was': was, 'is': now})
-                print(f'{module}.py:{line}: {was}  →  {now}', flush=True)
-    seconds = round(time.monotonic()-start)
-    print(f'{module}: {found} of {n} mutants were found in {seconds} s', flush=True)
-    return dict(module=module, mutants=n, of=len(every), killed=found, seconds=seconds, survivors=survivors)
+        file = folder/f'fastai_mixmatch/{module}.py'
+        code = file.read_text(encoding='utf-8')
+        files,k = quick[module]
+        names = [*(f'tests/{o}' for o in files.split()), *(['-k', k] if k else [])]
+        f = lambda items: try_in_functions(items, file, todo, results, tell)
+        if in_fork(lambda: with_tests(folder, names, f)): sys.exit(f'the tests of {module} fail without a mutant')
+        tests,died = json.loads(results.read_text())
+        tests = {k: (s,set(lines)) for k,(s,lines) in tests.items()}
+        tell(f'{module}: {len(died)} of {len(todo)} mutants died in functions')
+        survivors = []
+        for i,mutant in enumerate(todo):
+            if i in died: continue
+            file.write_text(mutant['code'], encoding='utf-8')
+            names = chosen(tests, code, mutant['line'])
+            if in_fork(lambda: with_tests(folder, names, passes), limit(tests, names)+30): continue
+            survivors.append({k: mutant[k] for k in ('line','operator','was','now')})
+            tell('{}.py:{line}: {was}  →  {now}'.format(module, **mutant))
+        return survivors
+
+def write(row):
+    "Put a module's row in the place of its earlier one"
+    from common import append
+    append('mutants', row, instead=lambda r: r['module']==row['module'])
+    return 0
+
+def last(module):
+    "The module's row in the results"
+    rows = [json.loads(o) for o in (root/'bench/results/mutants.jsonl').read_text(encoding='utf-8').splitlines()]
+    return next(o for o in rows if o['module']==module)
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('modules', nargs='*', metavar='MODULE', help=f"of {', '.join(quick)}; default: all")
+    p.add_argument('--again', action='store_true', help='only the mutants that survived last time')
     p.add_argument('--sample', type=int, help='at most so many mutants of a module')
     a = p.parse_args()
     if unknown := set(a.modules)-set(quick):
         p.error(f"no quick tests for {', '.join(sorted(unknown))}: add them to `quick`")
-    os.environ['OMP_NUM_THREADS'] = '1'
+    os.environ.update(OMP_NUM_THREADS='1', HYPOTHESIS_PROFILE='once')
     os.environ.setdefault('MPLBACKEND', 'Agg')
     warnings.simplefilter('ignore')
     for o in libraries: importlib.import_module(o)
+    out = os.fdopen(os.dup(1), 'w')
+    def tell(o): print(o, file=out, flush=True)
+    key = lambda o: (o['operator'],o['was'],o['now'])
     for module in a.modules or quick:
-        row = run(module, a.sample)
-        os.waitpid(in_fork(lambda: write(row)), 0) # No later mutant may find the package imported
+        start = time.monotonic()
+        every = list(mutants((root/f'fastai_mixmatch/{module}.py').read_text(encoding='utf-8')))
+        todo = random.Random(0).sample(every, a.sample) if a.sample and a.sample<len(every) else every
+        n = len(todo)
+        if a.again:
+            row = last(module)
+            n,old = row['mutants'],{key(o) for o in row['survivors']}
+            todo = [o for o in every if key(o) in old]
+        survivors = run(module, todo, tell)
+        row = dict(module=module, mutants=n, of=len(every), killed=n-len(survivors),
+                   seconds=round(time.monotonic()-start), survivors=survivors)
+        tell(f"{module}: {row['killed']} of {n} mutants were found; {row['seconds']} s")
+        in_fork(lambda: write(row)) # No later mutant may find the package imported
 
 if __name__=='__main__': main()
