@@ -4,6 +4,7 @@
     python tools/mutate.py targets mixup       # some of them
     python tools/mutate.py --again             # only those that survived last time: after a new test, say
     python tools/mutate.py --sample 40         # at most 40 of each, drawn at random
+    python tools/mutate.py --known             # the mistakes named in `known`, each by the test that was written for it
 
 The mutants are cosmic-ray's. They are run here and not by its command, because a start of Python with fastai takes
 longer than the tests. A process imports the package from a copy, runs the module's quick tests once, and notes which
@@ -40,6 +41,51 @@ operators = '''
     ReplaceComparisonOperator_Is_IsNot ReplaceComparisonOperator_IsNot_Is ReplaceUnaryOperator_Delete_USub
     ReplaceUnaryOperator_Delete_Not AddNot ReplaceTrueWithFalse ReplaceFalseWithTrue ReplaceAndWithOr
     ReplaceOrWithAnd NumberReplacer RemoveDecorator ZeroIterationForLoop'''.split()
+
+# Mistakes that no operator makes: module, code, what it becomes, and the test that must notice
+known = {
+    'a ramp in steps begins anew each epoch': ('semi', 'self.learn.pct_train, self.learn.train_iter',
+        'self.learn.pct_train, self.learn.iter', 'test_semi.py::test_a_ramp_runs_over_the_epochs'),
+    "CTAugment's decay is 0.9": ('augment', 'decay:float=0.99', 'decay:float=0.9',
+        'test_augment.py::test_ctaugment_defaults'),
+    'CTAugment is taught with shuffled labels': ('semi', 'F.one_hot(y, self.labeled_dl.c), self.sum_ranks',
+        'F.one_hot(y[torch.randperm(len(y))], self.labeled_dl.c), self.sum_ranks',
+        'test_augment.py::test_a_method_teaches_ctaugment_with_each_image_its_own_label'),
+    'CTAugment takes the bins of its probe in reverse order': (
+        'semi', 'aug.update(view.used,', 'aug.update(view.used.flip(1),',
+        'test_augment.py::test_a_method_teaches_ctaugment_with_each_image_its_own_label'),
+    "CTAugment's probe names the bins in reverse order": ('augment', 'return self.run(x, self.draw_uniform)',
+        'v,used = self.run(x, self.draw_uniform)\n    return v,used.flip(1)',
+        'test_augment.py::test_ctaugment_probe_says_what_it_did'),
+    'ReMixMatch turns the weak view': ('methods', 'quarter_turns(v) if', 'quarter_turns(b.weak[0]) if',
+        'test_methods.py::test_remixmatch_turns_the_strong_view'),
+    'ReMixMatch shows labeled images weakly': ('methods', 'return self.view.strong(x, self.strong)',
+        'return self.view(x)', 'test_methods.py::test_remixmatch_turns_the_strong_view'),
+    "VAT's search moves the statistics of batch norm": ('methods', ', frozen_stats(model), ', ', ',
+        'test_methods.py::test_the_search_leaves_no_trace'),
+    "Mean Teacher's teacher sees the student's view": ('methods', "self.guess(b.weak[1], by='teacher')",
+        "self.guess(b.weak[0], by='teacher')", 'test_methods.py::test_teachers_see_their_own_view'),
+    "ICT's teacher is asked about the mixed image": ('methods', 'return torch.cat([b.x, u]), (b.y,q)',
+        "return torch.cat([b.x, u]), (b.y,self.guess(u, by='teacher'))",
+        'test_methods.py::test_teachers_see_their_own_view'),
+    'the target of entropy minimization has a gradient': ('methods', "sharpen(self.guess(u, by='pred'), self.T)",
+        "sharpen([self.guess(u, by='pred'),u.softmax(1)][1], self.T)",
+        'test_methods.py::test_entropy_carries_no_gradient_through_its_target'),
+    "RandAugment's operations always happen": ('augment', 'p:float=0.5', 'p:float=1.0',
+        'test_augment.py::test_half_of_the_operations_happen'),
+    'cutout comes before RandAugment': ('augment', 'return self.cutout.view(x) if self.cutout.size else x',
+        'return self.aug.view(self.cutout.view(x))', 'test_augment.py::test_cutout_comes_last'),
+    'a strong view has no shift and flip, as a transform': ('augment',
+        'if self.weak is not None: x = self.weak.view(x)', 'pass', 'test_augment.py::test_the_weak_view_comes_first'),
+    'a strong view has no shift and flip, by the loader': ('views',
+        'if self.weak is not None: x = self.weak.view(_bare(x))', 'pass',
+        'test_augment.py::test_the_weak_view_comes_first'),
+    'strong views are weak ones': ('semi', 'view.strong(o, self.strong)', 'view(o)',
+        'test_methods.py::test_views_of_the_confident'),
+    'FixMatch learns on the weak view': ('methods', 'for v in vs or [u]', 'for v in [u]',
+        'test_methods.py::test_views_of_the_confident'),
+    'guesses come from the strong view': ('methods', "self.guess(u, by='pred'), x.detach()",
+        "self.guess(vs[0], by='pred'), x.detach()", 'test_methods.py::test_views_of_the_confident')}
 
 # --- Mutants
 
@@ -85,21 +131,22 @@ def swaps(old, new):
     return [(old,new)]*bool(function) + sum(below, [])
 
 def lines_of(code, line):
-    "The lines whose tests can notice a change of `line`: its statement's, or the function's whose header it is in"
+    "Lines whose tests can notice a change of `line`: its statement's, then those of what is around it, from within"
     first = lambda o: min([o.lineno, *[d.lineno for d in getattr(o, 'decorator_list', ())]])
     around = [o for o in ast.walk(ast.parse(code)) if isinstance(o, ast.stmt) and first(o)<=line<=o.end_lineno]
-    o = max(around, key=first)
-    body = getattr(o, 'body', None)
-    if body and not isinstance(o, (ast.FunctionDef, ast.ClassDef)): return range(o.lineno, body[0].lineno)
-    return range(body[0].lineno if body else o.lineno, o.end_lineno+1)
+    for o in sorted(around, key=first, reverse=True):
+        body = getattr(o, 'body', None)
+        start,end = body[0].lineno if body else o.lineno,o.end_lineno+1
+        if body and not isinstance(o, (ast.FunctionDef,ast.ClassDef)): start,end = o.lineno,start # An `if`, for example
+        yield set(range(start, end))
 
 # --- Processes
 
 def in_fork(f, seconds=None):
-    "What becomes of `f` in a fork of this process: its exit status, 0 where `f` gives 0; 'timeout' after CPU `seconds`"
+    "What `f` gives in a fork of this process, from 0 to 255; 255 where it takes more than `seconds` of a CPU, or dies"
     pid = os.fork()
     if not pid:
-        code = 1
+        code = 255
         try:
             if seconds: resource.setrlimit(resource.RLIMIT_CPU, (seconds,seconds))
             code = int(f())
@@ -107,35 +154,39 @@ def in_fork(f, seconds=None):
     end = time.monotonic() + (20*seconds if seconds else float('inf')) # Waits for ever, or on a busy machine
     while time.monotonic()<end:
         done,status = os.waitpid(pid, os.WNOHANG)
-        if done: return status
+        if done: return os.WEXITSTATUS(status) if os.WIFEXITED(status) else 255
         time.sleep(.01)
     os.kill(pid, 9)
-    return os.waitpid(pid, 0)[1]
+    os.waitpid(pid, 0)
+    return 255
 
 class Loop:
     "Plugin of pytest that calls `f` with the tests in the place of running them"
     def __init__(self, f): self.f = f
     def pytest_runtestloop(self, session):
-        session.testsfailed = int(not self.f(session.items))
+        self.result = self.f(session.items)
         return True
 
-def with_tests(folder, names, f):
-    "Import the package from `folder` and call `f` with the tests that `names` selects for pytest; 0 where it gives True"
+def with_tests(folder, names, f, keep=False):
+    """Import the package from `folder` and give what `f` makes of the tests that `names` selects for pytest; 1 where it
+    came to nothing. `keep`: write what Python compiles?"""
     import pytest
     assert 'fastai_mixmatch' not in sys.modules
     quiet = os.open(os.devnull, os.O_WRONLY)
     for fd in (1,2): os.dup2(quiet, fd)
     os.chdir(folder)
     sys.path[:0] = [str(folder),str(folder/'tests')]
-    sys.dont_write_bytecode = True
-    return pytest.main(['-q', '-n', '0', '-p', 'no:cacheprovider', *names], plugins=[Loop(f)])
+    sys.dont_write_bytecode = not keep # A mutant's would be taken for the next one's, written within a second
+    loop = Loop(f)
+    pytest.main(['-q', '-n', '0', '-p', 'no:cacheprovider', '--assert=plain', '--tb=native', *names], plugins=[loop])
+    return getattr(loop, 'result', 1)
 
-def passes(items):
-    "Do all tests pass? Stops at the first that does not"
-    for item,after in zip(items, [*items[1:],None]):
+def first_failure(items):
+    "Run tests until one fails: its number from 1, at most 255; 0 where none does"
+    for i,(item,after) in enumerate(zip(items, [*items[1:],None])):
         item.ihook.pytest_runtest_protocol(item=item, nextitem=after)
-        if item.session.testsfailed: return False
-    return True
+        if item.session.testsfailed: return min(i+1, 255)
+    return 0
 
 def reached(items, file, tell):
     "Run all tests: for each its CPU seconds, and the lines of `file` that it reaches"
@@ -162,34 +213,41 @@ def functions(file):
 
 # --- A module
 
-def chosen(tests, code, line):
-    "The tests for a mutant of `line`, the quickest first: those that reach it; all for what only an import runs"
-    near = set(lines_of(code, line))
-    some = [o for o,(_,lines) in tests.items() if near & lines] or list(tests)
-    return sorted(some, key=lambda o: tests[o][0])
+class Choice:
+    "Chooses tests for a mutant: those near its line; the last that noticed one there first, then the quickest"
+    def __init__(self, tests, code): self.tests,self.code,self.last = tests,code,{}
+    def __call__(self, line):
+        near = next((o for lines in lines_of(self.code, line) if (o := self.near(lines))), list(self.tests))
+        self.at = tuple(sorted(near))
+        return sorted(near, key=lambda o: (o!=self.last.get(self.at), self.tests[o][0]))
+    def near(self, lines): return [o for o,(_,reached) in self.tests.items() if lines & set(reached)]
+    def noticed(self, name): self.last[self.at] = name
 
 def limit(tests, names): return int(3*sum(tests[o][0] for o in names)) + 15
 
 def try_in_functions(items, file, todo, results, tell):
-    "Write to `results` what the tests reach, and which of the mutants `todo` die in a fork of this process"
+    "Write to `results` what tests reach, and which of `todo` die in forks of this process; 0 if all is well"
     tests = reached(items, str(file), tell)
-    if not tests: return False
+    if not tests: return 1
     tell(f'{len(tests)} tests take {sum(o for o,_ in tests.values()):.0f} s')
     items,held = {o.nodeid: o for o in items},functions(str(file))
     code,died = file.read_text(encoding='utf-8'),[]
-    old = compile(code, str(file), 'exec')
+    old,choice = compile(code, str(file), 'exec'),Choice(tests, code)
     gc.freeze()
     for i,mutant in enumerate(todo):
+        if i%50==49: tell(f'{i+1} of {len(todo)}')
         pairs = swaps(old, compile(mutant['code'], str(file), 'exec'))
         if pairs is None or not all(o in held for o,_ in pairs[:1]): continue
-        names = chosen(tests, code, mutant['line'])
+        names = choice(mutant['line'])
         def attempt():
             for a,b in pairs:
                 for f in held.get(a, ()): f.__code__ = b
-            return not passes([items[o] for o in names])
-        if in_fork(attempt, limit(tests, names)): died.append(i)
+            return first_failure([items[o] for o in names])
+        if not (failed := in_fork(attempt, limit(tests, names))): continue
+        died.append(i)
+        if failed<=len(names): choice.noticed(names[failed-1])
     results.write_text(json.dumps([{k: (s,sorted(lines)) for k,(s,lines) in tests.items()}, died]))
-    return True
+    return 0
 
 def copy(folder):
     "What the tests need, in `folder`"
@@ -207,19 +265,39 @@ def run(module, todo, tell):
         files,k = quick[module]
         names = [*(f'tests/{o}' for o in files.split()), *(['-k', k] if k else [])]
         f = lambda items: try_in_functions(items, file, todo, results, tell)
-        if in_fork(lambda: with_tests(folder, names, f)): sys.exit(f'the tests of {module} fail without a mutant')
+        if in_fork(lambda: with_tests(folder, names, f, True)): sys.exit(f'the tests of {module} fail without a mutant')
         tests,died = json.loads(results.read_text())
-        tests = {k: (s,set(lines)) for k,(s,lines) in tests.items()}
         tell(f'{module}: {len(died)} of {len(todo)} mutants died in functions')
-        survivors = []
+        survivors,choice = [],Choice(tests, code)
         for i,mutant in enumerate(todo):
             if i in died: continue
             file.write_text(mutant['code'], encoding='utf-8')
-            names = chosen(tests, code, mutant['line'])
-            if in_fork(lambda: with_tests(folder, names, passes), limit(tests, names)+30): continue
+            names = choice(mutant['line'])
+            if failed := in_fork(lambda: with_tests(folder, names, first_failure), limit(tests, names)+30):
+                if failed<=len(names): choice.noticed(names[failed-1])
+                continue
             survivors.append({k: mutant[k] for k in ('line','operator','was','now')})
             tell('{}.py:{line}: {was}  →  {now}'.format(module, **mutant))
         return survivors
+
+def run_known(tell):
+    "Does the test of each of the `known` mistakes notice it? How many it does not"
+    unseen = 0
+    for what,(module,was,now,test) in known.items():
+        with tempfile.TemporaryDirectory() as d:
+            folder = Path(d)/'copy'
+            copy(folder)
+            file = folder/f'fastai_mixmatch/{module}.py'
+            code = file.read_text(encoding='utf-8')
+            if code.count(was)!=1: sys.exit(f'{module}.py has not once: {was}')
+            died = []
+            for new in (code, code.replace(was, now)):
+                file.write_text(new, encoding='utf-8')
+                died.append(in_fork(lambda: with_tests(folder, [f'tests/{test}'], first_failure), 600))
+        if good := died[0]==0 and died[1]: tell(f'found: {what}')
+        else: tell(f'NOT found: {what}, by {test}')
+        unseen += not good
+    return unseen
 
 def write(row):
     "Put a module's row in the place of its earlier one"
@@ -236,6 +314,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('modules', nargs='*', metavar='MODULE', help=f"of {', '.join(quick)}; default: all")
     p.add_argument('--again', action='store_true', help='only the mutants that survived last time')
+    p.add_argument('--known', action='store_true', help='the mistakes named in this file')
     p.add_argument('--sample', type=int, help='at most so many mutants of a module')
     a = p.parse_args()
     if unknown := set(a.modules)-set(quick):
@@ -246,9 +325,10 @@ def main():
     for o in libraries: importlib.import_module(o)
     out = os.fdopen(os.dup(1), 'w')
     def tell(o): print(o, file=out, flush=True)
+    if a.known: sys.exit(run_known(tell))
     key = lambda o: (o['operator'],o['was'],o['now'])
     for module in a.modules or quick:
-        start = time.monotonic()
+        start = sum(os.times()[:4])
         every = list(mutants((root/f'fastai_mixmatch/{module}.py').read_text(encoding='utf-8')))
         todo = random.Random(0).sample(every, a.sample) if a.sample and a.sample<len(every) else every
         n = len(todo)
@@ -258,8 +338,8 @@ def main():
             todo = [o for o in every if key(o) in old]
         survivors = run(module, todo, tell)
         row = dict(module=module, mutants=n, of=len(every), killed=n-len(survivors),
-                   seconds=round(time.monotonic()-start), survivors=survivors)
-        tell(f"{module}: {row['killed']} of {n} mutants were found; {row['seconds']} s")
+                   cpu_seconds=round(sum(os.times()[:4])-start), survivors=survivors)
+        tell(f"{module}: {row['killed']} of {n} mutants were found; {row['cpu_seconds']} s of a CPU")
         in_fork(lambda: write(row)) # No later mutant may find the package imported
 
 if __name__=='__main__': main()
