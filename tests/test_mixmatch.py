@@ -243,6 +243,23 @@ def test_reduces_to_supervised(monkeypatch):
         same(got[t], {k: v.numpy() for k, v in m.state_dict().items()}, 1e-10)
     assert np.abs(other[2]['1.weight'] - got[2]['1.weight']).max() > 1e-5
 
+# --- settings
+
+def test_settings_of_the_paper():
+    "Appendix B: two views, T = 0.5, alpha = 0.75, weight 75, which grows over the whole training."
+    m = MixMatch()
+    assert (m.k, m.T, m.alpha, m.lambda_u, m.ramp) == (2, .5, .75, 75., 1.) and (m.adapt, m.band, m.prior) == (True, 2., None)
+    assert m.averages == dict(known=.95, seen=.95) and MixMatch(adapt=False).averages == {}
+    assert MixMatch(adapt=False, prior='labeled').averages == dict(seen=.95)
+
+@pytest.mark.parametrize('kw', [dict(T=0.), dict(T=-1.), dict(alpha=-.1), dict(band=.99), dict(prior='even')], ids=str)
+def test_settings_that_are_none(kw):
+    with pytest.raises(ValueError, match=next(iter(kw))): MixMatch(**kw)
+
+def test_settings_at_the_ends():
+    m = MixMatch(T=.01, alpha=0., band=1., prior='uniform')
+    assert (m.T, m.alpha, m.band, MixMatch(T=2., prior='labeled').T) == (.01, 0., 1., 2.)
+
 # --- priors
 
 def skewed(n=500, ratio=100, seed=0):
