@@ -9,10 +9,12 @@
 The mutants are cosmic-ray's. They are run here and not by its command, because a start of Python with fastai takes
 longer than the tests. A process imports the package from a copy, runs the module's quick tests once, and notes which
 lines each of them reaches. For each mutant it forks, puts the changed code into the functions that hold the old one,
-and runs the tests that reach the changed line, the quickest first, until one fails. What an import runs (a class's
-settings, decorators) cannot be changed so: such a mutant, and whatever survived, is tried in a process that imports
-the package anew. A mutant that hangs counts as found. tests/survivors.md says of those that survive why they may."""
+and runs the tests that reach the changed line, the quickest first, for 2 s or until one fails. What an import runs
+(settings of a class, decorators) cannot be changed so: such a mutant, and whatever survived, is tried in a process
+that imports the package anew and runs all tests that reach the line. A mutant that hangs counts as found.
+tests/survivors.md says of those that survive why they may."""
 import argparse, ast, difflib, gc, importlib, inspect, json, os, random, resource, shutil, sys, tempfile, time, warnings
+from itertools import accumulate
 from pathlib import Path
 from types import CodeType, FunctionType
 
@@ -223,7 +225,12 @@ class Choice:
     def near(self, lines): return [o for o,(_,reached) in self.tests.items() if lines & set(reached)]
     def noticed(self, name): self.last[self.at] = name
 
-def limit(tests, names): return int(3*sum(tests[o][0] for o in names)) + 15
+def limit(tests, names): return int(2*sum(tests[o][0] for o in names)) + 5 # Seconds of a CPU
+
+def brief(tests, names, seconds=2):
+    "The first of `names` that take `seconds` together, and the very first"
+    ends = accumulate(tests[o][0] for o in names)
+    return [o for o,end in zip(names, ends) if end<=seconds] or names[:1]
 
 def try_in_functions(items, file, todo, results, tell):
     "Write to `results` what tests reach, and which of `todo` die in forks of this process; 0 if all is well"
@@ -238,7 +245,7 @@ def try_in_functions(items, file, todo, results, tell):
         if i%50==49: tell(f'{i+1} of {len(todo)}')
         pairs = swaps(old, compile(mutant['code'], str(file), 'exec'))
         if pairs is None or not all(o in held for o,_ in pairs[:1]): continue
-        names = choice(mutant['line'])
+        names = brief(tests, choice(mutant['line']))
         def attempt():
             for a,b in pairs:
                 for f in held.get(a, ()): f.__code__ = b
