@@ -9,10 +9,9 @@
 The mutants are cosmic-ray's. They are run here and not by its command, because a start of Python with fastai takes
 longer than the tests. A process imports the package from a copy, runs the module's quick tests once, and notes which
 lines each of them reaches. For each mutant it forks, puts the changed code into the functions that hold the old one,
-and runs the tests that reach the changed line, the quickest first, for 2 s or until one fails. What an import runs
-(settings of a class, decorators) cannot be changed so: such a mutant, and whatever survived, is tried in a process
-that imports the package anew and runs all tests that reach the line. A mutant that hangs counts as found.
-tests/survivors.md says of those that survive why they may."""
+and runs the tests that reach the changed line, the quickest first, for 10 s or until one fails. What only an import
+runs (settings of a class, decorators) cannot be changed so: a mutant of it is tried in a process that imports the
+package anew. A mutant that hangs counts as found. tests/survivors.md says of those that survive why they may."""
 import argparse, ast, difflib, gc, importlib, inspect, json, os, random, resource, shutil, sys, tempfile, time, warnings
 from itertools import accumulate
 from pathlib import Path
@@ -218,42 +217,44 @@ def functions(file):
 class Choice:
     "Chooses tests for a mutant: those near its line; the last that noticed one there first, then the quickest"
     def __init__(self, tests, code): self.tests,self.code,self.last = tests,code,{}
-    def __call__(self, line):
-        near = next((o for lines in lines_of(self.code, line) if (o := self.near(lines))), list(self.tests))
-        self.at = tuple(sorted(near))
-        return sorted(near, key=lambda o: (o!=self.last.get(self.at), self.tests[o][0]))
-    def near(self, lines): return [o for o,(_,reached) in self.tests.items() if lines & set(reached)]
-    def noticed(self, name): self.last[self.at] = name
+    def __call__(self, line, seconds=10):
+        near = lambda lines: [o for o,(_,reached) in self.tests.items() if lines & set(reached)]
+        found = [near(o) for o in lines_of(self.code, line)]
+        some = next(filter(None, found), list(self.tests))
+        self.at,self.reached = tuple(some),bool(found[0]) # Is it run by a test, and not by an import alone?
+        names = sorted(some, key=lambda o: (o!=self.last.get(self.at), self.tests[o][0]))
+        ends = accumulate(self.tests[o][0] for o in names)
+        return [o for o,end in zip(names, ends) if end<=seconds] or names[:1]
+    def noticed(self, names, number):
+        "Remember which of `names` failed; did any?"
+        if 0<number<=len(names): self.last[self.at] = names[number-1]
+        return number>0
 
 def limit(tests, names): return int(2*sum(tests[o][0] for o in names)) + 5 # Seconds of a CPU
 
-def brief(tests, names, seconds=2):
-    "The first of `names` that take `seconds` together, and the very first"
-    ends = accumulate(tests[o][0] for o in names)
-    return [o for o,end in zip(names, ends) if end<=seconds] or names[:1]
+def show(file, mutant, tell): tell('{}:{line}: {was}  →  {now}'.format(file.name, **mutant))
 
 def try_in_functions(items, file, todo, results, tell):
-    "Write to `results` what tests reach, and which of `todo` die in forks of this process; 0 if all is well"
+    "Write to `results` what tests reach, and which of `todo` live or die in forks of this process; 0 if all is well"
     tests = reached(items, str(file), tell)
     if not tests: return 1
     tell(f'{len(tests)} tests take {sum(o for o,_ in tests.values()):.0f} s')
     items,held = {o.nodeid: o for o in items},functions(str(file))
-    code,died = file.read_text(encoding='utf-8'),[]
+    code,dies = file.read_text(encoding='utf-8'),{}
     old,choice = compile(code, str(file), 'exec'),Choice(tests, code)
     gc.freeze()
     for i,mutant in enumerate(todo):
         if i%50==49: tell(f'{i+1} of {len(todo)}')
         pairs = swaps(old, compile(mutant['code'], str(file), 'exec'))
-        if pairs is None or not all(o in held for o,_ in pairs[:1]): continue
-        names = brief(tests, choice(mutant['line']))
+        names = choice(mutant['line'])
+        if pairs is None or not choice.reached or not all(o in held for o,_ in pairs[:1]): continue # An import runs it
         def attempt():
             for a,b in pairs:
                 for f in held.get(a, ()): f.__code__ = b
             return first_failure([items[o] for o in names])
-        if not (failed := in_fork(attempt, limit(tests, names))): continue
-        died.append(i)
-        if failed<=len(names): choice.noticed(names[failed-1])
-    results.write_text(json.dumps([{k: (s,sorted(lines)) for k,(s,lines) in tests.items()}, died]))
+        dies[i] = choice.noticed(names, in_fork(attempt, limit(tests, names)))
+        if not dies[i]: show(file, mutant, tell)
+    results.write_text(json.dumps([{k: (s,sorted(lines)) for k,(s,lines) in tests.items()}, dies]))
     return 0
 
 def copy(folder):
@@ -273,19 +274,17 @@ def run(module, todo, tell):
         names = [*(f'tests/{o}' for o in files.split()), *(['-k', k] if k else [])]
         f = lambda items: try_in_functions(items, file, todo, results, tell)
         if in_fork(lambda: with_tests(folder, names, f, True)): sys.exit(f'the tests of {module} fail without a mutant')
-        tests,died = json.loads(results.read_text())
-        tell(f'{module}: {len(died)} of {len(todo)} mutants died in functions')
-        survivors,choice = [],Choice(tests, code)
+        tests,dies = json.loads(results.read_text())
+        dies,choice = {int(k): v for k,v in dies.items()},Choice(tests, code)
+        tell(f'{module}: {len(dies)} of {len(todo)} mutants were put into functions; {sum(dies.values())} were found')
         for i,mutant in enumerate(todo):
-            if i in died: continue
+            if i in dies: continue
             file.write_text(mutant['code'], encoding='utf-8')
             names = choice(mutant['line'])
-            if failed := in_fork(lambda: with_tests(folder, names, first_failure), limit(tests, names)+30):
-                if failed<=len(names): choice.noticed(names[failed-1])
-                continue
-            survivors.append({k: mutant[k] for k in ('line','operator','was','now')})
-            tell('{}.py:{line}: {was}  →  {now}'.format(module, **mutant))
-        return survivors
+            failed = in_fork(lambda: with_tests(folder, names, first_failure), limit(tests, names)+30)
+            dies[i] = choice.noticed(names, failed)
+            if not dies[i]: show(file, mutant, tell)
+        return [{k: o[k] for k in ('line','operator','was','now')} for i,o in enumerate(todo) if not dies[i]]
 
 def run_known(tell):
     "Does the test of each of the `known` mistakes notice it? How many it does not"
