@@ -9,6 +9,7 @@ from fastai_mixmatch.all import *
 from helpers import IL, SMALL, Y
 from numeric import TOL, arr, bn_net, each_dtype, rng, split_state, tens
 from torch import nn
+from types import SimpleNamespace
 import torch.nn.functional as F
 
 B, BU, K, C, SHAPE, LR, WD, T = 6, 5, 3, 5, (2, 9, 6), 2e-3, .02, .5
@@ -259,6 +260,17 @@ def test_settings_that_are_none(kw):
 def test_settings_at_the_ends():
     m = MixMatch(T=.01, alpha=0., band=1., prior='uniform')
     assert (m.T, m.alpha, m.band, MixMatch(T=2., prior='labeled').T) == (.01, 0., 1., 2.)
+
+@pytest.mark.parametrize('known, r', [(0., 0.), (.1, 0.), (.2, 0.), (.6, .5), (1., 1.)])
+def test_trust(known, r):
+    "How far the labels' probability is above chance, squared; worse than chance is no knowledge either."
+    m, c = MixMatch(), 5
+    m.learn = SimpleNamespace()
+    m.guess = lambda views, by, then: then(torch.full((len(views), c), 1/c))
+    m.average = lambda name, new, start=None: torch.tensor(known) if name == 'known' else new
+    m.frequencies = torch.full((c,), 1/c)
+    m.guesses_of(SimpleNamespace(x=torch.zeros(2, 1), y=torch.eye(c)[:2], weak=[torch.zeros(3, 1)]*2))
+    assert float(m.trust) == pytest.approx(r**2, abs=1e-6)
 
 # --- priors
 

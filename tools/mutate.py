@@ -25,7 +25,7 @@ quick = dict(
     mixmatch=('test_mixmatch.py', ''),
     mixup=('test_mixup.py', ''),
     losses=('test_losses.py', ''),
-    ema=('test_ema.py test_mixmatch.py', 'ema or average or oracle'),
+    ema=('test_ema.py test_semi.py', 'ema or average or by_hand or mid_epoch or canceled or lr_find or goes_on'),
     targets=('test_targets.py', ''),
     semi=('test_semi.py', 'not any_line and not ctrl_c and not memory and not (interrupt and 100)'),
     methods=('test_methods.py', 'not measured'),
@@ -109,10 +109,11 @@ def mutants(code):
         line += part.count('\n')
 
 def difference(old, new):
-    "Number of the first line that differs, and what it was and is"
-    lines = list(difflib.unified_diff(old.splitlines(), new.splitlines(), n=0, lineterm=''))[2:]
-    line = int(lines[0].split()[1].split(',')[0][1:])
-    return line, *(next((o[1:].strip() for o in lines[1:] if o[0]==sign), '') for sign in '-+')
+    "Number of the first line that differs, but for comments, and what it was and is"
+    old,new = old.splitlines(),new.splitlines()
+    _,i,end,k,_ = next(o for o in difflib.SequenceMatcher(None, old, new, False).get_opcodes() if o[0]!='equal')
+    while i+1<end and old[i].strip()[:1] in ('','#'): i += 1
+    return i+1, old[i].strip(), ''.join(new[k:k+1]).strip()
 
 def counts(was, old, new):
     "Is a mutant another program, as to what it does and not says, that can be compiled?"
@@ -221,7 +222,7 @@ class Choice:
         near = lambda lines: [o for o,(_,reached) in self.tests.items() if lines & set(reached)]
         found = [near(o) for o in lines_of(self.code, line)]
         some = next(filter(None, found), list(self.tests))
-        self.at,self.reached = tuple(some),bool(found[0]) # Is it run by a test, and not by an import alone?
+        self.at,self.reached = tuple(some),any(found[:1]) # Is it run by a test, and not by an import alone?
         names = sorted(some, key=lambda o: (o!=self.last.get(self.at), self.tests[o][0]))
         ends = accumulate(self.tests[o][0] for o in names)
         return [o for o,end in zip(names, ends) if end<=seconds] or names[:1]
