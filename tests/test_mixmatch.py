@@ -272,6 +272,15 @@ def test_trust(known, r):
     m.guesses_of(SimpleNamespace(x=torch.zeros(2, 1), y=torch.eye(c)[:2], weak=[torch.zeros(3, 1)]*2))
     assert float(m.trust) == pytest.approx(r**2, abs=1e-6)
 
+@pytest.mark.parametrize('c, share', [(2, .1), (6, .5), (11, 1.), (31, 1.)])
+def test_weight_by_number_of_classes(c, share):
+    "The loss is a mean over classes: with fewer than eleven it is weighed down, with more it is not weighed up."
+    m = MixMatch(lambda_u=60.)
+    m.fitting, m.trust, m.class_counts = SimpleNamespace(searching=True), torch.tensor(.25), torch.ones(c)
+    assert float(m.weight()) == pytest.approx(60*.25*share)
+    m.adapt = False
+    assert m.weight() == 60.
+
 # --- priors
 
 def skewed(n=500, ratio=100, seed=0):
