@@ -306,6 +306,14 @@ def test_prior_moves_the_guesses(given):
         return np.abs(guessed/guessed.sum()-true).sum()
     assert distance(true if given else 'labeled')<0.75*distance('uniform')
 
+@pytest.mark.parametrize('prior, want', [(None, [4, 1, 2]), ('labeled', [3, 0, 1]), ('uniform', [1, 1, 1]), ([0., 2., 2.], [0, 1, 1])], ids=str)
+def test_priors(prior, want):
+    "By Laplace's rule, as the labels show it, even, or given: then a class may have none."
+    m = MixMatch(prior=prior)
+    m.class_counts = torch.tensor([3, 0, 1])
+    m.prepared()
+    assert m.frequencies.tolist() == pytest.approx((np.array(want)/sum(want)).tolist())
+
 @pytest.mark.parametrize('prior', [[.1]*9, [-.1]+[.1]*9, [0.]*10, 'even'])
 def test_priors_that_are_none(prior):
     with pytest.raises(ValueError, match='prior must'): mixmatch_learner(IL[:200].split(20)[0].dataloaders(bs=10), IL[200:300], SMALL, prior=prior)
