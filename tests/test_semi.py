@@ -520,17 +520,54 @@ def test_settings_of_the_base():
     for kw in (dict(lambda_u=-.1), dict(ramp=1.5), dict(ramp=-1)):
         with pytest.raises(ValueError): SemiSupervised(**kw)
     assert SemiSupervised(lambda_u=0.).lambda_u == 0.
+    assert (MixMatch(k=1).k, FixMatch(ks=0).strong, type(FixMatch(ks=1).strong)) == (1, None, StrongView)
+    for make in (lambda: MixMatch(k=0), lambda: MixMatch(k=1.5), lambda: FixMatch(ks=-1), lambda: FixMatch(ks=1.)):
+        with pytest.raises(ValueError, match='views, must be a whole number'): make()
+    with pytest.raises(TypeError, match='strong'): FixMatch(strong=len)
+    assert FixMatch(ks=0, strong=len).strong is len, 'not asked'
 
 def test_joined_ranks(monkeypatch):
     "Both streams are told; no fewer images than processes."
     m = core_learner().mix_match
+    m.dl.device = m.labeled_dl.device = 'its own'
     m.join_ranks()
-    assert (m.rank, m.world) == (0, 1)
+    assert (m.rank, m.world, m.dl.device, m.labeled_dl.device) == (0, 1, 'its own', 'its own')
+    monkeypatch.setattr('fastai_mixmatch.semi.ranks', lambda model: (0, 2))
+    m.join_ranks()
+    assert [(o.rank, o.world, o.device) for o in (m.dl, m.labeled_dl)] == [(0, 2, torch.device('cpu'))]*2
     monkeypatch.setattr('fastai_mixmatch.semi.ranks', lambda model: (1, 128))
     m.join_ranks()
     assert [(o.rank, o.world, o.device) for o in (m.dl, m.labeled_dl)] == [(1, 128, torch.device('cpu'))]*2
     monkeypatch.setattr('fastai_mixmatch.semi.ranks', lambda model: (1, 129))
     with pytest.raises(ValueError, match='128 unlabeled images cannot be divided among 129 processes'): m.join_ranks()
+
+def test_averages_are_over_processes():
+    m = core_learner(adapt=False, prior='uniform').mix_match
+    m.world, m.sum_ranks = 2, lambda t: t+3.
+    assert m.average('seen', torch.tensor(1.)) == 2. and m.average('seen', torch.tensor(3.)) == pytest.approx(.95*2+.05*3)
+
+def test_views_of_several_reads():
+    "Where an image is read several times, each view is of its own read, from the first on again; of one read, all views."
+    learn, seen = core_learner(adapt=False, weak=False), []
+    def look(l):
+        m = l.mix_match
+        black, white = torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.full((4, 1, 8, 8), 255, dtype=torch.uint8)
+        for raw in ([black, white], [white], [white, black, black]):
+            m.draw(raw, torch.zeros(4))
+            seen.append([o.mean().item() for o in m.step.batch.weak])
+            assert torch.equal(m.step.batch.idx, m.dl.now)
+        raise CancelFitException
+    learn.mix_match.k = 3
+    learn.fit(1, cbs=At('before_batch', look, n=0, order=15))
+    assert seen == [[0, 1, 0], [1, 1, 1], [1, 0, 0]]
+
+def test_callbacks_that_were_taken_out_come_back():
+    "They are told that the fit begins, and nothing counts as replaced."
+    learn = core_learner()
+    learn.remove_cbs([Report])
+    learn.mix_match.dl.pool.n_replaced = 5
+    learn.fit(1)
+    assert list(learn.recorder.metric_names) == NAMES and len(learn.report.rows) == 1 and learn.mix_match.dl.pool.n_replaced == 0
 
 def test_streams_are_made_once():
     "And again where images, loaders or their transforms are others"
