@@ -488,10 +488,12 @@ def test_settings_are_the_papers(cls):
 
 def test_settings_at_the_ends():
     "What is just allowed, and what just is not"
-    for make in (lambda: FixMatch(threshold=0.), lambda: FixMatch(threshold=1.), lambda: FreeMatch(clip=1.), lambda: ReMixMatch(ks=1), lambda: PiModel(lambda_u=0.),
-        lambda: MixMatch(k=1), lambda: FixMatch(ks=0), lambda: VAT(eps=.1, xi=.1), lambda: ReMixMatch(lambda_u=.1)): make()
-    for make in (lambda: FixMatch(threshold=-.01), lambda: FreeMatch(clip=0.), lambda: ReMixMatch(ks=0), lambda: ReMixMatch(lambda_u=0.), lambda: PiModel(lambda_u=-.1),
-        lambda: MixMatch(k=0), lambda: MixMatch(k=1.), lambda: VAT(eps=1., xi=0.), lambda: VAT(eps=0., xi=1.)):
+    good = [lambda: FixMatch(threshold=0.), lambda: FixMatch(threshold=1.), lambda: FixMatch(ks=0), lambda: FreeMatch(clip=1.), lambda: ReMixMatch(ks=1),
+        lambda: ReMixMatch(lambda_u=.1), lambda: PiModel(lambda_u=0.), lambda: MixMatch(k=1), lambda: VAT(eps=.1, xi=.1)]
+    bad = [lambda: FixMatch(threshold=-.01), lambda: FreeMatch(clip=0.), lambda: ReMixMatch(ks=0), lambda: ReMixMatch(lambda_u=0.),
+        lambda: PiModel(lambda_u=-.1), lambda: MixMatch(k=0), lambda: MixMatch(k=1.), lambda: VAT(eps=1., xi=0.), lambda: VAT(eps=0., xi=1.)]
+    for make in good: make()
+    for make in bad:
         with pytest.raises(ValueError): make()
     assert ReMixMatch(rotation=0.).heads == {} and ReMixMatch().heads == dict(rotation=4)
 
