@@ -55,7 +55,10 @@ def test_decay():
 def test_settings():
     e = EMA()
     assert (e.decay, e.warmup, e.order, e.n, e.avg, e.raw, e.active, e.skip) == (.999, True, 45, 0, None, None, False, False)
-    assert EMA(0.).decay == 0.
+    assert EMA(0.).decay == 0. and not e.in_train
+    learn = learner()
+    learn.validate()
+    assert learn.ema.avg is None, 'nothing was trained that could be averaged'
     for decay in (-.1, 1., 1.5):
         with pytest.raises(ValueError, match='decay'): EMA(decay)
 
