@@ -55,7 +55,7 @@ def test_decay():
 def test_settings():
     e = EMA()
     assert (e.decay, e.warmup, e.order, e.n, e.avg, e.raw, e.active, e.skip) == (.999, True, 45, 0, None, None, False, False)
-    assert EMA(0.).decay == 0. and not e.in_train
+    assert EMA(0.).decay == 0. and not e.in_train and not e.run_valid
     learn = learner()
     learn.validate()
     assert learn.ema.avg is None, 'nothing was trained that could be averaged'
