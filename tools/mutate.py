@@ -140,7 +140,8 @@ def lines_of(code, line):
     for o in sorted(around, key=first, reverse=True):
         body = getattr(o, 'body', None)
         start,end = body[0].lineno if body else o.lineno,o.end_lineno+1
-        if body and not isinstance(o, (ast.FunctionDef,ast.ClassDef)): start,end = o.lineno,max(start, o.lineno+1) # An `if`, say
+        header = body and not isinstance(o, (ast.FunctionDef,ast.ClassDef)) # Of an `if`, say
+        if header: start,end = o.lineno,max(start, o.lineno+1)
         yield set(range(start, end))
 
 # --- Processes
