@@ -2,7 +2,7 @@
 
     python tools/mutate.py                     # every module below, into bench/results/mutants.jsonl
     python tools/mutate.py targets mixup       # some of them
-    python tools/mutate.py --again             # only those that survived last time: after a new test, say
+    python tools/mutate.py --again             # only those that survived last time, by all tests, however long
     python tools/mutate.py --sample 40         # at most 40 of each, drawn at random
     python tools/mutate.py --known             # the mistakes named in `known`, each by the test that was written for it
 
@@ -219,15 +219,15 @@ def functions(file):
 
 class Choice:
     "Chooses tests for a mutant: those near its line; the last that noticed one there first, then the quickest"
-    def __init__(self, tests, code): self.tests,self.code,self.last = tests,code,{}
-    def __call__(self, line, seconds=10):
+    def __init__(self, tests, code, seconds): self.tests,self.code,self.seconds,self.last = tests,code,seconds,{}
+    def __call__(self, line):
         near = lambda lines: [o for o,(_,reached) in self.tests.items() if lines & set(reached)]
         found = [near(o) for o in lines_of(self.code, line)]
         some = next(filter(None, found), list(self.tests))
         self.at,self.reached = tuple(some),any(found[:1]) # Is it run by a test, and not by an import alone?
         names = sorted(some, key=lambda o: (o!=self.last.get(self.at), self.tests[o][0]))
         ends = accumulate(self.tests[o][0] for o in names)
-        return [o for o,end in zip(names, ends) if end<=seconds] or names[:1]
+        return [o for o,end in zip(names, ends) if end<=self.seconds] or names[:1]
     def noticed(self, names, number):
         "Remember which of `names` failed; did any?"
         if 0<number<=len(names): self.last[self.at] = names[number-1]
@@ -237,14 +237,14 @@ def limit(tests, names): return int(2*sum(tests[o][0] for o in names)) + 5 # Sec
 
 def show(file, mutant, tell): tell('{}:{line}: {was}  →  {now}'.format(file.name, **mutant))
 
-def try_in_functions(items, file, todo, results, tell):
+def try_in_functions(items, file, todo, results, seconds, tell):
     "Write to `results` what tests reach, and which of `todo` live or die in forks of this process; 0 if all is well"
     tests = reached(items, str(file), tell)
     if not tests: return 1
     tell(f'{len(tests)} tests take {sum(o for o,_ in tests.values()):.0f} s')
     items,held = {o.nodeid: o for o in items},functions(str(file))
     code,dies = file.read_text(encoding='utf-8'),{}
-    old,choice = compile(code, str(file), 'exec'),Choice(tests, code)
+    old,choice = compile(code, str(file), 'exec'),Choice(tests, code, seconds)
     gc.freeze()
     for i,mutant in enumerate(todo):
         if i%50==49: tell(f'{i+1} of {len(todo)}')
@@ -266,7 +266,7 @@ def copy(folder):
     for name in ('fastai_mixmatch','tests','bench'): shutil.copytree(root/name, folder/name, ignore=skip)
     shutil.copy(root/'pyproject.toml', folder)
 
-def run(module, todo, tell):
+def run(module, todo, seconds, tell):
     "Those of the mutants `todo` of a module that survive its quick tests"
     with tempfile.TemporaryDirectory() as d:
         folder,results = Path(d)/'copy',Path(d)/'results.json'
@@ -275,10 +275,10 @@ def run(module, todo, tell):
         code = file.read_text(encoding='utf-8')
         files,k = quick[module]
         names = [*(f'tests/{o}' for o in files.split()), *(['-k', k] if k else [])]
-        f = lambda items: try_in_functions(items, file, todo, results, tell)
+        f = lambda items: try_in_functions(items, file, todo, results, seconds, tell)
         if in_fork(lambda: with_tests(folder, names, f, True)): sys.exit(f'the tests of {module} fail without a mutant')
         tests,dies = json.loads(results.read_text())
-        dies,choice = {int(k): v for k,v in dies.items()},Choice(tests, code)
+        dies,choice = {int(k): v for k,v in dies.items()},Choice(tests, code, seconds)
         tell(f'{module}: {len(dies)} of {len(todo)} mutants were put into functions; {sum(dies.values())} were found')
         for i,mutant in enumerate(todo):
             if i in dies: continue
@@ -322,7 +322,7 @@ def last(module):
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('modules', nargs='*', metavar='MODULE', help=f"of {', '.join(quick)}; default: all")
-    p.add_argument('--again', action='store_true', help='only the mutants that survived last time')
+    p.add_argument('--again', action='store_true', help='only what survived last time, by all tests')
     p.add_argument('--known', action='store_true', help='the mistakes named in this file')
     p.add_argument('--sample', type=int, help='at most so many mutants of a module')
     a = p.parse_args()
@@ -345,7 +345,7 @@ def main():
             row = last(module)
             n,old = row['mutants'],{key(o) for o in row['survivors']}
             todo = [o for o in every if key(o) in old]
-        survivors = run(module, todo, tell)
+        survivors = run(module, todo, 1e9 if a.again else 10, tell)
         row = dict(module=module, mutants=n, of=len(every), killed=n-len(survivors),
                    cpu_seconds=round(sum(os.times()[:4])-start), survivors=survivors)
         tell(f"{module}: {row['killed']} of {n} mutants were found; {row['cpu_seconds']} s of a CPU")
