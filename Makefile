@@ -28,6 +28,7 @@ nightly: $(READY)  ## what takes hours: fits interrupted at every line, training
 	@"$(PY)" -m pytest -m nightly
 	@OMP_NUM_THREADS=1 "$(PY)" tests/interrupts.py
 	@OMP_NUM_THREADS=1 "$(PY)" bench/faults.py
+	@OMP_NUM_THREADS=1 "$(PY)" tools/mutate.py --known
 	@OMP_NUM_THREADS=1 "$(PY)" tools/mutate.py
 
 lint: $(READY)  ## ruff for real errors, chkstyle for style

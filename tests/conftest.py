@@ -7,13 +7,14 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 os.environ.setdefault('MPLBACKEND', 'Agg')
 
 import numpy as np, pytest, random, torch
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from helpers import folder, photos, root # chkstyle: ignore (fixtures, which pytest finds by name)
 
 torch.set_num_threads(1)
 settings.register_profile('fixed', derandomize=True, deadline=None, database=None, max_examples=40, print_blob=False,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
-settings.load_profile('fixed')
+settings.register_profile('once', settings.get_profile('fixed'), phases=[Phase.explicit, Phase.generate]) # No search for a smaller example
+settings.load_profile(os.environ.get('HYPOTHESIS_PROFILE', 'fixed'))
 
 @pytest.fixture(autouse=True)
 def _seeded():

@@ -334,6 +334,21 @@ def test_a_method_teaches_ctaugment_with_each_image_its_own_label():
 
 # --- what a strong view is made of
 
+def test_settings():
+    "FixMatch's: two operations, any magnitude, half of the height and width cut; and when each transform comes."
+    a, c, v = RandAugment(), Cutout(), StrongView()
+    assert (a.n, a.p, a.magnitude, a.space, a.mode, a.ops) == (2, .5, (0., 1.), 'paper', 'bilinear', list(PAPER.pool))
+    assert (c.size, c.fill, v.cutout.size, v.weak, repr(v.aug)) == (.5, .5, .5, None, repr(a))
+    assert (a.order, c.order, v.order, a.split_idx, c.split_idx, CTAugment().order) == (90, 91, 90, 0, 0, 90)
+    assert {k: (o.degrees, o.shift, o.fill, o.mode, o.levels) for k, o in A.spaces.items()} == dict(paper=(30, .3, 0., 'bilinear', None),
+        code=(30, 10/32, .5, 'nearest', 9), ctaugment=(45, .3, 0., 'bilinear', None))
+    for kw in (dict(p=0.), dict(p=1.), dict(n=0), dict(magnitude=0.), dict(magnitude=1.), dict(magnitude=(.3, .3)), dict(magnitude=(0, 1))): RandAugment(**kw)
+    for kw in (dict(p=-.01), dict(p=1.01), dict(n=1.5), dict(magnitude=-.1), dict(magnitude=1.1), dict(magnitude=(0., 1.1))):
+        with pytest.raises(ValueError): RandAugment(**kw)
+    assert Cutout(1.).size == 1. and Cutout(0.).size == 0.
+    for size in (-.01, 1.01):
+        with pytest.raises(ValueError): Cutout(size)
+
 def test_half_of_the_operations_happen():
     "By default two passes, in each of which half of the images are left alone."
     aug, x = StrongView().aug, torch.rand(400, 3, 4, 4)

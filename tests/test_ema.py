@@ -1,7 +1,8 @@
 "The average of the weights: one a learner, in the model however training ends."
 import pytest, torch
 from fastai.vision.all import Callback
-from fastai_mixmatch.all import EMA
+from fastai_mixmatch import ema as module
+from fastai_mixmatch.all import EMA, ema_decay
 from helpers import core_learner as learner, same, state_of as weights
 
 def test_two_are_refused():
@@ -45,3 +46,76 @@ def test_shared_weights_are_averaged_once():
     ema = EMA()
     ema.learn = type('L', (), dict(model=Tied()))()
     assert len(ema.tensors()) == 2
+
+def test_decay():
+    "0.1 at the first update, then longer and longer memory, up to the largest; without warm-up that from the start on."
+    assert [ema_decay(t) for t in (0, 1, 8)] == [1/10, 2/11, 9/18] and ema_decay(8989) < .999 and ema_decay(10**6) == .999
+    assert ema_decay(1, .15) == .15 and ema_decay(0, .15) == .1 and ema_decay(0, .9, warmup=False) == .9
+
+def test_settings():
+    e = EMA()
+    assert (e.decay, e.warmup, e.order, e.n, e.avg, e.raw, e.active, e.skip) == (.999, True, 45, 0, None, None, False, False)
+    assert EMA(0.).decay == 0. and not e.in_train and not e.run_valid
+    learn = learner()
+    learn.validate()
+    assert learn.ema.avg is None, 'nothing was trained that could be averaged'
+    for decay in (-.1, 1., 1.5):
+        with pytest.raises(ValueError, match='decay'): EMA(decay)
+
+def test_without_warmup_in_training():
+    "The recursion written out"
+    states = []
+    class Note(Callback):
+        order = 100
+        def after_step(self): states.append(weights(self.learn))
+    learn = learner(ema=EMA(.5, warmup=False))
+    avg = weights(learn)
+    learn.fit(1, cbs=Note())
+    for s in states: avg = {k: .5*v + .5*s[k] if v.is_floating_point() else s[k] for k, v in avg.items()}
+    got = weights(learn)
+    assert len(states) == 4 and all(torch.allclose(got[k], v, atol=1e-6) for k, v in avg.items())
+
+def test_buffers_are_averaged_over_processes(monkeypatch):
+    "Not parameters, which are the same in all; not where the averages are in the model; not in one process"
+    learn = learner()
+    learn.fit(1)
+    e = learn.ema
+    before = [a.clone() for a in e.avg]
+    monkeypatch.setattr(module, 'sum_ranks', lambda t, world: world*(t + torch.arange(1., len(t)+1)))
+    e.resume()
+    e.sync_buffers()
+    assert all(map(torch.equal, before, e.avg))
+    monkeypatch.setattr(module, 'ranks', lambda model: (0, 2))
+    e.average()
+    e.sync_buffers()
+    assert all(map(torch.equal, before, e.avg))
+    e.resume()
+    e.sync_buffers()
+    isbuf = [not isinstance(d[n], torch.nn.Parameter) for d, n in e.slots]
+    assert any(isbuf) and not all(isbuf) and all(torch.equal(a, b) for a, b, o in zip(before, e.avg, isbuf) if not o)
+    moved = torch.cat([(b-a).flatten() for a, b, o in zip(before, e.avg, isbuf) if o])
+    assert torch.allclose(moved, torch.arange(1., len(moved)+1), atol=1e-4)
+
+def test_state_before_the_first_fit():
+    e = learner().ema
+    assert e.state_dict() == dict(avg=None, raw=None, n=0)
+    e.load_state_dict(e.state_dict())
+    assert e.avg is None and e.raw is None and not e.active
+
+def test_a_network_asked_with_averages_has_its_own_weights_after():
+    "Also where it fails; before the first average, and while the averages are in it, it is asked as it is"
+    learn = learner()
+    assert learn.ema.averaged() is learn.model
+    learn.fit(1)
+    assert learn.ema.active and learn.ema.averaged() is learn.model
+    learn.ema.resume()
+    raw, x = weights(learn), torch.rand(4, 1, 8, 8)
+    net = learn.ema.averaged()
+    assert net is not learn.model
+    learn.model.eval()
+    with torch.no_grad():
+        got, own = net(x), learn.model(x)
+        with pytest.raises(Exception): net(x[:, :, 0])
+    assert same(raw, weights(learn))
+    learn.ema.average()
+    with torch.no_grad(): assert torch.equal(learn.model(x), got) and not torch.equal(got, own)

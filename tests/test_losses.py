@@ -140,6 +140,12 @@ def test_labeled_loss_of_classes_is_torchs(kw):
     want = F.cross_entropy(z, k, weight=kw['weight'].double() if 'weight' in kw else None, label_smoothing=kw.get('smoothing', 0.))
     torch.testing.assert_close(losses.labeled_loss(**kw)(z, F.one_hot(k, 7).double()), want, rtol=0, atol=1e-12)
 
+@pytest.mark.parametrize('scale', [1e-6, 1e-3, 1e3])
+def test_class_weights_are_relative(scale):
+    "A weighted mean: the same factor on all weights changes nothing, however small it is."
+    z, y, w = torch.randn(4, 3, dtype=torch.float64), probs((4, 3), torch.float64), torch.tensor([.2, 1., 3.], dtype=torch.float64)
+    torch.testing.assert_close(losses.labeled_loss(weight=w*scale)(z, y), losses.labeled_loss(weight=w)(z, y), rtol=1e-5, atol=0)
+
 def test_labeled_loss_at_the_ends():
     "Finite where the model is certain, right or wrong, and where no label has a weight; the default and one's own are passed through."
     z, y = torch.tensor([[500., -500], [-500, 500]]), torch.tensor([[1., 0], [1, 0]])

@@ -461,6 +461,42 @@ def test_labeled_loss_by_name():
     with pytest.raises(ValueError, match="'ce', 'focal' or a function, got 'huber'"): PiModel(loss_x='huber')
     train(method_learner(PiModel(loss_x='focal')))
 
+# --- settings
+
+PAPERS = { # chkstyle: ignore-node (one method a line)
+    EntropyMin: dict(T=.5, lambda_u=75., ramp=1., k=1, ks=0, mu=1),
+    PiModel: dict(k=2, lambda_u=10., ramp=.4, ks=0, mu=1),
+    VAT: dict(eps=6., xi=1e-2, entropy=.06, lambda_u=.3, ramp=.4, k=1, ks=0),
+    MeanTeacher: dict(k=2, lambda_u=50., ramp=.4, ks=0),
+    ICT: dict(alpha=1., lambda_u=100., ramp=.25, k=1, ks=0),
+    MixUpLabeled: dict(alpha=1., lambda_u=0., guesses=False),
+    FixMatch: dict(threshold=.95, ks=1, k=1, mu=7, lambda_u=1., ramp=0, columns=('mask_rate',)),
+    PseudoLabel: dict(threshold=.95, ks=0, mu=1, ramp=.4, lambda_u=1.),
+    UDA: dict(threshold=.8, T=.4, tsa=None, ks=1, mu=7, lambda_u=1.),
+    FlexMatch: dict(threshold=.95, ks=1, mu=7, lambda_u=1.),
+    FreeMatch: dict(momentum=.999, fairness=.001, clip=None, ks=1, mu=7),
+    SoftMatch: dict(momentum=.999, n_sigma=2., uniform=True, ks=1, mu=7),
+    AdaMatch: dict(threshold=.9, interpolate=True, ramp=.5, averages=dict(p_x=.999, p_u=.999), mu=7),
+    DeFixMatch: dict(threshold=.95, lambda_u=.5, mu=7),
+    ReMixMatch: dict(ks=8, k=1, T=.5, alpha=.75, anchor=.5, rotation=.5, momentum=127/128, lambda_u=1.5, ramp=1/64, mu=1),
+    Supervised: dict(lambda_u=0., guesses=False, k=1, ks=0, mu=1)}
+
+@pytest.mark.parametrize('cls', PAPERS, ids=lambda o: o.__name__)
+def test_settings_are_the_papers(cls):
+    m = cls()
+    assert {k: getattr(m, k) for k in PAPERS[cls]} == PAPERS[cls]
+
+def test_settings_at_the_ends():
+    "What is just allowed, and what just is not"
+    good = [lambda: FixMatch(threshold=0.), lambda: FixMatch(threshold=1.), lambda: FixMatch(ks=0), lambda: FreeMatch(clip=1.), lambda: ReMixMatch(ks=1),
+        lambda: ReMixMatch(lambda_u=.1), lambda: PiModel(lambda_u=0.), lambda: MixMatch(k=1), lambda: VAT(eps=.1, xi=.1)]
+    bad = [lambda: FixMatch(threshold=-.01), lambda: FreeMatch(clip=0.), lambda: ReMixMatch(ks=0), lambda: ReMixMatch(lambda_u=0.),
+        lambda: PiModel(lambda_u=-.1), lambda: MixMatch(k=0), lambda: MixMatch(k=1.), lambda: VAT(eps=1., xi=0.), lambda: VAT(eps=0., xi=1.)]
+    for make in good: make()
+    for make in bad:
+        with pytest.raises(ValueError): make()
+    assert ReMixMatch(rotation=0.).heads == {} and ReMixMatch().heads == dict(rotation=4)
+
 # --- errors
 
 @pytest.mark.parametrize('make, message', [(lambda: FixMatch(threshold=1.5), 'threshold'), (lambda: Unlabeled(mu=0), 'mu'), (lambda: UDA(tsa='cos'), "tsa must be"),

@@ -9,6 +9,7 @@ from fastai_mixmatch.all import *
 from helpers import IL, SMALL, Y
 from numeric import TOL, arr, bn_net, each_dtype, rng, split_state, tens
 from torch import nn
+from types import SimpleNamespace
 import torch.nn.functional as F
 
 B, BU, K, C, SHAPE, LR, WD, T = 6, 5, 3, 5, (2, 9, 6), 2e-3, .02, .5
@@ -243,6 +244,43 @@ def test_reduces_to_supervised(monkeypatch):
         same(got[t], {k: v.numpy() for k, v in m.state_dict().items()}, 1e-10)
     assert np.abs(other[2]['1.weight'] - got[2]['1.weight']).max() > 1e-5
 
+# --- settings
+
+def test_settings_of_the_paper():
+    "Appendix B: two views, T = 0.5, alpha = 0.75, weight 75, which grows over the whole training."
+    m = MixMatch()
+    assert (m.k, m.T, m.alpha, m.lambda_u, m.ramp) == (2, .5, .75, 75., 1.) and (m.adapt, m.band, m.prior) == (True, 2., None)
+    assert m.averages == dict(known=.95, seen=.95) and MixMatch(adapt=False).averages == {}
+    assert MixMatch(adapt=False, prior='labeled').averages == dict(seen=.95)
+
+@pytest.mark.parametrize('kw', [dict(T=0.), dict(T=-1.), dict(alpha=-.1), dict(band=.99), dict(prior='even')], ids=str)
+def test_settings_that_are_none(kw):
+    with pytest.raises(ValueError, match=next(iter(kw))): MixMatch(**kw)
+
+def test_settings_at_the_ends():
+    m = MixMatch(T=.01, alpha=0., band=1., prior='uniform')
+    assert (m.T, m.alpha, m.band, MixMatch(T=2., prior='labeled').T) == (.01, 0., 1., 2.)
+
+@pytest.mark.parametrize('known, r', [(0., 0.), (.1, 0.), (.2, 0.), (.6, .5), (1., 1.)])
+def test_trust(known, r):
+    "How far the labels' probability is above chance, squared; worse than chance is no knowledge either."
+    m, c = MixMatch(), 5
+    m.learn = SimpleNamespace()
+    m.guess = lambda views, by, then: then(torch.full((len(views), c), 1/c))
+    m.average = lambda name, new, start=None: torch.tensor(known) if name == 'known' else new
+    m.frequencies = torch.full((c,), 1/c)
+    m.guesses_of(SimpleNamespace(x=torch.zeros(2, 1), y=torch.eye(c)[:2], weak=[torch.zeros(3, 1)]*2))
+    assert float(m.trust) == pytest.approx(r**2, abs=1e-6)
+
+@pytest.mark.parametrize('c, share', [(2, .1), (6, .5), (11, 1.), (31, 1.)])
+def test_weight_by_number_of_classes(c, share):
+    "The loss is a mean over classes: with fewer than eleven it is weighed down, with more it is not weighed up."
+    m = MixMatch(lambda_u=60.)
+    m.fitting, m.trust, m.class_counts = SimpleNamespace(searching=True), torch.tensor(.25), torch.ones(c)
+    assert float(m.weight()) == pytest.approx(60*.25*share)
+    m.adapt = False
+    assert m.weight() == 60.
+
 # --- priors
 
 def skewed(n=500, ratio=100, seed=0):
@@ -267,6 +305,14 @@ def test_prior_moves_the_guesses(given):
         guessed = np.array(learn.report.guess_counts[-1])
         return np.abs(guessed/guessed.sum()-true).sum()
     assert distance(true if given else 'labeled')<0.75*distance('uniform')
+
+@pytest.mark.parametrize('prior, want', [(None, [4, 1, 2]), ('labeled', [3, 0, 1]), ('uniform', [1, 1, 1]), ([0., 2., 2.], [0, 1, 1])], ids=str)
+def test_priors(prior, want):
+    "By Laplace's rule, as the labels show it, even, or given: then a class may have none."
+    m = MixMatch(prior=prior)
+    m.class_counts = torch.tensor([3, 0, 1])
+    m.prepared()
+    assert m.frequencies.tolist() == pytest.approx((np.array(want)/sum(want)).tolist())
 
 @pytest.mark.parametrize('prior', [[.1]*9, [-.1]+[.1]*9, [0.]*10, 'even', {'0': 1.}])
 def test_priors_that_are_none(prior):

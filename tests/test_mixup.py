@@ -33,7 +33,7 @@ def test_mixup_draws_are_those_used(dtype):
 def test_draws_follow_the_folded_beta(alpha):
     "`max(l, 1-l)` of Beta(alpha, alpha): the distribution function against the one of scipy, by Kolmogorov and Smirnov; every place equally likely."
     from scipy.stats import beta, kstest
-    n = 20000
+    n = 300_000        # As many as tell a phase that is nearly uniform from one that is
     lam, perm = mixup.mixup_draws(n, alpha, dtype=torch.float64)
     cdf = lambda v: beta.cdf(v, alpha, alpha) - beta.cdf(1 - np.asarray(v), alpha, alpha)
     assert kstest(arr(lam), cdf).pvalue > 1e-3
@@ -61,6 +61,12 @@ def test_alpha_zero_is_the_identity(n, seed):
     x, y = torch.randn(n, 2, 3, 4), torch.rand(n, 3)
     lam, perm = mixup.mixup_draws(n, 0)
     assert (lam == 1).all() and perm.sort()[0].tolist() == list(range(n))
+    torch.manual_seed(seed)
+    assert torch.equal(mixup.mixup_draws(n, 0)[1], torch.randperm(n, generator=torch.Generator().manual_seed(seed)))
+    after = torch.get_rng_state()
+    torch.manual_seed(seed)
+    torch.randperm(n)
+    assert torch.equal(after, torch.get_rng_state()), 'shares are drawn that nothing needs'
     for alpha in (0, 0.):
         mx, my = mixup.mixup(x, y, alpha)
         assert torch.equal(mx, x) and torch.equal(my, y)

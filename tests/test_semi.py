@@ -1,7 +1,7 @@
 "The loop of all methods: fastai's callbacks and schedules in it, interrupts at every moment, and what is the user's stays the user's."
 import copy, gc, math, numpy as np, os, pytest, signal, subprocess, sys, time, torch, warnings, weakref
 from fastai.callback.all import EarlyStoppingCallback, GradientAccumulation, GradientClip, SaveModelCallback
-from fastai.vision.all import (Callback, CancelBatchException, CancelEpochException, CancelFitException,
+from fastai.vision.all import (Callback, CancelBatchException, CancelEpochException, CancelFitException, Transform,
     CancelStepException, CancelTrainException, Learner, Resize, accuracy, noop, set_seed)
 from fastai_mixmatch.all import *
 from helpers import (IL, NAMES, SCRIPT, SMALL, At, X, alike, copied, core_dls, core_learner, interrupt, method_learner,
@@ -510,6 +510,98 @@ def test_copy_of_a_learner():
     assert len(other.mix_match.dl.pool)==128 and not alike(learned(other), averages) and alike(learned(learn), averages)
     assert same(before, state_of(learn)) and not same(before, state_of(other))
     learn.fit(1)
+
+# --- the base by itself
+
+def test_settings_of_the_base():
+    m = SemiSupervised()
+    assert (m.lambda_u, m.ramp, m.k, m.ks, m.mu, m.strong, m.guesses, m.order, m.run_valid) == (1., 0, 1, 0, 1, None, True, 20, False)
+    assert (m.averages, m.columns, m.heads, m.rank, m.world, m.fitting, m.step) == ({}, (), {}, 0, 1, None, None) and m.loss_x is soft_cross_entropy
+    for kw in (dict(lambda_u=-.1), dict(ramp=1.5), dict(ramp=-1)):
+        with pytest.raises(ValueError): SemiSupervised(**kw)
+    assert SemiSupervised(lambda_u=0.).lambda_u == 0.
+    assert (MixMatch(k=1).k, FixMatch(ks=0).strong, type(FixMatch(ks=1).strong)) == (1, None, StrongView)
+    for make in (lambda: MixMatch(k=0), lambda: MixMatch(k=1.5), lambda: FixMatch(ks=-1), lambda: FixMatch(ks=1.)):
+        with pytest.raises(ValueError, match='views, must be a whole number'): make()
+    with pytest.raises(TypeError, match='strong'): FixMatch(strong=len)
+    assert FixMatch(ks=0, strong=len).strong is len, 'not asked'
+
+def test_joined_ranks(monkeypatch):
+    "Both streams are told; no fewer images than processes."
+    m = core_learner().mix_match
+    m.dl.device = m.labeled_dl.device = 'its own'
+    m.join_ranks()
+    assert (m.rank, m.world, m.dl.device, m.labeled_dl.device) == (0, 1, 'its own', 'its own')
+    monkeypatch.setattr('fastai_mixmatch.semi.ranks', lambda model: (0, 2))
+    m.join_ranks()
+    assert [(o.rank, o.world, o.device) for o in (m.dl, m.labeled_dl)] == [(0, 2, torch.device('cpu'))]*2
+    monkeypatch.setattr('fastai_mixmatch.semi.ranks', lambda model: (1, 128))
+    m.join_ranks()
+    assert [(o.rank, o.world, o.device) for o in (m.dl, m.labeled_dl)] == [(1, 128, torch.device('cpu'))]*2
+    monkeypatch.setattr('fastai_mixmatch.semi.ranks', lambda model: (1, 129))
+    with pytest.raises(ValueError, match='128 unlabeled images cannot be divided among 129 processes'): m.join_ranks()
+
+def test_averages_are_over_processes():
+    m = core_learner(adapt=False, prior='uniform').mix_match
+    m.world, m.sum_ranks = 2, lambda t: t+3.
+    assert m.average('seen', torch.tensor(1.)) == 2. and m.average('seen', torch.tensor(3.)) == pytest.approx(.95*2+.05*3)
+
+def test_views_of_several_reads():
+    "Where an image is read several times, each view is of its own read, from the first on again; of one read, all views."
+    learn, seen = core_learner(adapt=False, weak=False), []
+    def look(l):
+        m = l.mix_match
+        black, white = torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.full((4, 1, 8, 8), 255, dtype=torch.uint8)
+        for raw in ([black, white], [white], [white, black, black]):
+            m.draw(raw, torch.zeros(4))
+            seen.append([o.mean().item() for o in m.step.batch.weak])
+            assert torch.equal(m.step.batch.idx, m.dl.now)
+        raise CancelFitException
+    learn.mix_match.k = 3
+    learn.fit(1, cbs=At('before_batch', look, n=0, order=15))
+    assert seen == [[0, 1, 0], [1, 1, 1], [1, 0, 0]]
+
+def test_callbacks_that_were_taken_out_come_back():
+    "They are told that the fit begins, and nothing counts as replaced."
+    learn = core_learner()
+    learn.remove_cbs([Report])
+    learn.mix_match.dl.pool.n_replaced = 5
+    learn.fit(1)
+    assert list(learn.recorder.metric_names) == NAMES and len(learn.report.rows) == 1 and learn.mix_match.dl.pool.n_replaced == 0
+
+def test_streams_are_made_once():
+    "And again where images, loaders or their transforms are others"
+    learn = core_learner()
+    m, made = learn.mix_match, []
+    def again():
+        m.prepare()
+        made.append(m.dl)
+        return len(made) > 1 and made[-1] is not made[-2]
+    assert not again() and not again()
+    m.unlabeled = IL[200:264]
+    assert again() and not again() and len(m.dl.pool) == 64
+    learn.dls.train.after_item.add(Transform(noop))
+    assert again() and not again()
+    learn.dls = core_dls(bs=10)
+    assert again() and not again() and m.labeled_dl.bs == 10
+
+def test_batch_size_of_the_unlabeled():
+    "Given, or `mu` times the labeled one; the argument's `mu` before the method's"
+    size = lambda **kw: ssl_learner(core_dls(bs=4), IL[200:328], SMALL, MixMatch(), **kw).mix_match.dl.bs
+    assert (size(), size(mu=3), size(bs=5)) == (4, 4*3, 5)
+    assert ssl_learner(core_dls(bs=4), IL[200:328], SMALL, FixMatch()).fix_match.dl.bs == 4*7
+    assert ssl_learner(core_dls(bs=4), IL[200:328], SMALL, FixMatch(), mu=2).fix_match.dl.bs == 4*2
+
+def test_state_without_streams_leaves_their_places():
+    "`streams=True` goes on where the epoch was, otherwise only what was learned is taken."
+    a, b = core_learner(), core_learner()
+    a.fit(1)
+    b.fit(2)
+    state, places = a.mix_match.state_dict(), lambda m: (m.labeled_dl.state_dict(), m.dl.state_dict())
+    was = copy.deepcopy(places(b.mix_match))
+    b.mix_match.load_state_dict(state)
+    assert alike(was, places(b.mix_match)) and alike(learned(a), learned(b))
+    assert state['method'] == 'MixMatch' and set(state) == {'method', 'learned', 'labeled', 'unlabeled'}
 
 # --- methods of one's own
 

@@ -21,6 +21,7 @@ def test_guess(dtype, k, train):
     close(targets.guess_labels(m, us), want, dtype)
     close(targets.guess_labels(m, tuple(us)), want, dtype)
     close(targets.guess_labels(m, torch.stack(us)), want, dtype)
+    close(targets.guess_labels(m, iter(us)), want, dtype)
 
 @each_dtype
 @pytest.mark.parametrize('C', [2, 10, 1000])
@@ -46,6 +47,22 @@ def test_half_is_sharpened_in_float32(half):
 def test_align(dtype):
     p, prior, pm = probs((9, 6), dtype), probs((6,), dtype, 5., 1), probs((6,), dtype, 5., 2)
     close(targets.align(p, prior, pm), oracle.align(arr(p), arr(prior), arr(pm)), dtype)
+
+def test_align_divides_by_no_zero():
+    "Frequencies below a millionth count as one: a class that was never guessed can be, and one that has no label is not ruled out."
+    p = torch.tensor([[.9, .1], [.5, .5]], dtype=torch.float64)
+    for prior, pm in (([.5, .5], [1., 0.]), ([1., 0.], [.5, .5]), ([1., 1e-9], [1e-8, 1.])):
+        want = oracle.align(arr(p), np.maximum(prior, 1e-6), np.maximum(pm, 1e-6))
+        close(targets.align(p, tens(prior, torch.float64), tens(pm, torch.float64)), want, torch.float64)
+
+@each_dtype
+@pytest.mark.parametrize('shape', [(7,), (5, 3), (2, 3, 4)])
+def test_entropy(dtype, shape):
+    "Over the last axis, whatever comes before it; 0 log 0 is 0."
+    p = probs(shape, dtype)
+    close(targets.entropy(p), oracle.entropy(arr(p)), dtype)
+    hot = torch.eye(shape[-1], dtype=dtype)
+    assert torch.equal(targets.entropy(hot), torch.zeros(shape[-1], dtype=dtype))
 
 # --- sharpening
 
@@ -262,6 +279,13 @@ def test_aliases_of_buffers_stay(kind):
     targets.guess_labels(m, views(1, 2))
     now = dict(m.named_buffers())
     assert all(now[k] is held[k] for k in held)
+
+@pytest.mark.parametrize('out, said', [(lambda x: (x, x), 'got tuple'), (lambda x: x, r'shape \(4, C\) for 4 images, got \(4, 2, 6, 7\)'),
+    (lambda x: x.flatten(1)[1:], r'got \(3, 84\)')])
+def test_outputs_that_are_no_logits(out, said):
+    class Net(nn.Module):
+        def forward(self, x): return out(x)
+    with pytest.raises(ValueError, match=said): targets.guess_labels(Net(), views(0, 1))
 
 def test_frozen_stats_alone():
     "The context manager by itself: gradients flow inside, batch statistics are used, and it can be entered again inside itself."
