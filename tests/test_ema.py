@@ -1,9 +1,9 @@
 "The average of the weights: one a learner, in the model however training ends."
 import pytest, torch
-from fastai.vision.all import Callback
+from fastai.vision.all import Callback, Learner
 from fastai_mixmatch import ema as module
 from fastai_mixmatch.all import EMA, ema_decay
-from helpers import core_learner as learner, same, state_of as weights
+from helpers import core_dls, core_learner as learner, same, state_of as weights
 
 def test_two_are_refused():
     "A second one would take the first one's averages for trained weights"
@@ -13,6 +13,14 @@ def test_two_are_refused():
     with pytest.raises(ValueError, match='keep one'): learn.fit(1, cbs=EMA(0.9))
     learn.fit(1)
     assert learner(ema=EMA(0.9)).ema.decay == 0.9 and not hasattr(learner(ema=None), 'ema')
+
+def test_two_are_refused_by_a_plain_learner():
+    "When it is made, and at the next fit where one was added later"
+    make = lambda *cbs: Learner(core_dls(), torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10)), cbs=cbs)
+    with pytest.raises(ValueError, match='two `EMA` callbacks'): make(EMA(), EMA())
+    learn = make(EMA())
+    learn.add_cb(EMA())
+    with pytest.raises(ValueError, match='two `EMA` callbacks'): learn.fit(1)
 
 @pytest.mark.parametrize('event', ['after_pred', 'after_backward', 'after_step', 'before_validate', 'after_epoch'])
 @pytest.mark.parametrize('error', [KeyboardInterrupt, ZeroDivisionError])
