@@ -13,7 +13,7 @@ One JSON line a run is appended to `results/photos.jsonl`. With `--checkpoint` a
 """
 import json, tarfile, time
 from pathlib import Path
-import numpy as np, torch
+import numpy as np
 from fastai.vision.all import Callback, Resize, aug_transforms, parent_label, set_seed
 from fastai_mixmatch.all import *
 from fastai_mixmatch.frozen import frozen_baseline

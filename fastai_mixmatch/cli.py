@@ -158,7 +158,7 @@ def train(
     method:str='mixmatch', # Method: mixmatch, fixmatch, flexmatch, supervised, …
     minutes:float=10, # Budget for all of it
     epochs:int=None, # Passes over the unlabeled images, in place of a budget
-    size:int=None, # Side of the images; default: what most of them have, at most 224
+    size:int=None, # Side of the images; default: what most of them have, at most 224, or 128 without a GPU
     bs:int=None, # Labeled images in a batch; default: 64 with a GPU, 16 without
     lr:float=None, # Learning rate; default: 0.001 with pretrained weights, else 0.002
     weights:str=None, # Pretrained weights from a file, or from the folder of another training

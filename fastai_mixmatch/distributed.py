@@ -145,6 +145,7 @@ def meet(cpu:bool=False):
             f"{limit.total_seconds():.0f} seconds, which has died or needs longer. Look for an error message of that "
             "one, or set `MIXMATCH_TIMEOUT` to more seconds") from e
 
+# %% ../nbs/83_distributed.ipynb #b7d40c21
 def lost(e:BaseException)->str|None:
     "Which processes are missing, if an exchange between them failed with `e`"
     if not (dist.is_available() and dist.is_initialized() and isinstance(e, RuntimeError)): return None

@@ -8,10 +8,9 @@ from fastai.callback.all import CSVLogger, EarlyStoppingCallback, GradientAccumu
 from fastai.vision.all import (SGD, Callback, DataLoaders, Normalize, OptimWrapper, PILImageBW, RandomCrop, RandomResizedCrop, WeightedDL, accuracy,
     aug_transforms, noop, ranger, set_seed)
 from fastai_mixmatch.all import *
-from fastai_mixmatch import checkpoint as checkpoint_module
 from fastai_mixmatch.checkpoint import loader_rngs, training_state
 from fastai_mixmatch.files import lock_folder
-from fastai_mixmatch.rng import kept_rng, rng_state, set_rng_state
+from fastai_mixmatch.rng import rng_state, set_rng_state
 from functools import partial
 from pathlib import Path
 from helpers import IL, METHODS as ALL, SMALL, X, Y, CpuPrecision, Scaled, core_dls as digit_dls, core_learner as learner
@@ -495,6 +494,8 @@ def test_ctrl_c_in_validation():
 LONG = """
 import sys; sys.path.insert(0, {tests!r})
 from test_checkpoint import *
+from fastai_mixmatch import checkpoint as checkpoint_module
+from fastai_mixmatch.rng import kept_rng
 class Long(Callback):
     in_checkpoint = False
     def before_step(self):
