@@ -535,7 +535,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'fastai_mixmatch/frozen.py'),
                                         'fastai_mixmatch.frozen.frozen_model': ('frozen.html#frozen_model', 'fastai_mixmatch/frozen.py'),
                                         'fastai_mixmatch.frozen.image_key': ('frozen.html#image_key', 'fastai_mixmatch/frozen.py'),
-                                        'fastai_mixmatch.frozen.last_of': ('frozen.html#last_of', 'fastai_mixmatch/frozen.py'),
                                         'fastai_mixmatch.frozen.linear_head': ('frozen.html#linear_head', 'fastai_mixmatch/frozen.py'),
                                         'fastai_mixmatch.frozen.linear_rows': ('frozen.html#linear_rows', 'fastai_mixmatch/frozen.py'),
                                         'fastai_mixmatch.frozen.surer_half': ('frozen.html#surer_half', 'fastai_mixmatch/frozen.py')},

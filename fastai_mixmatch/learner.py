@@ -15,8 +15,9 @@ from .arch import arch_spec, is_arch, make_model, to_channels_last
 from .checkpoint import Checkpoint
 from .distributed import guard, has_bars, lost, meet, rank0_print, unguarded
 from .fingerprint import SameRanks
+from .heads import last_linear
 from .pool import ItemPipe, LabeledPool
-from .streams import PoolDL,check_labels
+from .streams import PoolDL, check_labels
 from .views import BatchViews
 from .ema import EMA
 from .methods import *
@@ -171,14 +172,15 @@ def linear_start(
     learn:Learner, # Of `ssl_learner`; the last linear layer of its network changes
 ):
     "Start the last layer as the logistic regression on what the rest makes of the labeled images"
-    from fastai_mixmatch.frozen import features, last_of, linear_head
+    from fastai_mixmatch.frozen import features, linear_head
     method = method_of(learn)
     dl,device = method.labeled_dl,method.labeled_dl.device or 'cpu'
     model,dl = learn.model.to(device).eval(),PoolDL(dl.pool, 64, dl.num_workers, idxs=lambda: range(len(dl.pool)))
     def look(x): return features(model, method.view(x.to(device))).float().cpu()
     with kept_rng(): h,y = map(torch.cat, zip(*[(look(x), y) for (x,),y in dl]))
     if len(y.unique())<2: return # Nothing to tell apart
-    head,last = linear_head(F.normalize(h).numpy(), y.numpy()),last_of(model)
+    with kept_rng(): last = last_linear(model, method.labeled_dl.c, method.view(dl.pool.read(0)[0][None].to(device)))
+    head = linear_head(F.normalize(h).numpy(), y.numpy())
     length = h.norm(dim=1).mean().clamp(min=1e-12).item()
     for p,o in ((last.weight, head.coef_/length), (last.bias, head.intercept_)):
         if len(head.classes_)==2: o = np.concatenate([-o, o])/2
