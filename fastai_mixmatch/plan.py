@@ -115,6 +115,7 @@ def plan_learner(
                          "train without any by --scratch") from e
     if again: learn.model.load_state_dict(torch.load(start, 'cpu', weights_only=True)) # Counts, too
     elif pre and start:
+        for p in learn.model.parameters(): vars(p).pop('computed', None) # It is not computed again
         with atomic_write(start) as f: torch.save(learn.model.state_dict(), f)
     learn.remove_cb(ProgressCallback)
     learn.logger = noop
