@@ -23,11 +23,11 @@ from .predictor import save_predictor
 from .semi import method_of
 from .tables import Finder, file_column, read_table
 
-# %% ../nbs/34_cli.ipynb #e1bb0eb5
+# %% ../nbs/34_cli.ipynb #bedd88ed
 def options(
-    text, # Such as "keep few of the labels by `per_class`"
+    text, # Of Python
 )->str:
-    "`text` with the names of arguments as the terminal takes them, such as --per-class"
+    "`text` with `per_class` as --per-class"
     known = {*inspect.signature(train).parameters}-{'source'}
     return re.sub(r'`(\w+)=?`', lambda m: '--'+m[1].replace('_', '-') if m[1] in known else m[0], str(text))
 
@@ -69,7 +69,7 @@ def check(
                duplicates=d.to_dict('records'), notes=found.notes)
     return int(len(bad)>0)
 
-# %% ../nbs/34_cli.ipynb #8c652ad5
+# %% ../nbs/34_cli.ipynb #91a3db15
 def _ended(learn, plan, found):
     "What is known at the end of a training"
     row,n = (learn.report.rows or [{}])[-1],len(found.of('valid'))
@@ -80,7 +80,7 @@ def frozen_of(
     plan, # Of a training
     run, # Its folder
 )->dict: # Arguments for `look` and what calls it; none where the training began without pretrained weights
-    "The network that the training began with: it tells images apart without knowing their labels by heart"
+    "The network that the training began with"
     a = plan['args']
     if not plan['pretrained'] or isinstance(a['weights'] and file_weights(a['weights']), dict): return {}
     return dict(arch=find_arch(a['model']), weights=a['weights'], cache=Path(run)/'features')

@@ -81,7 +81,7 @@ class EpochLines(Callback):
         line = f"epoch {self.epoch+1}/{self.n_epoch}  {text}  {self.left()} left"
         print(f'{line:<100}' if self.out.isatty() else line, end=end, file=self.out, flush=True)
 
-# %% ../nbs/31_plan.ipynb #defa1a76
+# %% ../nbs/31_plan.ipynb #94c0266e
 def file_weights(
     file, # File of weights, a predictor's file, or the folder of a training
 ): # For `ssl_learner`: the file, or a dictionary of all the weights of a training
@@ -113,9 +113,14 @@ def plan_learner(
         if weights or not pre: raise
         raise ValueError(f"the weights of {a['model']} cannot be downloaded ({e}); give their file by --weights, or "
                          "train without any by --scratch") from e
-    if again: learn.model.load_state_dict(torch.load(start, 'cpu', weights_only=True)) # Counts, too
+    net = learn.model
+    if again:
+        old = torch.load(start, 'cpu', weights_only=True)
+        net.load_state_dict(old['model']) # Counts, too
+        for p in map(net.get_parameter, old['head']): p.computed = p.data.clone()
     elif pre and start:
-        with atomic_write(start) as f: torch.save(learn.model.state_dict(), f)
+        head = [k for k,p in net.named_parameters() if hasattr(p, 'computed')] # Of `linear_start`
+        with atomic_write(start) as f: torch.save(dict(model=net.state_dict(), head=head), f)
     learn.remove_cb(ProgressCallback)
     learn.logger = noop
     return learn
