@@ -272,6 +272,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'fastai_mixmatch.cli.named_files': ('cli.html#named_files', 'fastai_mixmatch/cli.py'),
                                      'fastai_mixmatch.cli.next_': ('cli.html#next_', 'fastai_mixmatch/cli.py'),
                                      'fastai_mixmatch.cli.open_run': ('cli.html#open_run', 'fastai_mixmatch/cli.py'),
+                                     'fastai_mixmatch.cli.options': ('cli.html#options', 'fastai_mixmatch/cli.py'),
                                      'fastai_mixmatch.cli.predict': ('cli.html#predict', 'fastai_mixmatch/cli.py'),
                                      'fastai_mixmatch.cli.report': ('cli.html#report', 'fastai_mixmatch/cli.py'),
                                      'fastai_mixmatch.cli.train': ('cli.html#train', 'fastai_mixmatch/cli.py'),

@@ -182,7 +182,7 @@ def _keep(labels, n, seed):
     rng,groups = random.Random(seed),groupby(range(len(labels)), labels.__getitem__)
     return {i for c in sorted(groups) for i in rng.sample(groups[c], min(n, len(groups[c])))}
 
-# %% ../nbs/30_collect.ipynb #e098bb8e
+# %% ../nbs/30_collect.ipynb #d0bfff66
 class Survey:
     "The images of a source; printed, it says in five lines what they are"
     def __init__(self, df, root, notes, given, check=True, num_workers=None, progress=True):
@@ -195,7 +195,7 @@ class Survey:
         n = len(self.of('valid'))
         if n==0: notes.append("no image is for validation: label at least two images of a class, or name `valid=`")
         elif n<100: notes.append(f"an accuracy on {n} images may be off by {uncertainty(n):.0f} points: "
-                                 "label more, name `valid=`, or train on all of `folds`")
+                                 "label more, name `valid=`, or train with `each_fold`")
 
     def compare(self):
         "Find near duplicates"

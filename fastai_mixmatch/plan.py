@@ -43,7 +43,7 @@ def find_method(
     if name.lower() in known: return known[name.lower()]
     raise ValueError(f"no method {name}{like(name, known)}; there are {', '.join(known)}")
 
-# %% ../nbs/31_plan.ipynb #8fce1f1d
+# %% ../nbs/31_plan.ipynb #3d5ec88b
 def clock(
     s:float, # Seconds
 )->str: # Such as '2:05' or '1:02:05'
@@ -73,7 +73,7 @@ class EpochLines(Callback):
         if not self.trained: return # `get_preds` is an epoch, too
         r,self.trained = self.learn.recorder,False
         row = {k: v for k,v in zip(r.metric_names, r.log) if isinstance(v, float) and v==v}
-        names = dict(train_loss='loss {:.3f}', accuracy='accuracy {:.1%}', confidence='guesses {:.0%} sure',
+        names = dict(valid_loss='valid loss {:.3f}', accuracy='accuracy {:.1%}', confidence='guesses {:.0%} sure',
                      guess_acc='{:.0%} right')
         self.say('  '.join(v.format(row[k]) for k,v in names.items() if k in row), '\n')
 
@@ -81,7 +81,7 @@ class EpochLines(Callback):
         line = f"epoch {self.epoch+1}/{self.n_epoch}  {text}  {self.left()} left"
         print(f'{line:<100}' if self.out.isatty() else line, end=end, file=self.out, flush=True)
 
-# %% ../nbs/31_plan.ipynb #defa1a76
+# %% ../nbs/31_plan.ipynb #94c0266e
 def file_weights(
     file, # File of weights, a predictor's file, or the folder of a training
 ): # For `ssl_learner`: the file, or a dictionary of all the weights of a training

@@ -1,10 +1,12 @@
 "The commands, in real processes: help, mistakes, a training that is stopped and goes on, broken files."
 import csv, io, json, re, signal, subprocess, sys
 import pandas as pd, pytest
-from fastai_mixmatch import cli, plan
+import torch
+from fastai_mixmatch import cli, learner, plan
 from fastai_mixmatch.predictor import load_predictor
 from fastai_mixmatch.samples import sample_photos
 from helpers import own_env
+from torchvision.models import resnet18
 
 def start(*args):
     cmd = [sys.executable, '-m', 'fastai_mixmatch', *map(str, args)]
@@ -78,9 +80,38 @@ def test_budget(photos, tmp_path, main, monkeypatch):
     assert 40 < end['seconds'] < 60-made['after']+1 # All of what the report leaves
     assert 'give more --minutes' in main(*args, '--minutes', '0.01', '--out', tmp_path/'none')[2]
 
-def test_every_fold(photos, tmp_path, main):
+PRETRAINED = '--model','resnet18','--size','32','--epochs','1','--weights'
+
+@pytest.fixture(scope='module')
+def weights(tmp_path_factory):
+    "A file of weights, which were never trained"
+    f = tmp_path_factory.mktemp('weights')/'resnet18.pth'
+    torch.save(resnet18().state_dict(), f)
+    return f
+
+def test_the_start_is_fitted_once(photos, weights, tmp_path, main, monkeypatch):
+    fitted,real,out = [],learner.linear_start,tmp_path/'run'
+    monkeypatch.setattr(learner, 'linear_start', lambda o: (fitted.append(o), real(o)))
+    args = 'train',photos/'labels.csv',*PRETRAINED,weights,'--out',out
+    rc,text,err = main(*args)
+    assert rc==0 and len(fitted)==1 and (out/'start.pt').is_file(), err
+    assert 'looking at 61 images with the frozen network\n' in text and text.count('to beat: accuracy ')==2
+    made = {o: (out/o).read_bytes() for o in ('predictor.safetensors','start.pt')}
+    (out/'predictor.safetensors').unlink() # As if it was stopped at the very end
+    assert main(*args)[0]==0 and {o: (out/o).read_bytes() for o in made}==made
+    assert all(main(o, out)[0]==0 for o in ('report','next')) and len(fitted)==1
+
+def test_frozen_rows_that_take_too_long_are_left_out(photos, weights, tmp_path, main, monkeypatch):
+    monkeypatch.setattr(cli, 'pace', lambda learn: 10.)
+    monkeypatch.setattr(cli, 'planned', lambda *args: dict(epochs=1, steps=[1], after=0))
+    args = [o for o in PRETRAINED if o not in ('--epochs','1')]
+    rc,text,err = main('train', photos/'labels.csv', *args, weights, '--out', tmp_path/'run')
+    assert rc==0 and 'no accuracy to beat: 61 images with the frozen network would take 10:10, more than' in text
+    assert 'to beat: accuracy' not in text and json.loads((tmp_path/'run'/'plan.json').read_text())['frozen']=={}
+
+def test_each_fold(photos, tmp_path, main):
     out = tmp_path/'run'
-    rc,text,err = main('train', photos/'labels.csv', *SMALL, '--epochs', '1', '--folds', '3', '--every-fold', '--out', out, '--json')
+    rc,text,err = main('train', photos/'labels.csv', *SMALL, '--epochs', '1', '--folds', '3', '--each-fold', '--out', out, '--json')
     end = json.loads(text)
     assert rc==0 and end['validated_on']==16 and len(end['folds'])==3 # Every label is asked about once
     assert all((out/o/'predictor.safetensors').is_file() for o in ('.','fold1','fold2'))
@@ -138,17 +169,17 @@ MISTAKES = {'no file or folder': ['check','nowhere.csv'], 'did you mean resnet18
     'no predictor': ['predict','nowhere','x.jpg'], 'no column': ['check','LABELS','--label','kind'], 'of weights': ['train','LABELS','--weights','nowhere.pth'],
     '--size must be more than 0': ['train','LABELS','--size','0'], '--bs must be': ['train','LABELS','--bs','-1'], 'no table in UTF-8': ['check','IMAGE'],
     'no table: ': ['check','empty.csv'], 'no image in': ['check','empty'], 'has a label to train on': ['train','nolabel.csv'],
-    'two classes at least': ['train','onelabel.csv'], 'no list of tasks': ['check','bad.json'], '`fold` must be 0 to 4': ['check','LABELS','--fold','7'],
+    'two classes at least': ['train','onelabel.csv'], 'keep few of the labels by --per-class': ['train','all.csv'], 'no list of tasks': ['check','bad.json'], '--fold must be 0 to 4': ['check','LABELS','--fold','7'],
     'no file or folder gone.csv': ['check','LABELS','--valid','gone.csv'], 'no folder gone': ['check','LABELS','--unlabeled','gone'],
     'is damaged': ['report','broken'], 'no file of weights': ['train','LABELS','--model','small_cnn','--size','16','--epochs','1','--weights','LABELS'],
-    'no folds of the labels': ['train','LABELS','--every-fold','--valid','LABELS']}
+    'no folds of the labels': ['train','LABELS','--each-fold','--valid','LABELS']}
 
 @pytest.mark.parametrize('text', MISTAKES)
 def test_mistakes_are_one_sentence(text, photos, tmp_path, monkeypatch, main):
     monkeypatch.chdir(tmp_path)
     for o in ('empty','broken'): (tmp_path/o).mkdir()
     one = f"file,label\n{photos/'IMG_0000.jpg'},%s\n{photos/'IMG_0001.jpg'},\n"
-    for k,v in {'empty.csv': '', 'nolabel.csv': one%'', 'onelabel.csv': one%'cat', 'bad.json': '{"a": 1}', 'broken/plan.json': '{'}.items():
+    for k,v in {'empty.csv': '', 'nolabel.csv': one%'', 'onelabel.csv': one%'cat', 'all.csv': (one%'cat').replace('.jpg,\n', '.jpg,dog\n'), 'bad.json': '{"a": 1}', 'broken/plan.json': '{'}.items():
         (tmp_path/k).write_text(v)
     args = [dict(LABELS=photos/'labels.csv', IMAGE=photos/'IMG_0000.jpg').get(o, o) for o in MISTAKES[text]]
     rc,out,err = main(*args)
