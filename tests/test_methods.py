@@ -188,9 +188,9 @@ def test_remixmatch_without_turns():
     m = alone(ReMixMatch(ks=1, rotation=0.))
     m.learn.model,m.class_counts = nn.Sequential(nn.Flatten(), nn.Linear(12, C)).double(),torch.ones(C)
     g,y = np.random.default_rng(0),onehot(0)
-    x,w,s = (g.normal(size=(n, 3, 2, 2)) for n in (B, 1, 1))
+    x,w,s = (g.normal(size=(n, 3, 2, 2)) for n in (B, 2, 2))
     xs,(ys,yu,q,r) = m.make_batch(Batch(*t64(x, y), tuple(t64(w)), tuple(t64(s)), None, None, None, None))
-    assert len(xs)==B+1+1+1 and r is None and q.shape==(1,C)
+    assert len(xs)==B+2+2+2 and r is None and m.aligned(q[:1]).shape==(1,C)
     z = logits(1, len(xs))
     close(m.losses(torch.tensor(z), ys, yu, q, r)[0], oracle.cross_entropy(z[:B], ys.numpy()))
 
@@ -354,7 +354,7 @@ def test_teachers_see_their_own_view():
     assert torch.allclose(a.made[1][1], want, atol=1e-5) and not torch.allclose(a.made[1][1], a.learn.model(b.weak[0]).softmax(1), atol=1e-3)
     ict = ICT(alpha=1.)
     ict.k = 2 # The method has no use for a second view, which feeds nothing
-    a = one_step(ict)
+    a = one_step(ict, negate('weak', 1))
     u,q = a.made[0][len(a.batch.x):],a.made[1][1]
     torch.manual_seed(1)
     lam,perm = mixup_draws(len(u), 1.)
@@ -427,6 +427,13 @@ def test_worst_direction_of_a_sure_network():
     assert torch.allclose(m.worst(u).flatten(1).norm(dim=1), torch.tensor(6*math.sqrt(64/3072)), rtol=1e-4)
     net[1].weight.data.zero_()
     assert torch.equal(m.worst(u), torch.zeros_like(u))
+
+def test_worst_direction_of_one_pixel():
+    "Where the network looks at one pixel alone, that one is moved, by the full length."
+    class Look(nn.Module):
+        def forward(self, x): return torch.stack([x[:,0,3,5], -x[:,0,3,5]], 1)
+    r = alone(VAT(), model=Look()).worst(torch.rand(20, 1, 8, 8))
+    assert torch.allclose(r[:,0,3,5].abs(), torch.tensor(6*math.sqrt(64/3072)), rtol=1e-4) and (r!=0).sum()==20
 
 def test_the_search_leaves_no_trace():
     "Neither in the statistics of batch norm, nor in gradients, nor in modes; and the search itself normalizes by the batch, as training does."
