@@ -67,7 +67,10 @@ def kl_loss(
 @patch
 def worst(self:VAT, u):
     "Perturbation of `u` `(B,C,H,W)` that changes predictions most, as far as one power iteration finds it"
-    def unit(t): return t/t.flatten(1).norm(dim=1).clamp(min=1e-30).view(-1, *[1]*(t.ndim-1))
+    def unit(t):
+        each = -1,*[1]*(t.ndim-1)
+        t = t.ldexp(-t.flatten(1).abs().float().amax(1).frexp()[1].view(each)) # Squares of 1e-30 are 0
+        return t/t.flatten(1).norm(dim=1).clamp(min=1e-30).view(each)
     scale,model = math.sqrt(u[0].numel()/3072),bare(self.learn.model)
     d = unit(torch.randn_like(u)).requires_grad_()
     with torch.autocast(u.device.type, enabled=False), frozen_stats(model), torch.enable_grad():

@@ -165,7 +165,73 @@ def test_bins_tell_left_from_right(op, far):
     assert ct.signed(torch.tensor([5]), torch.tensor([.3])) == .3
     assert (ct.ranges.degrees if op == 'rotate' else .3) == far and ct.ranges.shift == .3
 
+# --- what is small, gray, or of other channels
+
+@pytest.mark.parametrize('name, pil, least', [('smooth', ImageFilter.SMOOTH, 3), ('blur', ImageFilter.BLUR, 5)])
+def test_filters_of_the_smallest_images(name, pil, least):
+    "Of gray images, too. The smallest that a filter fits in has one pixel that changes, and where it does not fit, none."
+    for size in ((least, least), (9, 7)):
+        a = rgb(3, size)
+        got = getattr(A, name)(float_batch(a))
+        assert differs(got, each(lambda im: im.filter(pil), a)).max() <= 1 and not torch.equal(got, float_batch(a))
+        assert torch.allclose(getattr(A, name)(float_batch(a)[:, :1]), got[:, :1], atol=1e-6)
+    for size in ((least-1, 9), (9, least-1), (1, 1)):
+        x = torch.rand(2, 3, *size)
+        assert torch.equal(getattr(A, name)(x), x)
+
+@pytest.mark.parametrize('c', [1, 2, 4, 5])
+def test_gray_of_other_channels(c):
+    "It is their mean: of 1 channel itself, so that `color` leaves it alone."
+    x = torch.rand(3, c, 4, 5)
+    gray = torch.stack([sum(o)/c for o in x])[:, None]
+    assert torch.allclose(A.to_gray(x), gray, atol=1e-6)
+    assert torch.allclose(A.color(x, torch.full((3,), .3)), .7*x+.3*gray, atol=1e-6)
+
+def test_histograms_of_what_is_no_byte():
+    "Rounding neither becomes black and white nor wraps around, and a channel that equalization leaves alone keeps its fractions."
+    x = torch.full((1, 1, 4, 4), .5)
+    x[..., 0, 0] += 6e-8
+    assert A.autocontrast(x).max()-A.autocontrast(x).min() < .1
+    a = rgb(1)
+    x = float_batch(a)
+    beyond = torch.where(x == x.amin((2, 3), keepdim=True), -.003, torch.where(x == x.amax((2, 3), keepdim=True), 1.003, x))
+    assert torch.equal(A.equalize(beyond), A.equalize(beyond.clamp(0, 1)))
+    x[:, 1] = .3003
+    assert torch.equal(A.equalize(x)[:, 1], x[:, 1]) and not torch.equal(A.equalize(x)[:, 0], x[:, 0])
+
+@pytest.mark.parametrize('n, length', [(5, 1), (6, 2), (7, 3), (8, 4), (9, 9), (4, 0)])
+def test_cut_is_around_any_pixel(n, length):
+    "`length` pixels from half of them before a pixel on; every pixel is chosen, and what lies outside is lost."
+    x = A.cut(torch.ones(40*n*n, 1, n, n), length/n)[:, 0]
+    want = {tuple(max(0, c-length//2) <= i < c-length//2+length for i in range(n)) for c in range(n)}
+    for dim in (1, 2): assert {tuple(o.tolist()) for o in (x == .5).any(dim)} == (want if length else {(False,)*n})
+    if length == 1: assert (torch.bincount((x == .5).any(1).long().argmax(1))/len(x)*n - 1).abs().max() < .25
+
 # --- properties
+
+@pytest.mark.parametrize('space', A.spaces)
+@pytest.mark.parametrize('ops', [None, ('rotate', 'shear_y', 'translate_x')])
+def test_each_view_is_that_of_its_own_operation(space, ops):
+    "`run` names the operation that each image got; done to that image alone, to one side or the other, it gives the view."
+    m, x = .5, torch.rand(130, 3, 12, 10)
+    aug = RandAugment(1, .9, magnitude=m, space=space, ops=ops if ops is None else (*ops, *aug_extra(space)))
+    v, used = aug.run(x, aug.draw)
+    r, m = aug.ranges, m if aug.ranges.levels is None else aug.draw(torch.zeros(1, dtype=torch.long))[0].item()
+    assert set(used[0].tolist()) == {-1, *(aug.pool.index(o) for o in aug.ops)}
+    for a, b, o in zip(x[:, None], v[:, None], used[0].tolist()):
+        name = aug.pool[o] if o >= 0 else 'identity'
+        if name == 'cutout': continue # Where it cuts is drawn
+        if name in A.moves:
+            kind = torch.tensor([A.moves.index(name)])
+            want = [A.warp(a, A.affines(kind, torch.tensor([k*m]), (12, 10), r.degrees, r.shift), r.mode, r.fill) for k in (1, -1)]
+        else: want = [r.colors[name](a, torch.tensor([m]))] if name in r.colors else [a]
+        assert any(torch.allclose(b, o.clamp(0, 1), atol=1e-5) for o in want), name
+
+def aug_extra(space): return ('rescale',) if space == 'ctaugment' else ()
+
+def test_values_stay_in_range():
+    x = torch.rand(20, 3, 4, 4)*2-.5
+    for aug in (RandAugment(0), RandAugment(2, 0.)): assert torch.equal(aug.view(x), x.clamp(0, 1))
 
 @given(shapes, st.integers(0, 3), st.sampled_from([0., .5, 1.]))
 def test_views_keep_form(shape, n, p):
@@ -260,6 +326,29 @@ def test_ctaugment_update():
     ct.update(torch.tensor([[7, 7, 7]]), p[[1, 1, 1]], y[[1, 1, 1]])
     assert torch.isclose(ct.weights.flatten()[7], torch.tensor(.95*.9**3+.5*(1-.9**3)))
 
+def test_ctaugment_update_of_two_passes():
+    "The first bin of all is one like others; each pass of an image is judged by that image's answer; what no image had is none."
+    ct = CTAugment(bins=3, decay=.9)
+    ct.weights[:] = .7
+    ct.update(torch.tensor([[0, 4], [1, -1]]), torch.tensor([[1., 0], [.4, .6]]), torch.eye(2)[[0, 0]])
+    want = torch.full((19*3,), .7)
+    want[0], want[4], want[1] = .9*.7+.1*1, .9*.7+.1*.4, .9*.7+.1*1
+    assert torch.allclose(ct.weights.flatten(), want)
+
+def test_ctaugment_draws_at_the_threshold():
+    ct = CTAugment(threshold=.5, decay=1., bins=3)
+    ct.weights[:] = torch.tensor([1., .5, .4])
+    assert torch.equal(ct.chances(), torch.tensor([[1., .5, 0.]]*19))
+
+def test_strong_view_hands_on_what_is_learned():
+    a, b = StrongView(CTAugment()), StrongView(CTAugment())
+    a.aug.weights[3] = .2
+    b.load_state_dict(a.state_dict())
+    assert torch.equal(b.aug.weights, a.aug.weights) and b.aug.weights is not a.aug.weights
+    plain = StrongView()
+    assert plain.state_dict() == {}
+    plain.load_state_dict({})
+
 def rate_to_p(w, th=.8, decay=.99):
     "A bin's chance, in float64: relative to the best bin of the operation"
     p = np.asarray(w, dtype=np.float64)+(1-decay)
@@ -353,7 +442,7 @@ def test_half_of_the_operations_happen():
     "By default two passes, in each of which half of the images are left alone."
     aug, x = StrongView().aug, torch.rand(400, 3, 4, 4)
     used = aug.run(x, aug.draw)[1]
-    assert used.shape == (2, 400) and ((used >= 0).sum(1) == 200).all()
+    assert used.shape == (2, 400) and ((used >= 0).sum(1) == 200).all() and used.min() == -1
     both = ((used >= 0).sum(0) == 2).float().mean()
     assert abs(both-.25) < .1
 

@@ -73,8 +73,18 @@ def test_pseudo_label_against_oracle():
 @pytest.mark.parametrize('schedule', ['linear', 'log', 'exp'])
 @pytest.mark.parametrize('t', [0., .3, .8, 1.])
 def test_annealing_against_oracle(schedule, t):
-    x, y = logits(0, 50), onehot(1, 50)
+    x, y = logits(0, 5000, 1.), onehot(1, 5000) # Of all confidences, so that each threshold parts them in its own way
     close(alone(UDA(tsa=schedule), t).labeled_loss(*t64(x, y)), om.tsa_loss(x, y, t, schedule))
+
+@pytest.mark.parametrize('unsure', [0, 1, 3])
+def test_annealing_of_a_few(unsure):
+    "The mean is over the images that are not yet sure enough; 0, and not nan, where there is none; a tie is sure enough (UDA, eq. 2)."
+    x,y = np.tile([9., 0, 0, 0], (6, 1)),np.eye(4)[[0]*6]
+    x[:unsure] = np.arange(unsure)[:,None]*[-.1, 0, 0, 0] + [-1., 0, 0, 0]
+    got = alone(UDA(tsa='linear'), 0.).labeled_loss(*t64(x, y))
+    close(got, om.tsa_loss(x, y, 0., 'linear'))
+    assert (got>0)==(unsure>0)
+    assert alone(UDA(tsa='linear'), 0.).labeled_loss(*t64(np.zeros((6, 4)), y))==0
 
 def test_consistency_losses_against_oracle():
     x, a, b, y = logits(0, B), logits(1, BU), logits(2, BU), onehot(3)
@@ -173,6 +183,61 @@ def test_remixmatch_against_oracle(monkeypatch):
         close(lx, oracle.cross_entropy(z[:B], ys.numpy()) + .5*oracle.cross_entropy(turns[n+BU:], np.eye(4)[r]), 1e-6)
         close(lu, oracle.cross_entropy(z[B:n], yu.numpy()) + .5/1.5*oracle.cross_entropy(z[n:n+BU], q.numpy()))
 
+def test_remixmatch_without_turns():
+    "No turned image goes through the network, and no loss of turns is added; one unlabeled image is enough."
+    m = alone(ReMixMatch(ks=1, rotation=0.))
+    m.learn.model,m.class_counts = nn.Sequential(nn.Flatten(), nn.Linear(12, C)).double(),torch.ones(C)
+    g,y = np.random.default_rng(0),onehot(0)
+    x,w,s = (g.normal(size=(n, 3, 2, 2)) for n in (B, 2, 2))
+    xs,(ys,yu,q,r) = m.make_batch(Batch(*t64(x, y), tuple(t64(w)), tuple(t64(s)), None, None, None, None))
+    assert len(xs)==B+2+2+2 and r is None and m.aligned(q[:1]).shape==(1,C)
+    z = logits(1, len(xs))
+    close(m.losses(torch.tensor(z), ys, yu, q, r)[0], oracle.cross_entropy(z[:B], ys.numpy()))
+
+def test_a_tie_counts():
+    "A guess as confident as the threshold counts, wherever there is one: it is what a guess counts from."
+    half,quarter = torch.tensor([[.5, .25, .25, 0]]*4),torch.full((4, 4), .25)
+    assert FixMatch(threshold=.5).targets(half, None)[1].tolist()==[1]*4
+    m = alone(FlexMatch(threshold=.5))
+    m.step.batch.idx = torch.arange(4)
+    m.learned.picked = torch.zeros(N, dtype=torch.long) # Class 0 is picked most: its threshold is the full one
+    m.learned.picked[:4] = 1
+    assert m.targets(half, None)[1].tolist()==[1]*4 and m.learned.picked[:4].tolist()==[0]*4
+    assert alone(FreeMatch(momentum=.5)).targets(quarter, None)[1].tolist()==[1]*4
+    both = torch.tensor([[.5, .5], [.5, .5]])
+    assert alone(AdaMatch(threshold=.5)).targets(both, torch.eye(2))[1].tolist()==[1, 1]
+
+@pytest.mark.parametrize('make', [lambda: SoftMatch(momentum=.7), lambda: SoftMatch(momentum=.7, uniform=False), lambda: AdaMatch(threshold=.8),
+                                  lambda: FreeMatch(momentum=.7)])
+def test_two_processes_are_one(make):
+    "Two processes with the same batch weigh and learn what one does with the batch twice."
+    one,two = alone(make()),alone(make())
+    two.world,two.sum_ranks = 2,lambda o: o+o
+    for t in range(3):
+        q,q_x = (torch.tensor(oracle.softmax(logits(t+k, n, 1.))) for k,n in ((0,BU),(9,B)))
+        (_,a),(_,b) = one.targets(torch.cat([q, q]), torch.cat([q_x, q_x])),two.targets(q, q_x)
+        close(a[:BU], b.numpy())
+        for k in one.averages: close(one.learned[k], two.learned[k].numpy())
+
+def test_softmatch_of_a_few():
+    "One image has no deviation, of two it is the unbiased one; where all are equally sure, each counts fully."
+    q, = t64([[.7, .2, .1], [.4, .5, .1]])
+    m = alone(SoftMatch(momentum=0., uniform=False))
+    assert m.targets(q[:1], None)[1].tolist()==[1.] and m.learned.var==0
+    m.targets(q, None)
+    close(m.learned.var, np.var([.7, .5], ddof=1))
+    assert m.targets(q[[0,0]], None)[1].tolist()==[1., 1.]
+
+def test_a_method_that_declares_no_threshold_takes_every_guess():
+    w,s,x,y = logits(0, BU),logits(1, BU),logits(2, B),onehot(3)
+    lu = alone(Confident()).losses(*t64(np.concatenate([x, w, s]), y))[1]
+    close(lu, oracle.cross_entropy(s, np.eye(C)[w.argmax(1)]))
+
+def test_losses_are_means_over_the_strong_views():
+    w,s1,s2,x,y = *(logits(i, BU) for i in range(3)),logits(3, B),onehot(4)
+    lu = alone(FixMatch(threshold=.6, ks=2)).losses(*t64(np.concatenate([x, w, s1, s2]), y))[1]
+    close(lu, (om.FixMatch(.6).step(w, s1)[1]+om.FixMatch(.6).step(w, s2)[1])/2)
+
 def test_quarter_turns():
     x = torch.arange(2*3*4*4.).view(2, 3, 4, 4).repeat(20, 1, 1, 1)
     v, r = quarter_turns(x)
@@ -186,6 +251,18 @@ def test_fairness_without_guesses():
     loss = fairness_loss(z, torch.zeros(8), torch.full((C,), 1/C), torch.full((C,), 1/C))
     loss.backward()
     assert loss == 0 and not z.grad.any()
+
+def test_fairness_of_a_class_that_is_never_chosen():
+    "The strong views choose classes 0 and 1, never 2: it takes no part in the sum, whatever its probability (FreeMatch, eq. 11)."
+    z,m = np.array([[3., 1, 0], [2, 1, 1], [0, 2, 1.5], [0, 0, 9]]),np.array([1., 1, 1, 0])
+    o = om.FreeMatch(3)
+    o.p,o.h = np.array([.5, .3, .2]),np.array([.6, .3, .1])
+    for k in (m, np.array([0, 0, 1., 0])): # Three images count, or a single one
+        close(fairness_loss(*t64(z, k, o.p, o.h)), o.fairness(oracle.softmax(z)[k>0]))
+    o.p,o.h = np.array([.6, .3, .1]),np.array([.7, .3, 0])
+    s = oracle.softmax(z)[:3].mean(0)/[2/3, 1/3, 1]
+    a,b = np.array([.6/.7, 1, 0]),np.array([s[0], s[1], 0])
+    close(fairness_loss(*t64(z, m, o.p, o.h)), (a/a.sum()*np.log(b/b.sum()+1e-12)).sum())
 
 # --- which view feeds what
 
@@ -275,7 +352,9 @@ def test_teachers_see_their_own_view():
     assert not torch.equal(*b.weak) and torch.equal(a.made[0], torch.cat([b.x, b.weak[0]]))
     want = a.learn.model(b.weak[1]).softmax(1)
     assert torch.allclose(a.made[1][1], want, atol=1e-5) and not torch.allclose(a.made[1][1], a.learn.model(b.weak[0]).softmax(1), atol=1e-3)
-    a = one_step(ICT(alpha=1.))
+    ict = ICT(alpha=1.)
+    ict.k = 2 # The method has no use for a second view, which feeds nothing
+    a = one_step(ict, negate('weak', 1))
     u,q = a.made[0][len(a.batch.x):],a.made[1][1]
     torch.manual_seed(1)
     lam,perm = mixup_draws(len(u), 1.)
@@ -330,6 +409,31 @@ def test_worst_direction():
     rand = torch.randn_like(u)
     rand = rand/rand.flatten(1).norm(dim=1).view(-1, 1, 1, 1)*length
     assert kl_loss(net(u+r), q) > 1.5*kl_loss(net(u+rand), q)
+
+def test_vat_adds_the_perturbation():
+    m = alone(VAT(), model=bumpy())
+    x,u = torch.rand(3, 1, 8, 8),torch.rand(1, 1, 8, 8) # One unlabeled image is enough
+    torch.manual_seed(4)
+    r = m.worst(u)
+    torch.manual_seed(4)
+    got,_ = m.make_batch(Batch(x, torch.eye(3), (u,), (), None, None, None, None))
+    assert r.norm()>0 and torch.equal(got, torch.cat([x, u, u+r]))
+
+def test_worst_direction_of_a_sure_network():
+    "The gradient is below 1e-30, whose square float32 does not hold, and the perturbation has its full length; without any gradient there is none."
+    net,u = bumpy(),torch.rand(20, 1, 8, 8)
+    net[3].bias.data = torch.tensor([55.] + [0.]*9)
+    m = alone(VAT(), model=net)
+    assert torch.allclose(m.worst(u).flatten(1).norm(dim=1), torch.tensor(6*math.sqrt(64/3072)), rtol=1e-4)
+    net[1].weight.data.zero_()
+    assert torch.equal(m.worst(u), torch.zeros_like(u))
+
+def test_worst_direction_of_one_pixel():
+    "Where the network looks at one pixel alone, that one is moved, by the full length."
+    class Look(nn.Module):
+        def forward(self, x): return torch.stack([x[:,0,3,5], -x[:,0,3,5]], 1)
+    r = alone(VAT(), model=Look()).worst(torch.rand(20, 1, 8, 8))
+    assert torch.allclose(r[:,0,3,5].abs(), torch.tensor(6*math.sqrt(64/3072)), rtol=1e-4) and (r!=0).sum()==20
 
 def test_the_search_leaves_no_trace():
     "Neither in the statistics of batch norm, nor in gradients, nor in modes; and the search itself normalizes by the batch, as training does."

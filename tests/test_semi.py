@@ -2,7 +2,7 @@
 import copy, gc, math, numpy as np, os, pytest, signal, subprocess, sys, time, torch, warnings, weakref
 from fastai.callback.all import EarlyStoppingCallback, GradientAccumulation, GradientClip, SaveModelCallback
 from fastai.vision.all import (Callback, CancelBatchException, CancelEpochException, CancelFitException, Transform,
-    CancelStepException, CancelTrainException, Learner, Resize, accuracy, noop, set_seed)
+    CancelStepException, CancelTrainException, DataLoader, DataLoaders, Learner, Resize, accuracy, noop, set_seed)
 from fastai_mixmatch.all import *
 from helpers import (IL, NAMES, SCRIPT, SMALL, At, X, alike, copied, core_dls, core_learner, interrupt, method_learner,
     own_env, quiet, same, state_of, tensors, train)
@@ -584,6 +584,15 @@ def test_streams_are_made_once():
     assert again() and not again()
     learn.dls = core_dls(bs=10)
     assert again() and not again() and m.labeled_dl.bs == 10
+
+def test_strong_views_are_checked_where_there_are_any():
+    "They need images in [0,1]; weak ones do not."
+    items = [(torch.randn(1, 8, 8), torch.tensor(i%4)) for i in range(20)]
+    dls = DataLoaders(DataLoader(items, bs=4), DataLoader(items, bs=4))
+    dls.c = 4
+    make = lambda ks: ssl_learner(dls, torch.randn(30, 1, 8, 8), SMALL, FixMatch(ks=ks))
+    with pytest.raises(ValueError, match=r'strong views need images in \[0,1\]'): make(1)
+    make(0)
 
 def test_batch_size_of_the_unlabeled():
     "Given, or `mu` times the labeled one; the argument's `mu` before the method's"

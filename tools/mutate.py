@@ -11,7 +11,8 @@ longer than the tests. A process imports the package from a copy, runs the modul
 lines each of them reaches. For each mutant it forks, puts the changed code into the functions that hold the old one,
 and runs the tests that reach the changed line, the quickest first, for 10 s or until one fails. What only an import
 runs (settings of a class, decorators) cannot be changed so: a mutant of it is tried in a process that imports the
-package anew. A mutant that hangs counts as found. tests/survivors.md says of those that survive why they may."""
+package anew, by the quickest of all tests, too. A mutant that hangs counts as found. tests/survivors.md says of those
+that survive why they may."""
 import argparse, ast, difflib, gc, importlib, inspect, json, os, random, resource, shutil, sys, tempfile, time, warnings
 from itertools import accumulate
 from pathlib import Path
@@ -218,14 +219,21 @@ def functions(file):
 # --- A module
 
 class Choice:
-    "Chooses tests for a mutant: those near its line; the last that noticed one there first, then the quickest"
+    """Chooses tests for a mutant: those near its line, and where only an import runs it, such as a setting that another
+    class's code reads, others too; the last that noticed one there first, then the quickest"""
     def __init__(self, tests, code, seconds): self.tests,self.code,self.seconds,self.last = tests,code,seconds,{}
     def __call__(self, line):
         near = lambda lines: [o for o,(_,reached) in self.tests.items() if lines & set(reached)]
         found = [near(o) for o in lines_of(self.code, line)]
         some = next(filter(None, found), list(self.tests))
-        self.at,self.reached = tuple(some),any(found[:1]) # Is it run by a test, and not by an import alone?
-        names = sorted(some, key=lambda o: (o!=self.last.get(self.at), self.tests[o][0]))
+        self.reached = any(found[:1]) # Is it run by a test, and not by an import alone?
+        self.at = tuple(some) if self.reached else None
+        names = self.quickest(some)
+        if not self.reached: names += self.quickest(o for o in self.tests if o not in some)
+        return sorted(names, key=lambda o: o!=self.last.get(self.at))
+    def quickest(self, some):
+        "Of `some` tests those that there is time for, but one of them at least"
+        names = sorted(some, key=lambda o: self.tests[o][0])
         ends = accumulate(self.tests[o][0] for o in names)
         return [o for o,end in zip(names, ends) if end<=self.seconds] or names[:1]
     def noticed(self, names, number):
