@@ -17,12 +17,12 @@ from .lists import *
 from .sources import as_items
 from .tables import *
 
-# %% ../nbs/30_collect.ipynb #885db1dc
+# %% ../nbs/30_collect.ipynb #6d5310f6
 def thumb(
     img, # PIL image
 )->bytes: # 81 gray pixels
     "`img` as 9×9 gray pixels"
-    if max(img.size)>216: img = img.resize((216,216), Image.NEAREST) # Much faster, and 24×24 samples a pixel are enough
+    if max(img.size)>216: img = img.resize((216,216), Image.NEAREST) # Much faster
     return (img if img.mode=='L' else img.convert('L')).resize((9,9), Image.BOX).tobytes()
 
 def hash_bits(
@@ -182,7 +182,7 @@ def _keep(labels, n, seed):
     rng,groups = random.Random(seed),groupby(range(len(labels)), labels.__getitem__)
     return {i for c in sorted(groups) for i in rng.sample(groups[c], min(n, len(groups[c])))}
 
-# %% ../nbs/30_collect.ipynb #d0bfff66
+# %% ../nbs/30_collect.ipynb #9365aa10
 class Survey:
     "The images of a source; printed, it says in five lines what they are"
     def __init__(self, df, root, notes, given, check=True, num_workers=None, progress=True):
@@ -198,7 +198,7 @@ class Survey:
                                  "label more, name `valid=`, or train with `each_fold`")
 
     def compare(self):
-        "Find near duplicates"
+        "Find duplicates"
         good = self.df[self.df.error.isna()]
         known = good[good.part!='unlabeled']
         if len(known):
