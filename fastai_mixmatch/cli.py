@@ -304,7 +304,7 @@ def export(
     export_onnx(learn, file)
     Say(quiet, json).result(f"{file}", onnx=file)
 
-# %% ../nbs/34_cli.ipynb #a5f811be
+# %% ../nbs/34_cli.ipynb #2a821810
 commands = dict(check=check, train=train, predict=predict, report=report, next=next_, export=export)
 _mistakes = (ValueError,TypeError,OSError,ImportError,CheckpointError)
 
@@ -333,7 +333,7 @@ def main(
     args = vars(anno_parser(commands[name], prog=f'fastai-mixmatch {name}').parse_args(rest))
     args = {k: v for k,v in args.items() if k not in ('pdb','xtra')}
     def failed(text):
-        text = options(text)
+        text = options(str(text).split(':\n\t', 1)[-1]) # fastai names its callback first
         print(f"fastai-mixmatch {name}: {text}", file=sys.stderr)
         if args['json']: print(json.dumps(dict(error=text)))
     try:

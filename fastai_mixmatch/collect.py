@@ -17,12 +17,12 @@ from .lists import *
 from .sources import as_items
 from .tables import *
 
-# %% ../nbs/30_collect.ipynb #885db1dc
+# %% ../nbs/30_collect.ipynb #6d5310f6
 def thumb(
     img, # PIL image
 )->bytes: # 81 gray pixels
     "`img` as 9×9 gray pixels"
-    if max(img.size)>216: img = img.resize((216,216), Image.NEAREST) # Much faster, and 24×24 samples a pixel are enough
+    if max(img.size)>216: img = img.resize((216,216), Image.NEAREST) # Much faster
     return (img if img.mode=='L' else img.convert('L')).resize((9,9), Image.BOX).tobytes()
 
 def hash_bits(
@@ -153,7 +153,7 @@ def source_rows(
     read = label_studio if path.suffix.lower()=='.json' else read_table
     return _named(read(path), root, file, label, say)
 
-# %% ../nbs/30_collect.ipynb #3a25f431
+# %% ../nbs/30_collect.ipynb #a61585b4
 def _extra(source, root, rows, say):
     "Unlabeled images beside a source that has none"
     if isinstance(source, (str,Path)) and Path(source).is_dir():
@@ -178,11 +178,11 @@ def _once(rows, say):
     return list(seen.values())
 
 def _keep(labels, n, seed):
-    "Positions of `n` labels of each class, or of all it has"
+    "Positions of `n` labels of each class"
     rng,groups = random.Random(seed),groupby(range(len(labels)), labels.__getitem__)
     return {i for c in sorted(groups) for i in rng.sample(groups[c], min(n, len(groups[c])))}
 
-# %% ../nbs/30_collect.ipynb #d0bfff66
+# %% ../nbs/30_collect.ipynb #9365aa10
 class Survey:
     "The images of a source; printed, it says in five lines what they are"
     def __init__(self, df, root, notes, given, check=True, num_workers=None, progress=True):
@@ -198,7 +198,7 @@ class Survey:
                                  "label more, name `valid=`, or train with `each_fold`")
 
     def compare(self):
-        "Find near duplicates"
+        "Find duplicates"
         good = self.df[self.df.error.isna()]
         known = good[good.part!='unlabeled']
         if len(known):
@@ -233,7 +233,7 @@ def refuse_empty(self:Survey):
     if valid-train: raise ValueError(f"no image to train on has the label {min(valid-train)!r}, as a validation "
                                      "image has")
 
-# %% ../nbs/30_collect.ipynb #5d1b74b3
+# %% ../nbs/30_collect.ipynb #c7276d44
 @patch(as_prop=True)
 def duplicates(self:Survey)->pd.DataFrame:
     "Pairs of images, of which at least one has a label, that show the same picture"
@@ -245,8 +245,8 @@ def duplicates(self:Survey)->pd.DataFrame:
 def lines(self:Survey)->list:
     "Five lines, and remarks"
     sizes,valid = self.df['size'].dropna(),self.of('valid')
-    by = sorted(sizes, key=lambda o: o[0]*o[1])
-    span = f", from {by[0][0]}×{by[0][1]} to {by[-1][0]}×{by[-1][1]} pixels" if by else ''
+    by = [f'{w}×{h}' for w,h in sorted(sizes, key=lambda o: o[0]*o[1])]
+    span = f", {'' if by[0]==by[-1] else f'from {by[0]} to '}{by[-1]} pixels" if by else ''
     n = self.classes()
     each = ', '.join(f'{k} {v}' for k,v in n.items())
     if len(set(n.values()))==1 and len(n)>1: each = f"{max(n.values())} of each of {', '.join(n)}"

@@ -181,7 +181,7 @@ class Budget(Callback):
         self.plan['steps'].append(max(1, int(share/step)))
         self.save()
 
-# %% ../nbs/31_plan.ipynb #93d57e6e
+# %% ../nbs/31_plan.ipynb #f8d34109
 def read_plan(
     run, # Folder of a training
 )->dict:
@@ -200,7 +200,7 @@ def same_plan(
     a:dict, # Arguments of now
     run, # The folder
 ):
-    "Refuse to go on with other settings; `ValueError` says which"
+    "`ValueError` for other settings"
     diff = [f"{k} is {a[k]}, and was {plan['args'].get(k)}" for k in a if a[k]!=plan['args'].get(k)]
     if diff: raise ValueError(f"{run} holds a training with other settings: {'; '.join(diff)}. Name another folder by "
                               "--out, or give the same settings to go on")
