@@ -553,7 +553,11 @@ def test_views_of_several_reads():
         m = l.mix_match
         black, white = torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.full((4, 1, 8, 8), 255, dtype=torch.uint8)
         for raw in ([black, white], [white], [white, black, black]):
+            real, calls = m.view.views, []
+            m.view.views = lambda *a: calls.append(a) or real(*a)
             m.draw(raw, torch.zeros(4))
+            del m.view.views
+            assert (3 in [k for _, k in calls]) == (len(raw)==1), 'all views of one read are made at once'
             seen.append([o.mean().item() for o in m.step.batch.weak])
             assert torch.equal(m.step.batch.idx, m.dl.now)
         raise CancelFitException
