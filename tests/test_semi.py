@@ -598,6 +598,20 @@ def test_strong_views_are_checked_where_there_are_any():
     with pytest.raises(ValueError, match=r'strong views need images in \[0,1\]'): make(1)
     make(0)
 
+@pytest.mark.parametrize('cache', [True, False])
+def test_a_pool_is_read_at_the_start_if_it_is_kept(cache):
+    learn, calls = core_learner(cache=cache), []
+    pool = learn.mix_match.dl.pool
+    pool.load = calls.append
+    learn.fit(1)
+    assert bool(learn.mix_match.dl.cache)==cache and len(calls)==cache
+
+def test_every_loader_shares_its_order_on_any_device(monkeypatch):
+    learn, seen = core_learner(), []
+    monkeypatch.setattr('fastai_mixmatch.semi.on_any_device', seen.append)
+    learn.fit(1)
+    assert [*map(id, seen)]==[*map(id, learn.dls.loaders)] and len(seen)==2
+
 def test_batch_size_of_the_unlabeled():
     "Given, or `mu` times the labeled one; the argument's `mu` before the method's"
     size = lambda **kw: ssl_learner(core_dls(bs=4), IL[200:328], SMALL, MixMatch(), **kw).mix_match.dl.bs
@@ -668,7 +682,11 @@ def test_a_ramp_runs_over_the_epochs(ramp):
     weights = []
     class Note(Callback):
         order,run_valid = 30,False
-        def after_loss(self): weights.append(float(self.learn.mix_match.step.weight))
+        def after_loss(self):
+            step = self.learn.mix_match.step
+            weights.append(float(step.weight))
+            x, u, loss = (o.item() for o in (step.loss_x, step.loss_u, self.learn.loss))
+            assert u>0 and loss==pytest.approx(x+weights[-1]*u, rel=1e-5)
     learn = core_learner(adapt=False, ramp=ramp, lambda_u=60., cbs=Note())
     learn.fit(2)
     assert weights==pytest.approx([0,10,20,30,40,50,60,60])
