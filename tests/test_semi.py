@@ -612,6 +612,11 @@ def test_every_loader_shares_its_order_on_any_device(monkeypatch):
     learn.fit(1)
     assert [*map(id, seen)]==[*map(id, learn.dls.loaders)] and len(seen)==2
 
+def test_weak_views_that_were_added_are_said(capsys):
+    for weak, said in ((None, True), (False, False)):
+        core_learner(weak=weak)
+        assert ('so views are made with WeakView' in capsys.readouterr().out)==said
+
 def test_batch_size_of_the_unlabeled():
     "Given, or `mu` times the labeled one; the argument's `mu` before the method's"
     size = lambda **kw: ssl_learner(core_dls(bs=4), IL[200:328], SMALL, MixMatch(), **kw).mix_match.dl.bs
