@@ -617,6 +617,12 @@ def test_weak_views_that_were_added_are_said(capsys):
         core_learner(weak=weak)
         assert ('so views are made with WeakView' in capsys.readouterr().out)==said
 
+def test_the_labeled_part_is_left_after_the_loss():
+    "Metrics of training and other callbacks see labeled images alone, with labels and outputs as the loader and a plain learner give them."
+    learn, seen = core_learner(adapt=False), []
+    learn.fit(1, cbs=At('after_loss', lambda l: seen.append((len(l.xb[0]), l.pred.shape, l.y.shape, l.y.dtype)), n=0))
+    assert seen==[(20, (20, 10), (20,), torch.int64)]
+
 def test_batch_size_of_the_unlabeled():
     "Given, or `mu` times the labeled one; the argument's `mu` before the method's"
     size = lambda **kw: ssl_learner(core_dls(bs=4), IL[200:328], SMALL, MixMatch(), **kw).mix_match.dl.bs
