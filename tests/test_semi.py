@@ -553,7 +553,11 @@ def test_views_of_several_reads():
         m = l.mix_match
         black, white = torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.full((4, 1, 8, 8), 255, dtype=torch.uint8)
         for raw in ([black, white], [white], [white, black, black]):
+            real, calls = m.view.views, []
+            m.view.views = lambda *a: calls.append(a) or real(*a)
             m.draw(raw, torch.zeros(4))
+            del m.view.views
+            assert (3 in [k for _, k in calls]) == (len(raw)==1), 'all views of one read are made at once'
             seen.append([o.mean().item() for o in m.step.batch.weak])
             assert torch.equal(m.step.batch.idx, m.dl.now)
         raise CancelFitException
@@ -593,6 +597,31 @@ def test_strong_views_are_checked_where_there_are_any():
     make = lambda ks: ssl_learner(dls, torch.randn(30, 1, 8, 8), SMALL, FixMatch(ks=ks))
     with pytest.raises(ValueError, match=r'strong views need images in \[0,1\]'): make(1)
     make(0)
+
+@pytest.mark.parametrize('cache', [True, False])
+def test_a_pool_is_read_at_the_start_if_it_is_kept(cache):
+    learn, calls = core_learner(cache=cache), []
+    pool = learn.mix_match.dl.pool
+    pool.load = calls.append
+    learn.fit(1)
+    assert bool(learn.mix_match.dl.cache)==cache and len(calls)==cache
+
+def test_every_loader_shares_its_order_on_any_device(monkeypatch):
+    learn, seen = core_learner(), []
+    monkeypatch.setattr('fastai_mixmatch.semi.on_any_device', seen.append)
+    learn.fit(1)
+    assert [*map(id, seen)]==[*map(id, learn.dls.loaders)] and len(seen)==2
+
+def test_weak_views_that_were_added_are_said(capsys):
+    for weak, said in ((None, True), (False, False)):
+        core_learner(weak=weak)
+        assert ('so views are made with WeakView' in capsys.readouterr().out)==said
+
+def test_the_labeled_part_is_left_after_the_loss():
+    "Metrics of training and other callbacks see labeled images alone, with labels and outputs as the loader and a plain learner give them."
+    learn, seen = core_learner(adapt=False), []
+    learn.fit(1, cbs=At('after_loss', lambda l: seen.append((len(l.xb[0]), l.pred.shape, l.y.shape, l.y.dtype)), n=0))
+    assert seen==[(20, (20, 10), (20,), torch.int64)]
 
 def test_batch_size_of_the_unlabeled():
     "Given, or `mu` times the labeled one; the argument's `mu` before the method's"
@@ -664,7 +693,11 @@ def test_a_ramp_runs_over_the_epochs(ramp):
     weights = []
     class Note(Callback):
         order,run_valid = 30,False
-        def after_loss(self): weights.append(float(self.learn.mix_match.step.weight))
+        def after_loss(self):
+            step = self.learn.mix_match.step
+            weights.append(float(step.weight))
+            x, u, loss = (o.item() for o in (step.loss_x, step.loss_u, self.learn.loss))
+            assert u>0 and loss==pytest.approx(x+weights[-1]*u, rel=1e-5)
     learn = core_learner(adapt=False, ramp=ramp, lambda_u=60., cbs=Note())
     learn.fit(2)
     assert weights==pytest.approx([0,10,20,30,40,50,60,60])

@@ -222,14 +222,14 @@ class Choice:
     """Chooses tests for a mutant: those near its line, and where only an import runs it, such as a setting that another
     class's code reads, others too; the last that noticed one there first, then the quickest"""
     def __init__(self, tests, code, seconds): self.tests,self.code,self.seconds,self.last = tests,code,seconds,{}
-    def __call__(self, line):
+    def __call__(self, line, imported=False):
         near = lambda lines: [o for o,(_,reached) in self.tests.items() if lines & set(reached)]
         found = [near(o) for o in lines_of(self.code, line)]
         some = next(filter(None, found), list(self.tests))
         self.reached = any(found[:1]) # Is it run by a test, and not by an import alone?
-        self.at = tuple(some) if self.reached else None
+        self.at = None if imported else tuple(some)
         names = self.quickest(some)
-        if not self.reached: names += self.quickest(o for o in self.tests if o not in some)
+        if imported: names += self.quickest(o for o in self.tests if o not in some)
         return sorted(names, key=lambda o: o!=self.last.get(self.at))
     def quickest(self, some):
         "Of `some` tests those that there is time for, but one of them at least"
@@ -291,7 +291,7 @@ def run(module, todo, seconds, tell):
         for i,mutant in enumerate(todo):
             if i in dies: continue
             file.write_text(mutant['code'], encoding='utf-8')
-            names = choice(mutant['line'])
+            names = choice(mutant['line'], True)
             failed = in_fork(lambda: with_tests(folder, names, first_failure), limit(tests, names)+30)
             dies[i] = choice.noticed(names, failed)
             if not dies[i]: show(file, mutant, tell)
