@@ -1216,6 +1216,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'fastai_mixmatch.state._to_default': ('state.html#_to_default', 'fastai_mixmatch/state.py'),
                                        'fastai_mixmatch.state._to_frame': ('state.html#_to_frame', 'fastai_mixmatch/state.py'),
                                        'fastai_mixmatch.state.attributes': ('state.html#attributes', 'fastai_mixmatch/state.py'),
+                                       'fastai_mixmatch.state.belongs': ('state.html#belongs', 'fastai_mixmatch/state.py'),
                                        'fastai_mixmatch.state.given': ('state.html#given', 'fastai_mixmatch/state.py'),
                                        'fastai_mixmatch.state.memory': ('state.html#memory', 'fastai_mixmatch/state.py'),
                                        'fastai_mixmatch.state.pack': ('state.html#pack', 'fastai_mixmatch/state.py'),
