@@ -972,6 +972,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                          'fastai_mixmatch/predictor.py'),
                                            'fastai_mixmatch.predictor._budget': ('predictor.html#_budget', 'fastai_mixmatch/predictor.py'),
                                            'fastai_mixmatch.predictor._build': ('predictor.html#_build', 'fastai_mixmatch/predictor.py'),
+                                           'fastai_mixmatch.predictor._check_cost': ( 'predictor.html#_check_cost',
+                                                                                      'fastai_mixmatch/predictor.py'),
                                            'fastai_mixmatch.predictor._describe': ( 'predictor.html#_describe',
                                                                                     'fastai_mixmatch/predictor.py'),
                                            'fastai_mixmatch.predictor._described': ( 'predictor.html#_described',
