@@ -56,7 +56,7 @@ class Settings:
         for k,p in known.items(): setattr(self, k, given.get(k, p.default))
 
 
-# %% ../nbs/13_batch.ipynb #281e157d
+# %% ../nbs/13_batch.ipynb #bed4cbe5
 class Unlabeled:
     "Unlabeled images, and how they are streamed"
     def __init__(self,
@@ -74,6 +74,7 @@ class Unlabeled:
             n = getattr(self, k)
             good = n is None or isinstance(n, Integral) and n>=1
             refuse_unless(good, f'{k}, {what}, must be a whole number of at least 1', n)
+        refuse_unless(None in (bs,mu), "give `bs` or `mu`: each sets the unlabeled images in a batch", dict(bs=bs, mu=mu))
 
     def __getstate__(self): return dict(vars(self), source=None) # An exported learner holds no images
     def __deepcopy__(self, memo): return type(self)(**vars(self))

@@ -6,7 +6,7 @@
 __all__ = ['loader_rngs', 'training_state', 'load_training_state', 'CheckpointError', 'write_checkpoint', 'read_checkpoint',
            'parse_every', 'Checkpoint', 'Gate']
 
-# %% ../nbs/23_checkpoint.ipynb #053c0f88
+# %% ../nbs/23_checkpoint.ipynb #47dfe530
 import io, json, math, os, pickle, random, re, signal, sys, threading, time, warnings
 from contextlib import suppress
 from fastai.vision.all import *
@@ -15,7 +15,7 @@ from .distributed import from_first, rank0_print, together
 from .files import atomic_write, file_digest, lock_folder, sha256_of
 from .fingerprint import differences, named_cbs, plain_model, settings
 from .rng import rng_state, same_state, set_rng_state
-from .state import memory, pack, remember, unpack, warn_once
+from .state import belongs, memory, pack, remember, unpack, warn_once
 
 # %% ../nbs/23_checkpoint.ipynb #e58d5e58
 def loader_rngs(dls)->list:
@@ -104,7 +104,7 @@ def parse_every(every)->tuple:
         if seconds>0 and re.search('[a-z]', str(every)): return seconds,'second'
     raise ValueError(f"`every` must be such as '5min', '30s', '2 hours', '1 epoch' or '500 steps'; got {every!r}")
 
-# %% ../nbs/23_checkpoint.ipynb #586b241a
+# %% ../nbs/23_checkpoint.ipynb #f58ad7c5
 class Checkpoint(Callback):
     "Save the state of the training in `folder`, and continue from it when the same program is started again"
     order,run_valid,in_checkpoint = 1000,False,False
@@ -118,6 +118,7 @@ class Checkpoint(Callback):
         self.damaged,self.starts,self.this_fit = set(),{},None
 
     def before_fit(self):
+        belongs(self, self.learn)
         if not self.learn.lock.locked(): self.tidy() # A plain `Learner` says nothing when a fit is interrupted
 
 class Gate(Callback):

@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['ema_decay', 'EMA', 'Averaged']
 
-# %% ../nbs/18_ema.ipynb #4396f16c
+# %% ../nbs/18_ema.ipynb #1f4f4fa6
 from fastai.basics import *
 from .distributed import bare, ranks, sum_ranks
+from .state import belongs
 
 # %% ../nbs/18_ema.ipynb #f524f0ff
 def ema_decay(
@@ -124,7 +125,7 @@ def after_cancel_epoch(self:EMA): self.tidy()
 @patch
 def after_cancel_fit(self:EMA): self.tidy()
 
-# %% ../nbs/18_ema.ipynb #c72a45c9
+# %% ../nbs/18_ema.ipynb #f9b2e18d
 @patch
 def alone(self:EMA, cbs):
     "Refuse another `EMA` among the callbacks `cbs`"
@@ -132,9 +133,11 @@ def alone(self:EMA, cbs):
         "the learner has two `EMA` callbacks; keep one: `ema=EMA(0.9)` takes the place of the factory's own, and "
         "`ema=None` leaves it out")
 @patch
-def after_create(self:EMA): self.alone(self.learn.cbs)
+def after_create(self:EMA):
+    belongs(self, self.learn)
+    self.alone(self.learn.cbs)
 @patch
-def before_fit(self:EMA): self.alone(self.learn.cbs)
+def before_fit(self:EMA): self.after_create()
 
 # %% ../nbs/18_ema.ipynb #184209a5
 class Averaged(nn.Module):

@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['history', 'plot_history', 'guess_counts', 'show_guesses', 'on_pool', 'Source', 'show_source']
 
-# %% ../nbs/26_inspect.ipynb #e2b5190a
+# %% ../nbs/26_inspect.ipynb #d6bd6909
 import inspect, random
 from fastai.vision.all import *
 from .export import ValidPipe, predict_files
+from .batch import refuse_unless
 from .mixmatch import MixMatch
 from .report import Report
 from .semi import SemiSupervised, method_of
@@ -16,7 +17,7 @@ from .sources import get_item, raw_items
 from .mixup import *
 from .targets import *
 
-# %% ../nbs/26_inspect.ipynb #6c4aab1f
+# %% ../nbs/26_inspect.ipynb #94f80678
 def history(
     learn:Learner, # A learner that was fitted
 )->pd.DataFrame: # One row an epoch, with the columns of the results table but the time
@@ -31,8 +32,10 @@ def plot_history(
 ): # Axes: metric, and guesses where there are any
     "Metric by epoch of each learner, and confidence and accuracy of the guesses"
     tables = {k: history(o) for k,o in (learns if isinstance(learns, dict) else {'': learns}).items()}
-    cols = [*first(tables.values()).columns,'loss_x']
+    cols = [o for o in first(tables.values()).columns if all(o in t for t in tables.values())]+['loss_x']
     if metric is None: metric = 'accuracy' if 'accuracy' in cols else 'valid_loss' if cols[2]=='loss_x' else cols[2]
+    missing = [k for k,o in tables.items() if metric not in o]
+    refuse_unless(not missing, f"`metric` must be a column of every results table, such as {', '.join(cols[:-1])}", metric)
     guessing = {k: o for k,o in tables.items() if 'confidence' in o and o.confidence.notna().any()}
     n = 1+bool(guessing)
     height = 1.9+.2*max(2, len(tables), 2*len(guessing)) # With the legends

@@ -203,7 +203,7 @@ def _check_given(dls, unlabeled, method, stream, checkpoint, every):
     if stream and isinstance(unlabeled, Unlabeled):
         raise TypeError(f"`{first(stream)}` belongs into your `Unlabeled`: `Unlabeled(…, {first(stream)}=…)`")
 
-# %% ../nbs/20_learner.ipynb #c271b242
+# %% ../nbs/20_learner.ipynb #6326119c
 def ssl_learner(
     dls, # `DataLoaders` of the labeled images, with any batch size
     unlabeled, # Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
@@ -239,7 +239,7 @@ def ssl_learner(
     if ema: extra.insert(1, ema if isinstance(ema, EMA) else EMA(ema))
     if checkpoint is not None:
         extra.append(checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint, every))
-    lr = lr or (1e-3 if start else 2e-3)
+    lr = ifnone(lr, 1e-3 if start else 2e-3)
     learn = SemiSupervisedLearner(dls, model, loss_func=loss_func, lr=lr, wd=wd, opt_func=opt_func, metrics=metrics,
                                   splitter=ifnone(splitter, split), cbs=extra, **kwargs)
     learn.arch_spec = arch_spec(arch, model_args)

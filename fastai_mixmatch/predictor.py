@@ -44,7 +44,7 @@ def _is_known(name, kw):
     allowed = _known[name][1]
     return kw.keys()==allowed.keys() and all(o(kw[k]) if callable(o) else kw[k] in o for k,o in allowed.items())
 
-# %% ../nbs/24_predictor.ipynb #09f4562b
+# %% ../nbs/24_predictor.ipynb #4968fde2
 def _value(o):
     return str(getattr(o, 'value', o)) if isinstance(o, (Enum,str)) else list(o) if isinstance(o, (tuple,L)) else o
 
@@ -54,7 +54,7 @@ def _described(f):
     _need(name, f"the transform {type(f).__name__} cannot be stored in a predictor; there are fastai's own "
                 f"{', '.join(_known)}. `learn.export` keeps it, as a pickle")
     kw = {k: _value(getattr(f, k)) for k in _known[name][1]}
-    if isinstance(f, (Resize,CropPad)): kw['size'] = kw['size'][::-1] # Kept as (width, height)
+    if isinstance(f, (Resize,CropPad,RandomResizedCrop)): kw['size'] = kw['size'][::-1] # Kept as (width, height)
     return [name, kw]
 
 def _describe(dls):
@@ -145,7 +145,15 @@ def _read(f):
     _need(max(o['data_offsets'][1] for o in header.values())==rest-n, "bytes are missing, or too many")
     return header,m,head+text+f.read()
 
-# %% ../nbs/24_predictor.ipynb #d6c878cd
+# %% ../nbs/24_predictor.ipynb #931a6d0d
+def _check_cost(c, h, w, items, batch, mean, std, **_):
+    "Refuse transforms that make more of an image than of the sample, or far more numbers than that has"
+    def area(size): return math.prod(size if isinstance(size, list) else [size]*2)
+    _need(not items or area(items[-1][1]['size'])==h*w, "its transforms give images of another size than its sample")
+    _need(all(c*area(kw['size'])<=16*c*h*w+2**16 for _,kw in batch), "its batch transforms enlarge images too much")
+    few = all(o is None or len(o) in (1,c) or c==1 and len(o)<=16 for o in (mean,std)) # More color gray images
+    _need(few, f"its statistics do not fit images of {c} channels")
+
 @contextmanager
 def _budget(numbers, tensors):
     "Stop the building of a network that has more weights, or more tensors"
@@ -159,7 +167,7 @@ def _budget(numbers, tensors):
 
 def _build(meta, header, arch):
     "The network for the tensors of `header`; without memory first"
-    n_in,n_out = meta['shape'][0],len(meta['classes'])
+    n_in,n_out = max(meta['shape'][0], len(meta['tfms']['mean'] or ())),len(meta['classes'])
     if arch is not None: return arch if isinstance(arch, nn.Module) else arch(n_in, n_out)
     _need(meta['arch'], f"it does not name its network; pass `arch`, the module or a function of ({n_in}, {n_out})")
     shapes = {k: o['shape'] for k,o in header.items() if k not in _sample}
@@ -170,7 +178,7 @@ def _build(meta, header, arch):
         _need(same, "its weights do not fit the network that it names")
         return build_arch(meta['arch'], n_in, n_out)
 
-# %% ../nbs/24_predictor.ipynb #d10bde1b
+# %% ../nbs/24_predictor.ipynb #ef939f6c
 def to_bytes(tensors:dict, meta:dict)->bytes:
     "A file's content, with its checksum"
     def whole(digest): return tensor_bytes(tensors, {_key: json.dumps(dict(meta, sha256=digest), sort_keys=True)})
@@ -186,6 +194,7 @@ def _open(header, meta, b, arch=None, device=None, sha256=None):
     image,probs = [tensors.pop(o) for o in _sample]
     for k,v in tensors.items(): _need(v.isfinite().all(), f"{k} holds NaN or infinity")
     _need(list(image.shape)==meta['shape'] and _is_size(meta['shape']), "its sample is no image")
+    _check_cost(*meta['shape'], **meta['tfms'])
     model = _build(meta, header, arch)
     try: model.load_state_dict(tensors)
     except RuntimeError as e: raise PredictorError(f"its weights do not fit the network: {e}") from e

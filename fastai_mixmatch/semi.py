@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SemiSupervised', 'Fit', 'StepLoss', 'Supervised', 'method_of']
 
-# %% ../nbs/14_semi.ipynb #cae1cad6
+# %% ../nbs/14_semi.ipynb #aa88bad6
 import math, operator
 from copy import deepcopy
 from types import SimpleNamespace
@@ -22,17 +22,17 @@ from .heads import Heads
 from .report import Report, listed
 from .finite import Finite
 from .speed import Trim
-from .state import pack, unpack
+from .state import belongs, pack, unpack
 from .distributed import own_loader, on_any_device, rank0_print, ranks, sum_ranks
 
-# %% ../nbs/14_semi.ipynb #ee3e2190
+# %% ../nbs/14_semi.ipynb #86f8d8d2
 class SemiSupervised(Settings, Callback):
     "Base of the methods: each training batch is one of the unlabeled stream, joined by a labeled one"
     lambda_u:float = 1. # Weight of the unlabeled loss
     ramp:float|int = 0 # The weight grows linearly up to this fraction (float) of the training, or for this many steps (int)
     loss_x:str|Callable = 'ce' # Labeled loss: 'ce', 'focal', `labeled_loss(weight=…, smoothing=…)`, or a function of logits and probabilities `(B,n_classes)`
     order,run_valid = 20,False
-    _stateattrs = ('home','source','dl','labeled_dl','view','fitting','step','class_counts')
+    _stateattrs = ('source','dl','labeled_dl','view','fitting','step','class_counts')
     k,ks,mu,strong = 1,0,1,None # Weak and strong views, unlabeled images for each labeled one, what makes strong views
     guesses = True # Does each step guess?
     _unlabeled = Unlabeled()
@@ -196,7 +196,7 @@ def prepare(self:SemiSupervised):
     vars(self).update(labeled_dl=labeled_dl, dl=dl, view=view, source=now)
     self.prepared()
 
-# %% ../nbs/14_semi.ipynb #f7eeba74
+# %% ../nbs/14_semi.ipynb #e66f7d48
 @patch
 def prepared(self:SemiSupervised): "What a method does once its streams are there; here: nothing"
 
@@ -215,10 +215,8 @@ def after_create(self:SemiSupervised):
 @patch
 def watch(self:SemiSupervised)->list:
     "Add the callbacks that go with a method, where the learner lacks them"
-    second,self.learn = self.learn,self.home or self.learn # A learner that made it first trains on
-    if second is not self.learn: raise ValueError(
-        f"this {type(self).__name__} belongs to another learner, whose training it remembers; make a new one for each")
-    self.home = self.learn
+    strong = getattr(self.strong, 'aug', self.strong)
+    for o in [self, strong][:1+hasattr(strong, 'state_dict')]: belongs(o, self.learn)
     mine = [cb for cb in self.learn.cbs if getattr(cb, 'method', None) is self]
     new = [o(self) for o in self.watchers() if not any(type(cb) is o for cb in mine)]
     self.learn.add_cbs(new)

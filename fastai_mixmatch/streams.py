@@ -133,7 +133,7 @@ def streamed(self:PoolDL, walk):
     batches = ((walk.seed+walk.drawn, b.tolist()) for b in walk)
     return self.loader(self.pool, walk.seed, batch_sampler=batches, num_workers=self.num_workers)
 
-# %% ../nbs/04_streams.ipynb #5dae6e9a
+# %% ../nbs/04_streams.ipynb #3d9e4062
 def check_label(y):
     "Refuse a label that is not the index of one class; `TypeError` says what it is"
     got,floats = type(y).__name__,np.asarray(y).dtype.kind=='f'
@@ -158,12 +158,11 @@ def check_labels(
     check_label(item[1])
     c = get_c(dls) or len(class_names(ds) or ()) or 1+max(int(ds[i][1]) for i in range(len(ds)))
     if c<2: raise ValueError(f"at least 2 classes are needed; the labeled set has {c}")
-    odd = [o for o in map(str, class_names(ds) or ()) if re.sub('[^a-z]', '', o.lower()) in _not_a_class]
+    names = map(str, class_names(ds) or ())
+    odd = [o for o in names if re.match('unlab|unsup|nolabel', re.sub('[^a-z]', '', o.lower()))]
     if odd: warnings.warn(f"`dls` trains a class named {odd[0]!r}. If these images have no label, keep them out of the "
                           "labeled set (`get_image_files(path, folders=[…])`), and pass them as `unlabeled`")
     return c
-
-_not_a_class = {'unlabeled','unlabelled','unlabel','unsup','unsupervised','nolabel'}
 
 # %% ../nbs/04_streams.ipynb #698bd5a2
 def _settings(dls, bs, num_workers):

@@ -163,7 +163,7 @@ def _check_labels(self:BatchViews, like):
         raise TypeError(f"a batch transform changes labels, and unlabeled images have none: {self.after}. "
                         "Take it out of `batch_tfms`; `MixUp` and `CutMix` are callbacks")
 
-# %% ../nbs/05_views.ipynb #19fb4de1
+# %% ../nbs/05_views.ipynb #b611540e
 @patch
 def strong(self:BatchViews,
     x:Tensor, # Raw images `(B,C,H,W)`
@@ -172,6 +172,6 @@ def strong(self:BatchViews,
     "One view of each image, distorted by `aug` before it is normalized"
     if self.weak is not None: x = self.weak.view(_bare(x))
     if not isinstance(self.after, Pipeline): return aug.view(self._run(x, self.after))
-    ends = [f for f in self.fs if isinstance(f, Normalize)]
+    ends = [f for f in self.fs if isinstance(f, (Normalize,RandomErasing))] # That one fills in normalized noise
     x = aug.view(self._run(x, Pipeline([f for f in self.fs if f not in ends], split_idx=0)))
     return self._run(x, Pipeline(ends, split_idx=0)) if ends else x

@@ -1,6 +1,6 @@
 "Strong views: each operation against PIL, and properties over random batches of any size."
 import numpy as np, pytest, torch, torchvision.transforms.v2.functional as TF
-from fastai.vision.all import Pipeline, TensorImage, Normalize, IntToFloatTensor
+from fastai.vision.all import Pipeline, RandomErasing, TensorImage, Normalize, IntToFloatTensor
 from fastai_mixmatch import augment as A
 from fastai_mixmatch.all import BatchViews, CTAugment, Cutout, RandAugment, StrongView, WeakView
 from hypothesis import given, strategies as st
@@ -312,6 +312,14 @@ def test_strong_view_of_the_loader():
     views = BatchViews(SimpleNamespace(after_batch=Pipeline([norm, IntToFloatTensor()])), TensorImage(x), weak=False)
     half = SimpleNamespace(view=lambda o: o/2)
     assert type(views.strong(x, half)) is torch.Tensor and torch.allclose(views.strong(x, half), (x/510-.5)/.25, atol=1e-6)
+
+@pytest.mark.parametrize('end', [[], [Normalize(torch.full((1, 3, 1, 1), .5), torch.full((1, 3, 1, 1), .25))]], ids=['plain', 'normalized'])
+def test_strong_view_comes_before_erasing(end):
+    "`RandomErasing` fills in noise that is no color"
+    x, seen = torch.randint(0, 256, (8, 3, 12, 12), dtype=torch.uint8), []
+    views = BatchViews(SimpleNamespace(after_batch=Pipeline([IntToFloatTensor(), RandomErasing(p=1.), *end])), TensorImage(x))
+    res = views.strong(x, SimpleNamespace(view=lambda o: seen.append(o) or o))
+    assert torch.equal(seen[0], x/255) and not torch.allclose(res, (x/255-.5)/.25 if end else x/255)
 
 # --- learned magnitudes
 

@@ -5,7 +5,7 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 from fastai.callback.all import CSVLogger, EarlyStoppingCallback, GradientAccumulation, GradientClip, ReduceLROnPlateau, ShortEpochCallback
-from fastai.vision.all import (SGD, Callback, DataLoaders, Normalize, OptimWrapper, PILImageBW, RandomCrop, RandomResizedCrop, WeightedDL, accuracy,
+from fastai.vision.all import (SGD, AttrDict, Callback, DataLoaders, Normalize, OptimWrapper, PILImageBW, RandomCrop, RandomResizedCrop, TensorImage, WeightedDL, accuracy,
     aug_transforms, noop, ranger, set_seed)
 from fastai_mixmatch.all import *
 from fastai_mixmatch.checkpoint import loader_rngs, training_state
@@ -13,6 +13,7 @@ from fastai_mixmatch.files import lock_folder
 from fastai_mixmatch.rng import rng_state, set_rng_state
 from functools import partial
 from pathlib import Path
+from re import RegexFlag
 from helpers import IL, METHODS as ALL, SMALL, X, Y, CpuPrecision, Scaled, core_dls as digit_dls, core_learner as learner
 from torch import nn
 
@@ -681,7 +682,9 @@ KINDS = dict(set=lambda v: {v}, frozenset=lambda v: frozenset([v]), deque=lambda
     default=lambda v: defaultdict(list, a=[v]), dataclass=lambda v: Best(float(v), [v]),
     frame=lambda v: pd.DataFrame(dict(a=[v, 1.5], b=['x', None])), series=lambda v: pd.Series([v], name='s'),
     array=lambda v: np.array([[v]], 'int16'), scalar=lambda v: np.float32(v),
-    nested=lambda v: [dict(a={v: (v, deque([v]))})], path=lambda v: Path(str(v)), complex=lambda v: complex(v, 1), bytes=lambda v: bytes([v]))
+    nested=lambda v: [dict(a={v: (v, deque([v]))})], path=lambda v: Path(str(v)), complex=lambda v: complex(v, 1), bytes=lambda v: bytes([v]),
+    flag=lambda v: RegexFlag.A | RegexFlag.M, one_flag=lambda v: RegexFlag(2*v), attr=lambda v: AttrDict(a=v),
+    image=lambda v: TensorImage(torch.tensor(v)))
 
 class Memory(Callback):
     def __init__(self, kind): self.kind = kind

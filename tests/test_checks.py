@@ -50,6 +50,13 @@ def test_stream_settings_are_whole_numbers(kw):
     for f in (Unlabeled, lambda **kw: learner(**kw)):
         with pytest.raises(ValueError, match=f"{k}, .* must be a whole number of at least 1; got {v!r}"): f(**kw)
 
+def test_batch_size_is_given_once():
+    "`mu` would do nothing beside `bs`"
+    for f in (Unlabeled, lambda **kw: learner(**kw)):
+        with pytest.raises(ValueError, match="give `bs` or `mu`.*'bs': 8, 'mu': 2"): f(bs=8, mu=2)
+
+def test_learning_rate_of_zero_is_kept(): assert learner(lr=0).lr == 0
+
 def test_settings_of_a_stream_without_images():
     with pytest.raises(ValueError, match=r'`unlabeled` is Unlabeled\(bs=3.*; pass a folder'): learner(unlabeled=Unlabeled(bs=3))
 

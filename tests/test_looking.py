@@ -2,6 +2,7 @@
 import pytest, subprocess, sys
 from fastai.callback import progress
 from fastai.callback.progress import ShowGraphCallback
+from fastai.vision.all import error_rate
 from fastprogress.fastprogress import NBMasterBar, NBProgressBar
 from fastai_mixmatch import learner
 from fastai_mixmatch.all import *
@@ -42,3 +43,17 @@ with learn.no_bar(): learn.fit_one_cycle(8)
     assert r.returncode==0, r.stderr
     ours = [o for o in r.stderr.splitlines() if 'Warning' in o]
     assert not ours, ours
+
+def test_history_of_learners_with_other_metrics():
+    "What all have is drawn; a column that one lacks is refused by name"
+    train,test = digits_lists(60)
+    labeled,rest = train.split(20)
+    def fitted(**kw):
+        learn = ssl_learner(labeled.dataloaders(test, bs=10), rest, SMALL, bs=32, **kw)
+        learn.fit(1)
+        return learn
+    wrong,none = fitted(metrics=error_rate),fitted(metrics=[], method=Supervised())
+    assert plot_history(wrong)[0].get_ylabel()=='error_rate'
+    for learns in (dict(a=wrong, b=none), dict(b=none, a=wrong)): assert plot_history(learns)[0].get_ylabel()=='valid_loss'
+    with pytest.raises(ValueError, match="column of every results table, such as train_loss, valid_loss.*'error_rate'"):
+        plot_history(dict(a=wrong, b=none), 'error_rate')

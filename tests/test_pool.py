@@ -228,7 +228,7 @@ def test_numbers_that_are_no_class_are_named(make):
     assert len(said) == 1 and re.search('no class of `dls`: [89]; `dls` has 0, 1, 2, 3, 4, 5, 6, 7; they count as unknown', said[0])
     assert set(ys.tolist()) == {-1, *range(8)}
 
-@pytest.mark.parametrize('name', ['unlabeled', 'Unlabelled', 'unsup', 'un-labeled', 'no_label'])
+@pytest.mark.parametrize('name', ['unlabeled', 'Unlabelled', 'unsup', 'un-labeled', 'no_label', 'unlabeled_images', 'unlab2'])
 def test_a_class_of_unlabeled_images_is_noticed(tmp_path, name):
     for part in ('a', 'b', name): write(UX[:8], tmp_path, [f'{part}/{i}.png' for i in range(8)])
     dls = ImageDataLoaders.from_folder(tmp_path, valid_pct=.2, bs=4, img_cls=PILImageBW)

@@ -1,7 +1,7 @@
 "A predictor gives what the learner gave, and no file makes it run code, hang, take memory, or use weights that were changed."
 import errno, json, numpy as np, os, pytest, time, torch, tracemalloc
 from copy import deepcopy
-from fastai.vision.all import (ImageDataLoaders, Normalize, PILImageBW, RandomResizedCropGPU, Resize, ResizeMethod, TensorImageBW, Transform, aug_transforms)
+from fastai.vision.all import (ImageDataLoaders, Normalize, PILImageBW, RandomResizedCrop, RandomResizedCropGPU, Resize, ResizeMethod, TensorImageBW, Transform, aug_transforms)
 from fastai_mixmatch.all import *
 from fastai_mixmatch.files import sha256_of
 from fastai_mixmatch.predictor import read_file, to_bytes
@@ -38,6 +38,7 @@ def agree(a, b): return a[0] == str(b[0]) and int(a[1]) == int(b[1]) and torch.a
 TFMS = dict(plain=dict(img_cls=PILImageBW), squish=dict(img_cls=PILImageBW, item_tfms=Resize(12, method=ResizeMethod.Squish)),
     pad=dict(item_tfms=Resize((10, 8), method='pad', pad_mode='zeros'), batch_tfms=Normalize.from_stats([.4]*3, [.3]*3)),
     presizing=dict(item_tfms=Resize(16), batch_tfms=[*aug_transforms(size=8, do_flip=False), Normalize.from_stats([.4]*3, [.3]*3)]),
+    gray_in_color=dict(img_cls=PILImageBW, batch_tfms=Normalize.from_stats([.4]*3, [.3]*3)), cropped=dict(item_tfms=RandomResizedCrop((8, 12))),
     oblong=dict(item_tfms=Resize(16), batch_tfms=aug_transforms(size=(8, 12))),
     crop=dict(item_tfms=Resize((20, 12)), batch_tfms=aug_transforms(size=8, min_scale=.75)),
     valid_scale=dict(item_tfms=Resize(16), batch_tfms=[RandomResizedCropGPU(8, valid_scale=.5)]),
@@ -161,6 +162,14 @@ VALUES = [('Resize', dict(RESIZE, method='evil')), ('Resize', dict(RESIZE, pad_m
 def test_every_value_of_a_transform_is_checked(name, kw, good):
     forged(good, lambda m: m['tfms'].update(items=[[name, kw]]))
     refused('none of ours|unhashable')
+
+COSTLY = dict(items=dict(items=[['Resize', dict(RESIZE, size=[4096, 4096])]]), batch=dict(batch=[['AffineCoordTfm', dict(size=4096, mode='bilinear', pad_mode='zeros', align_corners=None)]]),
+    mean=dict(mean=[0.]*10**5, std=[1.]*10**5), std=dict(mean=[0.], std=[1.]*100))
+@pytest.mark.parametrize('name', COSTLY)
+def test_what_would_make_much_of_a_small_image(name, good):
+    "Refused before any of it is made"
+    forged(good, lambda m: m['tfms'].update(COSTLY[name]))
+    refused('another size than its sample|enlarge images too much|statistics do not fit')
 
 @pytest.mark.parametrize('bad', [float('nan'), float('inf')])
 def test_weights_that_are_no_numbers(bad, good):

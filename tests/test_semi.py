@@ -6,6 +6,7 @@ from fastai.vision.all import (Callback, CancelBatchException, CancelEpochExcept
 from fastai_mixmatch.all import *
 from helpers import (IL, NAMES, SCRIPT, SMALL, At, X, alike, copied, core_dls, core_learner, interrupt, method_learner,
     own_env, quiet, same, state_of, tensors, train)
+from functools import partial
 from pathlib import Path
 from torch import nn
 
@@ -498,6 +499,20 @@ def test_a_method_belongs_to_one_learner():
         ssl_learner(core_dls(), IL[200:328], SMALL, method, bs=32)
     first.fit(1)
     assert not alike(before, learned(first))
+
+@pytest.mark.parametrize('shared', [EMA, partial(Checkpoint, 'cp'), CTAugment])
+def test_what_remembers_a_training_belongs_to_one_learner(shared):
+    "As in a loop over folds that makes it, or a recipe, before the loop: the second learner is refused, the first trains on"
+    o = shared()
+    where = {EMA: lambda: dict(ema=o), CTAugment: lambda: dict(method=FixMatch(strong=StrongView(o)))}.get(shared, lambda: dict(checkpoint=o))
+    make = lambda: quiet(ssl_learner(core_dls(), IL[200:328], SMALL, bs=32, **where()))
+    first = make()
+    first.fit(1)
+    with pytest.raises(ValueError, match=f'this {type(o).__name__} belongs to another learner.*make a new one'): make().fit(1)
+    assert getattr(o, 'learn', first) is first
+    before = state_of(first)
+    first.fit(1)
+    assert not alike(before, state_of(first))
 
 def test_copy_of_a_learner():
     "It keeps the unlabeled images, trains by itself, with averages of its own, and leaves the first one alone."
