@@ -345,11 +345,12 @@ def trial(name, folder, data, expected, faults, seed, every, fresh=True):
         row['detected'] += found
         bounds.append(int(every.split()[0])*(hurt+(not saved)))
         hurt = hurt and not found and bool(sig) # Ended before it could look
-        if sig: row['kills'],row['signals'][sig] = row['kills']+1,row['signals'].get(sig, 0)+1
-        if sig and name=='meeting': row['named'] = row.get('named', 0)+named(f, t.text)
+        if sig:
+            row['kills'],row['signals'][sig] = row['kills']+1,row['signals'].get(sig, 0)+1
+            if name=='meeting': row['named'] = row.get('named', 0)+named(f, t.text)
         elif rc is None: row['hangs'] += 1
         elif f.startswith('full') and rc==1 and 'cannot write the checkpoint' in t.text: row['full'] += 1
-        elif rc: raise RuntimeError(t.text)
+        elif rc: raise RuntimeError(f'{name}, {f}: ended with {rc}\n{t.text}')
         saved = 'interrupted after step' in t.text
         if rc==0: break
     lost = t.lost()

@@ -136,6 +136,7 @@ def _run_of(a, found, run, start, say):
     if timed: learn.add_cb(Budget(plan, start+60*a['minutes']-plan['after'], save))
     return learn, plan
 
+# %% ../nbs/34_cli.ipynb #c3a1f0e2
 def _trained(a, kw, run, start, say):
     "Train in the folder `run`: what is known at the end, and its files"
     find_arch(a['model']), find_method(a['method'])
@@ -145,7 +146,8 @@ def _trained(a, kw, run, start, say):
     learn,plan = _run_of(a, found, run, start, say)
     side = a['size'] or usual_size(found.df['size'].dropna())
     for k,v in plan['frozen'].items(): say(f"to beat: accuracy {v:.1%}, linear classifier on the network, {k}")
-    say(f"training {a['model']} by {a['method']}, images of {side} pixels, in {run}; Ctrl-C stops it, and the same command goes on")
+    say(f"training {a['model']} by {a['method']}, images of {side} pixels, in {run}; Ctrl-C stops it, and the same "
+        'command goes on')
     try:
         with kept_quiet(say.text): fit_plan(learn, plan)
     except KeyboardInterrupt: raise KeyboardInterrupt(f"stopped in epoch {learn.epoch+1} of {plan['epochs']}; the same "

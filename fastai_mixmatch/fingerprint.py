@@ -76,8 +76,8 @@ def _transforms(kind, tfms, unknown):
             **{n if not i else f'{n} {i+1}': plain(o, unknown, n) for (n,i),o in found.items()}}
 
 # %% ../nbs/22_fingerprint.ipynb #da242829
-_loading = {*'dataset data_source bs drop_last indexed pin_memory timeout rng generator num_workers offs fake_l'.split(),
-            *'after_item before_batch after_batch epoch'.split()} # Described elsewhere, or without a say in the order
+_loading = {*'dataset data_source bs drop_last indexed pin_memory timeout rng generator num_workers offs'.split(),
+            *'fake_l after_item before_batch after_batch epoch'.split()} # Described elsewhere, or without a say in the order
 
 def _sampling(dl, unknown):
     "How a loader chooses among its images: `shuffle`, weights, and whatever else is its own"

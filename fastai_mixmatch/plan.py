@@ -160,6 +160,7 @@ def planned(
     epochs = min(epochs, steps//4)
     return dict(epochs=epochs, steps=[max(1, steps//epochs//2)], after=after)
 
+# %% ../nbs/31_plan.ipynb #c3a1f0e6
 class Budget(Callback):
     "As many steps as fit into the time that is left"
     order,run_valid,in_checkpoint = 94,False,False

@@ -136,6 +136,7 @@ class Tiles:
         css = [f'.s{i} {{ background-image: url(data:image/jpeg;base64,{o}) }}' for i,o in enumerate(url)]
         return side, '\n'.join(css)
 
+# %% ../nbs/33_summary.ipynb #c3a1f0e4
 def short_name(
     name:str, # Of a file
 )->str:

@@ -5,8 +5,8 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 from fastai.callback.all import CSVLogger, EarlyStoppingCallback, GradientAccumulation, GradientClip, ReduceLROnPlateau, ShortEpochCallback
-from fastai.vision.all import (SGD, AttrDict, Callback, DataLoaders, Normalize, OptimWrapper, PILImageBW, RandomCrop, RandomResizedCrop, TensorImage, WeightedDL, accuracy,
-    aug_transforms, noop, ranger, set_seed)
+from fastai.vision.all import (SGD, AttrDict, Callback, DataLoaders, Normalize, OptimWrapper, PILImageBW, RandomCrop, RandomResizedCrop,
+    TensorImage, WeightedDL, accuracy, aug_transforms, noop, ranger, set_seed)
 from fastai_mixmatch.all import *
 from fastai_mixmatch.checkpoint import loader_rngs, training_state
 from fastai_mixmatch.files import lock_folder

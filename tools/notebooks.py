@@ -17,8 +17,9 @@ class Runner:
     "Runs notebooks one after the other: call it with a path"
     def __init__(self, save=False):
         env = {'OMP_NUM_THREADS': '1', **os.environ, 'MPLBACKEND': 'agg'}
-        args = [sys.executable, '-W', 'ignore', __file__, '--serve', *['--save']*save]
-        self.server = subprocess.Popen(args, cwd=root, env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        args = [sys.executable, __file__, '--serve', *['--save']*save]
+        pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.server = subprocess.Popen(args, cwd=root, env=env, **pipes)
 
     def __call__(self, path):
         "Exit status, output, and seconds"
