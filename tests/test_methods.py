@@ -640,7 +640,8 @@ def test_measured(name, seeds):
     "In as many steps no method is worse than supervised training, beyond what the seeds differ by, and those that it is about are clearly better, pair by pair."
     err = measured(name)
     assert list(err.index)==list(range(seeds)) and not err.isna().any().any()
-    assert set(err.columns)>={'Supervised','MixMatch','MixUpLabeled'} | {type(m()).__name__ for k,m in METHODS.items() if k!='student'}
+    absent = ('student',) if name=='digits' else ('student','ada','defix')
+    assert set(err.columns)>={'Supervised','MixMatch','MixUpLabeled'} | {type(m()).__name__ for k,m in METHODS.items() if k not in absent}
     worse = err.sub(err.Supervised, axis=0).drop(columns='Supervised')
     noise = 2*worse.std()/math.sqrt(seeds)
     assert (worse.mean()<=noise).all(), worse.mean()[worse.mean()>noise]
