@@ -74,7 +74,7 @@ class Unlabeled:
             n = getattr(self, k)
             good = n is None or isinstance(n, Integral) and n>=1
             refuse_unless(good, f'{k}, {what}, must be a whole number of at least 1', n)
-        refuse_unless(None in (bs,mu), "give `bs` or `mu`: each sets the unlabeled images in a batch", dict(bs=bs, mu=mu))
+        refuse_unless(None in (bs,mu), "give `bs` or `mu`: both set the unlabeled batch", dict(bs=bs, mu=mu))
 
     def __getstate__(self): return dict(vars(self), source=None) # An exported learner holds no images
     def __deepcopy__(self, memo): return type(self)(**vars(self))

@@ -77,7 +77,7 @@ def _transforms(kind, tfms, unknown):
 
 # %% ../nbs/22_fingerprint.ipynb #da242829
 _loading = {*'dataset data_source bs drop_last indexed pin_memory timeout rng generator num_workers offs'.split(),
-            *'fake_l after_item before_batch after_batch epoch'.split()} # Described elsewhere, or without a say in the order
+            *'fake_l after_item before_batch after_batch epoch'.split()} # Elsewhere, or of no effect on the order
 
 def _sampling(dl, unknown):
     "How a loader chooses among its images: `shuffle`, weights, and whatever else is its own"
