@@ -56,8 +56,7 @@ def load_training_state(learn, s:dict, streams:bool=False):
     vars(learn).update(unpack(s['learn']))
     learn.recorder.start_epoch = time.time()-s['elapsed']
     set_rng_state(s['rngs'], loader_rngs(learn.dls))
-    if rank := rank_distrib(): # The state is process 0's; the others go on with draws of their own
-        set_seed(int(torch.randint(2**31, ()))+rank)
+    if rank := rank_distrib(): set_seed(int(torch.randint(2**31, ()))+rank) # Other processes draw otherwise
 
 # %% ../nbs/23_checkpoint.ipynb #2a0a74af
 class CheckpointError(RuntimeError):
@@ -263,8 +262,8 @@ def skip(self:Checkpoint, file):
     n,state = self.this_fit.n,self.this_fit.state
     if state['fit']>n:
         if not self.replaced:
-            warnings.warn(f"the result of fit {n} is not in {self.folder}; that of fit {state['fit']}, as it was at "
-                          f"step {state['step']}, stands in its place")
+            warnings.warn(f"the result of fit {n} is not in {self.folder}, so that of fit {state['fit']} stands in its "
+                          f"place, as it was at step {state['step']}")
         self.replaced = state['fit']
     rank0_print(f"Checkpoint: fit {n} is complete ({state['epoch']+1} epochs, {state['step']} steps); "
                 f"its result is taken from {file}")

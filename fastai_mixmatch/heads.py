@@ -25,8 +25,8 @@ def last_linear(
     ran,linear = [],[m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features==n_out]
     with Hooks(linear, lambda m, *_: ran.append(m)): probe(model, x)
     if ran: return ran[-1]
-    raise ValueError(f"features are what the last linear layer of {n_out} outputs takes in; this "
-        f"{type(model).__name__} has none. Use a model that ends in `nn.Linear`, or a method without heads (`rotation=0`)")
+    raise ValueError(f"features are what the last linear layer of {n_out} outputs takes in; {type(model).__name__} has "
+        "none. Use a model that ends in `nn.Linear`, or a method without heads (`rotation=0`)")
 
 # %% ../nbs/11_heads.ipynb #d8459867
 class Heads(FitCallback):

@@ -149,10 +149,6 @@ class Pool:
         self.random = not known or varies(*[lambda i=i: self.read(i)[0] for i in some], n=looks)
         self.unsure,self.k = not (known or drew),k if self.random else 1
 
-    def example(self, n:int=1, device=None)->Tensor:
-        "The first image, `n` times, of the class that the loader gives `(n,C,H,W)`"
-        return torch.stack([self.read(0)[0]]*n).as_subclass(self.cls).to(device or 'cpu')
-
     def __len__(self): return len(self.items) if self.x is None else len(self.x)
     def name(self, i): return source_name(self.items, i)
     def image_name(self, i):
@@ -175,6 +171,11 @@ class Pool:
     def has_labels(self)->bool: return self.first_label>=0 if self.y is None else bool((self.y>=0).any())
 
 # %% ../nbs/02_pool.ipynb #262b5896
+@patch
+def example(self:Pool, n:int=1, device=None)->Tensor:
+    "The first image, `n` times, of the class that the loader gives `(n,C,H,W)`"
+    return torch.stack([self.read(0)[0]]*n).as_subclass(self.cls).to(device or 'cpu')
+
 @patch
 def __getitem__(self:Pool, i):
     if self.x is not None: return [self.x[i]], int(self.y[i])

@@ -151,7 +151,7 @@ def check_labels(
     ds,n_inp = dls.train.dataset,getattr(dls.train, 'n_inp', 1)
     if n_inp!=1: raise ValueError(f"`dls` must give one image and one label; it has {n_inp} inputs")
     if isinstance(ds, IterableDataset):
-        raise TypeError(f"the labeled set must have a length; got the iterable {type(ds).__name__}")
+        raise TypeError(f"the labeled set, which is repeated, must have a length; got the iterable {type(ds).__name__}")
     if len(ds)==0: raise ValueError("the labeled training set is empty")
     item = get_item(ds, 0)
     if not isinstance(item, (tuple,list)) or len(item)!=2:
