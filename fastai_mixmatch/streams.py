@@ -157,10 +157,10 @@ def check_labels(
     if not isinstance(item, (tuple,list)) or len(item)!=2:
         raise ValueError(f"`dls` must give pairs (image, label); it gives {type(item).__name__}")
     check_label(item[1])
-    c = get_c(dls) or len(class_names(ds) or ()) or 1+max(int(ds[i][1]) for i in range(len(ds)))
+    names = class_names(ds) or ()
+    c = get_c(dls) or len(names) or 1+max(int(ds[i][1]) for i in range(len(ds)))
     if c<2: raise ValueError(f"at least 2 classes are needed; the labeled set has {c}")
-    names = map(str, class_names(ds) or ())
-    odd = [o for o in names if re.match('unlab|unsup|nolabel', re.sub('[^a-z]', '', o.lower()))]
+    odd = [o for o in map(str, names) if re.match('unlab|unsup|nolabel', re.sub('[^a-z]', '', o.lower()))]
     if odd: warnings.warn(f"`dls` trains a class named {odd[0]!r}. If these images have no label, keep them out of the "
                           "labeled set (`get_image_files(path, folders=[…])`), and pass them as `unlabeled`")
     return c
