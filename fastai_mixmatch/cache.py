@@ -123,7 +123,7 @@ class KeptDL(GetAttr):
     @staticmethod
     def can(dl)->bool:
         "Are all passes over `dl` equal, and small enough to be kept? What is not known to be so is not"
-        if not isinstance(dl, DataLoader) or own_loader(dl) is not dl or len(dl)==0: return False
+        if not type(dl).__module__.startswith('fastai.') or own_loader(dl) is not dl or len(dl)==0: return False
         dl.before_iter()
         tfms = [f for o in (dl.after_item, dl.before_batch) for f in getattr(o, 'fs', [])]
         known = dl.indexed and not dl.shuffle and known_source(dl.dataset, 1) and known_tfms(tfms, 1)

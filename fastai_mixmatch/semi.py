@@ -22,8 +22,9 @@ from .heads import Heads
 from .report import Report, listed
 from .finite import Finite
 from .speed import Trim
+from .rng import kept_rng
 from .state import belongs, pack, unpack
-from .distributed import own_loader, on_any_device, rank0_print, ranks, sum_ranks
+from .distributed import bare, own_loader, on_any_device, rank0_print, ranks, sum_ranks
 
 # %% ../nbs/14_semi.ipynb #86f8d8d2
 class SemiSupervised(Settings, Callback):
@@ -255,7 +256,8 @@ def teach(self:SemiSupervised, x, y):
         x,view.used = aug.probe(x)
         return x
     x = self.view.strong(x, SimpleNamespace(view=view))
-    aug.update(view.used, guess_labels(self.learn.model, [x]), F.one_hot(y, self.labeled_dl.c), self.sum_ranks)
+    model = self.learn.ema.averaged() if hasattr(self.learn, 'ema') else bare(self.learn.model)
+    aug.update(view.used, probe(model, x).softmax(-1), F.one_hot(y, self.labeled_dl.c), self.sum_ranks)
 
 # %% ../nbs/14_semi.ipynb #8ac28962
 class Fit:
@@ -275,7 +277,7 @@ def before_fit(self:SemiSupervised):
     self.alone(self.learn.cbs)
     check_callbacks(self)
     for dl in self.learn.dls: on_any_device(dl)
-    self.prepare()
+    with kept_rng(): self.prepare()
     self.join_ranks()
     check_model(self)
     if self.dl.cache: self.dl.pool.load(self.dl.num_workers)

@@ -8,12 +8,14 @@ __all__ = ['pack', 'unpack', 'given', 'attributes', 'plain', 'warn_once', 'memor
 # %% ../nbs/82_state.ipynb #986bf0cf
 import inspect, math, random, sys, warnings, weakref
 from collections import Counter, OrderedDict, defaultdict, deque
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from enum import Enum, Flag
 from functools import lru_cache, partial
 from types import CodeType, FunctionType, MethodType
 from fastai.basics import *
 from fastai.callback.progress import CSVLogger
+from datetime import date, time, timedelta # fastai has another `time`
 from .files import array_bytes, sha256_of
 
 # %% ../nbs/82_state.ipynb #d699218f
@@ -25,6 +27,8 @@ def _array(o):
 def _to_array(v): return np.frombuffer(v[0].numpy().tobytes(), v[1]).reshape(v[2]).copy()
 
 def _items(o): return list(o.items())
+def _to_date(v): return pd.Timestamp(v[1]) if 'pandas' in v[0][0] else _found(v[0], (date,time)).fromisoformat(v[1])
+def _to_delta(v): return pd.Timedelta(v[1]).to_pytimedelta() if v[0] else pd.Timedelta(v[1])
 def _default(o): return [getattr(o.default_factory, '__name__', None), _items(o)]
 def _to_default(v): return defaultdict({o.__name__: o for o in (int,float,str,bool,list,dict,set)}.get(v[0]), v[1])
 def _to_frame(v): return (df := pd.DataFrame.from_dict(v[0], orient='tight')).astype(dict(zip(df.columns, v[1])))
@@ -50,6 +54,8 @@ _kinds = dict( # Name → which objects, what of them is packed, and the way bac
     scalar=_some(np.generic, lambda o: _array(np.asarray(o)), lambda v: _to_array(v)[()]),
     array=_exact(np.ndarray, _array, _to_array),
     path=_some(Path, str, Path),
+    date=_some((date,time), lambda o: [_class(o), o.isoformat()], _to_date), # pandas' and `NaT`, too
+    delta=_some(timedelta, lambda o: [type(o) is timedelta, pd.Timedelta(o).value], _to_delta),
     **{c.__name__: _exact(c) for c in (L,set,frozenset,torch.Size)},
     deque=_exact(deque, lambda o: [list(o), o.maxlen], lambda v: deque(*v)),
     Counter=_exact(Counter, _items, lambda v: Counter(dict(v))),
@@ -75,9 +81,11 @@ def _alike(o, cls):
     return type(o) is list and len(o)>0 and isinstance(o[0], cls) and len({type(v) for v in o})==1
 
 # %% ../nbs/82_state.ipynb #002a8dac
+_keys = bool,int,float,str,type(None)
+
 def pack(o, objects:bool=True):
     "`o` as numbers, texts, tensors, and lists and dictionaries of these; `TypeError` names a type that cannot be"
-    if o is None or type(o) in (bool,int,float,str): return o
+    if type(o) in _keys: return o
     if isinstance(o, Tensor) and not isinstance(o, TensorBase):
         o = o.detach().as_subclass(Tensor)
         return o.clone() if o.untyped_storage().nbytes()>o.nbytes else o
@@ -85,8 +93,9 @@ def pack(o, objects:bool=True):
         if test(o): return {f'__{name}__': pack(take(o), objects)}
     if type(o) in (list,tuple): return type(o)(pack(v, objects) for v in o)
     if type(o) is dict:
-        res = {k: pack(v, objects) for k,v in o.items()}
-        return {'__dict__': _items(res)} if len(o)==1 and str(first(o)).startswith('__') else res
+        res = [(pack(k, objects), pack(v, objects)) for k,v in o.items()]
+        good = all(type(k) in _keys for k in o) and not (len(o)==1 and str(first(o)).startswith('__'))
+        return dict(res) if good else {'__dict__': res}
     if objects and hasattr(type(o), 'state_dict'): return {'__state__': pack(o.state_dict())}
     if objects and not callable(o) and hasattr(o, '__dict__'): return {'__attrs__': pack(vars(o))}
     raise TypeError(f"a {type(o).__name__} cannot be saved as plain data; give it `state_dict` and `load_state_dict`")
@@ -171,10 +180,13 @@ def plain(v, unknown:list|None=None, name:str='', seen:tuple=()):
     kind = type(v).__qualname__
     if v is None or isinstance(v, (bool,int,str)): return v
     if isinstance(v, float): return v if math.isfinite(v) else repr(v)
+    if isinstance(v, np.longdouble): return repr(v)
     if isinstance(v, np.generic): return known(v.item())
     if isinstance(v, (Tensor,np.ndarray)):
-        few = math.prod(v.shape)<=16 or v.dtype==object
-        return known(v.tolist()) if few else f'{tuple(v.shape)}, {_sha(array_bytes(v))}'
+        with suppress(RuntimeError): # Of a sparse one, or one without data
+            few = math.prod(v.shape)<=16 or v.dtype==object
+            return known(v.tolist()) if few else f'{tuple(v.shape)}, {_sha(array_bytes(v))}'
+        return lost(kind)
     if isinstance(v, (bytes,bytearray)): return _sha(v)
     if isinstance(v, (pd.DataFrame,pd.Series)): return _sha(v.to_csv().encode())
     if isinstance(v, (Path,Enum,torch.dtype,torch.device,complex,range,slice)): return str(v)
@@ -209,34 +221,47 @@ def _csv(o):
     if not o.file.closed: o.file.flush()
     return Path(o.path/o.fname)
 
+def _moves(o, k, v):
+    "May training change `v`, which callback or metric `o` holds as `k`?"
+    if k in _init_names(o): return isinstance(v, (int,float,list,dict,set,deque))
+    model = nested_attr(o, 'learn.model')
+    if isinstance(v, nn.Module): return v.state_dict() and not (model and v in {*model.modules()})
+    return k not in ('learn','run') and not callable(v)
+
 def memory(o)->dict:
-    "What a callback or metric remembers: its `state_dict`, or what it has beside its arguments and is plain data"
-    if hasattr(type(o), 'state_dict'): return o.state_dict()
+    "What a callback or metric remembers: its `state_dict`, or what it has that is plain data"
+    if hasattr(type(o), 'state_dict'): return pack(o.state_dict(), objects=False)
     if isinstance(o, CSVLogger): return dict(text=_csv(o).read_text())
-    res,skip,lost = {},_init_names(o) | {'learn','run'},[]
+    res,lost = {},[]
     for k,v in vars(o).items():
-        if k in skip or callable(v): continue
+        if not _moves(o, k, v): continue
         try: res[k] = pack(v, objects=False)
-        except (TypeError,RecursionError,NotImplementedError): lost.append(k) # The last of a sparse tensor
+        except (TypeError,RecursionError,NotImplementedError): # The last of a sparse tensor
+            if k not in _init_names(o): lost.append(k)
     if lost and not type(o).__module__.startswith('fastai'):
         warn_once(f"a checkpoint does not hold {', '.join(lost)} of {type(o).__name__}; if training changes that, "
                   "give the callback `state_dict` and `load_state_dict`")
     return res
 
-def remember(o, s:dict, **kwargs):
-    "Give back to `o` what `memory` took"
-    if hasattr(type(o), 'load_state_dict'): return o.load_state_dict(s, **kwargs)
-    if not isinstance(o, CSVLogger): return vars(o).update({k: unpack(v, vars(o).get(k)) for k,v in s.items()})
+def remember(o, s:dict, args:bool=True, *more):
+    "Give back to `o` what `memory` took; its arguments only if `args`"
+    if hasattr(type(o), 'load_state_dict'): return o.load_state_dict(unpack(s), *more)
+    keep = () if args else _init_names(o)
+    s = {k: unpack(v, vars(o).get(k)) for k,v in s.items() if k not in keep}
+    if not isinstance(o, CSVLogger): return vars(o).update(s)
     _csv(o).write_text(s['text'])
     if not o.file.closed: o.file.seek(0, 2)
 
 # %% ../nbs/82_state.ipynb #8f89ad7f
-_learners = weakref.WeakKeyDictionary()
+_learners = {} # By `id`, as an object may have no hash: weak references to it and its learner
 
 def belongs(o, learn):
     "Refuse an object `o` that remembers the training of another learner than `learn`"
-    other = _learners.setdefault(o, weakref.ref(learn))()
-    if other is learn: return
+    me,other = (f() for f in _learners.get(id(o), (noop,)*2))
+    if me is not o:
+        with suppress(TypeError): # One with `__slots__` may not be referred to
+            _learners[id(o)] = weakref.ref(o, lambda _, i=id(o): _learners.pop(i, None)),weakref.ref(learn)
+    if me is not o or other is learn: return
     if isinstance(o, Callback): o.learn = other # It trains on
     raise ValueError(f"this {type(o).__name__} belongs to another learner, whose training it remembers; "
                      "make a new one for each")
