@@ -12,7 +12,7 @@ from .checks import probe
 from .distributed import bare, from_first, sum_ranks
 from .optim import FastAdam
 from .rng import kept_rng
-from .state import pack, unpack
+from .state import pack, unpack, whole
 
 # %% ../nbs/11_heads.ipynb #c6be2330
 def last_linear(
@@ -35,7 +35,7 @@ def last_linear(
 # %% ../nbs/11_heads.ipynb #d8459867
 class Heads(Callback):
     "Trains the heads that `method` declares, on the features of the model"
-    order,run_valid,_stateattrs = 23,False,('nets','own_opt','hook','features')
+    order,run_valid,_stateattrs,__deepcopy__ = 23,False,('nets','own_opt','hook','features'),whole
     def __init__(self, method):
         self.method = method
         self._init_state()

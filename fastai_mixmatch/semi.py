@@ -71,7 +71,7 @@ class SemiSupervised(Settings, Callback):
     def _init_state(self):
         for o in self._stateattrs: setattr(self, o, None)
         self.rank,self.world = 0,1
-        self.forget()
+        if 'learned' not in vars(self): self.forget() # A copy keeps it
 
 # %% ../nbs/14_semi.ipynb #2caa48a7
 @patch
