@@ -234,7 +234,7 @@ def predict(
     if file.is_dir(): file = file/'predictor.safetensors'
     if not file.is_file():
         raise FileNotFoundError(f"there is no predictor {file}: `fastai-mixmatch train` writes it at its end")
-    found = itertools.chain.from_iterable([named_files(o) for o in L(files)]) # `out` may be one of them
+    found = itertools.chain.from_iterable([named_files(o) for o in L(files)])
     rows = predict_files(file, found, bs=bs, num_workers=num_workers)
     start,f = time.monotonic(),sys.stdout if out=='-' else open(out, 'w', newline='')
     try:

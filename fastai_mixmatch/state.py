@@ -15,7 +15,7 @@ from functools import lru_cache, partial
 from types import CodeType, FunctionType, MethodType
 from fastai.basics import *
 from fastai.callback.progress import CSVLogger
-from datetime import date, time, timedelta # fastai has another `time`
+from datetime import date, time, timedelta # Not fastai's `time`
 from .files import array_bytes, sha256_of
 
 # %% ../nbs/82_state.ipynb #d699218f
@@ -183,7 +183,7 @@ def plain(v, unknown:list|None=None, name:str='', seen:tuple=()):
     if isinstance(v, np.longdouble): return repr(v)
     if isinstance(v, np.generic): return known(v.item())
     if isinstance(v, (Tensor,np.ndarray)):
-        with suppress(RuntimeError): # Of a sparse one, or one without data
+        with suppress(RuntimeError): # Sparse, or without data
             few = math.prod(v.shape)<=16 or v.dtype==object
             return known(v.tolist()) if few else f'{tuple(v.shape)}, {_sha(array_bytes(v))}'
         return lost(kind)
@@ -254,18 +254,18 @@ def remember(o, s:dict, args:bool=True, *more):
 
 # %% ../nbs/82_state.ipynb #8f89ad7f
 def whole(o, memo):
-    "As `__deepcopy__` of a callback: its `_stateattrs` are copied, too, which fastai leaves out"
+    "`__deepcopy__` of a callback, with its `_stateattrs`, which fastai leaves out"
     memo[id(o)] = res = object.__new__(type(o))
     vars(res).update(deepcopy(vars(o), memo))
     return res
 
-_learners = {} # By `id`, as an object may have no hash: weak references to it and its learner
+_learners = {} # By `id`: not all have a hash
 
 def belongs(o, learn):
     "Refuse an object `o` that remembers the training of another learner than `learn`"
     me,other = (f() for f in _learners.get(id(o), (noop,)*2))
     if me is not o:
-        with suppress(TypeError): # One with `__slots__` may not be referred to
+        with suppress(TypeError): # Of an object with `__slots__`
             _learners[id(o)] = weakref.ref(o, lambda _, i=id(o): _learners.pop(i, None)),weakref.ref(learn)
     if me is not o or other is learn: return
     if isinstance(o, Callback): o.learn = other # It trains on

@@ -130,7 +130,7 @@ def test_pictures_of_other_modes(tmp_path):
     np.testing.assert_allclose(np.asarray(as_image(tmp_path/'f.tif', PILImage16)), x, atol=1e-4)
     for dtype in ('int64', 'uint64'):
         np.save(tmp_path/'i.npy', x.astype(dtype))
-        with pytest.raises(ImageError, match=f'its pixels are {dtype}.*convert them to uint8 or uint16'): as_image(tmp_path/'i.npy', ImageStack)
+        with pytest.raises(ImageError, match=f'its pixels are {dtype}.*Convert them to uint8 or uint16'): as_image(tmp_path/'i.npy', ImageStack)
 
 @pytest.mark.parametrize('cls, shape', [(ImageStack, (40, 5, 8, 8)), (PILImage16, (40, 8, 8))])
 @pytest.mark.parametrize('dtype', ['uint8', 'float32'])

@@ -204,7 +204,7 @@ def test_other_files_say_what_they_are(good):
         Path('x').write_bytes(b)
         refused('x cannot be used as a predictor: it is no file of `save_predictor`')
     Path('x').write_bytes(tensor_bytes(dict(good[1])))
-    refused('it holds tensors, and no classes or transforms, which `save_predictor` adds')
+    refused('it holds tensors, but not what `save_predictor` adds')
 
 # --- writing
 
