@@ -12,6 +12,7 @@ from fastai.vision.learner import _add_norm,_timm_norm,_default_meta
 from . import models
 from .checks import probe
 from .models import load_weights
+from .rng import kept_rng
 
 # %% ../nbs/10_arch.ipynb #a9c76973
 def is_arch(
@@ -66,8 +67,10 @@ def to_channels_last(
     "Store the weights of `model` with channels last, if it works so"
     if any(isinstance(p, nn.parameter.UninitializedParameter) for p in model.parameters()): return
     model.to(memory_format=torch.channels_last)
-    try: probe(model, x)
-    except RuntimeError: model.to(memory_format=torch.contiguous_format)
+    try:
+        with kept_rng():
+            for o in (False,True): probe(model, torch.cat([x, x]), o)
+    except Exception: model.to(memory_format=torch.contiguous_format) # Whatever it wants
 
 # %% ../nbs/10_arch.ipynb #e07496d2
 def arch_spec(

@@ -12,6 +12,7 @@ from fastai.vision.all import *
 from .batch import FitCallback
 from .distributed import on_any_device, own_loader, rank0_print
 from .files import atomic_write, fcntl, sha256_of
+from .images import item_name
 from .lists import Files
 from .sources import check_files, raw_items
 from .pool import fits, known_source, known_tfms
@@ -83,21 +84,23 @@ def fill(self:DiskCache, pool, num_workers:int=0):
 @patch
 def take(self:DiskCache, pool, digest:str)->str|None: # Why not
     "Map the stored images into `pool`"
-    try: meta = json.loads(self.about.read_bytes())
-    except (OSError,ValueError): return "images.json cannot be read"
-    if not isinstance(meta, dict) or meta.get('digest')!=digest: return "made from other files, labels or transforms"
+    if not (self.about.is_file() and self.data.is_file()): return "no regular files" # A pipe would wait
     try:
+        meta = json.loads(self.about.read_bytes())
+        if meta['digest']!=digest: return "made from other files, labels or transforms"
         mapped = self.open(pool, meta)
         x = np.array(mapped) if fits(mapped.nbytes) else mapped
         if self.check(x, meta)!=meta['check']: return "damaged"
-    except (OSError,KeyError,ValueError) as e: return f"incomplete ({type(e).__name__}: {e})"
-    self.map,y,kept = mapped if x is mapped else None,meta['y'],meta['kept']
-    x = torch.from_numpy(x[:len(y)])
-    for j in range(0, len(y), -(-len(y)//8)):
-        o,label = pool.read(kept[j])
-        same = label==y[j] and torch.equal(o.as_subclass(Tensor), x[j])
-        if not same: return f"{pool.name(kept[j])} is not what it was"
-    pool.x,pool.y,pool.kept,pool.skipped = x,torch.tensor(y, dtype=torch.long),kept,meta['skipped']
+        y,kept = meta['y'],meta['kept']
+        t = torch.from_numpy(x[:len(y)])
+        for j in range(0, len(y), -(-len(y)//8)):
+            o,label = pool.read(kept[j])
+            same = label==y[j] and torch.equal(o.as_subclass(Tensor), t[j])
+            if not same: return f"{pool.name(kept[j])} is not what it was"
+        y,skipped = torch.tensor(y, dtype=torch.long),[item_name(str(o)) for o in meta['skipped']]
+    except Exception as e: return f"incomplete ({type(e).__name__}: {e})"
+    self.map = mapped if x is mapped else None
+    pool.x,pool.y,pool.kept,pool.skipped = t,y,kept,skipped
 
 # %% ../nbs/03_cache.ipynb #6f2a5ea7
 @patch
@@ -124,7 +127,7 @@ class KeptDL(GetAttr):
     @staticmethod
     def can(dl)->bool:
         "Are all passes over `dl` equal, and small enough to be kept? What is not known to be so is not"
-        if not isinstance(dl, DataLoader) or own_loader(dl) is not dl or len(dl)==0: return False
+        if not type(dl).__module__.startswith('fastai.') or own_loader(dl) is not dl or len(dl)==0: return False
         dl.before_iter()
         tfms = [f for o in (dl.after_item, dl.before_batch) for f in getattr(o, 'fs', [])]
         known = dl.indexed and not dl.shuffle and known_source(dl.dataset, 1) and known_tfms(tfms, 1)

@@ -7,7 +7,7 @@ __all__ = ['loader_rngs', 'training_state', 'load_training_state', 'CheckpointEr
            'parse_every', 'Checkpoint', 'Gate']
 
 # %% ../nbs/23_checkpoint.ipynb #47dfe530
-import io, json, math, os, pickle, random, re, signal, sys, threading, time, warnings
+import io, json, math, os, random, re, signal, sys, threading, time, warnings, zipfile
 from contextlib import suppress
 from fastai.vision.all import *
 from .batch import FitCallback
@@ -40,19 +40,18 @@ def training_state(learn)->dict:
         learn={k: pack(vars(learn)[k]) for k in ('smooth_loss','final_record') if k in vars(learn)},
         elapsed=time.time()-getattr(learn.recorder, 'start_epoch', time.time()), rngs=rng_state(loader_rngs(learn.dls)))
 
-def load_training_state(learn, s:dict, streams:bool=False):
-    "Continue from the `training_state` `s` of a learner made alike; `streams`: in the middle of an epoch"
+def load_training_state(learn, s:dict, streams:bool=False, args:bool=True):
+    "Continue from `s`, the `training_state` of a learner made alike, with `streams` in the middle of an epoch"
     model,scaler = plain_model(learn),getattr(learn, 'scaler', None)
     model.load_state_dict(unpack(s['model']))
-    buffers = dict(model.named_buffers())
-    for k,v in unpack(s['buffers']).items(): buffers[k].data.copy_(v)
+    for k,v in unpack(s['buffers']).items(): model.get_buffer(k).data.copy_(v)
     for p,g in zip(model.parameters(), unpack(s['grads'])):
         p.grad = None if g is None else g.to(p.device) if isinstance(g, Tensor) else torch.zeros_like(p)
     learn.opt.load_state_dict(unpack(s['opt']))
     if scaler is not None and s['scaler']: scaler.load_state_dict(s['scaler'])
     for k,cb in named_cbs(learn).items():
-        if k in s['cbs']: remember(cb, s['cbs'][k], **(dict(streams=streams) if isinstance(cb, SemiSupervised) else {}))
-    for m,o in zip(_metrics(learn), s['metrics']): remember(m, o)
+        if k in s['cbs']: remember(cb, s['cbs'][k], args, *[streams]*isinstance(cb, SemiSupervised))
+    for m,o in zip(_metrics(learn), s['metrics']): remember(m, o, args)
     vars(learn).update(unpack(s['learn']))
     learn.recorder.start_epoch = time.time()-s['elapsed']
     set_rng_state(s['rngs'], loader_rngs(learn.dls))
@@ -63,6 +62,8 @@ class CheckpointError(RuntimeError):
     "A checkpoint that cannot be written, read or used; the message says what to do"
 
 _format = 2
+_parts = set('fit ended cut epoch batch step pct settings world threads model buffers grads opt scaler cbs metrics '
+             'learn elapsed rngs'.split())
 
 def write_checkpoint(state:dict, folder, stem:str)->Path:
     "Write plain data to `folder/stem.<digest>.pt`, the whole file or none. Raises `CheckpointError`"
@@ -85,14 +86,14 @@ def read_checkpoint(file, device='cpu')->dict:
     "What `write_checkpoint` wrote; tensors of a GPU come to `device`. Raises `CheckpointError`"
     def place(s, loc): return torch.serialization.default_restore_location(s, 'cpu' if loc=='cpu' else str(device))
     try:
-        if file_digest(file)!=Path(file).name.split('.')[-2]:
-            raise CheckpointError(f"the checkpoint {file} is damaged: its content does not fit its name")
+        if file_digest(file) not in Path(file).name: raise ValueError("it is damaged: it does not fit its name")
+        with zipfile.ZipFile(file) as z:
+            if any(o.compress_type for o in z.infolist()): raise ValueError("it is compressed") # Could be of any size
         state = torch.load(file, map_location=place, weights_only=True)
-    except (OSError,EOFError,ValueError,KeyError,pickle.UnpicklingError) as e:
-        raise CheckpointError(f"cannot read the checkpoint {file}: {e}") from e
-    if state.get('format')!=_format:
-        raise CheckpointError(f"{file} has format {state.get('format')}; this version reads format {_format}")
-    return state
+        if state['format']!=_format: raise ValueError(f"it has format {state['format']}; this version reads {_format}")
+        if not _parts<=state.keys(): raise ValueError(f"it has no {', '.join(sorted(_parts-state.keys()))}")
+        return state
+    except Exception as e: raise CheckpointError(f"cannot read the checkpoint {file}: {e}") from e
 
 # %% ../nbs/23_checkpoint.ipynb #62fe58df
 def parse_every(every)->tuple:
@@ -164,8 +165,7 @@ def save(self:Checkpoint, state:dict|None=None, **kwargs)->Path:
     if fit.timer: fit.timer.cancel()
     if rank_distrib(): return
     state = state or self.state(**kwargs)
-    name = 'end' if state['ended'] else f"{state['step']:09d}"
-    file = write_checkpoint(state, self.folder, f'fit{fit.n}-{name}')
+    file = write_checkpoint(state, self.folder, f"fit{fit.n}-{'end' if state['ended'] else '%09d' % state['step']}")
     good = [o for o in self.files() if o[2] not in self.damaged]
     ends = [f for _,step,f in good if step==math.inf]
     keep = {file, *(f for *_,f in good[:2]), *ends[:_n_ends]}
@@ -204,7 +204,7 @@ def check(self:Checkpoint, file, state):
     if fit.n<=self.replaced or state['world']!=fit.world or rank_distrib(): # Not the start of that fit
         old.update({k: fit.settings[k] for k in _start})
     if state['threads']!=now: warnings.warn(f"{file}: threads: {state['threads']} then, {now} now; rounding may differ")
-    diff = differences(old, fit.settings)
+    diff = fit.diff = differences(old, fit.settings)
     if not diff: return
     msg = f"{file} was written with other settings. {'; '.join(diff.values())}"
     seed = "start with the same seed (`set_seed`, before loaders and learner are made), "*bool(set(diff) & set(_start))
@@ -224,7 +224,7 @@ def begin(self:Checkpoint):
         raise CheckpointError("`Checkpoint` needs a method beside it, such as `MixMatch`; use `ssl_learner`")
     values,unknown = settings(self.learn, method)
     self.this_fit = fit = AttrDict(n=self.fits+1, settings=values, world=method.world, since=time.monotonic(),
-        lock=None, state=None, done=False, exact=True, gate=None, wait=None, stop=False, held=True, timer=None)
+        lock=None, state=None, done=False, exact=True, diff={}, gate=None, wait=None, stop=0, held=True, timer=None)
     file,fit.state = self.look(method.rank, method.world)
     if unknown: warn_once(f"a later start cannot compare {', '.join(unknown)} with what it is now; keep that as it is")
     mine = fit.state is not None and fit.state['fit']==fit.n
@@ -291,7 +291,7 @@ def before_train(self:Checkpoint):
     fit = self.this_fit
     if fit.state is None: return
     state,fit.state,fit.since = fit.state,None,time.monotonic()
-    load_training_state(learn, state, streams=fit.exact)
+    load_training_state(learn, state, fit.exact, not fit.diff)
     learn.train_iter = state['step'] if fit.exact else learn.epoch*n
     if fit.exact: learn.pct_train = ifnone(state['pct'], (learn.epoch+state['batch']/n)/learn.n_epoch)
     if state['cut'] and fit.exact:
@@ -379,7 +379,7 @@ def after_fit(self:Checkpoint):
     if fit is None: return
     fit.held = None
     if fit.done:
-        load_training_state(learn, fit.state)
+        load_training_state(learn, fit.state, args=not fit.diff)
         learn.train_iter,learn.pct_train = fit.state['step'],fit.state['pct']
     elif fit.state is None: self.save(ended=True)
     self.fits += fit.done or fit.state is None

@@ -13,6 +13,7 @@ from fastai.vision.all import *
 from fastai.callback.mixup import MixHandler
 from .sources import class_name, overlap
 from .distributed import bare
+from .targets import frozen_stats
 
 # %% ../nbs/84_checks.ipynb #1283a290
 def label_indices(
@@ -43,14 +44,15 @@ def class_counts(
 def probe(
     model:nn.Module, # Left as it was
     x:Tensor, # Images `(B,C,H,W)`
-): # Its output, in evaluation mode
+    training:bool=False, # In training mode?
+): # Its output
     "Ask `model` about `x`, without gradient"
-    training = {m: m.training for m in model.modules()}
+    modes = {m: m.training for m in model.modules()}
     try:
-        model.eval()
-        with torch.no_grad(): return model._call_impl(x) # Not the compiled call, which another size would compile anew
+        model.train(training) # Then not the compiled call, which another size would compile anew
+        with torch.no_grad(), frozen_stats(model): return model._call_impl(x)
     finally:
-        for m,t in training.items(): m.training = t
+        for m,t in modes.items(): m.training = t
 
 def check_model(method):
     "Refuse a model whose output is not one number per class, and batch norm that cannot work"

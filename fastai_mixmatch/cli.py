@@ -7,7 +7,7 @@ __all__ = ['started', 'commands', 'options', 'Say', 'kept_quiet', 'check', 'froz
            'predict', 'open_run', 'report', 'next_', 'export', 'usage', 'main']
 
 # %% ../nbs/34_cli.ipynb #9763ef22
-import contextlib, csv, inspect, io, json, math, os, random, re, sys, time, warnings
+import contextlib, csv, inspect, io, itertools, json, math, os, random, re, sys, time, warnings
 from contextlib import contextmanager
 from typing import Annotated
 from fastcore.script import anno_parser
@@ -234,12 +234,13 @@ def predict(
     if file.is_dir(): file = file/'predictor.safetensors'
     if not file.is_file():
         raise FileNotFoundError(f"there is no predictor {file}: `fastai-mixmatch train` writes it at its end")
-    found = (f for o in L(files) for f in named_files(o))
+    found = itertools.chain.from_iterable([named_files(o) for o in L(files)])
+    rows = predict_files(file, found, bs=bs, num_workers=num_workers)
     start,f = time.monotonic(),sys.stdout if out=='-' else open(out, 'w', newline='')
     try:
         table = csv.writer(f, lineterminator='\n')
         table.writerow(['file','class','probability','margin'])
-        for o in predict_files(file, found, bs=bs, num_workers=num_workers):
+        for o in rows:
             n += 1
             if o.error is not None: bad.append((str(o.file), o.error))
             table.writerow([o.file, o.label, *('' if v is None else f'{v:.4f}' for v in (o.probability, o.margin))])

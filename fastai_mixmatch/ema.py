@@ -9,7 +9,7 @@ __all__ = ['ema_decay', 'EMA', 'Averaged']
 from fastai.basics import *
 from .batch import refuse_unless
 from .distributed import bare, ranks, sum_ranks
-from .state import belongs
+from .state import belongs, whole
 
 # %% ../nbs/18_ema.ipynb #f524f0ff
 def ema_decay(
@@ -32,6 +32,7 @@ class EMA(Callback):
         self._init_state()
         self.decay,self.warmup = decay,warmup
 
+    __deepcopy__ = whole
     def _init_state(self): self.forget()
 
     def forget(self):

@@ -13,7 +13,7 @@ from .checks import probe
 from .distributed import bare, from_first, sum_ranks
 from .optim import FastAdam
 from .rng import kept_rng
-from .state import pack, unpack
+from .state import pack, unpack, whole
 
 # %% ../nbs/11_heads.ipynb #c6be2330
 def last_linear(
@@ -31,7 +31,7 @@ def last_linear(
 # %% ../nbs/11_heads.ipynb #d8459867
 class Heads(FitCallback):
     "Trains the heads that `method` declares, on the features of the model"
-    order,_stateattrs = 23,('nets','own_opt','hook','features')
+    order,_stateattrs,__deepcopy__ = 23,('nets','own_opt','hook','features'),whole
     def before_fit(self):
         self.tidy()
         model,method = bare(self.learn.model),self.method

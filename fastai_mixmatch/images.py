@@ -90,9 +90,11 @@ def _bounded(w, h):
 # %% ../nbs/00_images.ipynb #6148bb38
 def _up_to_255(x):
     "Pixels of 8 or 16 bits, or floats in [0,1], as floats from 0 to 255, so that nothing is lost"
-    top = 1 if x.dtype.kind=='f' else 255 if x.dtype==np.uint8 else 65535
+    top = 1 if x.dtype.kind in 'fb' else 255 if x.dtype==np.uint8 else 65535
     if x.size and not 0<=x.min()<=x.max()<=top: raise ValueError(
         f"its pixels run from {x.min()} to {x.max()}; expected 0 to {top}: 8 or 16 bits, or floats in [0,1]")
+    if x.dtype.itemsize>4 and x.dtype.kind!='f': raise TypeError(
+        f"its pixels are {x.dtype}: 8 or 16 bits? Convert them to uint8 or uint16")
     return x.astype(np.float32)*np.float32(255/top)
 
 def in_mode(
@@ -162,7 +164,8 @@ class PILImage16(PILImageBW):
     def create(cls, fn, **kwargs):
         "Open a path, bytes or PIL image; arrays as `PILImageBW` does"
         if not isinstance(fn, (str, Path, bytes)): return as_image(fn, cls)
-        with open_file(fn) as im: return cls(in_mode(im, cls))
+        with open_file(fn) as im:
+            return cls(Image.fromarray(_up_to_255(np.asarray(im))) if im.mode=='F' else in_mode(im, cls))
 
 class ImageStack(TensorImage):
     "An image of any number of channels `(C,H,W)`; its pixels are floats from 0 to 255"
@@ -172,7 +175,8 @@ class ImageStack(TensorImage):
         if isinstance(fn, cls): return fn
         if isinstance(fn, (str, Path)) and str(fn).endswith('.npy'):
             x = np.load(_content(fn), mmap_mode='r', allow_pickle=False)
-        elif isinstance(fn, (str, Path, bytes)): x = np.asarray(open_file(fn))
+        elif isinstance(fn, (str, Path, bytes)):
+            with open_file(fn) as im: x = np.asarray(im.convert(im.palette.mode) if im.mode[0]=='P' else im)
         else: x = np.asarray(fn)
         if x.ndim==2: x = x[None]
         if x.ndim!=3: raise ValueError(f"an image must be (H,W), (C,H,W) or (H,W,C); got shape {x.shape}")

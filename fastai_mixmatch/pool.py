@@ -11,6 +11,7 @@ import itertools, math, time, warnings
 from fastprogress.fastprogress import progress_bar
 from fastai.vision.all import *
 from torch.utils.data import ConcatDataset, Subset, TensorDataset
+from torchvision.datasets.folder import default_loader
 from .distributed import has_bars, listed, rank0_print
 from .images import *
 from .lists import *
@@ -32,7 +33,7 @@ def known_tfms(
         if getattr(f, 'split_idx', None)==1-split_idx: continue
         if item is not None: item = None if name in OPENERS else f(item)
         known = f is noop or name in OPENERS|{'noop'} or type(f) in _same
-        known = known or (split_idx and type(f).__module__.startswith('fastai.'))
+        known = known or (split_idx and type(f).__module__.startswith('fastai.') and type(f) is not RandTransform)
         if not (known or isinstance(item, (str, Path))): return False
     return True
 
@@ -41,12 +42,14 @@ def known_source(
     split_idx:int=0, # 0 in training, 1 in validation
 )->bool:
     "Is reading an item of `ds` known to use no generator but the global ones?"
-    if isinstance(ds, Subset): return known_source(ds.dataset, split_idx)
-    if isinstance(ds, ConcatDataset): return all(known_source(o, split_idx) for o in ds.datasets)
+    kind = type(ds) # A subclass may do anything
+    if kind is Subset: return known_source(ds.dataset, split_idx)
+    if kind is ConcatDataset: return all(known_source(o, split_idx) for o in ds.datasets)
     if isinstance(ds, ImageList) and ds.pipe is not None: return known_tfms(ds.pipe.fs, split_idx)
     if (tl := image_tfms(ds)) is not None: return known_tfms(tl.tfms.fs, split_idx, tl._get(0))
-    if not type(ds).__module__.startswith('torchvision.datasets.'):
-        return isinstance(ds, (list, tuple, L, np.ndarray, Tensor, Files, TensorDataset))
+    if not kind.__module__.startswith('torchvision.datasets.'):
+        return kind is TensorDataset or isinstance(ds, (list, tuple, L, np.ndarray, Tensor, Files))
+    if getattr(ds, 'loader', default_loader) is not default_loader: return False
     t = getattr(ds, 'transform', None)
     kinds = map(type, getattr(t, 'transforms', [t] if t else []))
     return all(o.__name__ in _torchvision and o.__module__.startswith('torchvision.') for o in kinds)

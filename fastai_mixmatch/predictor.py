@@ -136,10 +136,13 @@ def _read(f):
     _need(stat.S_ISREG(size.st_mode), "it is not a regular file")
     head = f.read(8)
     n,rest = int.from_bytes(head, 'little'),size.st_size-8
-    _need(n<=min(_n_header, rest), f"it has a header of {n} bytes and a length of {rest+8}")
+    _need(n<=min(_n_header, rest), "it is no file of `save_predictor`: "
+          f"it has a header of {n} bytes and a length of {rest+8}")
     text = f.read(n)
     header = json.loads(text)
-    m = json.loads(header.pop('__metadata__')[_key])
+    about = header.pop('__metadata__', {})
+    _need(_key in about, "it holds tensors, but not what `save_predictor` adds")
+    m = json.loads(about[_key])
     check_meta(m)
     _need(max(o['data_offsets'][1] for o in header.values())==rest-n, "bytes are missing, or too many")
     return header,m,head+text+f.read()

@@ -22,8 +22,9 @@ from .heads import Heads
 from .report import Report
 from .finite import Finite
 from .speed import Trim
+from .rng import kept_rng
 from .state import belongs, pack, unpack
-from .distributed import listed, own_loader, on_any_device, rank0_print, ranks, sum_ranks, with_loaders
+from .distributed import bare, listed, own_loader, on_any_device, rank0_print, ranks, sum_ranks, with_loaders
 
 # %% ../nbs/14_semi.ipynb #86f8d8d2
 class SemiSupervised(Settings, FitCallback):
@@ -73,7 +74,7 @@ class SemiSupervised(Settings, FitCallback):
     def _init_state(self):
         super()._init_state()
         self.rank,self.world = 0,1
-        self.forget()
+        if 'learned' not in vars(self): self.forget() # A copy keeps it
 
 # %% ../nbs/14_semi.ipynb #2caa48a7
 @patch
@@ -260,7 +261,8 @@ def teach(self:SemiSupervised, x, y):
         x,view.used = aug.probe(x)
         return x
     x = self.view.strong(x, SimpleNamespace(view=view))
-    aug.update(view.used, guess_labels(self.learn.model, [x]), F.one_hot(y, self.labeled_dl.c), self.sum_ranks)
+    model = self.learn.ema.averaged() if hasattr(self.learn, 'ema') else bare(self.learn.model)
+    aug.update(view.used, probe(model, x).softmax(-1), F.one_hot(y, self.labeled_dl.c), self.sum_ranks)
 
 # %% ../nbs/14_semi.ipynb #8ac28962
 class Fit:
@@ -279,7 +281,7 @@ def before_fit(self:SemiSupervised):
     self.alone(self.learn.cbs)
     check_callbacks(self)
     for dl in self.learn.dls: on_any_device(dl)
-    self.prepare()
+    with kept_rng(): self.prepare()
     self.join_ranks()
     check_model(self)
     if self.dl.cache: self.dl.pool.load(self.dl.num_workers)

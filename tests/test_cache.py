@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from fastai.vision.all import Image, ImageDataLoaders, PILImage, PILImageBW, ProgressCallback, RandomResizedCrop, Resize, Transform, noop, set_seed
 from fastai_mixmatch import pool as pool_module
 from fastai_mixmatch.all import ImageList, mixmatch_learner, small_cnn
+from fastai_mixmatch.cache import DiskCache
 from fastai_mixmatch.images import ImageError
 from fastai_mixmatch.streams import UnlabeledDL
 
@@ -175,6 +176,30 @@ def test_forged(root, made, capsys, damage):
     load(root)
     damage(root/'kept/images.npy')
     again(root, made, capsys, 'decoded again')
+
+def pipe(f): f.unlink(); os.mkfifo(f)
+def device(f): f.unlink(); f.symlink_to('/dev/zero')
+def deep(f): f.write_text('['*10**5)
+def meta(**kw):
+    "Another description, whose digest and checksum fit"
+    def change(f):
+        o = {**json.loads(f.read_text()), **kw}
+        o['check'] = DiskCache.check(None, np.load(f.with_suffix('.npy')), o)
+        f.write_text(json.dumps(o))
+    return change
+
+@pytest.mark.parametrize('name, damage', [('npy', pipe), ('json', pipe), ('npy', device), ('json', device), ('json', deep), ('json', meta(y=[])), ('json', meta(y=['a']*N)),
+    ('json', meta(kept=[10**6]*N)), ('json', meta(kept=[0])), ('json', meta(kept='x'*N)), ('json', meta(skipped=5))])
+def test_planted_content(root, made, capsys, name, damage):
+    "A pipe would be waited for, a device read for ever; a description may hold anything"
+    load(root)
+    damage(root/'kept'/f'images.{name}')
+    again(root, made, capsys, 'decoded again')
+
+def test_planted_names_are_safe_to_print(root, made):
+    load(root)
+    meta(skipped=['\x1b[2J\nx.png'])(root/'kept/images.json')
+    assert load(root).skipped==['\\x1b[2J\\nx.png']
 
 def test_planted_links(root, made):
     "Names of temporary files cannot be guessed, and a link in the place of the file is replaced, not followed"

@@ -115,6 +115,23 @@ def test_no_bit_is_lost(tmp_path):
         got = np.asarray(as_image(tmp_path/name, cls)).reshape(256, 256)
         assert got.dtype == np.float32 and np.array_equal((got*257).round(), x)
 
+def test_pictures_of_other_modes(tmp_path):
+    "Colors of a palette are not its indices, one bit is black or white, floats are scaled; integers of no known range are refused"
+    x = np.arange(64, dtype=np.uint8).reshape(8, 8)*4
+    pal = Image.fromarray(np.stack([x, x.T, 255-x], 2)).convert('P', palette=Image.ADAPTIVE, colors=7)
+    pal.save(tmp_path/'p.png')
+    Image.fromarray(x).save(tmp_path/'x.gif')
+    Image.fromarray((x>99).astype(np.uint8)*255).convert('1').save(tmp_path/'one.png')
+    Image.fromarray(x.astype(np.float32)/255).save(tmp_path/'f.tif')
+    np.save(tmp_path/'bool.npy', x>99)
+    want = {'p.png': np.asarray(pal.convert('RGB')).transpose(2, 0, 1), 'one.png': (x>99)[None]*255, 'bool.npy': (x>99)[None]*255, 'f.tif': x[None]}
+    for name, o in want.items(): np.testing.assert_allclose(np.asarray(as_image(tmp_path/name, ImageStack)), o, atol=1e-4)
+    assert (np.asarray(as_image(tmp_path/'x.gif', ImageStack))[0]==x).all()
+    np.testing.assert_allclose(np.asarray(as_image(tmp_path/'f.tif', PILImage16)), x, atol=1e-4)
+    for dtype in ('int64', 'uint64'):
+        np.save(tmp_path/'i.npy', x.astype(dtype))
+        with pytest.raises(ImageError, match=f'its pixels are {dtype}.*Convert them to uint8 or uint16'): as_image(tmp_path/'i.npy', ImageStack)
+
 @pytest.mark.parametrize('cls, shape', [(ImageStack, (40, 5, 8, 8)), (PILImage16, (40, 8, 8))])
 @pytest.mark.parametrize('dtype', ['uint8', 'float32'])
 def test_arrays_are_scaled_as_the_labeled_ones(cls, shape, dtype):

@@ -1,6 +1,6 @@
 "Killed, damaged, starved of disk space, started with other settings: a training continues to the same bits, or says why not."
-import gc, hashlib, importlib.util, io, json, numpy as np, os, pandas as pd, pickle, pytest, random, resource, shutil, signal, subprocess, sys, time
-import torch, warnings, weakref
+import datetime as dt, gc, hashlib, importlib.util, io, json, numpy as np, os, pandas as pd, pickle, pytest, random, resource, shutil
+import signal, subprocess, sys, time, torch, warnings, weakref, zipfile
 from collections import Counter, OrderedDict, defaultdict, deque
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from fastai.vision.all import (SGD, AttrDict, Callback, DataLoaders, Normalize, 
     TensorImage, WeightedDL, accuracy, aug_transforms, noop, ranger, set_seed)
 from fastai_mixmatch.all import *
 from fastai_mixmatch.checkpoint import loader_rngs, training_state
-from fastai_mixmatch.files import lock_folder
+from fastai_mixmatch.files import lock_folder, sha256_of
 from fastai_mixmatch.rng import rng_state, set_rng_state
 from functools import partial
 from pathlib import Path
@@ -334,6 +334,32 @@ def test_what_is_no_file_is_no_checkpoint(make):
     learn = learner(checkpoint='cp')
     learn.fit(1)
     assert learn.train_iter == 4
+
+def rezip(state):
+    "The same file, compressed"
+    src, dst = io.BytesIO(), io.BytesIO()
+    torch.save(state, src)
+    with zipfile.ZipFile(src) as a, zipfile.ZipFile(dst, 'w', zipfile.ZIP_DEFLATED) as b:
+        for o in a.namelist(): b.writestr(o, a.read(o))
+    return dst.getvalue()
+
+def saved(state):
+    f = io.BytesIO()
+    torch.save(state, f)
+    return f.getvalue()
+
+FORGED = dict(list=lambda s: saved([1]), empty=lambda s: saved({}), format=lambda s: saved(dict(format=2)),
+    part=lambda s: saved({k: v for k, v in s.items() if k != 'opt'}), code=lambda s: saved(dict(s, opt=os.getpid)),
+    text=lambda s: b'hello', pickle=lambda s: pickle.dumps(os.getpid), bomb=lambda s: rezip(dict(s, more=torch.zeros(10**7))))
+@pytest.mark.parametrize('kind', FORGED)
+def test_forged_file(kind):
+    "A name that fits and a content that does not: as one that is damaged"
+    whole = program(learner)
+    program(partial(learner, checkpoint='cp', every='2 steps'), 7)
+    b = FORGED[kind](torch.load(files()[-1], weights_only=True))
+    (Path('cp')/f'fit1-000000009.{sha256_of([b])[:32]}.pt').write_bytes(b)
+    with pytest.warns(UserWarning, match='(?s)cannot read the checkpoint cp/fit1-000000009.*The checkpoint before it is used'): learn = program(partial(learner, checkpoint='cp', every='2 steps'))
+    assert result(learn) == result(whole)
 
 def test_a_single_damaged_file():
     "Nothing is said of a checkpoint before it, for there is none."
@@ -684,7 +710,10 @@ KINDS = dict(set=lambda v: {v}, frozenset=lambda v: frozenset([v]), deque=lambda
     array=lambda v: np.array([[v]], 'int16'), scalar=lambda v: np.float32(v),
     nested=lambda v: [dict(a={v: (v, deque([v]))})], path=lambda v: Path(str(v)), complex=lambda v: complex(v, 1), bytes=lambda v: bytes([v]),
     flag=lambda v: RegexFlag.A | RegexFlag.M, one_flag=lambda v: RegexFlag(2*v), attr=lambda v: AttrDict(a=v),
-    image=lambda v: TensorImage(torch.tensor(v)))
+    image=lambda v: TensorImage(torch.tensor(v)), date=lambda v: dt.date(2026, 1, 1+v), moment=lambda v: dt.datetime(2026, 1, 1, v, tzinfo=dt.timezone.utc),
+    hour=lambda v: dt.time(v, 30), gap=lambda v: dt.timedelta(v, 1, 1), stamp=lambda v: pd.Timestamp(v, tz='UTC'), pdgap=lambda v: pd.Timedelta(v, 'ns'),
+    keys=lambda v: {np.int64(v): 1, dt.date(2026, 1, 1+v): 2, Path('a'): 3, (1, frozenset([v])): 4, '__path__': 5}, tag=lambda v: {'__path__': v}, one_key=lambda v: {np.str_('__path__'): v},
+    dates=lambda v: pd.DataFrame(dict(a=[pd.Timestamp('2026-01-01'), pd.NaT], b=[dt.date(2026, 1, 1+v), None]), index=pd.date_range('2026', periods=2, freq=None)))
 
 class Memory(Callback):
     def __init__(self, kind): self.kind = kind
@@ -706,6 +735,38 @@ def test_memory_keeps_its_type(capsys):
             assert type(got[k]) is type(want), k
             if hasattr(want, 'to_csv'): assert want.equals(got[k]) and (want.dtypes == got[k].dtypes if k == 'series' else (want.dtypes == got[k].dtypes).all())
             else: assert got[k] == want and getattr(got[k], 'maxlen', 0) == getattr(want, 'maxlen', 0) and getattr(got[k], 'dtype', 0) == getattr(want, 'dtype', 0)
+
+class Moves(Callback):
+    "Its arguments are changed by training, and its state is no plain data as it is"
+    def __init__(self, n=0, seen=None): self.n, self.seen = n, seen or []
+    def after_batch(self):
+        if self.learn.training: self.n += 1; self.seen.append(np.int64(self.n))
+
+class Packed(Moves):
+    def state_dict(self): return dict(n=np.int64(self.n), seen={dt.date(2026, 1, i): i for i in self.seen})
+    def load_state_dict(self, s): self.n, self.seen = s['n'], list(s['seen'].values())
+
+def test_arguments_that_move():
+    "Of several fits with the same callback, too; the identity of a fit is what they were at its beginning"
+    def fit(learn):
+        for _ in range(2): learn.fit(2)
+    make = lambda **o: learner(cbs=[Moves(), Packed()], **o)
+    cbs = lambda learn: [(o.n, o.seen) for o in learn.cbs if isinstance(o, Moves)]
+    whole = program(make, fit=fit)
+    for n in (3, None): learn = program(partial(make, checkpoint='cp', every='3 steps'), n, fit=fit if n is None else lambda learn: (learn.fit(2), learn.fit(2)))
+    assert cbs(learn) == cbs(whole) == [(16, list(range(1, 17)))]*2
+
+def test_override_keeps_new_arguments():
+    make = lambda n, **o: learner(cbs=Moves(n), **o)
+    program(partial(make, 0, checkpoint='cp', every='1 steps'), 4)
+    with pytest.warns(UserWarning, match='moves.n: 0 then, 100 now'): learn = program(partial(make, 100, checkpoint=Checkpoint('cp', override=True)))
+    assert learn.moves.n == 108
+
+def test_a_network_of_a_callback_is_named():
+    "Which a checkpoint does not hold; not the learner's own, or one without weights"
+    class Own(Callback):
+        def before_fit(self): self.head, self.whole, self.body, self.act = nn.Linear(2, 2), self.learn.model, self.learn.model[0], nn.ReLU()
+    with pytest.warns(UserWarning, match='does not hold head of Own;'): learner(cbs=Own(), checkpoint='cp', every='1 steps').fit(1)
 
 def test_what_is_not_remembered_is_named():
     class Handle: pass

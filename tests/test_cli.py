@@ -134,6 +134,13 @@ def test_predictions_of_a_table_a_file_and_a_stream(trained, photos, tmp_path, m
     rc,text,err = main('predict', folder, one, photos/'two.csv', '--out', tmp_path/'p.csv', '--json')
     assert rc==0 and json.loads(text)['images']==3
     monkeypatch.setattr(sys, 'stdin', io.StringIO(f'{one}\n{photos}/gone.jpg\n'))
+    before = (tmp_path/'p.csv').read_text()
+    for run,files in ((photos/'labels.csv', one), (folder, photos/'gone.csv')): # Neither a predictor, nor a table
+        assert main('predict', run, files, '--out', tmp_path/'p.csv')[0]==1
+    assert (tmp_path/'p.csv').read_text()==before, 'a mistake leaves the file of an earlier call'
+    (photos/'p.csv').write_text('file\n'+one.name+'\n')
+    assert main('predict', folder, photos/'p.csv', '--out', photos/'p.csv')[0]==0
+    assert len(pd.read_csv(photos/'p.csv'))==1, 'the table that it reads may be the one that it writes'
     rc,text,err = main('predict', folder/'predictor.safetensors', '-', '--out', '-')
     rows = list(csv.DictReader(text.splitlines()))
     assert rc==1 and len(rows)==2 and rows[0]['class'] and not rows[1]['class'] and 'gone.jpg' in err

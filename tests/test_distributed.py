@@ -177,7 +177,9 @@ def test_who_does_not_come_is_named(rank, world, says, monkeypatch):
     with pytest.raises(RuntimeError, match=says): meet(cpu=True)
     assert not torch.distributed.is_initialized()
 
-def test_a_process_alone_meets_nobody(): meet()
+def test_a_process_alone_meets_nobody():
+    meet()
+    assert not torch.distributed.is_initialized()
 
 # --- sharding without processes
 

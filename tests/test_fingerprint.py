@@ -1,5 +1,6 @@
 "Whatever a result depends on is in the fingerprint of the run, under its name."
-import json, numpy as np, os, pytest, shutil, torch
+import json, numpy as np, os, pandas as pd, pytest, shutil, torch
+from datetime import date
 from fastai.vision.all import (AccumMetric, Callback, DataLoaders, PartialDL, WeightedDL, params, CrossEntropyLossFlat, GradientClip, PILImageBW, Transform,
     accuracy, error_rate, set_seed)
 from fastai_mixmatch.all import *
@@ -183,6 +184,13 @@ def test_what_cannot_be_compared_is_named():
     assert identity()[1] == []
     unknown = identity(dls=partial(digit_dls, item_tfms=Own()), metrics=lambda p, y: accuracy(p, y), cbs=GradientClip(.5))[1]
     assert set(unknown) == {'Own.rng', 'metric <lambda>.func'}
+    class Holds(Callback):
+        def __init__(self, o): self.o = o
+    odd = dict(sparse=torch.eye(2).to_sparse(), meta=torch.empty(2, device='meta'), long=np.longdouble(1),
+        day=date(2026, 1, 1), days={date(2026, 1, 1): pd.NaT}, frame=pd.DataFrame(dict(a=[date(2026, 1, 1)])))
+    assert identity(cbs=Holds(odd))[1] == ['holds.o.sparse', 'holds.o.meta']
+    later = dict(odd, day=date(2026, 1, 2), frame=pd.DataFrame(dict(a=[date(2026, 1, 2)])))
+    assert sorted(differences(*[identity(cbs=Holds(o))[0] for o in (odd, later)])) == ['holds.o.day', 'holds.o.frame']
 
 def test_a_head_that_was_computed_may_be_rounded_otherwise():
     "The linear start follows from images and network, which are compared; another number of threads gives other bits. What is moved afterwards counts"

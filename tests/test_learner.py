@@ -368,6 +368,26 @@ def test_architectures(arch, n_in):
     assert np.isfinite(learn.recorder.values[0]).all()
     assert learn.get_preds()[0].shape == (10, 10)
 
+class Strict(nn.Module):
+    "Works with channels first only: always, or in training"
+    def __init__(self, always, how):
+        super().__init__()
+        self.conv,self.norm,self.lin,self.always,self.how = nn.Conv2d(1, 8, 3, padding=1),nn.BatchNorm2d(8),nn.Linear(512, 10),always,how
+    def forward(self, x):
+        x = self.norm(self.conv(x)).relu()
+        if not (self.always or self.training): return self.lin(x.flatten(1))
+        if self.how=='assert': assert x.is_contiguous()
+        return self.lin(x.view(len(x), -1))
+
+@pytest.mark.parametrize('always', [True, False])
+@pytest.mark.parametrize('how', ['assert', 'view'])
+def test_networks_that_want_channels_first(always, how):
+    net = Strict(always, how)
+    learn = core_learner(arch=net)
+    assert (net.norm.running_mean==0).all(), 'the look at it leaves no trace'
+    learn.fit(1)
+    assert learn.train_iter==4 and net.conv.weight.is_contiguous() and np.isfinite(learn.recorder.values[0]).all()
+
 def test_arch_of_a_wrong_kind():
     with pytest.raises(TypeError, match='arch'): core_learner(arch=3)
     with pytest.raises(ValueError, match='pretrained'): core_learner(arch=fn_arch, pretrained=True)

@@ -84,7 +84,10 @@ def test_ramp_rises_once(a, b, length):
     if length > 0: assert f(0) == 0
 
 @pytest.mark.parametrize('ramp', [0, 1, 16384, 0., .5, 1.])
-def test_good_ramps(ramp): losses.check_ramp(ramp)
+def test_good_ramps(ramp):
+    losses.check_ramp(ramp)
+    at = 8192 if isinstance(ramp, int) else .25
+    assert losses.ramp_weight(ramp, 1., 16384) == 1 and losses.ramp_weight(ramp, .25, 8192) == (min(1, at/ramp) if ramp else 1)
 
 @pytest.mark.parametrize('ramp', [-1, -.1, 1.5, True, False, None, '0.5', float('nan'), float('inf')])
 def test_bad_ramps(ramp):

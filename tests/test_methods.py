@@ -515,6 +515,26 @@ def test_augmentation_that_learns():
     other.load_state_dict(method_of(learn).state_dict())
     assert torch.equal(other.strong.aug.weights, ct.weights)
 
+def test_the_average_judges_what_ctaugment_did():
+    "In evaluation mode, as in the authors' code: the network in training, or with weights of its own, would be always right"
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.zeros(1))
+        def forward(self, x):
+            y = 1-x[:,0,0,0] if self.training else x[:,0,0,0]
+            return torch.stack([y, 1-y], 1)*self.w
+    seen,ct = [],CTAugment()
+    ct.update = lambda used, p, y, total: seen.append((p[:,0], used))
+    ct.probe = lambda x: (x, torch.zeros(2, len(x)))
+    learn = method_learner(FixMatch(strong=StrongView(ct)), mu=1)
+    m,net = method_of(learn),Net()
+    x = torch.tensor([0.,1.]).view(2,1,1,1).expand(2,1,8,8)
+    m.view = SimpleNamespace(strong=lambda x, aug: aug.view(x))
+    learn.model,learn.ema.avg,learn.ema.slots = net.train(),[torch.full((1,), 5.)],[(net._parameters,'w')]
+    m.teach(x, torch.tensor([1,0]))
+    assert torch.allclose(seen[0][0], torch.tensor([-5.,5.]).sigmoid()) and net.training and net.w==0
+
 def test_batch_sizes():
     learn = fixmatch_learner(core_dls(bs=16), IL[200:328], SMALL, mu=3, threshold=.5, ema=None, lr=1e-3)
     assert learn.fix_match.dl.bs==48 and learn.fix_match.threshold==.5 and learn.lr==1e-3 and 'ema' not in learn.__dict__

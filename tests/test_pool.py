@@ -1,10 +1,11 @@
 "Read as the labeled set is; decoded once where that is enough."
-import re, collections, numpy as np, pandas as pd, pickle, pytest, random, torch, warnings
-from fastai.vision.all import (CategoryBlock, DataBlock, ImageBlock, PILImage, Pipeline, RandomResizedCrop, Transform,
-    parent_label)
+import re, collections, numpy as np, pandas as pd, pickle, pytest, random, torch, torchvision, warnings
+from fastai.vision.all import (CategoryBlock, DataBlock, ImageBlock, PILImage, Pipeline, RandomResizedCrop, RandTransform,
+    TfmdDL, Transform, parent_label)
 from fastai_mixmatch import pool as pool_module
 from fastai_mixmatch.rng import rng_state, same_state
 from helpers import *
+from torch.utils.data import ConcatDataset
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.uint8])
 def test_labeled_set_of_tensors(dtype):
@@ -199,6 +200,37 @@ def test_validation_sets_that_are_kept(root):
     tfm.split_idx = None
     assert not KeptDL.can(from_folder(root, item_tfms=tfm).valid)
     assert KeptDL.can(from_folder(root, item_tfms=Rare()).valid), 'it is not applied in validation'
+
+class OwnDL(TfmdDL):
+    rng = random.Random(0)
+    def create_item(self, i):
+        x, y = super().create_item(i)
+        return (PILImageBW.create(np.asarray(x)*0) if self.rng.random() < .05 else x), y
+
+def seldom(base, *args, **kw):
+    "A dataset of class `base` that blanks every twentieth image or so, by a generator of its own"
+    class Seldom(base):
+        rng = random.Random(0)
+        def __getitem__(self, i):
+            x, y = super().__getitem__(i)
+            return (x*0 if self.rng.random() < .05 else x), y
+        def __getitems__(self, idxs): return [self[i] for i in idxs]
+    return Seldom(*args, **kw)
+
+def test_subclasses_may_do_anything(root):
+    "Datasets with a transform of their own, a loader of files or of items, a random transform made of a function: not known"
+    td = TensorDataset(grey(UX)/255., torch.tensor(UY))
+    for ds in (seldom(Subset, td, range(40)), seldom(ConcatDataset, [td]), seldom(TensorDataset, *td.tensors)):
+        assert not known_source(ds) and not known_source(Subset(ds, range(5)))
+        dls = DataLoaders(DataLoader(ds, 10), DataLoader(td, 10))
+        assert LabeledDL(dls).pool.random and not LabeledDL(dls).cache
+    assert known_source(Subset(td, range(9))) and known_source(ConcatDataset([td]))
+    folder = torchvision.datasets.ImageFolder
+    assert known_source(folder(root/'labeled')) and not known_source(folder(root/'labeled', loader=lambda f: Image.open(f)))
+    assert KeptDL.can(from_folder(root).valid) and not KeptDL.can(OwnDL(from_folder(root).valid_ds, bs=8, num_workers=0, after_item=[ToTensor()]))
+    tfm = RandTransform(enc=lambda x: x, p=1.)
+    tfm.split_idx = None
+    assert not KeptDL.can(from_folder(root, item_tfms=tfm).valid)
 
 # --- labels that mean nothing
 

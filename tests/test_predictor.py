@@ -1,5 +1,5 @@
 "A predictor gives what the learner gave, and no file makes it run code, hang, take memory, or use weights that were changed."
-import errno, json, numpy as np, os, pytest, time, torch, tracemalloc
+import errno, json, numpy as np, os, pickle, pytest, time, torch, tracemalloc
 from copy import deepcopy
 from fastai.vision.all import (ImageDataLoaders, Normalize, PILImageBW, RandomResizedCrop, RandomResizedCropGPU,
     Resize, ResizeMethod, TensorImageBW, Transform, aug_transforms)
@@ -8,7 +8,7 @@ from fastai_mixmatch.files import sha256_of
 from fastai_mixmatch.predictor import read_file, to_bytes
 from functools import partial
 from pathlib import Path
-from safetensors.torch import load as read_tensors, load_file
+from safetensors.torch import load as read_tensors, load_file, save as tensor_bytes
 from torch import nn
 from helpers import IL, SMALL, core_dls as digit_dls, core_learner as learner
 from torchvision.models import resnet18
@@ -197,6 +197,14 @@ def test_only_regular_files_and_short_headers(good):
     deep = b'{"__metadata__":' + b'['*10**6
     Path('x').write_bytes(len(deep).to_bytes(8, 'little')+deep)
     refused()
+
+def test_other_files_say_what_they_are(good):
+    "An ONNX file, a picture, a pickle, text; and safetensors of somebody else"
+    for b in (b'\x08\n\x12\x07pytorch\x1a'+bytes(99), b'\x89PNG\r\n\x1a\n'+bytes(99), pickle.dumps(dict(a=1)), b'some text that is long enough'):
+        Path('x').write_bytes(b)
+        refused('x cannot be used as a predictor: it is no file of `save_predictor`')
+    Path('x').write_bytes(tensor_bytes(dict(good[1])))
+    refused('it holds tensors, but not what `save_predictor` adds')
 
 # --- writing
 

@@ -6,6 +6,7 @@ from fastai.vision.all import (Callback, CancelBatchException, CancelEpochExcept
 from fastai_mixmatch.all import *
 from helpers import (IL, NAMES, SCRIPT, SMALL, At, X, alike, copied, core_dls, core_learner, interrupt, method_learner,
     own_env, quiet, same, state_of, tensors, train)
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from torch import nn
@@ -513,6 +514,34 @@ def test_what_remembers_a_training_belongs_to_one_learner(shared):
     before = state_of(first)
     first.fit(1)
     assert not alike(before, state_of(first))
+
+@dataclass
+class Kept:
+    "A strong view that is compared by value, so that it has no hash"
+    p:float = .5
+    def view(self, x): return x
+    def state_dict(self): return dict(p=self.p)
+    def load_state_dict(self, s): self.p = s['p']
+
+def test_a_strong_view_without_a_hash():
+    o = Kept()
+    make = lambda: quiet(ssl_learner(core_dls(), IL[200:328], SMALL, method=FixMatch(strong=o), bs=32))
+    learn = make()
+    learn.fit(1)
+    assert learn.train_iter==4
+    with pytest.raises(ValueError, match='this Kept belongs to another learner'): make()
+
+@pytest.mark.parametrize('method', [MixMatch, partial(ReMixMatch, ks=2)], ids=['MixMatch','ReMixMatch'])
+def test_a_copy_trains_alike(method):
+    "Streams that are made again at a fit draw nothing; after a fit it goes on with the trained weights, the averages, the heads and what was learned"
+    def fitted(learn):
+        set_seed(1)
+        learn.fit(1)
+        return state_of(learn)
+    learn = quiet(ssl_learner(core_dls(), IL[200:328], SMALL, method=method(), bs=32))
+    other = copy.deepcopy(learn)
+    assert same(fitted(learn), fitted(other))
+    assert same(fitted(copy.deepcopy(learn)), fitted(learn))
 
 def test_copy_of_a_learner():
     "It keeps the unlabeled images, trains by itself, with averages of its own, and leaves the first one alone."
