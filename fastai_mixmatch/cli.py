@@ -24,7 +24,7 @@ from .predictor import save_predictor
 from .semi import method_of
 from .tables import Finder, file_column, hub_open, hub_table, read_table
 
-# %% ../nbs/34_cli.ipynb #95a6450e
+# %% ../nbs/34_cli.ipynb #1c41c201
 def _options(text):
     "Python's `text` with `per_class` as --per-class"
     known = {*inspect.signature(train).parameters}-{'source'}
@@ -36,7 +36,6 @@ class Say:
     def __call__(self, text):
         if self.text: print(_options(text), flush=True)
     def result(self, text, **data):
-        "The end: `text`, or `data` as JSON"
         if self.json: print(json.dumps(data, default=str))
         else: self(text)
 
@@ -157,11 +156,11 @@ def _trained(a, kw, run, start, say):
     _write_report(learn, files['report'], plan, run)
     return end | files
 
-# %% ../nbs/34_cli.ipynb #142a59fc
+# %% ../nbs/34_cli.ipynb #eb0bb24e
 def _says(end):
     if end['accuracy'] is None: return "no image to validate on"
     n,frozen = end['validated_on'],end['frozen']
-    beat = f"\nto beat     {verdict(end['accuracy'], max(frozen.values()), n)}" if frozen else ''
+    beat = f"\ncompared    {verdict(end['accuracy'], max(frozen.values()), n)}" if frozen else ''
     return f"accuracy {end['accuracy']:.1%} on {n} validation images (±{uncertainty(n):.0f} points){beat}"
 
 @delegates(survey, but=_source)
@@ -300,12 +299,11 @@ def export(
     export_onnx(learn, file)
     Say(quiet, json).result(f"{file}", onnx=file)
 
-# %% ../nbs/34_cli.ipynb #09f75c1a
+# %% ../nbs/34_cli.ipynb #2ccc1353
 commands = dict(check=check, train=train, predict=predict, report=report, next=next_, export=export)
 _mistakes = (ValueError,TypeError,OSError,ImportError,CheckpointError)
 
 def usage()->str:
-    "What the program can do"
     lines = [f"  {k:<9} {f.__doc__}" for k,f in commands.items()]
     return '\n'.join([f"fastai-mixmatch {__version__}: a few labels and many images, trained to a classifier", "",
                       *lines, "", "fastai-mixmatch COMMAND --help tells more; --debug shows where an error comes from"])

@@ -113,7 +113,7 @@ def uncertainty(
     "By how many points an accuracy on `n` images may be off, at most (95 %)"
     return 98/math.sqrt(n)
 
-# %% ../nbs/30_collect.ipynb #a197000c
+# %% ../nbs/30_collect.ipynb #53cf107d
 def verdict(
     own, # Accuracy
     best, # The best to beat
@@ -121,7 +121,7 @@ def verdict(
 )->str:
     "How an accuracy compares"
     d,m = 100*(own-best),uncertainty(n)
-    if abs(d)<=m: return f"{n} validation images (±{m:.0f} points) cannot tell it from the best to beat, {best:.1%}"
+    if abs(d)<=m: return f"{n} validation images (±{m:.0f} points) are too few to tell it from the best to beat, {best:.1%}"
     return f"{abs(d):.1f} points {'better' if d>0 else 'worse'} than the best to beat, {best:.1%} (±{m:.0f} points)"
 
 # %% ../nbs/30_collect.ipynb #b54c984b
