@@ -156,11 +156,11 @@ def _trained(a, kw, run, start, say):
     _write_report(learn, files['report'], plan, run)
     return end | files
 
-# %% ../nbs/34_cli.ipynb #eb0bb24e
+# %% ../nbs/34_cli.ipynb #142a59fc
 def _says(end):
     if end['accuracy'] is None: return "no image to validate on"
     n,frozen = end['validated_on'],end['frozen']
-    beat = f"\ncompared    {verdict(end['accuracy'], max(frozen.values()), n)}" if frozen else ''
+    beat = f"\nto beat     {verdict(end['accuracy'], max(frozen.values()), n)}" if frozen else ''
     return f"accuracy {end['accuracy']:.1%} on {n} validation images (±{uncertainty(n):.0f} points){beat}"
 
 @delegates(survey, but=_source)

@@ -6,11 +6,11 @@
 __all__ = ['thumb', 'hash_bits', 'near_pairs', 'look_at', 'near_duplicates', 'deal', 'drawn', 'uncertainty', 'verdict',
            'source_rows', 'Survey', 'survey', 'usual_size', 'Collected', 'loaders', 'collect', 'each_fold']
 
-# %% ../nbs/30_collect.ipynb #7018858b
+# %% ../nbs/30_collect.ipynb #94d98802
 import collections, inspect, math, random, warnings
 from fastprogress.fastprogress import progress_bar
 from fastai.vision.all import *
-from .batch import refuse_unless
+from .batch import check_names, refuse_unless
 from .distributed import guard, has_bars, rank0_print
 from .images import *
 from .lists import *
@@ -113,7 +113,7 @@ def uncertainty(
     "By how many points an accuracy on `n` images may be off, at most (95 %)"
     return 98/math.sqrt(n)
 
-# %% ../nbs/30_collect.ipynb #53cf107d
+# %% ../nbs/30_collect.ipynb #8ae2b5dd
 def verdict(
     own, # Accuracy
     best, # The best to beat
@@ -121,8 +121,8 @@ def verdict(
 )->str:
     "How an accuracy compares"
     d,m = 100*(own-best),uncertainty(n)
-    if abs(d)<=m: return f"{n} validation images (±{m:.0f} points) are too few to tell it from the best to beat, {best:.1%}"
-    return f"{abs(d):.1f} points {'better' if d>0 else 'worse'} than the best to beat, {best:.1%} (±{m:.0f} points)"
+    if abs(d)<=m: return f"{n} validation images (±{m:.0f} points) are too few to tell it from the best, {best:.1%}"
+    return f"{abs(d):.1f} points {'better' if d>0 else 'worse'} than the best, {best:.1%} (±{m:.0f} points)"
 
 # %% ../nbs/30_collect.ipynb #b54c984b
 def _row_part(o):
@@ -353,7 +353,7 @@ def loaders(
                               batch_tfms=ifnone(batch_tfms, aug_transforms(max_lighting=.2, max_warp=.1)))
     return Collected(dls, unlabeled, found)
 
-# %% ../nbs/30_collect.ipynb #9cb48788
+# %% ../nbs/30_collect.ipynb #a389f990
 @delegates(loaders)
 @delegates(survey, keep=True)
 def collect(
@@ -362,6 +362,7 @@ def collect(
     **kwargs
 )->Collected: # `dls, unlabeled`
     "From what people have to `DataLoaders` of the labeled images, and a list of the unlabeled ones"
+    check_names(kwargs, inspect.signature(collect).parameters, 'collect')
     own = {k: kwargs.pop(k) for k in inspect.signature(loaders).parameters if k in kwargs}
     found = survey(source, **kwargs)
     if verbose: rank0_print(found)

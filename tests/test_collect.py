@@ -96,6 +96,9 @@ def test_boxes_and_rows_with_several_labels_are_refused(photos):
     with pytest.raises(ValueError, match='several labels'): survey(df, root=photos)
     with pytest.raises(ValueError, match='detector'): survey(df.assign(xmin=0, ymin=1, xmax=2, ymax=3), root=photos)
 
+def test_a_misspelt_argument_gets_a_suggestion():
+    with pytest.raises(TypeError, match='collect has no argument `per_clas`; did you mean `per_class`'): collect('photos', per_clas=3)
+
 def test_nothing_to_train_on(photos):
     df = answers(photos)
     with pytest.raises(ValueError, match='has a label'): collect(df.assign(label=None), root=photos, verbose=False)
