@@ -7,8 +7,8 @@ __all__ = ['Looked', 'ssl_method', 'look', 'typicality', 'typical', 'margin', 'l
            'label_issues', 'nearest', 'relative', 'strangeness', 'strangers', 'leave_out',
            'near_duplicates_by_features']
 
-# %% ../nbs/32_choose.ipynb #3466c3bc
-import dataclasses, random, warnings
+# %% ../nbs/32_choose.ipynb #d5421153
+import dataclasses, warnings
 from importlib.util import find_spec
 from fastai.vision.all import *
 from sklearn.cluster import KMeans, MiniBatchKMeans
@@ -16,7 +16,7 @@ from sklearn.covariance import LedoitWolf
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 from torch.utils.data import IterableDataset, Subset
-from .collect import hash_bits, near_pairs, thumb as gray
+from .collect import drawn, hash_bits, near_pairs, thumb as gray
 from .frozen import FrozenFeatures
 from .heads import last_linear
 from .images import to_uint8
@@ -25,7 +25,7 @@ from .pool import ItemPipe, LabeledPool, as_pool
 from .semi import SemiSupervised, method_of
 from .sources import as_items, class_names
 
-# %% ../nbs/32_choose.ipynb #12b2f3aa
+# %% ../nbs/32_choose.ipynb #ec984737
 @dataclasses.dataclass
 class Looked:
     "Images of one kind, and what a network makes of them"
@@ -35,7 +35,6 @@ class Looked:
     y:np.ndarray # Label indices `(N,)`; -1 where unknown
     idx:np.ndarray # Positions `(N,)` in what the user passed
     thumbs:list # Small pictures `(h,w,3)` in uint8, if asked for
-    logits:np.ndarray # Logits `(N,n_classes)`
     bits:np.ndarray=None # Perceptual hashes `(N,128)`, bool
     def __len__(self): return len(self.names)
     @property
@@ -49,9 +48,8 @@ def ssl_method(
     if m is None: raise ValueError("this learner has no unlabeled images; make it with `ssl_learner`, or pass arrays")
     return m
 
-# %% ../nbs/32_choose.ipynb #3a413e96
+# %% ../nbs/32_choose.ipynb #34191c82
 def _picture(x):
-    "A picture of a tensor `(C,H,W)`"
     x = x.as_subclass(Tensor)
     if x.dtype!=torch.uint8: x = to_uint8(((x-x.min())/(x.max()-x.min()).clamp(min=1e-6)).float())
     x = x[:3] if x.shape[0]>=3 else x[:1].expand(3, -1, -1)
@@ -63,9 +61,7 @@ def _small(im, size):
 
 def _readable(pool, most):
     "Position, tensor and label of each image that can be read, of `most` that are drawn"
-    idxs = range(len(pool))
-    if most and most<len(pool): idxs = sorted(random.Random(0).sample(idxs, most))
-    for i in idxs:
+    for i in drawn(len(pool), most):
         x,y,_,bad = pool.try_read(i)
         pool.replaced(bad)
         if x is not None: yield i,x[0],y
@@ -92,9 +88,9 @@ def _pass(learn, pool, cls, view, bs, thumb, most):
         if hook is not None: hook.remove()
     z,names = torch.cat(zs),[str(pool.name(i)) for i in kept]
     return Looked(names, F.normalize(torch.cat(hs).float()).numpy(), z.softmax(1).numpy(), np.array(ys), np.array(kept),
-                  thumbs, z.numpy(), hash_bits(grays))
+                  thumbs, hash_bits(grays))
 
-# %% ../nbs/32_choose.ipynb #ad004aa5
+# %% ../nbs/32_choose.ipynb #cee27529
 def look(
     learn:Learner, # A learner with a method, such as `ssl_learner` makes
     arch=None, # Network whose features are used, as in `frozen_baseline`; default: the learner's own
@@ -117,8 +113,8 @@ def look(
     frozen = arch and FrozenFeatures(dls, arch, weights, cache, bs)
     training = learn.model.training
     learn.model.eval()
-    def see(k, pool): return _pass(learn, pool, pipe.cls, lambda x: view((x,))[0], bs, thumb, k=='unlabeled' and most)
-    try: seen = {k: see(k, pool) for k,pool in pools.items()}
+    def see(pool, most): return _pass(learn, pool, pipe.cls, lambda x: view((x,))[0], bs, thumb, most)
+    try: seen = {k: see(pool, most if k=='unlabeled' else None) for k,pool in pools.items()}
     finally: learn.model.train(training)
     for k,o in seen.items() if arch else ():
         pool = pools[k]
@@ -173,7 +169,7 @@ def margin(
     top = np.sort(p, axis=1)
     return top[:,-1]-top[:,-2]
 
-# %% ../nbs/32_choose.ipynb #3682eec0
+# %% ../nbs/32_choose.ipynb #608d8aaf
 def label_next(
     o, # Learner, what `look` gives of it, or L2-normed features of the unlabeled images `(N,n_features)`
     n:int=10, # How many images
@@ -181,7 +177,7 @@ def label_next(
     few:int=5, # Labels a class
     labeled=None, # With features: those of the labeled images `(M,n_features)`
     p=None, # With features: probabilities of the unlabeled images `(N,n_classes)`
-    names=None, # With features: what the images are called; default: their positions
+    names=None, # With features: their names; default: positions
     classes=None, # Names of the classes, for the reasons; default: those of the learner
     seed:int=0, # Of the clustering
     **kwargs # With a learner: for `look`
@@ -202,7 +198,7 @@ def label_next(
     def why(i): return 'contested: ' + ' or '.join(f'{kind[c]} ({p[i,c]:.0%})' for c in best[i])
     return L((name[i], why(i)) for i in np.argsort(margin(p))[:n])
 
-# %% ../nbs/32_choose.ipynb #432b7ed6
+# %% ../nbs/32_choose.ipynb #f98e00db
 def cross_probs(
     x, # L2-normed features `(N,n_features)`
     y, # Labels `(N,)`
@@ -234,19 +230,16 @@ def confident_issues(
     t = np.array([p[known & (y==c),c].mean() if (known & (y==c)).any() else np.inf for c in range(p.shape[1])])
     sure = np.where(p>=t, p, 0)
     bad = np.flatnonzero(known & sure.any(1) & (sure.argmax(1)!=y))
-    return bad[np.argsort(_doubt(p, y)[bad])]
+    p = p[bad].copy()
+    own = np.take_along_axis(p, y[bad,None], 1)
+    np.put_along_axis(p, y[bad,None], -1, 1)
+    return bad[np.argsort(own[:,0]-p.max(1))] # By the lead of the best other class
 
-def _doubt(p, y):
-    "Probability of the given label, less that of the best other"
-    i,rest = np.arange(len(y)),p.copy()
-    rest[i,y] = -1
-    return p[i,y]-rest.max(1)
-
-# %% ../nbs/32_choose.ipynb #3cefa802
+# %% ../nbs/32_choose.ipynb #92ca15c2
 def label_issues(
     o, # Learner, what `look` gives of it, or a pair: probabilities `(N,n_classes)` of images not trained on, given labels `(N,)`
     by:str|None=None, # 'cleanlab' or 'plain' rule; default: cleanlab where it is installed
-    names=None, # With a pair: what the images are called; default: their positions
+    names=None, # With a pair: their names; default: positions
     classes=None, # Names of the classes; default: those of the learner, or numbers
     **kwargs # With a learner: for `look`
 )->pd.DataFrame: # Columns file, given, suggested, and p, the probability of the given label; the most doubtful first
@@ -269,18 +262,23 @@ def label_issues(
     rows = [(name[i], kind[y[i]], other(i), p[i,y[i]]) for i in bad]
     return pd.DataFrame(rows, columns=['file','given','suggested','p'])
 
-# %% ../nbs/32_choose.ipynb #a9a05b01
+# %% ../nbs/32_choose.ipynb #79820d39
+def _near(x, of, own=False, k=1):
+    "Distances and positions `(N,k)` of the nearest `of`"
+    x,of = torch.as_tensor(x),torch.as_tensor(of)
+    def far(i):
+        d = torch.cdist(x[i], of)
+        if own: d.scatter_(1, torch.tensor(i)[:,None], np.inf)
+        return d.topk(min(k, len(of)), largest=False)
+    return [torch.cat(o).numpy() for o in zip(*map(far, chunked(range(len(x)), 1024)))]
+
 def nearest(
     x, # L2-normed features `(N,n_features)`
     of, # L2-normed features `(M,n_features)`
     own:bool=False, # Are both the same images? Then each is compared with the others
 )->np.ndarray: # `(N,)`
     "Distance of each of `x` to the nearest `of`"
-    x,of = torch.as_tensor(x),torch.as_tensor(of)
-    def far(i):
-        d = torch.cdist(x[i], of)
-        return d.scatter(1, torch.tensor(i)[:,None], np.inf) if own else d
-    return np.concatenate([far(i).min(1)[0].numpy() for i in chunked(range(len(x)), 1024)])
+    return _near(x, of, own)[0][:,0]
 
 def relative(
     x, # L2-normed features `(N,n_features)`
@@ -302,39 +300,33 @@ def strangeness(
     labeled, # Those of the labeled images `(M,n_features)`
     y=None, # Labels `(M,)`
     valid=None, # Features of other images that belong to the classes
-    share:float=.05, # Share of those that may be taken for strangers; it weighs the two distances
 )->tuple: # Scores `(N,)`, and those of images that are known to belong
-    "How far images lie from the labeled images and, where labels and `valid` are known, from their classes"
+    "How far images lie from the labeled ones and, with labels and `valid`, they and their neighbors from the classes"
     if valid is None: return nearest(x, labeled), nearest(labeled, labeled, own=True)
-    parts = [(nearest(x, labeled), nearest(valid, labeled))]
-    if y is None or len(y)<2*len(np.unique(y)): return parts[0]
-    parts.append((relative(x, labeled, y), relative(valid, labeled, y)))
-    mid,far = zip(*(np.quantile(u, (.5, 1-share)) for _,u in parts))
-    return tuple(np.max([(p[i]-m)/max(f-m, 1e-9) for p,m,f in zip(parts, mid, far)], 0) for i in range(2))
+    far = nearest(x, labeled),nearest(valid, labeled)
+    if y is None or len(y)<2*len(np.unique(y)): return far
+    score = relative(x, labeled, y)
+    def both(s, z, own=False): return (s+score[_near(z, x, own, 5)[1]].mean(1))/2
+    odd = both(score, x, True),both(relative(valid, labeled, y), valid)
+    ends = [np.quantile(p[1], o) for p,o in ((odd,(.5,.95)), (far,(.5,.975)))]
+    return tuple(np.maximum(*[(p[i]-a)/max(b-a, 1e-9) for p,(a,b) in zip((odd,far), ends)]) for i in range(2))
 
-# %% ../nbs/32_choose.ipynb #2779cc86
-def _energy(z): return -torch.as_tensor(z).logsumexp(1).numpy()
-
+# %% ../nbs/32_choose.ipynb #dda03d1d
 def strangers(
     o, # Learner, what `look` gives of it, or L2-normed features of the unlabeled images `(N,n_features)`
-    by:str='distance', # 'distance' to labeled images and classes, or 'energy' of the learner's logits
     share:float=.05, # Share of the known images that may be taken for strangers
     labeled=None, # With features: those of the labeled images `(M,n_features)`
     y=None, # With features: labels `(M,)`
     valid=None, # With features: those of other images that belong to the classes
-    names=None, # With features: what the images are called; default: their positions
+    names=None, # With features: their names; default: positions
     **kwargs # With a learner: for `look`
 )->pd.DataFrame: # Columns file, position and score, the strangest first
     "Unlabeled images that seem to belong to no class"
-    if by not in ('distance','energy'): raise ValueError(f"`by` must be 'distance' or 'energy'; got {by!r}")
-    seen,idx = _seen(o, kwargs),None
-    if seen:
+    idx = None
+    if (seen := _seen(o, kwargs)):
         u,known = seen['unlabeled'],seen.get('valid')
         o,labeled,y,valid,names,idx = u.x,seen['labeled'].x,seen['labeled'].y,known and known.x,u.names,u.idx
-    if by=='energy':
-        if not seen: raise ValueError("the energy is that of logits; pass a learner, or what `look` gives of it")
-        score,usual = _energy(u.logits),_energy((known or seen['labeled']).logits)
-    else: score,usual = strangeness(o, labeled, y, valid, share)
+    score,usual = strangeness(o, labeled, y, valid)
     bad = np.flatnonzero(score>np.quantile(usual, 1-share))
     bad = bad[np.argsort(-score[bad])]
     name,idx = ifnone(names, range(len(score))),np.arange(len(score)) if idx is None else idx
@@ -344,19 +336,19 @@ def leave_out(
     source, # Unlabeled images, whatever `Unlabeled` takes with positions
     found, # What `strangers` gave, or positions
     dls=None, # `DataLoaders` of the labeled set, for a data frame column
-): # `ImageList` or dataset of the others, for `Unlabeled` or a factory
+): # `ImageList` or dataset of the others
     "The unlabeled images without those that were `found`"
     items,bad = as_items(source, dls),set(map(int, found['position'] if isinstance(found, pd.DataFrame) else found))
     keep = [i for i in range(len(items)) if i not in bad]
     return items[keep] if isinstance(items, ImageList) else Subset(items, keep)
 
-# %% ../nbs/32_choose.ipynb #02e1f9fa
+# %% ../nbs/32_choose.ipynb #810a776d
 def near_duplicates_by_features(
     o, # Learner, what `look` gives of it, or features `(N,n_features)`
     same:float=.9, # Cosine between two images' features, less their mean, from which they count as the same
     alike:float=.4, # The same for two images whose hashes differ in at most 10 bits of 128
     bits=None, # With features: hashes `(N,128)`; default: features alone
-    names=None, # With features: what the images are called; default: their positions
+    names=None, # With features: their names; default: positions
     **kwargs # With a learner: for `look`
 )->pd.DataFrame: # Columns a and b (files), where (the kinds of both), similarity; the most similar first
     "Pairs of images that look the same, by their pixels or to a network"

@@ -19,7 +19,7 @@ from .files import array_bytes, sha256_of
 from .rng import rng_state
 from .state import given, plain
 
-# %% ../nbs/22_fingerprint.ipynb #6e90895e
+# %% ../nbs/22_fingerprint.ipynb #13e5abae
 def _of_files(items):
     "Digests of names relative to the common folder, of sizes, and of times of files"
     own = isinstance(items, Files)
@@ -35,7 +35,8 @@ def _of_files(items):
     return {k: h.hexdigest()[:12] for k,h in zip(('names','sizes','times'), hashes)}
 
 def _digest(arrays):
-    return sha256_of(array_bytes(o if isinstance(o, (Tensor,np.ndarray)) else np.asarray(o)) for o in arrays)[:12]
+    def array(o): return np.frombuffer(o, np.uint8) if isinstance(o, bytes) else np.asarray(o)
+    return sha256_of(array_bytes(o if isinstance(o, (Tensor,np.ndarray)) else array(o)) for o in arrays)[:12]
 
 # %% ../nbs/22_fingerprint.ipynb #7cf014a5
 def describe_items(items, y=None, unknown:list|None=None)->dict:

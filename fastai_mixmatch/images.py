@@ -15,7 +15,7 @@ from fastai.vision.all import *
 from PIL import ImageOps
 from .files import array_bytes
 
-# %% ../nbs/00_images.ipynb #8a0a8fff
+# %% ../nbs/00_images.ipynb #099fc062
 class ImageError(OSError):
     "An image that cannot be read; the message names it"
 
@@ -24,6 +24,7 @@ def item_name(
     i=None, # Position in its list
 )->str: # What an error message calls it
     "Name of an image item, safe to print"
+    item = getattr(item, 'place', item) # Of bytes that have a name
     if not isinstance(item, (str, Path)): return type(item).__name__ + f' number {i}'*(i is not None)
     return ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in str(item))
 

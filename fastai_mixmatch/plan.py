@@ -6,12 +6,13 @@
 __all__ = ['find_arch', 'find_method', 'clock', 'EpochLines', 'file_weights', 'plan_learner', 'fit_plan', 'pace', 'planned',
            'Budget', 'read_plan', 'write_plan', 'same_plan']
 
-# %% ../nbs/31_plan.ipynb #dda99905
+# %% ../nbs/31_plan.ipynb #8deaad16
 import inspect, json, pickle, sys, time, torchvision
 from fastai.vision.all import *
 from . import methods, models
 from .batch import Unlabeled, like
 from .checkpoint import Checkpoint
+from .choose import leave_out
 from .collect import *
 from .files import atomic_write
 from .learner import ssl_learner
@@ -81,7 +82,7 @@ class EpochLines(Callback):
         line = f"epoch {self.epoch+1}/{self.n_epoch}  {text}  {self.left()} left"
         print(f'{line:<100}' if self.out.isatty() else line, end=end, file=self.out, flush=True)
 
-# %% ../nbs/31_plan.ipynb #94c0266e
+# %% ../nbs/31_plan.ipynb #1004ce8b
 def file_weights(
     file, # File of weights, a predictor's file, or the folder of a training
 ): # For `ssl_learner`: the file, or a dictionary of all the weights of a training
@@ -102,6 +103,7 @@ def plan_learner(
     a = plan['args']
     set_seed(a['seed'])
     dls,unlabeled = loaders(found, a['size'], a['bs'])
+    unlabeled = leave_out(unlabeled, plan.get('left_out', ()))
     pre,steps,start = plan['pretrained'],plan['steps'] and plan['steps'][0],run and Path(run)/'start.pt'
     again = pre and start and start.is_file() # Began already, with these weights and this head
     weights = start if again else a['weights'] and file_weights(a['weights'])
@@ -128,7 +130,7 @@ def fit_plan(learn, plan):
     learn.fit_one_cycle(plan['epochs'], a['lr'])
     return learn
 
-# %% ../nbs/31_plan.ipynb #866682a7
+# %% ../nbs/31_plan.ipynb #b4c3c0bf
 def pace(
     learn, # Learner of `plan_learner`
 )->float: # Seconds
@@ -142,13 +144,8 @@ def pace(
         return time.monotonic()-t
     with kept_rng(), torch.no_grad(): return min(look() for _ in range(4))/32 # Much is set up the first time
 
-def planned(
-    a:dict, # Arguments of `train`
-    learn, # Its learner
-    left:float, # Seconds left
-    each:float, # Of `pace`
-)->dict: # Epochs, steps of the first, and seconds for the report
-    "How many epochs fit into the budget"
+def planned(a, learn, left, each):
+    "Epochs, steps of the first, and seconds for the report: what fits into `left` seconds, `each` an image"
     valid = len(learn.dls.valid_ds)
     after = 10+(each+.004)*min(len(method_of(learn).dl.items)+valid, 6000)
     left -= after
@@ -182,7 +179,7 @@ class Budget(Callback):
         self.plan['steps'].append(max(1, int(share/step)))
         self.save()
 
-# %% ../nbs/31_plan.ipynb #f8d34109
+# %% ../nbs/31_plan.ipynb #93ea99dd
 def read_plan(
     run, # Folder of a training
 )->dict:
@@ -196,12 +193,8 @@ def read_plan(
 def write_plan(run, plan):
     with atomic_write(Path(run)/'plan.json') as f: f.write(json.dumps(plan, indent=1).encode())
 
-def same_plan(
-    plan:dict, # Of the folder
-    a:dict, # Arguments of now
-    run, # The folder
-):
-    "`ValueError` for other settings"
+def same_plan(plan, a, run):
+    "`ValueError` where the arguments `a` are not those of the plan in `run`"
     diff = [f"{k} is {a[k]}, and was {plan['args'].get(k)}" for k in a if a[k]!=plan['args'].get(k)]
     if diff: raise ValueError(f"{run} holds a training with other settings: {'; '.join(diff)}. Name another folder by "
                               "--out, or give the same settings to go on")

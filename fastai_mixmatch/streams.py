@@ -134,15 +134,17 @@ def streamed(self:PoolDL, walk):
     batches = ((walk.seed+walk.drawn, b.tolist()) for b in walk)
     return self.loader(self.pool, walk.seed, batch_sampler=batches, num_workers=self.num_workers)
 
-# %% ../nbs/04_streams.ipynb #3d9e4062
+# %% ../nbs/04_streams.ipynb #18b225f8
 def check_label(y):
     "Refuse a label that is not the index of one class; `TypeError` says what it is"
     got,floats = type(y).__name__,np.asarray(y).dtype.kind=='f'
     if isinstance(y, (list,tuple,TensorMultiCategory)) or (np.ndim(y)>0 and not floats): raise TypeError(
-        f"targets of several values ({got}: multi-label, or a mask) are not supported: give images exactly one class")
+        f"targets of several values ({got}: multi-label, or a mask) are not supported: give images exactly one class, "
+        "or use fastai's `vision_learner` with `MultiCategoryBlock`, or `unet_learner`")
     if isinstance(y, str):
         raise TypeError(f"labels must be indices of classes; got {y!r}: use `CategoryBlock`, or number the classes")
-    if floats: raise TypeError(f"regression targets ({got} of floats) are not supported: labels must be classes")
+    if floats: raise TypeError(f"regression targets ({got} of floats) are not supported: labels must be classes; for "
+                               "numbers use fastai's `vision_learner` with `RegressionBlock`")
 
 def check_labels(
     dls, # `DataLoaders`
@@ -155,7 +157,8 @@ def check_labels(
     if len(ds)==0: raise ValueError("the labeled training set is empty")
     item = get_item(ds, 0)
     if not isinstance(item, (tuple,list)) or len(item)!=2:
-        raise ValueError(f"`dls` must give pairs (image, label); it gives {type(item).__name__}")
+        raise ValueError(f"`dls` must give pairs (image, label); it gives {type(item).__name__}. For boxes use a "
+                         "detector, such as those of `torchvision.models.detection`")
     check_label(item[1])
     names = class_names(ds) or ()
     c = get_c(dls) or len(names) or 1+max(int(ds[i][1]) for i in range(len(ds)))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['label_names', 'read_table', 'Finder', 'file_column', 'label_column', 'refuse', 'refuse_columns', 'label_text',
-           'refuse_labels', 'label_studio', 'part_of', 'folder_table', 'beside', 'hub_table']
+           'refuse_labels', 'label_studio', 'part_of', 'folder_table', 'beside', 'hub_open', 'HubImage', 'hub_table']
 
 # %% ../nbs/29_tables.ipynb #27fd9495
 import collections, json, re
@@ -95,7 +95,8 @@ def label_column(
     refuse_columns(df, cols)
     raise ValueError(f"which column holds the labels? `label=` may be {', '.join(map(repr, cols)) or 'none of none'}")
 
-# %% ../nbs/29_tables.ipynb #35f6dba9
+# %% ../nbs/29_tables.ipynb #7985ee91
+_boxes = {'xmin','x_min','bbox','bbox_x','segmentation','polygon','x1','objects','boxes'}
 _instead = dict(several="fastai's `MultiCategoryBlock` with `vision_learner`",
     boxes="a detector, such as those of `torchvision.models.detection`",
     numbers="fastai's `RegressionBlock` with `vision_learner`; for a few grades, name them: `grade 1`")
@@ -110,7 +111,7 @@ def refuse(
 def refuse_columns(df, cols):
     "Refuse a table of boxes, or one with a column for each class"
     low = {str(c).lower() for c in df.columns}
-    if low & {'xmin','x_min','bbox','bbox_x','segmentation','polygon','x1'}: refuse("the table holds boxes", 'boxes')
+    if low & _boxes: refuse("the table holds boxes", 'boxes')
     yes = [c for c in cols if set(df[c].dropna().astype(str)) <= {'0','1','0.0','1.0','True','False'}]
     if len(yes)>1: refuse(f"the columns {', '.join(map(str, yes[:5]))} say yes or no to several classes", 'several')
 
@@ -205,24 +206,46 @@ def beside(
     return first(o for o in sorted(Path(path).absolute().parent.iterdir())
                  if o.is_dir() and part_of(o.name)=='unlabeled')
 
-# %% ../nbs/29_tables.ipynb #7c0080f0
+# %% ../nbs/29_tables.ipynb #5e03cd3e
+def hub_open(
+    source, # As in `survey`
+): # `datasets.Dataset`, or its splits; any other `source` as it is
+    "The Hugging Face dataset that a name means"
+    text = str(source) if isinstance(source, (str,Path)) else ''
+    name = text.removeprefix('hf:')
+    saved = text and any((Path(name)/o).is_file() for o in ('dataset_dict.json','state.json'))
+    if not saved and name==text: return source
+    try: import datasets # chkstyle: ignore
+    except ImportError as e: raise ImportError(f"{text} needs `pip install datasets`") from e
+    if saved: return datasets.load_from_disk(name)
+    return datasets.load_dataset(*([name] if Path(name).exists() else name.split(':', 1)))
+
+# %% ../nbs/29_tables.ipynb #96593149
+class HubImage(bytes):
+    "A file's content; as text its place in a dataset, such as `train[12]`"
+    def __str__(self): return self.place
+
 def hub_table(
     source, # `datasets.Dataset`, or a dictionary of its splits
+    label=None, # Feature of the labels, if known
 )->pd.DataFrame: # Columns file (path or bytes), label, part
     "The images and labels of a Hugging Face dataset"
     rows = []
     for split,ds in source.items() if isinstance(source, dict) else [('train',source)]:
         kinds = {k: type(f).__name__ for k,f in ds.features.items()}
-        image,label = (first(k for k,t in kinds.items() if t==o) for o in ('Image','ClassLabel'))
-        if image is None: raise ValueError(f"the dataset has no feature of type Image; it has {kinds}")
-        label = label or first(k for k in kinds if k in label_names)
-        names = getattr(ds.features.get(label), 'names', None)
-        ds = ds.cast_column(image, type(ds.features[image])(decode=False))
+        file,kind = (first(k for k,t in kinds.items() if t==o) for o in ('Image','ClassLabel'))
+        kind = label or kind or first(k for k in kinds if k in label_names)
+        for o in (file or 'of type Image', kind):
+            if o and o not in kinds: raise ValueError(f"the dataset has no feature {o}; it has {kinds}")
+        if not kind and _boxes & set(kinds): refuse("the dataset holds boxes", 'boxes')
+        names = getattr(ds.features.get(kind), 'names', None)
         part = part_of(split) or 'labeled'
-        for o in ds:
-            f,y = o[image],o.get(label)
-            known = y is not None and not (names and y<0) and part!='unlabeled'
-            item = Path(f['path']) if f['path'] and os.path.isfile(f['path']) else f['bytes']
-            rows.append((item, (names[y] if names else y) if known else None, part))
+        for i,o in enumerate(ds.cast_column(file, type(ds.features[file])(decode=False))):
+            f,y = o[file],label_text(o.get(kind))
+            if y is None or part=='unlabeled' or names and int(y)<0: y = None
+            elif names: y = names[int(y)]
+            item = Path(f['path']) if f['path'] and os.path.isfile(f['path']) else HubImage(f['bytes'])
+            if isinstance(item, bytes): item.place = f'{split}[{i}]'
+            rows.append((item, y, part))
     df = pd.DataFrame(rows, columns=['file','label','part'], dtype=object)
     return _validated(df)

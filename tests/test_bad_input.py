@@ -218,9 +218,9 @@ def test_class_without_labels():
     for cache in (None, False): refused(ValueError, 'no labeled image: 4', dls=labeled(CategoryBlock(vocab=range(5)), [i % 4 for i in range(20)]), n=(1, 5), cache=cache)
 
 @pytest.mark.parametrize('block,y,words', [
-    (MultiCategoryBlock, [['a', 'b'], ['a']] * 10, ['multi-label', 'exactly one class']), (MultiCategoryBlock(encoded=True, vocab=['a', 'b']), [[0, 1], [1, 1]] * 10, ['multi-label']),
-    (RegressionBlock, [.5, 1.5] * 10, ['regression', 'classes']), (RegressionBlock(n_out=2), [[.5, 1.5]] * 20, ['regression']), (PointBlock, [[[1, 2]]] * 20, ['regression']),
-    (MaskBlock, list(X[:20]), ['mask', 'PILMask'])], ids=['multi', 'one hot', 'float', 'floats', 'points', 'mask'])
+    (MultiCategoryBlock, [['a', 'b'], ['a']] * 10, ['multi-label', 'exactly one class', '`MultiCategoryBlock`']), (MultiCategoryBlock(encoded=True, vocab=['a', 'b']), [[0, 1], [1, 1]] * 10, ['multi-label']),
+    (RegressionBlock, [.5, 1.5] * 10, ['regression', 'classes', '`RegressionBlock`']), (RegressionBlock(n_out=2), [[.5, 1.5]] * 20, ['regression']), (PointBlock, [[[1, 2]]] * 20, ['regression']),
+    (MaskBlock, list(X[:20]), ['mask', 'PILMask', '`unet_learner`'])], ids=['multi', 'one hot', 'float', 'floats', 'points', 'mask'])
 def test_labels_that_are_no_class(block, y, words): refused(TypeError, *words, dls=labeled(block, y))
 
 @pytest.mark.parametrize('y,words', [(torch.rand(20), ['regression']), ([.5] * 20, ['regression']), (torch.eye(20), ['not supported']), (torch.eye(20).long(), ['multi-label']), (['cat'] * 20, ["'cat'", 'number the classes'])], ids=range(5))

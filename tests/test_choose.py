@@ -32,7 +32,6 @@ def test_a_look_is_what_validation_sees(learn, seen):
     np.testing.assert_allclose(seen['valid'].p, p, atol=1e-5)
     assert seen['valid'].y.tolist()==y.tolist() and seen['unlabeled'].y.tolist()==Y[200:500].tolist()
     u = seen['unlabeled']
-    np.testing.assert_allclose(torch.tensor(u.logits).softmax(1), u.p, atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(u.x, axis=1), 1, atol=1e-5)
     assert [len(seen[k]) for k in ('labeled', 'unlabeled', 'valid')]==[50, 300, 97]
 
@@ -113,8 +112,6 @@ def test_contested_ones_later(seen):
 def test_questions_that_have_no_answer():
     with pytest.raises(ValueError, match='pass `p`'): label_next(np.eye(3), 1, by='contested')
     with pytest.raises(ValueError, match="'typical' or 'contested'"): label_next(np.eye(3), 1, by='random')
-    with pytest.raises(ValueError, match="'distance' or 'energy'"): strangers(np.eye(3), 'knn')
-    with pytest.raises(ValueError, match='logits'): strangers(np.eye(3), 'energy')
     with pytest.raises(ValueError, match="'cleanlab' or 'plain'"): label_issues((np.eye(2), [0, 1]), by='x')
     with pytest.raises(ValueError, match='no class has two'): cross_probs(np.eye(3), np.arange(3))
 
@@ -181,10 +178,29 @@ def test_an_image_is_not_its_own_neighbor():
     np.testing.assert_allclose(nearest(x, x, own=True), want, atol=1e-6)
     np.testing.assert_allclose(nearest(x, x), 0, atol=1e-6)
 
-def test_energy_is_that_of_the_logits(seen):
-    df = strangers(seen, 'energy', share=.2)
-    z = lambda k: -np.log(np.exp(seen[k].logits.astype(float)).sum(1))
-    assert set(df.position)==set(np.flatnonzero(z('unlabeled')>np.quantile(z('valid'), .8)))
+def test_neighbors_have_a_say():
+    "An image's score is the mean of its own and of that of the unlabeled images like it, or its distance if that is extreme"
+    x, y = blobs([60]*3, spread=.2)
+    lab, val, pool = np.arange(0, 120, 4), np.arange(1, 120, 4), np.setdiff1d(np.arange(180), np.r_[0:120:4, 1:120:4])
+    score, usual = strangeness(x[pool], x[lab], y[lab], x[val])
+    alone, far = relative(x[pool], x[lab], y[lab]), [nearest(x[i], x[lab]) for i in (pool, val)]
+    d = np.linalg.norm(x[:,None]-x[pool], axis=2)
+    def mean(i, s, n): return (s+alone[d[i].argsort()[n:n+5]].mean())/2 # The nearest of the pool's images is each itself
+    odd = [[mean(i, s, n) for i,s in zip(*o)] for o,n in (((pool, alone), 1), ((val, relative(x[val], x[lab], y[lab])), 0))]
+    def scaled(v, u, q): return (np.array(v)-np.median(u))/(np.quantile(u, q)-np.median(u))
+    for got,o,f in zip((score, usual), odd, far):
+        np.testing.assert_allclose(got, np.maximum(scaled(o, odd[1], .95), scaled(f, far[1], .975)), rtol=1e-4, atol=1e-6)
+
+@pytest.mark.parametrize('labels', [3, 10])
+def test_far_strangers_of_any_kind_are_found(labels):
+    "Alone or in a group, in any direction"
+    x, y = blobs([80]*3, d=16, spread=.1)
+    lab, r = np.concatenate([np.flatnonzero(y==c)[:labels] for c in range(3)]), np.random.default_rng(1)
+    rest = np.setdiff1d(np.arange(240), lab)
+    val, pool = rest[::3], np.setdiff1d(rest, rest[::3])
+    out = np.concatenate([unit(r.normal(size=(5, 16))), unit(np.eye(16)[[9]*8]+.05*r.normal(size=(8, 16)))])
+    found = strangers(np.concatenate([x[pool], out]), labeled=x[lab], y=y[lab], valid=x[val])
+    assert set(range(len(pool), len(pool)+13)) <= set(found.position) and len(found) < 13+.2*len(pool)
 
 def test_a_learner_trains_without_strangers(learn, seen):
     df = strangers(seen, share=.2)

@@ -1,6 +1,7 @@
 "The commands, in real processes: help, mistakes, a training that is stopped and goes on, broken files."
 import csv, io, json, re, signal, subprocess, sys
 import pandas as pd, pytest
+from PIL import Image
 import torch
 from fastai_mixmatch import cli, learner, plan
 from fastai_mixmatch.predictor import load_predictor
@@ -86,6 +87,7 @@ PRETRAINED = '--model','resnet18','--size','32','--epochs','1','--weights'
 def weights(tmp_path_factory):
     "A file of weights, which were never trained"
     f = tmp_path_factory.mktemp('weights')/'resnet18.pth'
+    torch.manual_seed(0)
     torch.save(resnet18().state_dict(), f)
     return f
 
@@ -96,10 +98,36 @@ def test_the_start_is_fitted_once(photos, weights, tmp_path, main, monkeypatch):
     rc,text,err = main(*args)
     assert rc==0 and len(fitted)==1 and (out/'start.pt').is_file(), err
     assert 'looking at 61 images with the frozen network\n' in text and text.count('to beat: accuracy ')==2
+    said = re.search(r'\nto beat     (.*the best, [\d.]+%.*)\n', text)[1]
+    assert '±49 points' in said and said in (out/'report.html').read_text()
     made = {o: (out/o).read_bytes() for o in ('predictor.safetensors','start.pt')}
     (out/'predictor.safetensors').unlink() # As if it was stopped at the very end
     assert main(*args)[0]==0 and {o: (out/o).read_bytes() for o in made}==made
     assert all(main(o, out)[0]==0 for o in ('report','next')) and len(fitted)==1
+
+def test_strangers_are_left_out(photos, weights, tmp_path, main):
+    out,args = tmp_path/'run',('train',photos/'labels.csv',*PRETRAINED,weights,'--leave-out-strangers','--out',tmp_path/'run')
+    rc,text,err = main(*args)
+    n = len(pd.read_csv(out/'strangers.csv'))
+    assert rc==0 and 0<n<45 and f'left out: {n} unlabeled images' in text, err
+    made = json.loads((out/'plan.json').read_text())
+    assert len(made['left_out'])==n and f'{45-n} unlabeled' in (out/'report.html').read_text()
+    assert main(*args)[0]==0 and main('next', out, '--n', '2')[0]==0 # It is read again without them
+    assert 'nothing tells which images are strangers' in main('train', photos/'labels.csv', *SMALL, '--epochs', '1', '--leave-out-strangers', '--out', tmp_path/'none')[2]
+
+def test_a_saved_dataset_from_train_to_next(photos, tmp_path, main):
+    datasets = pytest.importorskip('datasets', reason='Hugging Face `datasets` is not installed')
+    df = pd.read_csv(photos/'labels.csv')[lambda d: d.file!='broken.jpg']
+    rows = dict(image=[Image.open(photos/o) for o in df.file], label=[o if isinstance(o, str) else None for o in df.label])
+    ds = datasets.Dataset.from_dict(rows)
+    ds.save_to_disk(tmp_path/'saved')
+    out = tmp_path/'run'
+    rc,text,err = main('train', tmp_path/'saved', *SMALL, '--epochs', '1', '--out', out)
+    assert rc==0 and (out/'report.html').is_file(), err
+    rc,text,err = main('next', out, '--n', '2')
+    assert rc==0 and re.fullmatch(r'(train\[\d+\]  typical of \d+ images\n){2}', text)
+    assert main('predict', out, f'hf:{tmp_path}/saved', '--out', tmp_path/'p.csv')[0]==0
+    assert pd.read_csv(tmp_path/'p.csv').file.tolist()==[f'train[{i}]' for i in range(len(ds))]
 
 def test_frozen_rows_that_take_too_long_are_left_out(photos, weights, tmp_path, main, monkeypatch):
     monkeypatch.setattr(cli, 'pace', lambda learn: 10.)

@@ -1,5 +1,5 @@
 "From what people have to `dls, unlabeled`: tables, folders, exports, and what is refused."
-import json, numpy as np, pandas as pd, pytest
+import sys, json, numpy as np, pandas as pd, pytest
 from PIL import Image
 from fastai.vision.all import L
 from fastai_mixmatch.collect import collect, deal, hash_bits, loaders, near_duplicates, near_pairs, survey, thumb
@@ -85,6 +85,7 @@ def test_what_is_missing_is_named(photos, tmp_path):
 # --- what is refused
 
 @pytest.mark.parametrize('task, labels', [('MultiCategoryBlock', ['ball|star','ball','star','tent|ball']), ('RegressionBlock', ['0.5','1.25','3','4.5']),
+                                          ('MultiCategoryBlock', ['ball, star','ball','star','star']), ('RegressionBlock', [.5,1.25,3.,4.5]),
                                           ('MultiCategoryBlock', [['ball','star'],['ball'],['star'],['tent']])])
 def test_other_tasks_are_refused(photos, task, labels):
     df = pd.DataFrame(dict(file=[f'IMG_{i:04d}.jpg' for i in range(40)], label=labels*10))
@@ -94,6 +95,9 @@ def test_boxes_and_rows_with_several_labels_are_refused(photos):
     df = pd.DataFrame(dict(file=['IMG_0000.jpg']*2, label=['ball','star']))
     with pytest.raises(ValueError, match='several labels'): survey(df, root=photos)
     with pytest.raises(ValueError, match='detector'): survey(df.assign(xmin=0, ymin=1, xmax=2, ymax=3), root=photos)
+
+def test_a_misspelt_argument_gets_a_suggestion():
+    with pytest.raises(TypeError, match='collect has no argument `per_clas`; did you mean `per_class`'): collect('photos', per_clas=3)
 
 def test_nothing_to_train_on(photos):
     df = answers(photos)
@@ -254,3 +258,38 @@ def test_hub_dataset(photos, kind):
     dls,unlabeled = collect(datasets.DatasetDict(train=train, test=test), verbose=False, size=16, bs=4)
     assert (len(dls.train_ds), len(dls.valid_ds), len(unlabeled)) == (8,8,45) and list(dls.vocab) == names
     assert dls.one_batch()[0].shape[1:] == (3,16,16) and next(iter(unlabeled))
+
+@pytest.fixture
+def hub(photos, tmp_path, monkeypatch):
+    "A dataset of stored pictures, of which 16 have a label"
+    monkeypatch.setenv('HF_HUB_OFFLINE', '1')
+    datasets = pytest.importorskip('datasets', reason='Hugging Face `datasets` is not installed')
+    monkeypatch.setattr(datasets.config, 'HF_DATASETS_CACHE', tmp_path/'cache')
+    df,names = answers(photos)[lambda d: d.file!='broken.jpg'],['ball','diamond','star','tent']
+    rows = dict(image=[Image.open(photos/o) for o in df.file], label=[names.index(o) if isinstance(o, str) else -1 for o in df.label])
+    kinds = datasets.Features(image=datasets.Image(), label=datasets.ClassLabel(names=names))
+    return datasets.Dataset.from_dict(rows, features=kinds)
+
+def test_names_of_hub_datasets(hub, tmp_path):
+    "`hf:` and a name, a saved dataset with or without it, an image folder with metadata"
+    hub.save_to_disk(tmp_path/'saved')
+    type(hub).from_dict(hub[:8], features=hub.features).save_to_disk(tmp_path/'part')
+    for o in (tmp_path/'saved', str(tmp_path/'saved'), f'hf:{tmp_path/"saved"}'): assert parts(survey(o)) == LABELED
+    found = survey(tmp_path/'saved')
+    assert found.name(3) == 'train[3]' and str(loaders(found, size=16).unlabeled.items[0]).startswith('train[')
+    folder = tmp_path/'folder'
+    folder.mkdir()
+    for i,o in enumerate(hub.select(range(40, 61))): o['image'].save(folder/f'{i}.png')
+    pd.DataFrame(dict(file_name=[f'{i}.png' for i in range(21)], label=hub[40:61]['label'])).to_csv(folder/'metadata.csv', index=False)
+    assert sum(survey(f'hf:{folder}').classes().values()) == 21
+    with pytest.raises(OSError, match='nobody/nothing'): survey('hf:nobody/nothing')
+
+@pytest.mark.parametrize('text, column, values', [('MultiCategoryBlock','label',[[0,1]]), ('RegressionBlock','label',[.5,1.5,2.5]),
+                                                  ('detection','objects',[dict(bbox=[[0,0,1,1]])])])
+def test_hub_datasets_of_other_tasks(hub, text, column, values):
+    ds = hub.remove_columns('label').add_column(column, (values*len(hub))[:len(hub)])
+    with pytest.raises(ValueError, match=text): survey(ds)
+
+def test_without_datasets(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'datasets', None)
+    with pytest.raises(ImportError, match='pip install datasets'): survey('hf:owner/name')

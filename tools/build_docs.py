@@ -243,7 +243,8 @@ def notebook_md(nb, src, page, pages):
                 outputs = [o for o in (output_md(o, src, pictures, say) for o in cell.get('outputs', [])) if o]
                 parts += outputs
                 names += shown('\n\n'.join(outputs))
-    if (repository := metadata()['repository']) and parts:
+    ready = any('!pip install' in _text(c['source']) for c in nb['cells']) # It runs where nothing is installed
+    if (repository := metadata()['repository']) and parts and ready:
         parts.insert(1, f'[Open in Colab]({colab(repository, src)})')
     return '\n\n'.join(parts)+'\n', pictures, names
 
