@@ -39,8 +39,9 @@ def make_learner(exp, labeled, rest, test, device=None, fast=False, **kwargs):
     dls = DataLoaders(dl, MemoryDL(test, dl), device=device)
     stream = {k: v for k,v in exp.args.items() if k not in exp.method.settings()}
     method = exp.method(**{k: v for k,v in exp.args.items() if k not in stream})
+    timer = time.process_time if device.type=='cpu' else time.perf_counter
     learn = ssl_learner(dls, rest, exp.arch, method=method, lr=exp.lr, wd=exp.wd, bs=exp.ubs, **stream,
-                        ema=EMA(exp.ema, exp.warmup) if exp.ema else None, cbs=Clock(time.process_time if device.type=='cpu' else time.perf_counter), **kwargs)
+                        ema=EMA(exp.ema, exp.warmup) if exp.ema else None, cbs=Clock(timer), **kwargs)
     graphs = fast is True and device.type=='cuda' and 'reduce-overhead'
     bf16 = True if fast=='bf16' else None
     return learn.to_fast(bf16=bf16, compile=graphs) if fast else learn.add_cb(ChannelsLast())
