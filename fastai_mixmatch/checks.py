@@ -22,7 +22,8 @@ def label_indices(
     "Label of each item, without opening images where that is possible"
     if hasattr(ds, 'tls') and len(ds.tls)>1: return [int(o) for o in ds.tls[-1]]
     targets = getattr(ds, 'targets', None)
-    if is_listy(targets) or isinstance(targets, (Tensor,np.ndarray)): return [int(o) for o in targets]
+    change = getattr(ds, 'target_transform', None) or noop # Of torchvision's datasets
+    if is_listy(targets) or isinstance(targets, (Tensor,np.ndarray)): return [int(change(o)) for o in targets]
     return [int(ds[i][1]) for i in range(len(ds))]
 
 def class_counts(

@@ -62,3 +62,11 @@ def test_settings_of_a_stream_without_images():
 
 @pytest.mark.parametrize('cls', [MixUp, CutMix])
 def test_callbacks_that_mix(cls): refused(ValueError, f'{cls.__name__} exchanges the images and labels of a batch', 'Leave it out', 'MixUpLabeled', cbs=cls())
+
+def test_labels_of_torchvision_are_counted_as_they_are_trained():
+    "`targets` are what stands in the files; `target_transform` says what is learned"
+    from fastai_mixmatch.checks import label_indices
+    from torchvision.datasets import FakeData
+    ds = FakeData(6, (3, 8, 8), 3, target_transform=lambda y: 2-int(y))
+    ds.targets = [2-ds[i][1] for i in range(6)]
+    assert label_indices(ds)==[ds[i][1] for i in range(6)]!=ds.targets
