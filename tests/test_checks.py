@@ -67,6 +67,6 @@ def test_labels_of_torchvision_are_counted_as_they_are_trained():
     "`targets` are what stands in the files; `target_transform` says what is learned"
     from fastai_mixmatch.checks import label_indices
     from torchvision.datasets import FakeData
-    ds = FakeData(6, (3, 8, 8), 3, target_transform=lambda y: 2-int(y))
+    ds = FakeData(6, (3, 8, 8), 3, target_transform=lambda y: 2-y)
     ds.targets = [2-ds[i][1] for i in range(6)]
     assert label_indices(ds)==[ds[i][1] for i in range(6)]!=ds.targets
