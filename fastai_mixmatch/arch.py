@@ -23,12 +23,12 @@ def is_arch(
     return isinstance(arch, str) or 'weights' in names or 'pretrained' in names
 
 def make_model(
-    dls, # `DataLoaders`; normalization of a pretrained network is added to them
-    arch, # Module, function of `(n_in, n_out)`, architecture function, or timm name
+    dls, # `DataLoaders`, to which a pretrained network's normalization is added
+    arch, # As in `ssl_learner`
     n_in:int, # Channels of an image
     n_out:int, # Classes
-    pretrained:bool=False, # Pretrained weights? For architecture functions and timm names
-    weights=None, # Their file or state dict, for `load_weights`, where they are not to be downloaded
+    pretrained:bool=False, # As in `ssl_learner`
+    weights=None, # As in `ssl_learner`
     **kwargs # For `create_vision_model` or `create_timm_model`
 )->tuple: # Model, splitter, names of the tensors that are new; None for all
     "The network and its parameter groups"
@@ -37,16 +37,13 @@ def make_model(
 
 def _make_model(dls, arch, n_in, n_out, pretrained, fetch, **kwargs):
     if isinstance(arch, nn.Module) or (callable(arch) and not is_arch(arch)):
-        if fetch: raise ValueError("`pretrained=True` needs an architecture function (such as `resnet18`) "
-                                        "or a timm name as `arch`")
-        if kwargs: raise TypeError(f"`{first(kwargs)}` of `model_args` needs an architecture function or a timm name; "
-                                   "give other functions their arguments by `partial`")
-        if isinstance(arch, nn.Module): return arch, trainable_params
-        return arch(n_in, n_out), trainable_params
+        known = "needs an architecture function (such as `resnet18`) or a timm name as `arch`"
+        if fetch: raise ValueError(f"`pretrained=True` {known}")
+        if kwargs: raise TypeError(f"`{first(kwargs)}` of `model_args` {known}; give other functions a `partial`")
+        return (arch if isinstance(arch, nn.Module) else arch(n_in, n_out)), trainable_params
     norm = pretrained and hasattr(dls, 'after_batch')
-    if pretrained and not norm: warnings.warn(
-        "the loaders have no batch transforms, so images are not normalized as the pretrained network expects; "
-        "do so in their dataset")
+    if pretrained and not norm: warnings.warn("the loaders have no batch transforms, so images are not normalized as "
+        "the pretrained network expects; do so in their dataset")
     if isinstance(arch, str):
         try: import timm  # chkstyle: ignore
         except ImportError as e: raise ImportError(
@@ -79,7 +76,7 @@ def to_channels_last(
 def arch_spec(
     arch, # As in `ssl_learner`
     model_args:dict|None=None, # As in `ssl_learner`
-)->dict|None: # JSON data: where it comes from, name, arguments; None where it has no name, as a lambda or a module
+)->dict|None: # JSON data: source, name, arguments; None without a name, as a lambda or a module
     "The name of an architecture"
     kw,f = dict(model_args or {}),arch
     while isinstance(f, partial) and not f.args: kw,f = {**f.keywords, **kw},f.func
@@ -96,7 +93,7 @@ def build_arch(
     n_in:int, # Channels of an image
     n_out:int, # Classes
 )->nn.Module: # Without trained weights
-    "The network of a description; `ValueError` if there is none, or if it asks for weights from elsewhere"
+    "The network of a description; `ValueError` for an unknown one, or one that asks for weights"
     source,name,kw = spec['source'],spec['name'],spec['args']
     if bad := [o for o in kw if o in ('weights','checkpoint_path') or o.startswith('pretrained')]:
         raise ValueError(f"the description of {name!r} asks for other weights than its own: {bad[0]}={kw[bad[0]]!r}")

@@ -11,6 +11,7 @@ __all__ = ['moves', 'spaces', 'to_gray', 'smooth', 'blur', 'invert', 'brightness
 import math
 from fastai.vision.all import *
 from torchvision.transforms.v2.functional import equalize as equalize_bytes
+from .batch import refuse_unless
 from .views import WeakView
 
 # %% ../nbs/06_augment.ipynb #258aba66
@@ -76,7 +77,7 @@ def warp(x:Tensor, A:Tensor, mode:str='bilinear', fill:float=0.)->Tensor:
 
 # %% ../nbs/06_augment.ipynb #921502b0
 def cut(x:Tensor, size:float|Tensor, fill:float=0.5)->Tensor:
-    "Gray out, around a random pixel of each image, `size` times its height and width; one number or `(B,)`"
+    "Gray out `size` (a number, or `(B,)`) of the height and width of each image, around a random pixel"
     def inside(n):
         length = (size*n).round().long()[:,None] if isinstance(size, Tensor) else round(size*n)
         d = torch.arange(n, device=x.device) - torch.randint(0, n, (len(x),1), device=x.device) + length//2
@@ -86,13 +87,12 @@ def cut(x:Tensor, size:float|Tensor, fill:float=0.5)->Tensor:
 
 # %% ../nbs/06_augment.ipynb #f03788ee
 def _space(enhance, n_moves=5, degrees=30, shift=0.3, fill=0., mode='bilinear', levels=None, **ops):
-    "Operations to draw from; `enhance` says what a magnitude from 0 to 1 means for brightness and its like"
+    "Operations to draw from; `enhance` applies a magnitude in [0,1] to brightness and its like"
     ops |= {f.__name__: partial(enhance, f) for f in (brightness,color,contrast,sharpness)}
     pool = *sorted(ops),'identity',*moves[:n_moves]
     return AttrDict(colors={o: ops[o] for o in sorted(ops)}, pool=pool, first=len(pool)-n_moves, degrees=degrees,
                     shift=shift, fill=fill, mode=mode, levels=levels)
 
-# %% ../nbs/06_augment.ipynb #b5a0d07c
 def _between(lo, hi): return lambda f, x, m: f(x, 1-lo-(hi-lo)*m).clamp(0, 1)
 def _towards(f): return lambda x, m: x.lerp(f(x), _per(m))
 
@@ -109,16 +109,13 @@ spaces = dict(
                      solarize=lambda x, m: solarize(x, (255.999*m).floor()/255), **_mixed))
 
 # %% ../nbs/06_augment.ipynb #de42fe2c
-def _need(good, expected, got):
-    if not good: raise ValueError(f"{expected}; got {got!r}")
-
 class StrongTransform(DisplayedTransform):
     "Base of what distorts batches of float images in [0,1], by its `view`"
     order,split_idx = 90,0
     def encodes(self, x:TensorImage): return self.view(x.as_subclass(Tensor)).as_subclass(type(x))
 
 class RandAugment(StrongTransform):
-    "`n` random operations of FixMatch's pool, each with probability `p`, on a batch of float images in [0,1]"
+    "`n` random operations, each with probability `p`, on a batch of float images in [0,1] (FixMatch)"
     def __init__(self,
         n:int=2, # Operations an image
         p:float=0.5, # Probability of each
@@ -128,13 +125,13 @@ class RandAugment(StrongTransform):
         space:str='paper', # Operations and their ranges: 'paper', 'code' or 'ctaugment'
     ):
         lo,hi = magnitude if is_listy(magnitude) else (magnitude,magnitude)
-        _need(space in spaces, f"space must be one of {', '.join(spaces)}", space)
-        _need(0<=lo<=hi<=1, "magnitude must be in [0,1], or a range within", magnitude)
-        _need(0<=p<=1, "p must be a probability", p)
-        _need(isinstance(n, int) and n>=0, "n must be a whole number of operations", n)
+        refuse_unless(space in spaces, f"space must be one of {', '.join(spaces)}", space)
+        refuse_unless(0<=lo<=hi<=1, "magnitude must be in [0,1], or a range within", magnitude)
+        refuse_unless(0<=p<=1, "p must be a probability", p)
+        refuse_unless(isinstance(n, int) and n>=0, "n must be a whole number of operations", n)
         self.space = space
         known = ops is None or len(ops) and not set(ops)-set(self.pool)
-        _need(known, f"ops must be some of {', '.join(self.pool)}", ops)
+        refuse_unless(known, f"ops must be some of {', '.join(self.pool)}", ops)
         self.n,self.p,self.magnitude,self.mode = n,p,(lo,hi),mode or self.ranges.mode
         self.ops = [o for o in self.pool if ops is None or o in ops]
         super().__init__()
@@ -155,7 +152,7 @@ class RandAugment(StrongTransform):
 # %% ../nbs/06_augment.ipynb #14662dd7
 @patch
 def slices(self:RandAugment, b:int)->list:
-    "Which part of a shuffled batch of `b` images gets which operation: `(number, start, end)`, in the pool's order"
+    "What the parts of a shuffled batch of `b` images get: `(operation, start, end)`, in the pool's order"
     active = int(b*self.p + torch.rand(()).item())
     base,extra = divmod(active, len(self.ops))
     more = set(torch.randperm(len(self.ops))[:extra].tolist())
@@ -164,10 +161,10 @@ def slices(self:RandAugment, b:int)->list:
 
 @patch
 def run(self:RandAugment, x:Tensor, draw:Callable)->tuple:
-    "Strong views `(B,C,H,W)`, and what `draw` remembers of each pass `(n,B)`, -1 for images that it left alone"
+    "Strong views `(B,C,H,W)`, and the notes of `draw` `(n,B)`, -1 for images left alone"
     if not x.is_floating_point():
-        raise TypeError(f"{type(self).__name__} works on float images in [0,1]; got {x.dtype}. "
-                        "Put it after `IntToFloatTensor`, or divide by 255")
+        raise TypeError(f"{type(self).__name__} needs float images in [0,1]; got {x.dtype}; "
+                        "put it after `IntToFloatTensor`")
     back,notes = torch.arange(len(x), device=x.device),torch.full((self.n,len(x)), -1, device=x.device)
     for i in range(self.n):
         perm = torch.randperm(len(x), device=x.device)
@@ -204,7 +201,7 @@ class Cutout(StrongTransform):
         size:float=0.5, # Height and width, as a fraction of the image's
         fill:float=0.5, # Value
     ):
-        _need(0<=size<=1, "size must be a fraction of the image in [0,1]", size)
+        refuse_unless(0<=size<=1, "size must be a fraction of the image in [0,1]", size)
         self.size,self.fill = size,fill
         super().__init__()
 
@@ -271,7 +268,7 @@ class CTAugment(RandAugment):
 # %% ../nbs/06_augment.ipynb #28a598ac
 @patch
 def probe(self:CTAugment, x:Tensor)->tuple:
-    "Strong views `(B,C,H,W)` at uniform magnitudes, and the bins `(n,B)` that made them, -1 for none"
+    "Strong views `(B,C,H,W)` at uniform magnitudes, and their bins `(n,B)`, -1 for none"
     return self.run(x, self.draw_uniform)
 
 @patch

@@ -9,6 +9,7 @@ __all__ = ['DiskCache', 'KeptDL', 'KeepValid']
 import json, os, re
 from contextlib import contextmanager
 from fastai.vision.all import *
+from .batch import FitCallback
 from .distributed import on_any_device, own_loader, rank0_print
 from .files import atomic_write, fcntl, sha256_of
 from .images import item_name
@@ -19,7 +20,7 @@ from .rng import draws, kept_rng
 
 # %% ../nbs/03_cache.ipynb #297b3a97
 class DiskCache:
-    "Decoded images of a pool of files: `images.npy`, and `images.json`, which says what they were made from"
+    "Decoded images of a pool of files: `images.npy`, and in `images.json` what they were made from"
     def __init__(self,
         folder, # Folder of the two files
         items, # Image files, or the dataset or list that opens them
@@ -142,15 +143,13 @@ class KeptDL(GetAttr):
         for b in self.kept: yield self.dl.after_batch(apply(torch.clone, b)) # fastai divides in place
 
 # %% ../nbs/03_cache.ipynb #f8737817
-class KeepValid(Callback):
+class KeepValid(FitCallback):
     "Read the validation set once in a fit, and refuse files in it that are no images"
     # After fastai's `DistributedTrainer` has wrapped a loader
     order,in_checkpoint,_stateattrs = 20,False,('kept','checked')
-    def __init__(self, method): self.method = method; self._init_state()
-    def _init_state(self): self.kept = self.checked = None
     def before_fit(self):
         loaders = self.learn.dls.loaders
-        if self.learn.lock.locked() or len(loaders)<2: return
+        if len(loaders)<2: return
         again = self.learn.n_epoch>1 and not self.learn.__dict__.get('lr_finder')
         keep = again and self.method.unlabeled.cache is not False and KeptDL.can(loaders[1])
         self.kept = KeptDL(loaders[1]) if keep else None
@@ -161,6 +160,4 @@ class KeepValid(Callback):
         if ds is not self.checked and hasattr(ds, '__len__'): check_files(ds)
         self.checked = ds
 
-    def after_fit(self):
-        if not self.learn.lock.locked(): self.tidy()
     def tidy(self): self.kept = None

@@ -10,6 +10,7 @@ __all__ = ['loader_rngs', 'training_state', 'load_training_state', 'CheckpointEr
 import io, json, math, os, random, re, signal, sys, threading, time, warnings, zipfile
 from contextlib import suppress
 from fastai.vision.all import *
+from .batch import FitCallback
 from .semi import SemiSupervised, method_of
 from .distributed import from_first, rank0_print, together
 from .files import atomic_write, file_digest, lock_folder, sha256_of
@@ -54,8 +55,7 @@ def load_training_state(learn, s:dict, streams:bool=False, args:bool=True):
     vars(learn).update(unpack(s['learn']))
     learn.recorder.start_epoch = time.time()-s['elapsed']
     set_rng_state(s['rngs'], loader_rngs(learn.dls))
-    if rank := rank_distrib(): # The state is process 0's; the others go on with draws of their own
-        set_seed(int(torch.randint(2**31, ()))+rank)
+    if rank := rank_distrib(): set_seed(int(torch.randint(2**31, ()))+rank) # Other processes draw otherwise
 
 # %% ../nbs/23_checkpoint.ipynb #2a0a74af
 class CheckpointError(RuntimeError):
@@ -66,7 +66,7 @@ _parts = set('fit ended cut epoch batch step pct settings world threads model bu
              'learn elapsed rngs'.split())
 
 def write_checkpoint(state:dict, folder, stem:str)->Path:
-    "Write plain data to `folder/stem.<digest>.pt`, so that there is the whole file or none. Raises `CheckpointError`"
+    "Write plain data to `folder/stem.<digest>.pt`, the whole file or none. Raises `CheckpointError`"
     buf = io.BytesIO()
     torch.save(state, buf)
     dst = Path(folder)/f'{stem}.{sha256_of([buf.getbuffer()])[:32]}.pt'
@@ -78,7 +78,7 @@ def write_checkpoint(state:dict, folder, stem:str)->Path:
                 raise OSError("what was read back is not what was written")
     except (OSError,RuntimeError) as e: # The second where a part is missing
         raise CheckpointError(f"cannot write the checkpoint {Path(folder)/stem}: {e}. Older ones are as they were; "
-                              "make room, and start the program again") from e
+            "make room, and start the program again") from e
     return dst
 
 # %% ../nbs/23_checkpoint.ipynb #0a26c484
@@ -106,21 +106,21 @@ def parse_every(every)->tuple:
     raise ValueError(f"`every` must be such as '5min', '30s', '2 hours', '1 epoch' or '500 steps'; got {every!r}")
 
 # %% ../nbs/23_checkpoint.ipynb #f58ad7c5
-class Checkpoint(Callback):
-    "Save the state of the training in `folder`, and continue from it when the same program is started again"
-    order,run_valid,in_checkpoint = 1000,False,False
+class Checkpoint(FitCallback):
+    "Save the training in `folder`, and continue it when the same program is started again"
+    order,in_checkpoint = 1000,False
     def __init__(self,
         folder, # Folder of this program's checkpoints; made if missing
         every:str='5min', # How often: '30s', '5min', '1 epoch', '500 steps'
         override:bool=False, # Continue although settings differ?
     ):
         self.folder,self.every,self.override = Path(folder),parse_every(every),override
-        self.fits,self.replaced = 0,0 # How many are complete; which have another one's result in their place
+        self.fits,self.replaced = 0,0 # How many are complete; which has a later one's result
         self.damaged,self.starts,self.this_fit = set(),{},None
 
     def before_fit(self):
         belongs(self, self.learn)
-        if not self.learn.lock.locked(): self.tidy() # A plain `Learner` says nothing when a fit is interrupted
+        self.tidy() # A plain `Learner` says nothing when a fit is interrupted
 
 class Gate(Callback):
     "Let the other callbacks sleep until `epoch`, and count its batches on from `batch`"
@@ -159,7 +159,7 @@ def state(self:Checkpoint, ended:bool=False, cut:bool=False)->dict:
 
 @patch
 def save(self:Checkpoint, state:dict|None=None, **kwargs)->Path:
-    "Write a checkpoint, of now or `state`, and remove those that are not needed. Raises `CheckpointError`"
+    "Write a checkpoint, of now or `state`, and remove old ones. Raises `CheckpointError`"
     fit = self.this_fit
     fit.since = time.monotonic()
     if fit.timer: fit.timer.cancel()
@@ -176,8 +176,8 @@ def save(self:Checkpoint, state:dict|None=None, **kwargs)->Path:
 # %% ../nbs/23_checkpoint.ipynb #2071f9dc
 @patch
 def find(self:Checkpoint)->tuple:
-    "File and state from which this fit continues; `(None, None)` where it has no checkpoint. Raises `CheckpointError`"
-    n,device,files = self.fits+1,next(self.learn.model.parameters()).device,self.files()
+    "File and state from which this fit continues, or `(None, None)`. Raises `CheckpointError`"
+    n,device,files = self.fits+1,one_param(self.learn.model).device,self.files()
     later = [f for fit,_,f in files if fit>n]
     found = [f for fit,step,f in files if fit==n and (step==math.inf or not later)] + later
     for i,f in enumerate(found, 1):
@@ -190,8 +190,8 @@ def find(self:Checkpoint)->tuple:
     if not later and any(fit==n-1 and step==math.inf and f not in self.damaged for fit,step,f in files):
         warnings.warn(f"{msg}. Fit {n} begins again, from the end of fit {n-1}")
         return None,None
-    raise CheckpointError(f"{msg}: {', '.join(f.name for f in found)}. Bring back a copy of one of them, or, to start "
-                          "again from the beginning, name another folder or delete them")
+    raise CheckpointError(f"{msg}: {', '.join(f.name for f in found)}. Bring back a copy of one, or, to begin again, "
+                          "name another folder or delete them")
 
 # %% ../nbs/23_checkpoint.ipynb #03c695ee
 _start = 'initial weights','random numbers' # Settings that follow from the seed
@@ -252,7 +252,7 @@ def look(self:Checkpoint, rank, world)->tuple:
         if not (self.folder/'lock').exists():
             raise CheckpointError(f"the checkpoint folder {self.folder} is not that of process 0; name a shared one")
         file = name and self.folder/name
-        return file,name and read_checkpoint(file, next(self.learn.model.parameters()).device)
+        return file,name and read_checkpoint(file, one_param(self.learn.model).device)
     return together(read, world)
 
 # %% ../nbs/23_checkpoint.ipynb #ccfcf2dd
@@ -271,7 +271,7 @@ def skip(self:Checkpoint, file):
 
 @patch
 def go_on(self:Checkpoint, file):
-    "Let the fit begin where its state was saved; at the start of that epoch where the streams have changed"
+    "Let the fit begin where its state was saved, or, with other streams, at the start of that epoch"
     fit,learn = self.this_fit,self.learn
     epoch,batch = fit.state['epoch'],fit.state['batch'] if fit.exact else 0
     if epoch>=learn.n_epoch:
@@ -322,7 +322,7 @@ def after_cancel_train(self:Checkpoint):
 # %% ../nbs/23_checkpoint.ipynb #159f6aef
 @patch
 def defer_interrupt(self:Checkpoint):
-    "Let a first Ctrl-C or SIGTERM wait for the end of the step, which is saved; a second one ends the fit at once"
+    "Let a first Ctrl-C or SIGTERM save the end of the step; a second one ends the fit at once"
     fit,pid = self.this_fit,os.getpid()
     def wait(sig, _):
         if os.getpid()!=pid and sig==signal.SIGINT: return # A worker: this process ends it
@@ -346,7 +346,7 @@ _usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_
 # %% ../nbs/23_checkpoint.ipynb #5708d550
 @patch
 def between(self:Checkpoint, last:bool, **kwargs):
-    "Save if it is time, between two steps; after the `last` one of an epoch keep the state until the next one begins"
+    "Save if it is time, between two steps; after an epoch's `last` one hold the state until the next begins"
     fit = self.this_fit
     cut = 'cut' in kwargs # By a callback; steps and seconds do not count there
     if fit.stop or self.due(last) and (not cut or self.every[1]=='epoch'):
@@ -360,7 +360,7 @@ def between(self:Checkpoint, last:bool, **kwargs):
 
 @patch
 def leave(self:Checkpoint):
-    "End the process, or the fit, as the signal asks; first write what is `held`: True if that was written"
+    "End the process, or the fit, as the signal asks; first write what is `held`, unless that was done (True)"
     fit,learn = self.this_fit,self.learn
     if fit.held is not True:
         fit.held.seek(0)
@@ -376,7 +376,7 @@ def _halt(sig):
 @patch
 def after_fit(self:Checkpoint):
     fit,learn = self.this_fit,self.learn
-    if fit is None or learn.lock.locked(): return # `validate` is no fit
+    if fit is None: return
     fit.held = None
     if fit.done:
         load_training_state(learn, fit.state, args=not fit.diff)

@@ -11,7 +11,7 @@ import warnings
 from types import SimpleNamespace
 from fastai.vision.all import *
 from fastai.callback.mixup import MixHandler
-from .sources import overlap
+from .sources import class_name, overlap
 from .distributed import bare
 from .targets import frozen_stats
 
@@ -34,10 +34,10 @@ def class_counts(
     ys = torch.as_tensor(dl.pool.y if dl.pool.y is not None else label_indices(dls.train.dataset))
     if ys.min()<0 or ys.max()>=dl.c: raise ValueError(
         f"labels have indices {int(ys.min())} to {int(ys.max())}; expected 0 to {dl.c-1}, for {dl.c} classes")
-    counts,vocab = torch.bincount(ys, minlength=dl.c),getattr(dls, 'vocab', None)
-    missing = [str(vocab[i]) if vocab else str(i) for i in (counts==0).nonzero()[:,0].tolist()]
+    counts = torch.bincount(ys, minlength=dl.c)
+    missing = [class_name(dls, i) for i in (counts==0).nonzero()[:,0].tolist()]
     if missing: raise ValueError(f"{len(missing)} of {dl.c} classes have no labeled image: {', '.join(missing[:10])}. "
-                                 "Label at least one of each, or leave the class out of the vocabulary")
+        "Label at least one of each, or leave the class out of the vocabulary")
     return counts
 
 # %% ../nbs/84_checks.ipynb #2301b356
@@ -57,18 +57,16 @@ def probe(
 def check_model(method):
     "Refuse a model whose output is not one number per class, and batch norm that cannot work"
     model,ldl,dl = bare(method.learn.model),method.labeled_dl,method.dl
-    device = next(model.parameters()).device
-    out = probe(model, method.view(ldl.pool.read(0)[0][None].to(ldl.device or 'cpu')).to(device))
-    if not isinstance(out, Tensor) or out.shape!=(1,ldl.c):
-        got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+    device = one_param(model).device
+    out = probe(model, method.example().to(device))
+    got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+    if got!=(1,ldl.c):
         raise ValueError(f"for one image the model gives {got}; expected (1, {ldl.c}), one output for each class")
     def has(cls): return any(isinstance(m, cls) for m in model.modules())
     if device.type=='cpu' and has(nn.SyncBatchNorm):
-        raise ValueError("batch norm cannot be synchronized between processes on a CPU: "
-                         "use `learn.distrib_ctx(sync_bn=False)`")
+        raise ValueError("batch norm cannot be synchronized on a CPU: use `learn.distrib_ctx(sync_bn=False)`")
     if method.k*min(dl.bs, len(dl.pool))<2 and has(nn.modules.batchnorm._BatchNorm):
-        raise ValueError("the model has batch norm, which cannot normalize over the single image of batch size 1 "
-                         "with k=1; use a larger batch")
+        raise ValueError("batch norm cannot normalize the single image of batch size 1 with k=1; use a larger batch")
 
 def check_strong(
     view, # `BatchViews`
@@ -80,9 +78,8 @@ def check_strong(
     view.strong(like, SimpleNamespace(view=lambda x: seen.append(x) or x))
     x, = seen
     if x.is_floating_point() and x.min()>=-1e-3 and x.max()<=1+1e-3: return
-    raise ValueError(f"strong views need images in [0,1] before normalization; here they are {x.dtype} from "
-                     f"{float(x.min()):.3g} to {float(x.max()):.3g}. Normalize in `batch_tfms` "
-                     "(`Normalize.from_stats`), not in the dataset")
+    raise ValueError("strong views need images in [0,1] before normalization; here they are "
+        f"{x.dtype} from {float(x.min()):.3g} to {float(x.max()):.3g}. Normalize in `batch_tfms`, not in the dataset")
 
 # %% ../nbs/84_checks.ipynb #ddbb0074
 def check_callbacks(method):
@@ -91,10 +88,10 @@ def check_callbacks(method):
     if mixes := [type(o).__name__ for o in cbs if isinstance(o, MixHandler)]: raise ValueError(
         f"{mixes[0]} exchanges the images and labels of a batch after {name} has made its own. Leave it out; "
         "`MixMatch` mixes by itself, and `MixUpLabeled` is MixUp on the labeled images")
-    device = next(method.learn.model.parameters()).device.type
+    device = one_param(method.learn.model).device.type
     if device!='cuda' and 'mixed_precision' in method.learn.__dict__: warnings.warn(
         f"mixed precision (`to_fp16`, `to_bf16`) works on CUDA only; on {device} this trains in float32; "
-        "`method.learn.to_fast(bf16=True)` works there, too")
+        "`learn.to_fast(bf16=True)` works there, too")
 
 def is_cross_entropy(f):
     "Is the loss function `f` a cross entropy without weights and smoothing?"
@@ -119,15 +116,11 @@ def warn_about(
 def check_step(method):
     "See that a method reports in its first step what it declares"
     name,step = type(method).__name__,method.step
-    missing = [o for o in method.columns if o not in step.notes]
-    idle = [o for o in method.averages if o not in method.learned]
-    unused = [o for o in method.heads if o not in step.asked]
     if method.guesses and step.guess is None: raise RuntimeError(
-        f"{name} made no guess in this step. Get guesses by `self.guess(views)`, or by `self.guess(logits, by='pred')` "
-        "from the output of the step; declare `guesses = False` for a method that makes none")
-    if missing: raise RuntimeError(
-        f"{name} declares the column {missing[0]!r} and did not report it: `self.note({missing[0]}=…)`")
-    if idle: raise RuntimeError(
-        f"{name} declares the average {idle[0]!r} and did not move it: `self.average({idle[0]!r}, …)`")
-    if unused: raise RuntimeError(
-        f"{name} declares the head {unused[0]!r} and did not ask for it: `self.head({unused[0]!r})`")
+        f"{name} made no guess in this step. Get guesses by `self.guess(views)` or `self.guess(logits, by='pred')`, or "
+        "declare `guesses = False`")
+    for what,declared,used,do,how in (('column', method.columns, step.notes, 'report it', 'self.note({}=…)'),
+                                      ('average', method.averages, method.learned, 'move it', "self.average('{}', …)"),
+                                      ('head', method.heads, step.asked, 'ask for it', "self.head('{}')")):
+        if idle := [o for o in declared if o not in used]: raise RuntimeError(
+            f"{name} declares the {what} {idle[0]!r} and did not {do}: `{how.format(idle[0])}`")

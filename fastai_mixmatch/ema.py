@@ -7,6 +7,7 @@ __all__ = ['ema_decay', 'EMA', 'Averaged']
 
 # %% ../nbs/18_ema.ipynb #1f4f4fa6
 from fastai.basics import *
+from .batch import refuse_unless
 from .distributed import bare, ranks, sum_ranks
 from .state import belongs, whole
 
@@ -27,7 +28,7 @@ class EMA(Callback):
         decay:float=0.999, # Weight of the old average in an update
         warmup:bool=True, # Shorter memory in the first steps?
     ):
-        if not 0<=decay<1: raise ValueError(f"decay must be in [0,1); got {decay}")
+        refuse_unless(0<=decay<1, 'decay must be in [0,1)', decay)
         self._init_state()
         self.decay,self.warmup = decay,warmup
 
@@ -80,7 +81,7 @@ def average(self:EMA):
 
 @patch
 def resume(self:EMA):
-    "Put the trained weights in the model; if it was changed since the averages were put in, start a new average"
+    "Put the trained weights in the model; if that was changed meanwhile, start a new average"
     if self.active:
         self.find()
         ts = self.tensors()
@@ -157,12 +158,11 @@ class Averaged(nn.Module):
 
 @patch
 def averaged(self:EMA)->nn.Module:
-    "The model with the averages as its weights, to be asked without gradient; before the first, the model itself"
+    "The model with the averages as its weights, to be asked without gradient"
     model = bare(self.learn.model)
     if self.avg is None or self.active: return model
     return Averaged(model, [d[n] for d,n in self.slots], self.avg)
 
-# %% ../nbs/18_ema.ipynb #8fb305b7
 @patch
 def state_dict(self:EMA)->dict:
     "Averages, the trained weights while they stand aside, and how many updates were made"

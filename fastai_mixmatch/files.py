@@ -51,7 +51,7 @@ def file_digest(file)->str:
     with open(file, 'rb') as f: return sha256_of(iter(partial(f.read, 2**20), b''))[:32]
 
 def array_bytes(x)->bytes:
-    "The values of an array or tensor in memory order; `TypeError` for objects, whose bytes would be addresses"
+    "The values of an array or tensor in memory order; `TypeError` for objects"
     if isinstance(x, torch.Tensor):
         x = x.detach().cpu().contiguous().flatten()
         x = (x.view(torch.uint8) if x.numel() else x.byte()).numpy()
@@ -69,7 +69,7 @@ def _locked(f):
     return True
 
 def lock_folder(folder):
-    "Be alone in `folder` until the file returned is closed; `OSError` names who holds it. On Windows there is no lock"
+    "Be alone in `folder` until the file returned is closed; `OSError` names who holds it. Not on Windows"
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     def no_links(path, flags): return os.open(path, flags|getattr(os, 'O_NOFOLLOW', 0), 0o666)

@@ -9,6 +9,7 @@ __all__ = ['describe_items', 'plain_model', 'named_cbs', 'settings', 'flat', 'di
 import fastai, hashlib, json, os, PIL, torchvision
 from contextlib import suppress
 from fastai.vision.all import *
+from .batch import FitCallback
 from .checks import label_indices
 from .distributed import bound_waits, own_loader, same_on_all
 from .semi import SemiSupervised, StepLoss, method_of
@@ -38,7 +39,7 @@ def _digest(arrays):
 
 # %% ../nbs/22_fingerprint.ipynb #7cf014a5
 def describe_items(items, y=None, unknown:list|None=None)->dict:
-    "Which images and labels these are: digests by name, and how many under ''; `unknown` takes what cannot be compared"
+    "Digests of images and labels by name, and how many under ''; `unknown` takes what cannot be compared"
     if not hasattr(items, '__len__'):
         ifnone(unknown, []).append(f'the images of {type(items).__name__}')
         return {'': type(items).__name__}
@@ -124,7 +125,7 @@ def _training(learn, unknown):
             'weights in training': _groups(learn),
             **{k: plain([h[k] for h in hypers]) for k in hypers[0] if k not in scheds},
             **{f'schedule of {k}': [plain(f(i/16)) for i in range(17)] for k,f in scheds.items()},
-            'device': next(model.parameters()).device.type}
+            'device': one_param(model).device.type}
 
 # %% ../nbs/22_fingerprint.ipynb #1911e50a
 _apart = CSVLogger,ParamScheduler,SemiSupervised # Not among the callbacks that are compared
@@ -173,17 +174,17 @@ def differences(old:dict, new:dict)->dict:
 
 # %% ../nbs/22_fingerprint.ipynb #0a295a0a
 def _shared(learn, method):
-    "What must be equal in all processes that train together: not random numbers, times of files, or others' callbacks"
+    "What must be equal in all processes: not random numbers, times of files, or others' callbacks"
     def ours(o): return type(o).__module__.split('.')[0]==SemiSupervised.__module__.split('.')[0]
     free = {'callbacks','random numbers', *(o.name for o in named_cbs(learn).values() if not ours(o))}
     named = flat(settings(learn, method)[0])
     return {k: v for k,v in named.items() if k.split('.')[0] not in free and not k.endswith('.times')}
 
-class SameRanks(Callback):
+class SameRanks(FitCallback):
     "See that all processes train the same thing; `RuntimeError` in all of them if not"
     order,in_checkpoint = 24,False
     def before_fit(self):
         method = method_of(self.learn)
-        if method is None or method.world==1 or self.learn.lock.locked(): return
+        if method is None or method.world==1: return
         bound_waits()
         same_on_all(_shared(self.learn, method))

@@ -9,23 +9,23 @@ __all__ = ['Finite']
 import math
 from fastai.vision.all import *
 from torch.utils.data import IterableDataset
-from .report import listed
+from .batch import FitCallback
+from .distributed import listed
 
 # %% ../nbs/13_finite.ipynb #0e7adacd
-class Finite(Callback):
+class Finite(FitCallback):
     "Stop the training of `method` at the first step in which something was not finite"
-    order,run_valid,_stateattrs = 22,False,('recent','overflows')
+    order,_stateattrs = 22,('recent','overflows')
     def __init__(self,
         method, # Its `SemiSupervised`
         every:int=50, # Steps between two looks, where the model is not on a CPU
     ):
-        self.method,self.every = method,every
-        self._init_state()
+        super().__init__(method)
+        self.every = every
 
     def _init_state(self): self.recent,self.overflows = [],0
 
-    def before_fit(self):
-        if not self.learn.lock.locked(): self._init_state()
+    def before_fit(self): self._init_state()
 
     def after_loss(self):
         if self.method.learn is None: return # It was taken out of the learner

@@ -20,10 +20,10 @@ from .models import load_weights
 
 # %% ../nbs/25_frozen.ipynb #dae47ba6
 def frozen_model(
-    arch, # Module, function of `(n_in, n_out)`, architecture function, or timm name
+    arch, # As in `ssl_learner`
     n_in:int=3, # Channels of an image
-    weights=None, # File or state dict for `load_weights`; default: a named network's pretrained ones, which may be downloaded
-)->tuple: # Model in evaluation mode; mean and std of its images, None where they are not known
+    weights=None, # File or state dict for `load_weights`; default: pretrained ones, perhaps downloaded
+)->tuple: # Model in evaluation mode; mean and std of its images, None if unknown
     "The network whose features are used"
     pre,stats = weights is None,None
     if isinstance(arch, nn.Module): model = arch
@@ -46,15 +46,11 @@ def features(
     x:Tensor, # Images `(N,C,H,W)`, as the network expects them
 )->Tensor: # `(N,n_features)`
     "What goes into the linear layer that runs last; `ValueError` where there is none"
-    seen = [None]
-    def note(m, args): seen[0] = args[0]
-    hooks = [m.register_forward_pre_hook(note) for m in model.modules() if isinstance(m, nn.Linear)]
-    try: model(x)
-    finally:
-        for o in hooks: o.remove()
-    if seen[0] is not None: return seen[0].flatten(1)
-    raise ValueError(f"{type(model).__name__} has no linear layer, whose input would be features; "
-                     "pass a network that ends in one")
+    seen = []
+    linear = [m for m in model.modules() if isinstance(m, nn.Linear)]
+    with Hooks(linear, lambda m, i, o: seen.append(i[0])): model(x)
+    if seen: return seen[-1].flatten(1)
+    raise ValueError(f"{type(model).__name__} has no linear layer, whose input are features; pass one that ends in it")
 
 # %% ../nbs/25_frozen.ipynb #7ab4990d
 def image_key(
@@ -91,8 +87,7 @@ class FrozenFeatures:
     "L2-normed features of the images of `dls`, and of others that are read like them"
     def __init__(self, dls, arch, weights=None, cache=None, bs=64):
         dl,self.bs = dls.valid,bs
-        self.pipe,self.classes = ItemPipe(dl),class_names(dls.train_ds)
-        if isinstance(self.pipe.after, Pipeline): self.pipe.after = Pipeline(dl.after_item.fs, split_idx=1)
+        self.pipe,self.classes = ItemPipe(dl, 1),class_names(dls.train_ds)
         self.model,stats = frozen_model(arch, self.pipe.shape[0], weights)
         self.tfms = _valid_tfms(dl, stats)
         made = [str(self.model), repr((self.pipe.after, dl.after_batch, stats))]
@@ -125,7 +120,7 @@ def linear_head(
     y, # Labels `(N,)`
     Cs=(1.,10.,100.), # Strengths to try: a larger one holds the weights back less
 ): # scikit-learn's `LogisticRegression`, fitted
-    "Logistic regression; with at least two labels a class its strength is chosen by cross-validation"
+    "Logistic regression; from two labels a class on, cross-validation chooses its strength"
     fit = LogisticRegression(C=sorted(Cs)[len(Cs)//2], max_iter=1000, solver='newton-cg') # Faster than 'lbfgs'
     n = min(5, int(np.bincount(y)[np.unique(y)].min()))
     if n>1: fit = GridSearchCV(fit, dict(C=list(Cs)), cv=n, scoring='neg_log_loss')

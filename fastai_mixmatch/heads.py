@@ -8,6 +8,7 @@ __all__ = ['last_linear', 'Heads']
 # %% ../nbs/11_heads.ipynb #6b4697ca
 from fastai.vision.all import *
 from fastai.optimizer import OptimWrapper
+from .batch import FitCallback
 from .checks import probe
 from .distributed import bare, from_first, sum_ranks
 from .optim import FastAdam
@@ -20,33 +21,21 @@ def last_linear(
     n_out:int, # Its classes
     x:Tensor, # Images for it `(B,C,H,W)`
 )->nn.Linear:
-    "The layer that turns features into `n_out` logits: the last one that runs; `ValueError` where the model has none"
-    ran = []
-    hooks = [m.register_forward_pre_hook(lambda m, _: ran.append(m)) for m in model.modules()
-             if isinstance(m, nn.Linear) and m.out_features==n_out]
-    try: probe(model, x)
-    finally:
-        for o in hooks: o.remove()
+    "The last linear layer of `n_out` outputs that runs; `ValueError` where the model has none"
+    ran,linear = [],[m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features==n_out]
+    with Hooks(linear, lambda m, *_: ran.append(m)): probe(model, x)
     if ran: return ran[-1]
-    raise ValueError(f"features are what the last linear layer of {n_out} outputs takes in; "
-                     f"this {type(model).__name__} has none. Use a model that ends in `nn.Linear`, or a method "
-                     "without heads (`rotation=0`)")
+    raise ValueError(f"features are what the last linear layer of {n_out} outputs takes in; {type(model).__name__} has "
+        "none. Use a model that ends in `nn.Linear`, or a method without heads (`rotation=0`)")
 
 # %% ../nbs/11_heads.ipynb #d8459867
-class Heads(Callback):
+class Heads(FitCallback):
     "Trains the heads that `method` declares, on the features of the model"
-    order,run_valid,_stateattrs,__deepcopy__ = 23,False,('nets','own_opt','hook','features'),whole
-    def __init__(self, method):
-        self.method = method
-        self._init_state()
-    def _init_state(self): self.nets,self.own_opt,self.hook,self.features = None,None,None,None
-
+    order,_stateattrs,__deepcopy__ = 23,('nets','own_opt','hook','features'),whole
     def before_fit(self):
-        if self.learn.lock.locked(): return
         self.tidy()
-        model,dl = bare(self.learn.model),self.method.labeled_dl
-        x,device = dl.pool.read(0)[0][None].to(dl.device or 'cpu'),next(model.parameters()).device
-        with kept_rng(): layer = last_linear(model, dl.c, self.method.view(x).to(device))
+        model,method = bare(self.learn.model),self.method
+        with kept_rng(): layer = last_linear(model, method.labeled_dl.c, method.example().to(one_param(model).device))
         if self.nets is None: self.make(layer)
         self.hook = layer.register_forward_pre_hook(self.keep)
 
@@ -83,10 +72,6 @@ def tidy(self:Heads):
     "Take the hook off the model"
     if self.hook is not None: self.hook.remove()
     self.hook,self.features = None,None
-
-@patch
-def after_fit(self:Heads):
-    if not self.learn.lock.locked(): self.tidy()
 
 @patch
 def state_dict(self:Heads)->dict:

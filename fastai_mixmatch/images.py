@@ -40,7 +40,7 @@ def reading(
 def to_uint8(
     x, # Array or tensor of uint8, or of floats in [0,1]
 ): # The same shape, uint8
-    "Images as uint8: floats in [0,1] are scaled by 255 and rounded; `TypeError` or `ValueError` for anything else"
+    "Images as uint8; floats in [0,1] are scaled. `TypeError` or `ValueError` for anything else"
     dtype = str(x.dtype).replace('torch.','')
     if dtype=='uint8': return x
     if not dtype.startswith(('float','bfloat')):
@@ -53,7 +53,7 @@ def to_uint8(
 
 def as_nchw(
     x, # Images `(N,H,W)`, `(N,H,W,C)` or `(N,C,H,W)`, array or tensor
-    shape:tuple|None=None, # `(C,H,W)` that one image should have; settles the order of the axes
+    shape:tuple|None=None, # `(C,H,W)` of one image, which settles the order of the axes
 )->Tensor: # `(N,C,H,W)`
     "Images as a tensor `(N,C,H,W)`; `ValueError` where the axes cannot be told"
     got,last = tuple(x.shape),isinstance(x, np.ndarray) and x.ndim==4 # Where both may be: last in arrays
@@ -171,7 +171,7 @@ class ImageStack(TensorImage):
     "An image of any number of channels `(C,H,W)`; its pixels are floats from 0 to 255"
     @classmethod
     def create(cls, fn, **kwargs):
-        "Open a `.npy` file, a picture, bytes of one, or an array `(H,W)`, `(C,H,W)` or `(H,W,C)`, C the smaller one"
+        "Open a `.npy` file, a picture, its bytes, or an array `(H,W)`, `(C,H,W)` or `(H,W,C)`, C the smaller one"
         if isinstance(fn, cls): return fn
         if isinstance(fn, (str, Path)) and str(fn).endswith('.npy'):
             x = np.load(_content(fn), mmap_mode='r', allow_pickle=False)
@@ -226,8 +226,8 @@ def pixels(
 )->np.ndarray: # The same shape; floats in [0,1] as uint8
     "The values by which images are compared"
     if isinstance(x, Tensor): x = (x.float() if x.dtype==torch.bfloat16 else x).detach().cpu().numpy()
-    floats = x.dtype.kind=='f' and x.size and 0<=x.min() and x.max()<=1
-    return (x*255).round().astype(np.uint8) if floats else x
+    try: return to_uint8(x)
+    except (TypeError,ValueError): return x # No floats in [0,1]
 
 def item_key(
     o, # Path, array, image or `(id, position)`

@@ -11,9 +11,8 @@ from fastai.vision.all import *
 from .export import ValidPipe, predict_files
 from .batch import refuse_unless
 from .mixmatch import MixMatch
-from .report import Report
 from .semi import SemiSupervised, method_of
-from .sources import get_item, raw_items
+from .sources import class_name, get_item, raw_items
 from .mixup import *
 from .targets import *
 
@@ -22,7 +21,7 @@ def history(
     learn:Learner, # A learner that was fitted
 )->pd.DataFrame: # One row an epoch, with the columns of the results table but the time
     "Results table of the last fit"
-    rows = next((o.rows for o in learn.cbs if isinstance(o, Report)), None)
+    rows = nested_attr(learn, 'report.rows')
     if not rows: raise ValueError("this learner has no results yet; fit it first")
     return pd.DataFrame(rows).set_index('epoch')
 
@@ -41,19 +40,18 @@ def plot_history(
     n = 1+bool(guessing)
     height = 1.9+.2*max(2, len(tables), 2*len(guessing)) # With the legends
     _,axs = plt.subplots(1, n, figsize=(3*n,height), dpi=72, constrained_layout=True, squeeze=False)
-    def done(ax, what):
-        ax.set(xlabel='epoch', ylabel=what)
-        ax.xaxis.get_major_locator().set_params(integer=True)
-        if ax.get_legend_handles_labels()[0]:
-            ax.legend(loc='lower center', bbox_to_anchor=(0.5,1), ncols=1+(len(ax.lines)<3), fontsize='small',
-                      frameon=False, handlelength=1.2, columnspacing=1)
     for k,o in tables.items(): axs[0,0].plot(o.index+1, o[metric].astype(float), label=k)
     for k,o in guessing.items():
         for c,style in (('confidence','-'),('guess_acc','--')):
             if c not in o: continue
             label = (k+': ' if len(guessing)>1 else '') + c.replace('guess_acc', 'accuracy of guesses')
             axs[0,1].plot(o.index+1, o[c].astype(float), style, label=label)
-    for ax,what in zip(axs[0], (metric,'guesses')): done(ax, what)
+    for ax,what in zip(axs[0], (metric,'guesses')):
+        ax.set(xlabel='epoch', ylabel=what)
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        if ax.get_legend_handles_labels()[0]:
+            ax.legend(loc='lower center', bbox_to_anchor=(0.5,1), ncols=1+(len(ax.lines)<3), fontsize='small',
+                      frameon=False, handlelength=1.2, columnspacing=1)
     return axs[0]
 
 # %% ../nbs/26_inspect.ipynb #33d8779e
@@ -61,10 +59,9 @@ def guess_counts(
     learn:Learner, # A learner that was fitted
 )->pd.DataFrame: # One row an epoch, one column a class
     "How many guesses of the last fit took each class"
-    counts = next((o.guess_counts for o in learn.cbs if isinstance(o, Report)), None)
-    vocab = getattr(learn.dls, 'vocab', None)
+    counts = nested_attr(learn, 'report.guess_counts')
     if not counts: raise ValueError("this learner made no guesses yet; fit it first, with a method that guesses")
-    names = [str(vocab[i]) if vocab else str(i) for i in range(len(counts[0]))]
+    names = [class_name(learn.dls, i) for i in range(len(counts[0]))]
     return pd.DataFrame(counts, columns=names).astype(int).rename_axis('epoch')
 
 # %% ../nbs/26_inspect.ipynb #19bd1bbd
@@ -76,7 +73,7 @@ def sample_views(self:SemiSupervised,
     self.prepare()
     pool = self.dl.pool
     raws = [pool[int(i)][0] for i in torch.randperm(len(pool))[:n]]
-    device = next(self.learn.model.parameters()).device
+    device = one_param(self.learn.model).device
     us = [self.view(torch.stack([r[j%len(r)] for r in raws]).to(device)) for j in range(max(1, self.k))]
     return us, guess_labels(self.learn.model, us)
 
@@ -86,21 +83,18 @@ def show_views(self:SemiSupervised,
 ):
     "Show views of a few unlabeled images (rows), with the guess and its confidence"
     us,p = self.sample_views(n)
-    vocab = getattr(self.learn.dls, 'vocab', None)
     _,axs = plt.subplots(len(us), n, figsize=(n,1.1*len(us)+.2), dpi=72, squeeze=False)
     for j,(u,row) in enumerate(zip(us, axs)):
         for i,ax in enumerate(row):
             conf,c = p[i].max(0)
-            title = f"{vocab[c] if vocab else int(c)}  {conf:.0%}" if j==0 else None
-            show_image(_to_show(u[i]), ctx=ax, cmap=_cmap(u), title=title)
+            title = f"{class_name(self.learn.dls, c)}  {conf:.0%}" if j==0 else None
+            _show(u[i], ax, title)
     return axs
 
-def _cmap(x): return 'gray' if x.shape[1]<3 else None
-
-def _to_show(x):
-    x = x.detach().float().cpu()
-    if x.shape[0] not in (1,3): x = x[:3 if len(x)>3 else 1] # As many channels as can be shown
-    return (x-x.min())/(x.max()-x.min()).clamp(min=1e-6)
+def _show(x, ax, title=None):
+    x = x.detach().float().cpu()[:3 if len(x)>2 else 1] # As many channels as can be shown
+    x = (x-x.min())/(x.max()-x.min()).clamp(min=1e-6)
+    show_image(x, ctx=ax, cmap='gray' if len(x)==1 else None, title=title)
 
 # %% ../nbs/26_inspect.ipynb #a2796b9e
 @patch
@@ -115,7 +109,7 @@ def show_mixes(self:MixMatch,
     _,axs = plt.subplots(3, n, figsize=(n,3.4), dpi=72, squeeze=False)
     for row,x in zip(axs, (us[0], us[0][perm], mixed)):
         for i,ax in enumerate(row):
-            show_image(_to_show(x[i]), ctx=ax, cmap=_cmap(x), title=f"λ={lam[i]:.2f}" if x is mixed else None)
+            _show(x[i], ax, f"λ={lam[i]:.2f}" if x is mixed else None)
     return axs
 
 # %% ../nbs/26_inspect.ipynb #b6458f0d
@@ -129,7 +123,7 @@ def show_guesses(
     n,classes = len(x),range(p.shape[1])
     _,axs = plt.subplots(2, n, figsize=(1.3*n,2), dpi=72, squeeze=False, sharey='row', constrained_layout=True)
     for i,(top,low) in enumerate(zip(*axs)):
-        show_image(_to_show(x[i]), ctx=top, cmap=_cmap(x), title=titles[i] if titles else None)
+        _show(x[i], top, titles[i] if titles else None)
         low.bar(classes, p[i].detach().float().cpu(), color=['C1' if o==p[i].argmax() else '0.6' for o in classes])
         if level is not None: low.axhline(level, color='k', lw=.8, ls=':')
         low.set(ylim=(0,1), xticks=classes[::max(1, len(classes)//5)])

@@ -13,7 +13,7 @@ import importlib, inspect, warnings, linecache, operator, re, sys, time
 from fastai.vision.all import *
 from .arch import arch_spec, is_arch, make_model, to_channels_last
 from .checkpoint import Checkpoint
-from .distributed import guard, has_bars, lost, meet, rank0_print, unguarded
+from .distributed import guard, has_bars, lost, meet, rank0_print, unguarded, with_loaders
 from .fingerprint import SameRanks
 from .heads import last_linear
 from .pool import ItemPipe, LabeledPool
@@ -34,7 +34,7 @@ class NoBar:
     def __getattr__(self, name): return noop
 
 class TidyProgress(ProgressCallback):
-    "fastai's progress bars where they can be drawn; elsewhere the results table as text, a line an epoch"
+    "fastai's progress bars where they can be drawn, elsewhere a line of text an epoch"
     name,order,bars,due = 'progress',ProgressCallback.order-1,False,0. # Before `CSVLogger`, whenever it was added
     def before_fit(self):
         self.bars = has_bars()
@@ -76,7 +76,7 @@ class SemiSupervisedLearner(Learner):
         if isinstance(cb, (EMA,SemiSupervised)): cb.alone(self.cbs)
         return super().add_cb(cb)
 
-    def __call__(self, event_name): # Only those are called that have something to say: much faster than fastai's own
+    def __call__(self, event_name): # Calls only callbacks that have the event: much faster
         for name in listify(event_name):
             for cb in sorted(self.cbs, key=operator.attrgetter('order')):
                 if name=='after_fit' or hasattr(type(cb), name) or name in vars(cb): cb(name)
@@ -133,17 +133,14 @@ def aside(self:SemiSupervisedLearner):
 def own_dls(
     dls, # `DataLoaders`
     add_tfms:bool=False, # Copy the loaders, so that batch transforms can be added?
-)->DataLoaders: # With at least one training batch, and a validation loader, if only an empty one
+)->DataLoaders: # With at least one training batch, and a validation loader, perhaps empty
     "The `DataLoaders` of a learner, without changing the user's"
     loaders = list(dls.loaders)
     if len(loaders[0])==0 and isinstance(loaders[0], DataLoader): loaders[0] = loaders[0].new(drop_last=False)
     if len(loaders)==1: loaders.append(_empty(loaders[0]))
     def own(dl): return dl.new(after_batch=Pipeline(list(dl.after_batch.fs))) if hasattr(dl, 'after_batch') else dl
     if add_tfms: loaders = list(map(own, loaders))
-    if loaders==list(dls.loaders): return dls
-    res = copy(dls)
-    res.loaders = loaders
-    return res
+    return with_loaders(dls, loaders)
 
 def _empty(dl):
     "A loader like `dl` without images"
@@ -155,7 +152,7 @@ def _empty(dl):
 def batch_channels(dls)->int:
     "Channels of an image after the batch transforms of `dls`"
     pool = LabeledPool(dls.train.dataset, ItemPipe(dls.train))
-    like = torch.stack([pool.read(0)[0]]*2).as_subclass(pool.cls).to(getattr(dls, 'device', None) or 'cpu')
+    like = pool.example(2, getattr(dls, 'device', None))
     with kept_rng(), warnings.catch_warnings():
         warnings.simplefilter('ignore') # The method's own views warn
         return BatchViews(dls.train, like, False)(like).shape[1]
@@ -179,7 +176,7 @@ def linear_start(
     def look(x): return features(model, method.view(x.to(device))).float().cpu()
     with kept_rng(): h,y = map(torch.cat, zip(*[(look(x), y) for (x,),y in dl]))
     if len(y.unique())<2: return # Nothing to tell apart
-    with kept_rng(): last = last_linear(model, method.labeled_dl.c, method.view(dl.pool.read(0)[0][None].to(device)))
+    with kept_rng(): last = last_linear(model, method.labeled_dl.c, method.example())
     head = linear_head(F.normalize(h).numpy(), y.numpy())
     length = h.norm(dim=1).mean().clamp(min=1e-12).item()
     for p,o in ((last.weight, head.coef_/length), (last.bias, head.intercept_)):
@@ -188,7 +185,6 @@ def linear_start(
         p.data[head.classes_] = torch.from_numpy(o).to(p)
         p.computed = p.data.clone() # A run that is resumed need not find the same bits
 
-# %% ../nbs/20_learner.ipynb #e98a007c
 _every = '5min'
 
 def _check_given(dls, unlabeled, method, stream, checkpoint, every):
@@ -211,16 +207,16 @@ def ssl_learner(
     method:SemiSupervised|None=None, # Such as `MixMatch()`, which is the default
     ema:float|EMA|None=0.999, # Decay of the average of weights and buffers, or an `EMA`; None or 0 for none
     pretrained:bool=False, # Pretrained weights? For architecture functions and timm names
-    weights=None, # Their file, or a state dict, where they are not to be downloaded; see `load_weights`
-    model_args:dict|None=None, # Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head that starts as a solution
-    lr:float|None=None, # Learning rate; default: 0.002, or 0.001 with a linear head that starts as a solution
+    weights=None, # Their file or state dict, as in `load_weights`; default: downloaded
+    model_args:dict|None=None, # Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head, fitted first
+    lr:float|None=None, # Learning rate; default: 0.002, or 0.001 with a head that was fitted first
     wd:float=0.02, # Default weight decay; not on biases and norms
     loss_func=None, # Loss on the validation set; default: that of `dls`, or cross entropy
     metrics=accuracy, # Metrics on the validation set
     opt_func=FastAdam, # Optimizer: `FastAdam` is fastai's `Adam`, computed faster
     splitter=None, # Parameter groups; default: those of `arch`
     cbs=None, # More callbacks
-    checkpoint=None, # Folder for checkpoints, from which the same program, started again, continues; or a `Checkpoint`
+    checkpoint=None, # Folder for checkpoints, from which a second start continues; or a `Checkpoint`
     every:str=_every, # How often to save one: '30s', '5min', '1 epoch', '500 steps'
     **kwargs # Of `Unlabeled` and of `Learner`
 )->Learner: # An ordinary learner, with the callbacks `method` and `EMA`
@@ -244,7 +240,7 @@ def ssl_learner(
                                   splitter=ifnone(splitter, split), cbs=extra, **kwargs)
     learn.arch_spec = arch_spec(arch, model_args)
     device = torch.device(getattr(dls, 'device', None) or default_device())
-    with kept_rng(): x = method.view(method.labeled_dl.pool.read(0)[0][None].to(method.labeled_dl.device or 'cpu'))
+    with kept_rng(): x = method.example()
     if device.type=='cpu': to_channels_last(learn.model, x)
     if arch is wrn_28_2 and min(x.shape[2:])>64: warnings.warn(
         f"`wrn_28_2` is made for images of 32×32 pixels, and slow at {x.shape[2]}×{x.shape[3]}. For photographs pass "
@@ -263,7 +259,7 @@ def _args(f)->dict:
 def comments(
     o, # Function or class
 )->dict:
-    "Comment of each parameter of a function or setting of a class, by name; much faster than `docments`, for an import"
+    "Comments of the parameters of a function or settings of a class, by name; faster than `docments`"
     text = ''.join(linecache.getlines(getattr(sys.modules.get(o.__module__), '__file__', None) or ''))
     body = re.search(rf'^(class|def) {o.__name__}\b.*\n((?:[ )\n].*\n?|\n)*)', text, re.M)
     return dict(reversed(re.findall(r'^\s+(\w+) ?[:=,].*?\s# (.*)', body[2] if body else '', re.M)))
@@ -274,17 +270,19 @@ def _take(kwargs, f):
 
 def with_arguments(
     f:Callable, # Function of `**kwargs`
-    sources, # Functions and classes that its keyword arguments go to; the first one that has a name describes it
+    sources, # Where its keyword arguments go; the first that has a name describes it
     doc:str, # First line of its docstring
     but=(), # Names to leave out
+    **defaults # Other defaults
 )->Callable: # `f`, with a signature and a docstring that name every argument
     "Show the arguments of `sources` as those of `f`"
     params,docs,lead = {},{},('dls','unlabeled','arch')
     for o in sources:
         for k,p in _args(o).items(): params.setdefault(k, p)
         for k,v in comments(o).items(): docs.setdefault(k, v)
-    params = {k: p.replace(kind=p.KEYWORD_ONLY) for k,p in params.items() if k not in (*but,*lead)}
-    ps = [inspect.signature(ssl_learner).parameters[k] for k in lead] + list(params.values())
+    ps = [inspect.signature(ssl_learner).parameters[k] for k in lead] + [
+        p.replace(kind=p.KEYWORD_ONLY, default=defaults.get(k, p.default))
+        for k,p in params.items() if k not in (*but,*lead)]
     docs['unlabeled'] = comments(ssl_learner).get('unlabeled', '')
     def kind(p): return '' if p.annotation is p.empty else inspect.formatannotation(p.annotation)
     lines = [f'{p.name} : {kind(p)}\n    {docs.get(p.name, "")}' for p in ps]
@@ -302,11 +300,7 @@ def factory(
     make.__name__ = make.__qualname__ = f"{method.__name__.lower().replace('teacher', '_teacher')}_learner"
     doc = f'A `Learner` that trains on the labeled `dls` and on `unlabeled` with {method.__doc__}'
     bases = [c for c in method.__mro__ if issubclass(c, SemiSupervised)]
-    make = with_arguments(make, [*bases, Unlabeled, ssl_learner, Learner], doc, ('method','model'))
-    ps = dict(make.__signature__.parameters)
-    ps['mu'] = ps['mu'].replace(default=method.mu)
-    make.__signature__ = inspect.Signature(list(ps.values()))
-    return make
+    return with_arguments(make, [*bases, Unlabeled, ssl_learner, Learner], doc, ('method','model'), mu=method.mu)
 
 ssl_learner = with_arguments(ssl_learner, [ssl_learner, Unlabeled, Learner], ssl_learner.__doc__, ('model',))
 mixmatch_learner,remixmatch_learner,mean_teacher_learner = map(factory, (MixMatch,ReMixMatch,MeanTeacher))

@@ -43,7 +43,7 @@ class Split:
 def draw_labeled(
     labels, # Label of each item
     n:int, # How many to draw
-    balanced:bool=True, # As many of each class (the remainder goes to classes drawn at random)
+    balanced:bool=True, # As many of each class, or one more?
     seed:int=0, # Seed
 )->list: # Sorted indices
     "Draw `n` indices of `labels`, class-balanced or uniformly at random"
@@ -66,7 +66,7 @@ class Files(Sequence):
     def __init__(self,
         root, # Folder
         names, # Names below it, with forward slashes
-        links=None, # Does a symbolic link lead to the file? Array `(n,)` of bool; default: not known
+        links=None, # Which are symbolic links, or below one `(n,)`, bool; default: not known
     ):
         self.root,self.block,self.links = Path(root),os.fsencode(''.join(names)),links
         self.ends = np.cumsum([0, *(len(os.fsencode(o)) for o in names)])
@@ -98,18 +98,14 @@ def _find_images(path, recurse=True, folders=(), below='', linked=False):
             if name[0]!='.' and '.'+name.rpartition('.')[2].lower() in image_extensions: yield below+name,link
 
 @patch(cls_method=True)
-def found(cls:Files,
-    path, # Folder
-    recurse:bool=True, # Look into subfolders?
-    folders=None, # Only these subfolders
-):
+def found(cls:Files, path, recurse:bool=True, folders=None): # As in `ImageList.from_folder`
     "The image files below `path` that fastai's `get_image_files` finds, sorted by name"
     links = dict(sorted(_find_images(str(path), recurse, folders or ())))
     return cls(path, list(links), np.array(list(links.values()), dtype=bool))
 
 # %% ../nbs/01_lists.ipynb #2d00f37e
 class ImageList(L):
-    "A list of images, with labels where known; with `tfms`, item `i` is `k` augmentations of image `i`"
+    "A list of images, with labels where known; with `tfms` it gives `k` augmentations of each"
     def __init__(self,
         items=None, # Paths, PIL images, or one array of images `(N,H,W)`, `(N,H,W,C)` or `(N,C,H,W)`
         labels=None, # Label of each item, if known
@@ -147,7 +143,7 @@ class ImageList(L):
 # %% ../nbs/01_lists.ipynb #b156597a
 @patch
 def name(self:ImageList, i:int, root=None)->str:
-    "Name of item `i`: its path relative to `root` (default: that of the list), with forward slashes, or its position"
+    "Name of item `i`: its path relative to `root`, with forward slashes, or its position"
     o,root = self.items[i],ifnone(root, self.root)
     if not isinstance(o, (str, Path)): return str(i)
     return (Path(o) if root is None else Path(os.path.relpath(o, root))).as_posix()
@@ -172,7 +168,7 @@ def from_folder(cls:ImageList,
     recurse:bool=True, # Look into subfolders?
     folders=None, # Only these subfolders
     **kwargs # For `ImageList`
-): # Images sorted by their relative path, so that the order is the same on every machine
+): # Sorted by relative path: the order is the same on every machine
     "All image files below `path`"
     path = Path(path)
     if not path.exists(): raise FileNotFoundError(f"no folder {path}")
@@ -262,7 +258,7 @@ def problem(self:ImageList, i:int)->tuple|None: # Position, name, readable, prob
     return (i, item_name(item, i), readable, notes) if notes or not readable else None
 
 def usual_workers(n:int)->int:
-    "Worker processes for `n` images: one a core, at most 8, above 1000"
+    "Worker processes for `n` images: one a core, at most 8, for more than 1000"
     return min(8, os.cpu_count() or 1) if n>1000 else 0
 
 @patch
@@ -273,10 +269,10 @@ def problems(self:ImageList, idxs)->list: # A method, so that a worker that is n
 
 @patch
 def verify(self:ImageList,
-    num_workers:int|None=None, # Worker processes; default: one for each core, at most 8, for more than 1000 images
+    num_workers:int|None=None, # Worker processes; default: `usual_workers`
     progress:bool=True, # Show a progress bar where one can be drawn, and a summary?
 )->pd.DataFrame: # Rows in the order of the list: position, name, readable (bool), problem
-    "Open every image: those that cannot be read, and those that are not read as a viewer shows them"
+    "Images that cannot be read, or are read otherwise than a viewer shows them"
     num_workers = ifnone(num_workers, usual_workers(len(self)))
     guard(num_workers)
     dl = torch.utils.data.DataLoader(range(len(self)), 64, num_workers=num_workers, collate_fn=self.problems)

@@ -34,7 +34,7 @@ def labeled_loss(
     smoothing:float=0., # Part of each target that is spread over all classes, in [0,1)
     gamma:float|None=None, # Exponent of the focal loss; 0 is cross entropy
 )->Callable: # Function of logits and soft targets `(N,C)` that gives a scalar
-    "Loss of labeled images: cross entropy, with class weights, label smoothing or focus on hard images; or your own"
+    "Loss of labeled images: cross entropy, with class weights, smoothing or focus on hard images; or your own"
     if callable(kind): return kind
     if kind not in ('ce','focal'): raise ValueError(f"the loss must be 'ce', 'focal' or a function, got {kind!r}")
     if not 0<=smoothing<1: raise ValueError(f"smoothing must be in [0,1), got {smoothing}")

@@ -48,7 +48,7 @@ class WideBlock(nn.Module):
 
 # %% ../nbs/10_models.ipynb #cdef2373
 class WideResNet(nn.Module):
-    "The wide residual network of MixMatch's official code. Raises `ValueError` where `depth` is not 6n+4"
+    "The wide residual network of MixMatch's official code"
     def __init__(self,
         n_in:int, # Channels of the images
         n_out:int, # Classes
@@ -85,7 +85,7 @@ def wrn(
     depth:int=28, # Layers, 6n+4
     width:int=2, # Factor on the channels
     **kwargs # Passed to `WideResNet`
-): # A function of `(n_in, n_out)` that makes the network, and that pickles
+): # Function of `(n_in, n_out)` that pickles
     "A wide residual network of any depth and width, as an `arch`"
     return partial(WideResNet, depth=depth, width=width, **kwargs)
 
@@ -96,7 +96,7 @@ def small_cnn(
     width:int=16, # Channels of the first stage; each further one has twice as many
     depth:int=1, # Convolutions in a stage
     stages:int=3, # Stages; each but the last halves the image
-    mean:bool=False, # At the end, the mean of each quarter of the image, in place of its maximum?
+    mean:bool=False, # At the end the mean of each quarter, in place of the maximum?
     bn_momentum:float=.1, # Share of the new batch in running statistics
     slope:float=.1, # Of the leaky ReLU, below 0
 )->nn.Module: # Maps (N, n_in, H, W) to (N, n_out) logits
@@ -126,9 +126,9 @@ def _by_order(own, given):
 
 def load_weights(
     model:nn.Module, # Network, whose weights change
-    weights, # File of tensors (`torch.save` or safetensors), or a state dict; no code of a file is run
-)->list: # Names of the tensors of `model` that the file does not hold: its head
-    "Load the weights of a network's body by name, or else by order and shape; `ValueError` for another network's"
+    weights, # File of `torch.save` or safetensors, of which no code is run; or a state dict
+)->list: # Names of the tensors that are not in it: the head
+    "Load a body's weights by name, or else by order and shape; `ValueError` for another network's"
     state = weights
     if not isinstance(weights, dict):
         if str(weights).endswith('.safetensors'): from safetensors.torch import load_file as load

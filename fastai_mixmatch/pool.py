@@ -12,7 +12,7 @@ from fastprogress.fastprogress import progress_bar
 from fastai.vision.all import *
 from torch.utils.data import ConcatDataset, Subset, TensorDataset
 from torchvision.datasets.folder import default_loader
-from .distributed import has_bars, rank0_print
+from .distributed import has_bars, listed, rank0_print
 from .images import *
 from .lists import *
 from .sources import *
@@ -26,7 +26,7 @@ def known_tfms(
     fs, # fastai transforms, or functions
     split_idx:int=0, # 0 in training, 1 in validation
     item=None, # What the first of them is given
-)->bool: # Whether all but draws of the global generators is the same in each reading
+)->bool: # Is all the same in each reading but draws of the global generators?
     "Are these transforms known to use no generator of their own?"
     for f in fs:
         name = getattr(f, 'name', '')
@@ -56,14 +56,13 @@ def known_source(
 
 # %% ../nbs/02_pool.ipynb #3fc052e9
 class ItemPipe:
-    "What a training loader does to one image: open it, apply the item transforms, give a tensor `(C,H,W)`"
+    "What a loader does to one image: open it, apply the item transforms, give a tensor `(C,H,W)`"
     def __init__(self,
-        dl, # Training `DataLoader`, of fastai or PyTorch
+        dl, # `DataLoader`, of fastai or PyTorch
+        split_idx:int=0, # 0 in training, 1 in validation
     ):
-        ds,after = dl.dataset,getattr(dl, 'after_item', noop)
-        if getattr(after, '__func__', None) is DataLoader.after_item: after = noop
-        self.tl,self.after = image_tfms(ds),Pipeline(after.fs, split_idx=0) if isinstance(after, Pipeline) else after
-        img = pair(get_item(ds, 0))[0]
+        self.tl,self.after = image_tfms(dl.dataset),loader_tfms(dl, 'after_item', split_idx)
+        img = pair(get_item(dl.dataset, 0))[0]
         opened = isinstance(img, (PILBase,ImageStack))
         self.img_cls = type(img) if opened else PILImage if isinstance(img, Image.Image) else None
         x,self.files = self.tensor(img),{} # Is an item of this type a file that is only opened?
@@ -118,7 +117,7 @@ def __call__(self:ItemPipe, item, i=None)->Tensor:
     return torch.from_numpy(x[None] if x.ndim==2 else x.transpose(2, 0, 1))
 
 # %% ../nbs/02_pool.ipynb #4a95216a
-CACHE_LIMIT = 2*2**30 # Bytes of decoded images that are kept in memory unless `cache` says otherwise
+CACHE_LIMIT = 2*2**30 # Bytes of decoded images to keep in memory, unless `cache` says otherwise
 
 def fits(nbytes:int)->bool:
     "Are these few enough to be kept in memory?"
@@ -126,7 +125,7 @@ def fits(nbytes:int)->bool:
 
 # %% ../nbs/02_pool.ipynb #ceba8402
 class Pool:
-    "Images that are read through `pipe`; `pool[i]` is a list of raw tensors `(C,H,W)` and the label's index or -1"
+    "Images that `pipe` reads; `pool[i]` is a list of raw tensors `(C,H,W)`, and the label's index or -1"
     kind,x,y,kept,skipped,n_replaced,shape,disk,k = 'unlabeled',None,None,None,(),0,None,None,1
     rank,world = 0,1
     def __init__(self,
@@ -160,8 +159,12 @@ class Pool:
         return self.name(i if self.kept is None else self.kept[i])
 
     def read(self, i, *item):
-        "Tensor and label index of item `i`, or of the `item` that a dataset without positions gave as number `i`"
-        return self.checked(*self.opened(item[0] if item else get_item(self.items, i), i), i)
+        "Tensor and label index of item `i`, or of the `item` that an iterable gave as number `i`"
+        x,y = self.opened(item[0] if item else get_item(self.items, i), i)
+        if self.shape in (None, tuple(x.shape)): return x,y
+        raise ValueError(
+            f"images of different sizes cannot form a batch: {self.kind} {self.name(i)} is {tuple(x.shape)}, others "
+            f"are {self.shape} (channels, height, width). Pass `item_tfms`, such as `Resize(224)`")
 
     def opened(self, item, i): return self.pipe(item, i), self.label(i, item) if self.label else -1
 
@@ -172,11 +175,9 @@ class Pool:
 
 # %% ../nbs/02_pool.ipynb #262b5896
 @patch
-def checked(self:Pool, x, y, i):
-    "`x` and `y`, which item `i` gave, if it has the size of the others"
-    if self.shape in (None, tuple(x.shape)): return x,y
-    raise ValueError(f"images of different sizes cannot form a batch: {self.kind} {self.name(i)} is {tuple(x.shape)}, "
-                     f"others are {self.shape} (channels, height, width). Pass `item_tfms`, such as `Resize(224)`")
+def example(self:Pool, n:int=1, device=None)->Tensor:
+    "The first image, `n` times, of the class that the loader gives `(n,C,H,W)`"
+    return torch.stack([self.read(0)[0]]*n).as_subclass(self.cls).to(device or 'cpu')
 
 @patch
 def __getitem__(self:Pool, i):
@@ -193,14 +194,14 @@ def __getitems__(self:Pool, batch):
 # %% ../nbs/02_pool.ipynb #995614bd
 @patch
 def try_read(self:Pool, *item)->tuple:
-    "`k` tensors of what `read` gives, label, position and errors; None for tensors that cannot be read"
+    "`k` tensors of `read`, label, position and errors; None for tensors that cannot be read"
     try: reads = [self.read(*item) for _ in range(self.k)]
     except ImageError as e: return None,-1,item[0],[str(e)]
     return [x.as_subclass(Tensor) for x,_ in reads],reads[0][1],item[0],[]
 
 @patch
 def sample(self:Pool, i:int)->tuple:
-    "`try_read` item `i` or, where it cannot be read and `on_error` is 'skip', the next one; with all errors"
+    "`try_read` item `i` or, if that fails and is to be skipped, the next one; with all errors"
     bad = []
     for j in itertools.chain(range(i, len(self.items)), range(i)):
         *res,err = self.try_read(j)
@@ -210,7 +211,7 @@ def sample(self:Pool, i:int)->tuple:
 
 @patch
 def replaced(self:Pool, bad:list, missing:bool=False):
-    "Count unreadable images, and warn; `ImageError` if they are not to be skipped, `ValueError` if all are missing"
+    "Count unreadable images, and warn; `ImageError` if they are not to be skipped, `ValueError` if all are"
     if bad and self.on_error=='raise': raise ImageError(bad[0])
     new = [o for o in dict.fromkeys(bad) if o not in self.skipped]
     for n,o in enumerate(new, len(self.skipped)):
@@ -249,7 +250,7 @@ class _Decode:
 
 @patch
 def decode(self:Pool, put:Callable, num_workers:int)->tuple: # `y`, `kept`, `skipped`
-    "Decode all images; `put` takes the position of the first of some, and these; `ImageError` lists unreadable ones"
+    "Decode all images; `put` takes some, and the first one's position; `ImageError` lists unreadable ones"
     n,t,ys,kept,bad = len(self.items),time.perf_counter(),[],[],[]
     _Decode(self)[0,range(min(8, n))]
     slow,bars = (time.perf_counter()-t)*max(1, n/8) > 2,has_bars()
@@ -262,8 +263,7 @@ def decode(self:Pool, put:Callable, num_workers:int)->tuple: # `y`, `kept`, `ski
         for old,new in ((ys,y), (kept,i), (bad,err)): old += new
     if not bad or self.on_error=='skip': return torch.tensor(ys, dtype=torch.long),kept,bad
     skip = ", or pass `on_error='skip'`" if self.kind=='unlabeled' else ''
-    head = f"{len(bad)} of {n} {self.kind} images cannot be read; remove them{skip}:"
-    raise ImageError('\n'.join([head, *bad[:10], *[f"… and {len(bad)-10} more"]*(len(bad)>10)]))
+    raise ImageError(f"{len(bad)} of {n} {self.kind} images cannot be read; remove them{skip}:\n{listed(bad)}")
 
 # %% ../nbs/02_pool.ipynb #719f62b6
 @patch
@@ -293,8 +293,7 @@ def check_finite(self:Pool):
 def stays(self:Pool, cache)->bool:
     "Keep the images in memory, for the argument `cache` of `Unlabeled`?"
     if cache and self.random: raise ValueError(
-        f"`cache={cache!r}`, but the item transforms are random, so that decoding once is not enough; "
-        "move them to `batch_tfms`, or leave `cache` out")
+        f"`cache={cache!r}`, but the item transforms are random; move them to `batch_tfms`, or leave `cache` out")
     if self.unsure and cache is None: rank0_print(
         f"{self.kind} images are read anew for each view: their dataset or item transforms are not known to give the "
         "same each time; pass `cache=True` if they do")

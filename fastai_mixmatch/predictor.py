@@ -44,7 +44,6 @@ def _is_known(name, kw):
     allowed = _known[name][1]
     return kw.keys()==allowed.keys() and all(o(kw[k]) if callable(o) else kw[k] in o for k,o in allowed.items())
 
-# %% ../nbs/24_predictor.ipynb #4968fde2
 def _value(o):
     return str(getattr(o, 'value', o)) if isinstance(o, (Enum,str)) else list(o) if isinstance(o, (tuple,L)) else o
 
@@ -68,8 +67,8 @@ def _describe(dls):
                 divide=None if div is None else float(div.div), mean=mean, std=std)
 
 # %% ../nbs/24_predictor.ipynb #a47ab68b
-_opened = dict(RGB=PILImage, L=PILImageBW) | {o.__name__: o for o in (PILImageShown, PILImageShownBW, PILImageRGBA,
-                                                                      PILImage16, ImageStack)} # What opens an image
+_others = PILImageShown,PILImageShownBW,PILImageRGBA,PILImage16,ImageStack
+_opened = dict(RGB=PILImage, L=PILImageBW) | {o.__name__: o for o in _others} # What opens an image
 
 class Predictor:
     "A classifier: `predict` takes what `learn.predict` took, and gives the same"
@@ -79,8 +78,8 @@ class Predictor:
         device=None, # Device; default: the CPU
     ):
         def tfms(part):
-            args = [(n, {k: tuple(v) if isinstance(v, list) else v for k,v in kw.items()}) for n,kw in part]
-            return [_known[n][0](**kw) for n,kw in args]
+            def given(kw): return {k: tuple(v) if isinstance(v, list) else v for k,v in kw.items()}
+            return [_known[n][0](**given(kw)) for n,kw in part]
         t = meta['tfms']
         self.meta,self.classes,self.device = meta,meta['classes'],torch.device(device or 'cpu')
         self.model = model.eval().to(self.device)
@@ -211,7 +210,7 @@ def load_predictor(
     device=None, # Device; default: the CPU
     sha256:str|None=None, # What `save_predictor` gave, for a file from somebody else
 )->Predictor:
-    "A classifier from its file; no code of the file is run. Raises `PredictorError` for one that was changed or forged"
+    "A classifier from its file, of which no code is run. Raises `PredictorError` for a changed or forged one"
     try: return _open(*read_file(file), arch, device, sha256)
     except Exception as e: raise PredictorError(f"{file} cannot be used as a predictor: {e}") from e
 
@@ -229,7 +228,7 @@ def _samples(dls, n=8):
 def predictor_of(
     learn, # Trained learner
     n:int=8, # Sample images
-)->tuple: # `Predictor` with a copy of the network, on the CPU; up to `n` opened images of the validation set
+)->tuple: # `Predictor` with a copy of the network, on the CPU; the images, opened
     "A predictor of what `learn` is now, without a file"
     dls,imgs = learn.dls,_samples(learn.dls, n)
     meta = dict(format=2, classes=list(map(str, class_names(dls.train_ds))), tfms=_describe(dls),
@@ -242,7 +241,7 @@ def save_predictor(
     learn, # Trained learner
     file, # Where to write, such as 'digits.safetensors'
 )->str: # SHA-256 of the file
-    "Write weights and metadata of a classifier. Raises `PredictorError` where it would not predict as `learn` does"
+    "Write a classifier. Raises `PredictorError` where it would not predict as `learn` does"
     pred,imgs = predictor_of(learn)
     image = pred.image(imgs[0]).contiguous()
     tensors = {k: v.detach().contiguous().clone() for k,v in pred.model.state_dict().items()}
@@ -255,7 +254,7 @@ def save_predictor(
             f.flush(); f.seek(0)
             back = _open(*_read(f), None if pred.meta['arch'] else pred.model).probs(imgs)
             _need(torch.allclose(back, want, atol=1e-4), "the predictor would not give what `learn.predict` gives: "
-                  "loaders or loss function do something at validation that it cannot store. `learn.export` keeps it")
+                  "it cannot store what loaders or loss function do at validation. `learn.export` can")
     except OSError as e:
         raise PredictorError(f"cannot write {file}: {e}. An older file of this name is as it was") from e
     return sha256_of([b])

@@ -23,7 +23,6 @@ def rng_state(own=())->dict:
         cuda=torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
         mps=torch.mps.get_rng_state() if torch.backends.mps.is_available() else None, own=[_get(o) for o in own])
 
-# %% ../nbs/80_rng.ipynb #dd5e3b23
 def set_rng_state(s:dict, own=()):
     "Put the generators in the state `s` of `rng_state`"
     random.setstate(s['python'])
@@ -44,20 +43,20 @@ def same_state(a, b)->bool:
 
 @contextmanager
 def kept_rng():
-    "Put the generators back at the end; gives a function that says whether random numbers were drawn"
+    "Put the generators back at the end; gives a function: were random numbers drawn?"
     before = rng_state()
     try: yield lambda: not same_state(rng_state(), before)
     finally: set_rng_state(before)
 
 # %% ../nbs/80_rng.ipynb #b7f41fc2
 def draws(f)->bool:
-    "Find out, by calling it, whether `f` draws random numbers; the generators are put back"
+    "Does a call of `f` draw random numbers? The generators are put back"
     with kept_rng() as drew:
         f()
         return drew()
 
 def varies(*fs, n:int=2)->bool:
-    "Find out, by calling each `n` times, whether functions give different tensors; the generators are put back"
+    "Does one of the functions, called `n` times, give different tensors? The generators are put back"
     def differs(f):
         x = f()
         return any(x.shape!=y.shape or not torch.equal(x, y) for y in (f() for _ in range(n-1)))

@@ -6,7 +6,7 @@
 __all__ = ['SemiSupervised', 'Fit', 'StepLoss', 'Supervised', 'method_of']
 
 # %% ../nbs/14_semi.ipynb #aa88bad6
-import math, operator
+import math
 from copy import deepcopy
 from types import SimpleNamespace
 from fastai.vision.all import *
@@ -19,29 +19,30 @@ from .losses import *
 from .batch import *
 from .checks import *
 from .heads import Heads
-from .report import Report, listed
+from .report import Report
 from .finite import Finite
 from .speed import Trim
 from .rng import kept_rng
 from .state import belongs, pack, unpack
-from .distributed import bare, own_loader, on_any_device, rank0_print, ranks, sum_ranks
+from .distributed import bare, listed, own_loader, on_any_device, rank0_print, ranks, sum_ranks
+from .distributed import with_loaders
 
 # %% ../nbs/14_semi.ipynb #86f8d8d2
-class SemiSupervised(Settings, Callback):
-    "Base of the methods: each training batch is one of the unlabeled stream, joined by a labeled one"
+class SemiSupervised(Settings, FitCallback):
+    "Base of the methods: each training batch is an unlabeled and a labeled one"
     lambda_u:float = 1. # Weight of the unlabeled loss
-    ramp:float|int = 0 # The weight grows linearly up to this fraction (float) of the training, or for this many steps (int)
-    loss_x:str|Callable = 'ce' # Labeled loss: 'ce', 'focal', `labeled_loss(weight=…, smoothing=…)`, or a function of logits and probabilities `(B,n_classes)`
-    order,run_valid = 20,False
+    ramp:float|int = 0 # The weight grows up to this fraction (float) of the training, or for this many steps (int)
+    loss_x:str|Callable = 'ce' # Labeled loss: 'ce', 'focal', `labeled_loss(weight=…)`, or a function of logits and probabilities `(B,n_classes)`
+    order = 20
     _stateattrs = ('source','dl','labeled_dl','view','fitting','step','class_counts')
     k,ks,mu,strong = 1,0,1,None # Weak and strong views, unlabeled images for each labeled one, what makes strong views
     guesses = True # Does each step guess?
     _unlabeled = Unlabeled()
-    averages = {} # Running averages, by name: weight of the old value in an update; or names alone, for `momentum`
+    averages = {} # Running averages: name → weight of the old value; or names alone, for `momentum`
     columns = () # More columns of the results table
-    heads = {} # Extra heads, by name: number of outputs, or a function of the number of features that gives a module
+    heads = {} # Extra heads: name → number of outputs, or function of the number of features that gives a module
     def __init__(self,
-        unlabeled=None, # An `Unlabeled`, or a bare source of images; a factory such as `mixmatch_learner` sets it
+        unlabeled=None, # An `Unlabeled`, or a source of images; a factory sets it
         **settings # What the class and its bases annotate
     ):
         self.unlabeled = unlabeled
@@ -54,6 +55,9 @@ class SemiSupervised(Settings, Callback):
     @unlabeled.setter
     def unlabeled(self, o): # A bare source is streamed as the one before
         self._unlabeled = o if isinstance(o, Unlabeled) else Unlabeled(**{**vars(self._unlabeled), 'source': o})
+
+    @property
+    def aug(self): return getattr(self.strong, 'aug', self.strong) # What learns, if strong views do
 
     def check(self):
         "Refuse settings that cannot be; `ValueError` or `TypeError`"
@@ -69,7 +73,7 @@ class SemiSupervised(Settings, Callback):
             raise TypeError(f"strong views need what makes them, such as `strong=StrongView()`; got {self.strong!r}")
 
     def _init_state(self):
-        for o in self._stateattrs: setattr(self, o, None)
+        super()._init_state()
         self.rank,self.world = 0,1
         if 'learned' not in vars(self): self.forget() # A copy keeps it
 
@@ -87,7 +91,7 @@ def losses(self:SemiSupervised,
     y:Tensor, # The first of the targets that it gave: labels
     *qs, # The others: guesses
 )->tuple: # Labeled loss, unlabeled loss
-    "Both losses of a step; here: the labeled loss, and the squared error against the guesses, or 0 without any"
+    "Both losses of a step; here the second is the squared error against the guesses, or 0 without any"
     return self.loss_x(pred[:len(y)], y), l2_loss(pred[len(y):], torch.cat(qs)) if qs else pred.new_zeros(())
 
 @patch
@@ -115,9 +119,9 @@ def note(self:SemiSupervised, **columns):
 # %% ../nbs/14_semi.ipynb #ca5de8f5
 @patch
 def parts(self:SemiSupervised,
-    pred:Tensor, # Output for all views, as the `make_batch` of the base gives them: `(B+(k+ks)·B_u,n_classes)`
+    pred:Tensor, # Output for the base's `make_batch`: `(B+(k+ks)·B_u,n_classes)`
     y:Tensor, # One-hot labels `(B,n_classes)`
-)->list: # Logits of the labeled images, then of each view, weak ones first; float32 or float64
+)->list: # Logits of the labeled images, and of each view, weak ones first; float32 or float64
     "Take the output of the network apart"
     pred = pred.to(torch.promote_types(pred.dtype, torch.float32))
     return [pred[:len(y)], *pred[len(y):].chunk(self.k+self.ks)]
@@ -126,10 +130,10 @@ def parts(self:SemiSupervised,
 def teacher(self:SemiSupervised,
     views, # Views `(B_u,C,H,W)`: several as a list
 )->Tensor: # Mean probabilities `(B_u,n_classes)`
-    "Prediction by the averaged weights of `EMA`, with the batch's own statistics; `RuntimeError` without one"
+    "Prediction by the weights of `EMA`, with the batch's own statistics; `RuntimeError` without it"
     ema = getattr(self.learn, 'ema', None)
-    if ema is None: raise RuntimeError(f"{type(self).__name__} needs a teacher, the average of the weights: "
-                                       "add the callback `EMA()`, or leave `ema` of the learner on")
+    if ema is None: raise RuntimeError(
+        f"{type(self).__name__} needs a teacher, the average of the weights: add `EMA()`, or leave the learner's on")
     return guess_labels(ema.averaged(), views)
 
 # %% ../nbs/14_semi.ipynb #bada1180
@@ -178,19 +182,17 @@ def prepare(self:SemiSupervised):
     u,dls = self.unlabeled,self.learn.dls
     tfms = [o for e in ('after_item','after_batch') for o in getattr(getattr(dls.train, e, None), 'fs', ())]
     now = u.source,dls,*tfms
-    if self.source is not None and len(now)==len(self.source) and all(map(operator.is_, now, self.source)): return
-    if u.source is None: raise ValueError(f"no unlabeled images: set `learn.{self.name}.unlabeled` to a folder, list, "
-                                          "dataset or array of them (an exported learner holds none)")
-    if any(own_loader(o) is not o for o in dls.loaders): # A learner that was made without `unlabeled`, in `distrib_ctx`
-        dls = copy(dls)
-        dls.loaders = [own_loader(o) for o in dls.loaders]
+    if [*map(id, now)]==[*map(id, self.source or ())]: return
+    if u.source is None: raise ValueError(
+        f"no unlabeled images: set `learn.{self.name}.unlabeled` (an exported learner holds none)")
+    dls = with_loaders(dls, list(map(own_loader, dls.loaders))) # Made without `unlabeled`, trained in `distrib_ctx`
     labeled_dl = LabeledDL(dls, cache=u.cache)
     dl = unlabeled_dl(u.source, dls, bs=u.bs or (u.mu or self.mu)*labeled_dl.bs, k=max(self.k, self.ks), cache=u.cache,
                       on_error=u.on_error, steps=u.steps)
-    like = torch.stack([labeled_dl.pool.read(0)[0]]*4)
-    view = BatchViews(dls.train, like.as_subclass(labeled_dl.pool.cls).to(labeled_dl.device or 'cpu'), u.weak)
+    like = labeled_dl.pool.example(4, labeled_dl.device)
+    view = BatchViews(dls.train, like, u.weak)
     if view.weak is not None: rank0_print(f"{type(self).__name__}: `dls` has no random batch transform, so views are "
-                                          f"made with {view.weak}; pass `batch_tfms` to `dls` for others")
+        f"made with {view.weak}; pass `batch_tfms` to `dls` for others")
     warn_about(self, dl, dls)
     if self.ks: check_strong(view, like, self.strong)
     self.class_counts = class_counts(labeled_dl, self.learn.dls)
@@ -198,6 +200,11 @@ def prepare(self:SemiSupervised):
     self.prepared()
 
 # %% ../nbs/14_semi.ipynb #e66f7d48
+@patch
+def example(self:SemiSupervised)->Tensor:
+    "A view of the first labeled image `(1,C,H,W)`"
+    return self.view(self.labeled_dl.pool.example(device=self.labeled_dl.device))
+
 @patch
 def prepared(self:SemiSupervised): "What a method does once its streams are there; here: nothing"
 
@@ -216,8 +223,7 @@ def after_create(self:SemiSupervised):
 @patch
 def watch(self:SemiSupervised)->list:
     "Add the callbacks that go with a method, where the learner lacks them"
-    strong = getattr(self.strong, 'aug', self.strong)
-    for o in [self, strong][:1+hasattr(strong, 'state_dict')]: belongs(o, self.learn)
+    for o in [self, self.aug][:1+hasattr(self.aug, 'state_dict')]: belongs(o, self.learn)
     mine = [cb for cb in self.learn.cbs if getattr(cb, 'method', None) is self]
     new = [o(self) for o in self.watchers() if not any(type(cb) is o for cb in mine)]
     self.learn.add_cbs(new)
@@ -250,7 +256,7 @@ def labeled_view(self:SemiSupervised, x): return self.view(x) # View of raw labe
 @patch
 def teach(self:SemiSupervised, x, y):
     "Let a strong view that learns, such as CTAugment, see what the network makes of labeled images"
-    aug = getattr(self.strong, 'aug', self.strong)
+    aug = self.aug
     if not hasattr(aug, 'probe'): return
     def view(x):
         x,view.used = aug.probe(x)
@@ -264,14 +270,13 @@ class Fit:
     "What a method holds during one fit"
     def __init__(self, method):
         learn = method.learn
-        self.device = next(learn.model.parameters()).device
+        self.device = one_param(learn.model).device
         self.labeled,self.searching = iter(method.labeled_dl),'lr_finder' in learn.__dict__
         self.before = deepcopy(method.adaptive()) if self.searching else None
         self.checked = False # Did the first step report what the method declares?
 
 @patch
 def before_fit(self:SemiSupervised):
-    if self.learn.lock.locked(): return
     self.tidy() # A plain `Learner` runs no event when a fit is interrupted
     new = self.watch()
     self.alone(self.learn.cbs)
@@ -298,18 +303,13 @@ def join_ranks(self:SemiSupervised):
     self.rank,self.world = ranks(self.learn.model)
     for dl in (self.dl, self.labeled_dl):
         dl.rank,dl.world = self.rank,self.world
-        if self.world>1: dl.device = next(self.learn.model.parameters()).device
+        if self.world>1: dl.device = one_param(self.learn.model).device
     n = len(self.dl.pool)
     if not self.dl.iterable and n<self.world:
         raise ValueError(f"{n} unlabeled images cannot be divided among {self.world} processes; start fewer")
 
 @patch
-def after_fit(self:SemiSupervised):
-    if not self.learn.lock.locked(): self.tidy()
-
-@patch
 def tidy(self:SemiSupervised):
-    "Put back what belongs to the user, however the fit ended"
     if isinstance(self.learn.loss_func, StepLoss): self.learn.loss_func = self.learn.loss_func.own
     if self.fitting is not None and self.fitting.searching: self.adapt_to(self.fitting.before)
     self.fitting,self.step = None,None

@@ -9,6 +9,7 @@ __all__ = ['DeviceLoss', 'FastPath', 'Trim', 'Autocast', 'compile_whole']
 import ctypes, sys, torch
 from fastai.vision.all import *
 from fastai.callback.channelslast import ChannelsLast
+from .batch import FitCallback
 
 # %% ../nbs/28_speed.ipynb #03b13c35
 class DeviceLoss(AvgSmoothLoss):
@@ -33,10 +34,9 @@ class FastPath(Callback):
 # %% ../nbs/28_speed.ipynb #32debad1
 _trim = getattr(ctypes.CDLL(None), 'malloc_trim', None) if sys.platform=='linux' else None
 
-class Trim(Callback):
+class Trim(FitCallback):
     "Give memory that is free back to the system every hundred steps, where the C library is glibc"
-    order,run_valid,in_checkpoint = 60,False,False
-    def __init__(self, method=None): self.method = method # The method that brought it
+    order,in_checkpoint = 60,False
     def after_batch(self):
         if _trim and self.learn.train_iter%100==0: _trim(0)
 
@@ -45,7 +45,7 @@ class Autocast(Callback):
     "Run the network in bfloat16"
     order,ctx = MixedPrecision.order,None # Before the guesses of `SemiSupervised`
     def before_batch(self):
-        self.ctx = torch.autocast(next(self.model.parameters()).device.type, torch.bfloat16)
+        self.ctx = torch.autocast(one_param(self.model).device.type, torch.bfloat16)
         self.ctx.__enter__()
     def after_pred(self): self.learn.pred = to_float(self.pred)
     def after_loss(self): self.tidy()
@@ -71,7 +71,7 @@ def to_fast(self:Learner,
     compile:bool|str=False, # Compile the model? Or a mode of `torch.compile`, such as 'reduce-overhead'. The first steps take minutes
 )->Learner: # The same learner
     "Train on the fast path: losses stay on the device, channels last, bfloat16 on CUDA or where asked"
-    device = next(self.model.parameters()).device.type
+    device = one_param(self.model).device.type
     self.add_cb(FastPath(marks=bool(compile) and device=='cuda'))
     if channels_last: self.add_cb(ChannelsLast())
     if ifnone(bf16, device=='cuda'): self.add_cb(Autocast())

@@ -33,7 +33,6 @@ def _default(o): return [getattr(o.default_factory, '__name__', None), _items(o)
 def _to_default(v): return defaultdict({o.__name__: o for o in (int,float,str,bool,list,dict,set)}.get(v[0]), v[1])
 def _to_frame(v): return (df := pd.DataFrame.from_dict(v[0], orient='tight')).astype(dict(zip(df.columns, v[1])))
 
-# %% ../nbs/82_state.ipynb #808e4eee
 def _class(o): return [type(o).__module__, type(o).__qualname__]
 def _found(name, base):
     "A class of the running program; nothing is imported"
@@ -84,7 +83,7 @@ def _alike(o, cls):
 _keys = bool,int,float,str,type(None)
 
 def pack(o, objects:bool=True):
-    "`o` as numbers, texts, tensors, and lists and dictionaries of these; `TypeError` names a type that cannot be"
+    "`o` as numbers, texts, tensors, lists and dictionaries; `TypeError` names a type that cannot be"
     if type(o) in _keys: return o
     if isinstance(o, Tensor) and not isinstance(o, TensorBase):
         o = o.detach().as_subclass(Tensor)
@@ -133,7 +132,7 @@ def given(o)->dict:
     return {n: vars(o)[n] for n in sorted(_init_names(o)) if n in vars(o)} if hasattr(o, '__dict__') else {}
 
 def attributes(o)->dict:
-    "Settings of `o`: a callback's, metric's or transform's arguments if it keeps all; else what nothing moves"
+    "Settings of `o`: the arguments of a callback, metric or transform that keeps all; else what nothing moves"
     lib,kept,mro = type(o).__module__.split('.')[0] in ('fastai','fastcore'),given(o),type(o).__mro__[::-1]
     init = {} if type(o).__init__ in (object.__init__,Callback.__init__) else _params(type(o).__init__)
     own = {n for n,p in init.items() if p.kind!=p.VAR_POSITIONAL}-{'self'}
@@ -158,7 +157,7 @@ def _code(f, known):
     return [f.__qualname__, _sha(repr(parts(f.__code__)).encode()), *known([f.__defaults__, f.__kwdefaults__, cells])]
 
 def _methods(cls, known):
-    "Name of a class; of one that was made in a function also what its methods do, and with which captured values"
+    "Name of a class; of one that was made in a function also its methods' `_code`"
     local = [f for c in cls.__mro__ if '<' in c.__qualname__ for f in vars(c).values() if isinstance(f, FunctionType)]
     return [cls.__qualname__, *(_code(f, known) for f in local)] if local else cls.__qualname__
 
@@ -167,7 +166,7 @@ def _modules(m, known):
     def mine(k, v): return k[0]!='_' and k!='training' and not isinstance(v, (Tensor,nn.Module))
     def settings(o): return {k: v for k,v in vars(o).items() if mine(k, v)}
     tensors = [*m.named_parameters(), *m.named_buffers()]
-    def content(v): # What was computed follows from the rest, and is rounded as the machine does
+    def content(v): # What was computed follows from the rest
         return b'' if hasattr(v, 'computed') and torch.equal(v.computed.to(v.device), v) else array_bytes(v)
     weights = _sha(*(b for k,v in tensors for b in (f'{k} {v.dtype} {tuple(v.shape)};'.encode(), content(v))))
     return {**{n: [known(type(o)), known(settings(o), n)] for n,o in m.named_modules()}, 'weights': weights}
@@ -269,5 +268,4 @@ def belongs(o, learn):
             _learners[id(o)] = weakref.ref(o, lambda _, i=id(o): _learners.pop(i, None)),weakref.ref(learn)
     if me is not o or other is learn: return
     if isinstance(o, Callback): o.learn = other # It trains on
-    raise ValueError(f"this {type(o).__name__} belongs to another learner, whose training it remembers; "
-                     "make a new one for each")
+    raise ValueError(f"this {type(o).__name__} belongs to another learner, which it remembers; make a new one for each")

@@ -11,6 +11,7 @@ import itertools, re, warnings
 from collections import deque
 from fastai.vision.all import *
 from torch.utils.data import IterableDataset
+from .batch import refuse_unless
 from .cache import DiskCache
 from .distributed import from_first, send
 from .lists import *
@@ -19,7 +20,7 @@ from .pool import *
 
 # %% ../nbs/04_streams.ipynb #fc9fe766
 def _collate(samples):
-    "What could be read: views stacked `[(B,C,H,W)]*k`, labels `(B,)`, positions `(B,)`; and messages about the rest"
+    "Views `[(B,C,H,W)]*k`, labels `(B,)`, positions `(B,)`, and what could not be read"
     good,bad = [o[:3] for o in samples if o[0] is not None],[msg for o in samples for msg in o[3]]
     if not good: return None,None,None,bad
     views,ys,idxs = zip(*good)
@@ -37,8 +38,8 @@ class PoolDL:
         endless:bool=False, # Passes without end?
         idxs:Callable|None=None, # Gives the positions of one pass; default: a random permutation
     ):
-        if bs<1: raise ValueError(f"batch size must be at least 1; got {bs}")
-        if steps is not None and steps<1: raise ValueError(f"steps, the batches of an epoch, at least 1; got {steps}")
+        refuse_unless(bs>=1, 'batch size must be at least 1', bs)
+        refuse_unless(steps is None or steps>=1, 'steps, the batches of an epoch, must be at least 1', steps)
         self.pool,self.bs,self.num_workers,self.device,self.steps,self.idxs = pool,bs,num_workers,device,steps,idxs
         self.endless,self.rank,self.world,self.given = endless or steps is not None,0,1,0
         self.stream = self.taken_up = self.now = self.walk = None
@@ -58,7 +59,7 @@ class PoolDL:
             if not self.steps: self.stream = None
 
     def loader(self, dataset, seed, **kwargs):
-        "Batches that PyTorch's loader reads from `dataset`; positions are noted, unreadable images raised or counted"
+        "Batches that PyTorch's loader reads from `dataset`; unreadable images are raised or counted"
         rng = torch.Generator().manual_seed(seed)
         for x,y,self.now,bad in torch.utils.data.DataLoader(dataset, collate_fn=_collate, generator=rng, **kwargs):
             self.pool.replaced(bad, x is None and not self.iterable)
@@ -70,7 +71,7 @@ class PoolDL:
 
 # %% ../nbs/04_streams.ipynb #9b396765
 class Walk:
-    "Positions of the batches of an iteration over the `PoolDL` `dl`; an interrupted one is taken up from its `state`"
+    "Positions of each batch of an iteration over the `PoolDL` `dl`, from `state` on"
     def __init__(self, dl, state=None):
         self.dl,self.sizes = dl,deque() # Sizes of the batches drawn and not yet given out
         state = state or dict(left=torch.zeros(0, dtype=torch.long) if dl.endless else dl.order(), done=0, seed=None)
@@ -94,7 +95,7 @@ class Walk:
 # %% ../nbs/04_streams.ipynb #f81b059e
 @patch
 def order(self:PoolDL):
-    "Positions of one pass (of many where passes have no end and the order must be sent), as process 0 draws them"
+    "Positions of one pass, as process 0 draws them; of many in an endless one, since they are sent"
     n = -(-2**14//len(self.pool)) if self.endless and self.world>1 else 1
     idxs = self.idxs or partial(torch.randperm, len(self.pool))
     passes = torch.cat([torch.as_tensor(idxs(), dtype=torch.long) for _ in range(n)])
@@ -156,10 +157,10 @@ def check_labels(
     if not isinstance(item, (tuple,list)) or len(item)!=2:
         raise ValueError(f"`dls` must give pairs (image, label); it gives {type(item).__name__}")
     check_label(item[1])
-    c = get_c(dls) or len(class_names(ds) or ()) or 1+max(int(ds[i][1]) for i in range(len(ds)))
+    names = class_names(ds) or ()
+    c = get_c(dls) or len(names) or 1+max(int(ds[i][1]) for i in range(len(ds)))
     if c<2: raise ValueError(f"at least 2 classes are needed; the labeled set has {c}")
-    names = map(str, class_names(ds) or ())
-    odd = [o for o in names if re.match('unlab|unsup|nolabel', re.sub('[^a-z]', '', o.lower()))]
+    odd = [o for o in map(str, names) if re.match('unlab|unsup|nolabel', re.sub('[^a-z]', '', o.lower()))]
     if odd: warnings.warn(f"`dls` trains a class named {odd[0]!r}. If these images have no label, keep them out of the "
                           "labeled set (`get_image_files(path, folders=[…])`), and pass them as `unlabeled`")
     return c
@@ -194,16 +195,16 @@ class LabeledDL(PoolDL):
 class UnlabeledDL(PoolDL):
     "Stream of unlabeled images, read as the labeled set of `dls` is; one pass is one epoch"
     def __init__(self,
-        unlabeled, # What `Unlabeled` takes, as `cache`, `on_error` and `steps`
+        unlabeled, # What `Unlabeled` takes
         dls, # `DataLoaders` of the labeled set
         bs:int|None=None, # Batch size; default: that of `dls`
-        k:int=1, # Views of an image, where item transforms are random
-        cache:bool|str|Path|None=None, # Keep decoded images in memory, or in this folder? Default: in memory where they fit
+        k:int=1, # Reads of an image, where item transforms are random
+        cache:bool|str|Path|None=None, # As in `Unlabeled`
         on_error:str='raise', # 'raise' or 'skip' unreadable images
         num_workers:int|None=None, # Worker processes; default: those of `dls`
         steps:int|None=None, # Batches in an epoch; default: those of one pass
     ):
-        if on_error not in ('raise','skip'): raise ValueError(f"on_error must be 'raise' or 'skip'; got {on_error!r}")
+        refuse_unless(on_error in ('raise','skip'), "on_error must be 'raise' or 'skip'", on_error)
         self.items,self.pipe = as_items(unlabeled, dls),ItemPipe(dls.train)
         kw = _settings(dls, bs, num_workers)
         n = None if steps is None else steps*kw['bs']
@@ -225,7 +226,6 @@ class UnlabeledDL(PoolDL):
         if isinstance(cache, (str, Path)): pool.disk = DiskCache(cache, self.items)
         return pool
 
-
 # %% ../nbs/04_streams.ipynb #3a3f7238
 class IterablePool(Pool, IterableDataset):
     "A pool read from an iterable dataset, in its order"
@@ -242,7 +242,7 @@ class IterablePool(Pool, IterableDataset):
 
     def shards(self): return self.divided or hasattr(self.items, 'shard')
     def part(self):
-        "Positions and items for this process and worker: the dataset's own choice, its shard, or every so manyth item"
+        "Positions and items of this process and worker: its own choice, its shard, or every so manyth"
         info = torch.utils.data.get_worker_info()
         workers,worker = (info.num_workers,info.id) if info else (1,0)
         n,index = self.world*workers, self.rank*workers+worker
@@ -252,7 +252,7 @@ class IterablePool(Pool, IterableDataset):
 
 # %% ../nbs/04_streams.ipynb #64508481
 class IterableDL(UnlabeledDL):
-    "Stream of an iterable dataset of unlabeled images, in its order; the arguments are those of `UnlabeledDL`"
+    "Stream of an iterable dataset, in its order; the arguments are those of `UnlabeledDL`"
     iterable = True
     def make_pool(self, unlabeled, vocab, cache, n, **kwargs):
         if cache: raise ValueError(f"`cache={cache!r}`, but an iterable dataset may never end; leave `cache` out")
@@ -285,8 +285,7 @@ class IterableDL(UnlabeledDL):
         if state is None: return
         if state['items'] is not None and self.has_state(): return self.items.load_state_dict(state['items'])
         warnings.warn(f"the position in the iterable dataset {type(self.items).__name__} is not known: training goes "
-                      "on with a new pass, and other images than without the interruption. To continue exactly, give "
-                      "it `state_dict` and `load_state_dict`, and `num_workers=0`")
+            "on with a new pass. To continue exactly, give it `state_dict` and `load_state_dict`, and `num_workers=0`")
 
 # %% ../nbs/04_streams.ipynb #478d061f
 @patch

@@ -17,7 +17,7 @@ def _up(t): return t.to(torch.promote_types(t.dtype, torch.float32))  # at least
 
 def sharpen(
     p:Tensor, # Probabilities, (..., C)
-    T:float, # Temperature above 0: 1 changes nothing, towards 0 leaves the largest class alone
+    T:float, # Temperature above 0: 1 changes nothing, near 0 only the largest class is left
 )->Tensor: # Same shape, rows sum to 1; float32, or float64 where `p` is
     "`p**(1/T)`, renormalized over the last axis (MixMatch eq. 7); `ValueError` unless `0<T<inf`"
     if not 0<T<float('inf'): raise ValueError(f"the temperature T must be a finite number above 0, got T={T!r}")
@@ -50,8 +50,8 @@ def frozen_stats(
 @torch.no_grad()
 def guess_labels(
     model:nn.Module, # Maps (N, ...) images to (N, C) logits; used in the mode it is in and left as it was
-    views, # K views of one batch: a list or tuple of K tensors (B, n_in, H, W), or one tensor (K, B, n_in, H, W)
-)->Tensor: # (B, C) probabilities, not sharpened, without gradient; float32, or float64 where the model's output is
+    views, # K views of one batch: K tensors (B, n_in, H, W), or one tensor (K, B, n_in, H, W)
+)->Tensor: # (B, C) probabilities, without gradient; float32, or float64 where the model's output is
     "Mean over views of `softmax(model(view))` (MixMatch eq. 6); `ValueError` for views or output of another form"
     views = views if isinstance(views, Tensor) else list(views)
     shapes = {tuple(v.shape) for v in views}
@@ -73,7 +73,7 @@ def align(
     p:Tensor, # Guesses, (B, C) probabilities
     prior:Tensor, # Class frequencies that the guesses should have, (C,)
     p_model:Tensor, # Class frequencies that the guesses have had, (C,), e.g. a running mean
-    eps:float=1e-6, # Frequencies below this count as this, so that no class divides by 0 or is ruled out
+    eps:float=1e-6, # Frequencies below this count as this, so that no class is ruled out
 )->Tensor: # (B, C), rows sum to 1; float32, or float64 where `p` is
     "`p*prior/p_model`, renormalized (ReMixMatch, arXiv 1911.09785, section 3.1)"
     c,*got = p.shape[-1],tuple(prior.shape),tuple(p_model.shape)

@@ -8,6 +8,8 @@ __all__ = ['shift_draws', 'reflect', 'shift_rows', 'shift_gather', 'shift_flip',
 # %% ../nbs/05_views.ipynb #8e3f1cbb
 import warnings
 from fastai.vision.all import *
+from .batch import refuse_unless
+from .sources import loader_tfms
 from .rng import draws, varies
 
 # %% ../nbs/05_views.ipynb #e103c0f7
@@ -58,14 +60,14 @@ def shift_flip(
 
 # %% ../nbs/05_views.ipynb #37e300ec
 class WeakView(DisplayedTransform):
-    "Shift by up to `shift` of the size, with reflected border, and flip left to right with probability `flip`"
+    "Shift by up to `shift` of the size, reflected at the border, and flip left to right"
     order,split_idx = 5,0
     def __init__(self,
         shift:float=1/8, # Largest shift, as a fraction of height and of width
         flip:float=0., # Probability of a left-right flip
     ):
-        if not 0<=shift<1: raise ValueError(f"shift, a fraction of the size, must be in [0,1); got {shift}")
-        if not 0<=flip<=1: raise ValueError(f"flip must be a probability; got {flip}")
+        refuse_unless(0<=shift<1, 'shift, a fraction of the size, must be in [0,1)', shift)
+        refuse_unless(0<=flip<=1, 'flip must be a probability', flip)
         self.shift,self.flip = shift,flip
         super().__init__()
 
@@ -84,27 +86,24 @@ def _stand_ins(x): return torch.arange(len(x), device=x.device)%2
 def _name(f): return f.name if type(f) is Transform else getattr(f, '__name__', type(f).__name__)
 
 class BatchViews:
-    "Views of raw images `(B,C,H,W)` as the training loader `dl` would make them: floats `(B,C,H,W)`"
+    "Views of raw images `(B,C,H,W)` as the training loader makes them, floats"
     deterministic = IntToFloatTensor,Normalize,ToTensor # All other batch transforms are taken for random
     def __init__(self,
         dl, # Training loader, whose batch transforms are used
-        like:Tensor, # A few raw images of the labeled set `(B,C,H,W)`, of the class that the loader gives
+        like:Tensor, # A few raw labeled images `(B,C,H,W)`, of the class that the loader gives
         weak=None, # What to add where no batch transform is random; default: `WeakView()`; False: nothing
     ):
-        after = getattr(dl, 'after_batch', noop)
-        if getattr(after, '__func__', after) in (noop,DataLoader.after_batch): after = Pipeline()
-        self.after = Pipeline(after.fs, split_idx=0) if isinstance(after, Pipeline) else after
+        self.after = loader_tfms(dl, 'after_batch')
         self.fs,self.cls,self.weak = list(getattr(self.after, 'fs', [self.after])),type(like),None
         self.pairs = not isinstance(self.after, Pipeline) or any(isinstance(f, ItemTransform) for f in self.fs)
         self._see_plain(like.shape[1])
         if self.pairs: self._check_labels(like)
         self._add_weak(like, weak)
         if (x := self(like)).is_floating_point(): return
-        raise TypeError(f"after the batch transforms, labeled images are {x.dtype}; the model needs floats. "
-                        "Add `IntToFloatTensor()` to `batch_tfms`")
+        raise TypeError(f"after the batch transforms images are {x.dtype}; the model needs floats: `IntToFloatTensor`")
 
     def _see_plain(self, channels):
-        "Note factor and summand of the conversion, where the loader does nothing else but a `WeakView` of its `own`"
+        "Note factor and summand of the conversion, where the loader has no more than a `WeakView` of its `own`"
         self.own,self.plain,a,b = None,None,1.,0.
         own,fs = (self.fs[0],self.fs[1:]) if self.fs and type(self.fs[0]) is WeakView else (None,self.fs)
         known = fs and all(type(f) in (IntToFloatTensor,Normalize) for f in fs)
@@ -161,7 +160,7 @@ def _check_labels(self:BatchViews, like):
     x,*y = self._pair(like, self.after)
     if len(y)!=1 or not torch.equal(_bare(y[0]), _stand_ins(like)):
         raise TypeError(f"a batch transform changes labels, and unlabeled images have none: {self.after}. "
-                        "Take it out of `batch_tfms`; `MixUp` and `CutMix` are callbacks")
+                        "Take it out; `MixUp` and `CutMix` are callbacks")
 
 # %% ../nbs/05_views.ipynb #b611540e
 @patch

@@ -74,16 +74,16 @@ def test_geometry_against_pil(name, v, size):
     got = A.warp(float_batch(a), A.affines(torch.full((len(a),), kind), torch.full((len(a),), v), size), 'nearest')
     assert (differs(got, each(lambda im: GEOMETRY[name](im, v), a)) > .5).float().mean() < .04
 
-# --- the ranges of the authors' code, at each of its nine levels, against PIL
+# --- the ranges of the authors' code, at each of its nine levels and at 0, against PIL
 
 def pil_code(op, level):
-    "The operation as FixMatch's code calls it in PIL, `level` from 1 to 9"
+    "The operation as FixMatch's code calls it in PIL, `level` from 0 to 9"
     v = level/10
     if op in ENHANCE: return lambda im: ENHANCE[op](im).enhance(.1+1.8*v)
     return dict(posterize=lambda im: ImageOps.posterize(im, 4-int(level*4/10)), solarize=lambda im: ImageOps.solarize(im, 256-int(level*256/10)),
         autocontrast=ImageOps.autocontrast, equalize=ImageOps.equalize)[op]
 
-@pytest.mark.parametrize('level', range(1, 10))
+@pytest.mark.parametrize('level', range(10))
 @pytest.mark.parametrize('op', [o for o in CODE.colors])
 def test_colors_of_the_code(op, level):
     a = rgb()

@@ -71,7 +71,7 @@ def article_cnn(n_in, n_out):
     return nn.Sequential(conv(n_in, 64), conv(64, 128), nn.BatchNorm2d(128), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
                          nn.Linear(128, n_out))
 
-archs = dict(wrn_28_2=wrn_28_2, small_cnn=small_cnn, article_cnn=article_cnn)
+archs = dict(wrn_28_2=wrn_28_2, wrn_10_2=wrn(10, 2), small_cnn=small_cnn, article_cnn=article_cnn)
 
 def arch_name(f):
     "Name of an architecture and of its arguments"
@@ -152,6 +152,11 @@ experiments['cifar10-mixmatch'] = Experiment(
 experiments['cifar10-methods'] = Experiment(
     'MixMatch and its relatives, each by its recipe; by the defaults where there is none', 'cifar10', (250,40,4000),
     2**20, args=weak, default=('FixMatch',), variants={o.__name__: by_recipe(o) for o in relatives})
+experiments['cifar10-cpu'] = Experiment(
+    'what some hours of one CPU core give, on WRN-10-2 with `--fast bf16`; pass `--steps` for other budgets', 'cifar10',
+    (500,4000), 20000, args=weak, arch=wrn(10, 2), bs=32, ubs=32, default=('Supervised','MixMatch'),
+    variants={o.__name__: dict(method=o, ubs=32*o.mu) for o in relatives} |
+             dict(article=dict(recipe='article', ubs=32), paper=dict(recipe='paper', ubs=32)))
 experiments['ablation-cifar10'] = Experiment(
     "the paper's table 4", 'cifar10', (250,4000), 2**20, variants=arguments(ablations, recipe='paper', method=Ablation))
 experiments['ablation-mnist'] = Experiment(

@@ -1,8 +1,9 @@
 """A training, and what is written of it: one row of the results file of its experiment.
 
-The training is timed without its evaluations, and without the minutes between a cut and the next start. Images per
-second are labeled and unlabeled images, however many views are made of them. A training that was cut off goes on
-where it was: its checkpoints are in a folder beside the results, and are removed when its row is written.
+The training is timed without its evaluations, and without the minutes between a cut and the next start; on a CPU in
+seconds of the processor, so that other work beside it does not count. Images per second are labeled and
+unlabeled images, however many views are made of them. A training that was cut off goes on where it was: its
+checkpoints are in a folder beside the results, and are removed when its row is written.
 """
 import dataclasses, math, re, shutil, statistics, time
 from pathlib import Path
@@ -20,18 +21,18 @@ from reproduce.experiments import arch_name, experiments
 class Clock(Callback):
     "Seconds spent in training, over all starts"
     order = 60
-    def __init__(self): self.seconds,self.start = 0.,None
-    def before_train(self): self.start = time.perf_counter()
+    def __init__(self, timer=time.perf_counter): self.timer,self.seconds,self.start = timer,0.,None
+    def before_train(self): self.start = self.timer()
     def now(self):
         "Seconds up to this moment"
-        return self.seconds + (0. if self.start is None else time.perf_counter()-self.start)
+        return self.seconds + (0. if self.start is None else self.timer()-self.start)
     def after_train(self): self.seconds,self.start = self.now(),None
     def state_dict(self): return dict(seconds=self.now())
     def load_state_dict(self, state):
-        self.seconds,self.start = state['seconds'],time.perf_counter() if self.start else None
+        self.seconds,self.start = state['seconds'],self.timer() if self.start else None
 
 def make_learner(exp, labeled, rest, test, device=None, fast=False, **kwargs):
-    "The learner of one variant, with a `Clock`; `fast`: on the fast path, with CUDA graphs unless 'eager'"
+    "The learner of one variant, with a `Clock`; `fast`: on the fast path, with CUDA graphs unless 'eager' or 'bf16'"
     tfms = [Normalize.from_stats(*cifar_stats)] if exp.data=='cifar10' else None
     dl = labeled.dataloaders(bs=exp.bs, batch_tfms=tfms, device=device).train
     device = torch.device(device or default_device())
@@ -39,9 +40,10 @@ def make_learner(exp, labeled, rest, test, device=None, fast=False, **kwargs):
     stream = {k: v for k,v in exp.args.items() if k not in exp.method.settings()}
     method = exp.method(**{k: v for k,v in exp.args.items() if k not in stream})
     learn = ssl_learner(dls, rest, exp.arch, method=method, lr=exp.lr, wd=exp.wd, bs=exp.ubs, **stream,
-                        ema=EMA(exp.ema, exp.warmup) if exp.ema else None, cbs=Clock(), **kwargs)
-    graphs = fast!='eager' and device.type=='cuda' and 'reduce-overhead'
-    return learn.to_fast(compile=graphs) if fast else learn.add_cb(ChannelsLast())
+                        ema=EMA(exp.ema, exp.warmup) if exp.ema else None, cbs=Clock(time.process_time if device.type=='cpu' else time.perf_counter), **kwargs)
+    graphs = fast is True and device.type=='cuda' and 'reduce-overhead'
+    bf16 = True if fast=='bf16' else None
+    return learn.to_fast(bf16=bf16, compile=graphs) if fast else learn.add_cb(ChannelsLast())
 
 def train(learn, exp):
     "Train for about `exp.steps` steps, in whole epochs; gives the method and the number of epochs"
