@@ -33,11 +33,11 @@ def ssl_learner(dls, unlabeled, arch=..., *, method: SemiSupervised | None = Non
     pretrained : bool
         Pretrained weights? For architecture functions and timm names
     weights : 
-        Their file, or a state dict, where they are not to be downloaded; see `load_weights`
+        Their file or state dict, as in `load_weights`; default: downloaded
     model_args : dict | None
-        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head that starts as a solution
+        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head, fitted first
     lr : float | None
-        Learning rate; default: 0.002, or 0.001 with a linear head that starts as a solution
+        Learning rate; default: 0.002, or 0.001 with a head that was fitted first
     wd : float
         Default weight decay; not on biases and norms
     loss_func : 
@@ -51,7 +51,7 @@ def ssl_learner(dls, unlabeled, arch=..., *, method: SemiSupervised | None = Non
     cbs : 
         More callbacks
     checkpoint : 
-        Folder for checkpoints, from which the same program, started again, continues; or a `Checkpoint`
+        Folder for checkpoints, from which a second start continues; or a `Checkpoint`
     every : str
         How often to save one: '30s', '5min', '1 epoch', '500 steps'
     bs : int | None
@@ -59,7 +59,7 @@ def ssl_learner(dls, unlabeled, arch=..., *, method: SemiSupervised | None = Non
     mu : int | None
         Unlabeled images for each labeled one in a batch; default: the method's own, mostly 1
     cache : bool | str | pathlib.Path | None
-        Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: keep the unlabeled ones there
+        Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: the unlabeled ones there
     on_error : str
         'raise' or 'skip' unreadable images
     steps : int | None
@@ -113,15 +113,15 @@ def mixmatch_learner(dls, unlabeled, arch=..., *, k: int = 2, T: float = 0.5, al
     lambda_u : float
         Weight of the unlabeled loss
     ramp : float | int
-        The weight grows linearly up to this fraction (float) of the training, or for this many steps (int)
+        The weight grows up to this fraction (float) of the training, or for this many steps (int)
     loss_x : Union[str, Callable]
-        Labeled loss: 'ce', 'focal', `labeled_loss(weight=…, smoothing=…)`, or a function of logits and probabilities `(B,n_classes)`
+        Labeled loss: 'ce', 'focal', `labeled_loss(weight=…)`, or a function of logits and probabilities `(B,n_classes)`
     bs : int | None
         Unlabeled images in a batch; default: `mu` times the labeled ones
     mu : int | None
         Unlabeled images for each labeled one in a batch; default: the method's own, mostly 1
     cache : bool | str | pathlib.Path | None
-        Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: keep the unlabeled ones there
+        Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: the unlabeled ones there
     on_error : str
         'raise' or 'skip' unreadable images
     steps : int | None
@@ -133,11 +133,11 @@ def mixmatch_learner(dls, unlabeled, arch=..., *, k: int = 2, T: float = 0.5, al
     pretrained : bool
         Pretrained weights? For architecture functions and timm names
     weights : 
-        Their file, or a state dict, where they are not to be downloaded; see `load_weights`
+        Their file or state dict, as in `load_weights`; default: downloaded
     model_args : dict | None
-        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head that starts as a solution
+        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head, fitted first
     lr : float | None
-        Learning rate; default: 0.002, or 0.001 with a linear head that starts as a solution
+        Learning rate; default: 0.002, or 0.001 with a head that was fitted first
     wd : float
         Default weight decay; not on biases and norms
     loss_func : 
@@ -151,7 +151,7 @@ def mixmatch_learner(dls, unlabeled, arch=..., *, k: int = 2, T: float = 0.5, al
     cbs : 
         More callbacks
     checkpoint : 
-        Folder for checkpoints, from which the same program, started again, continues; or a `Checkpoint`
+        Folder for checkpoints, from which a second start continues; or a `Checkpoint`
     every : str
         How often to save one: '30s', '5min', '1 epoch', '500 steps'
     path : str | pathlib.Path | None
@@ -204,15 +204,15 @@ def remixmatch_learner(dls, unlabeled, arch=..., *, ks: int = 8, T: float = 0.5,
     lambda_u : float
         Weight of the unlabeled loss
     ramp : float | int
-        The weight grows linearly up to this fraction (float) of the training, or for this many steps (int)
+        The weight grows up to this fraction (float) of the training, or for this many steps (int)
     loss_x : Union[str, Callable]
-        Labeled loss: 'ce', 'focal', `labeled_loss(weight=…, smoothing=…)`, or a function of logits and probabilities `(B,n_classes)`
+        Labeled loss: 'ce', 'focal', `labeled_loss(weight=…)`, or a function of logits and probabilities `(B,n_classes)`
     bs : int | None
         Unlabeled images in a batch; default: `mu` times the labeled ones
     mu : int | None
         Unlabeled images for each labeled one in a batch; default: the method's own, mostly 1
     cache : bool | str | pathlib.Path | None
-        Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: keep the unlabeled ones there
+        Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: the unlabeled ones there
     on_error : str
         'raise' or 'skip' unreadable images
     steps : int | None
@@ -224,11 +224,11 @@ def remixmatch_learner(dls, unlabeled, arch=..., *, ks: int = 8, T: float = 0.5,
     pretrained : bool
         Pretrained weights? For architecture functions and timm names
     weights : 
-        Their file, or a state dict, where they are not to be downloaded; see `load_weights`
+        Their file or state dict, as in `load_weights`; default: downloaded
     model_args : dict | None
-        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head that starts as a solution
+        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head, fitted first
     lr : float | None
-        Learning rate; default: 0.002, or 0.001 with a linear head that starts as a solution
+        Learning rate; default: 0.002, or 0.001 with a head that was fitted first
     wd : float
         Default weight decay; not on biases and norms
     loss_func : 
@@ -242,7 +242,7 @@ def remixmatch_learner(dls, unlabeled, arch=..., *, ks: int = 8, T: float = 0.5,
     cbs : 
         More callbacks
     checkpoint : 
-        Folder for checkpoints, from which the same program, started again, continues; or a `Checkpoint`
+        Folder for checkpoints, from which a second start continues; or a `Checkpoint`
     every : str
         How often to save one: '30s', '5min', '1 epoch', '500 steps'
     path : str | pathlib.Path | None
@@ -279,15 +279,15 @@ def mean_teacher_learner(dls, unlabeled, arch=..., *, lambda_u: float = 50.0, ra
     lambda_u : float
         Weight of the unlabeled loss
     ramp : float | int
-        The weight grows linearly up to this fraction (float) of the training, or for this many steps (int)
+        The weight grows up to this fraction (float) of the training, or for this many steps (int)
     loss_x : Union[str, Callable]
-        Labeled loss: 'ce', 'focal', `labeled_loss(weight=…, smoothing=…)`, or a function of logits and probabilities `(B,n_classes)`
+        Labeled loss: 'ce', 'focal', `labeled_loss(weight=…)`, or a function of logits and probabilities `(B,n_classes)`
     bs : int | None
         Unlabeled images in a batch; default: `mu` times the labeled ones
     mu : int | None
         Unlabeled images for each labeled one in a batch; default: the method's own, mostly 1
     cache : bool | str | pathlib.Path | None
-        Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: keep the unlabeled ones there
+        Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: the unlabeled ones there
     on_error : str
         'raise' or 'skip' unreadable images
     steps : int | None
@@ -299,11 +299,11 @@ def mean_teacher_learner(dls, unlabeled, arch=..., *, lambda_u: float = 50.0, ra
     pretrained : bool
         Pretrained weights? For architecture functions and timm names
     weights : 
-        Their file, or a state dict, where they are not to be downloaded; see `load_weights`
+        Their file or state dict, as in `load_weights`; default: downloaded
     model_args : dict | None
-        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head that starts as a solution
+        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head, fitted first
     lr : float | None
-        Learning rate; default: 0.002, or 0.001 with a linear head that starts as a solution
+        Learning rate; default: 0.002, or 0.001 with a head that was fitted first
     wd : float
         Default weight decay; not on biases and norms
     loss_func : 
@@ -317,7 +317,7 @@ def mean_teacher_learner(dls, unlabeled, arch=..., *, lambda_u: float = 50.0, ra
     cbs : 
         More callbacks
     checkpoint : 
-        Folder for checkpoints, from which the same program, started again, continues; or a `Checkpoint`
+        Folder for checkpoints, from which a second start continues; or a `Checkpoint`
     every : str
         How often to save one: '30s', '5min', '1 epoch', '500 steps'
     path : str | pathlib.Path | None
@@ -361,15 +361,15 @@ def fixmatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.95, ks: i
     lambda_u : float
         Weight of the unlabeled loss
     ramp : float | int
-        The weight grows linearly up to this fraction (float) of the training, or for this many steps (int)
+        The weight grows up to this fraction (float) of the training, or for this many steps (int)
     loss_x : Union[str, Callable]
-        Labeled loss: 'ce', 'focal', `labeled_loss(weight=…, smoothing=…)`, or a function of logits and probabilities `(B,n_classes)`
+        Labeled loss: 'ce', 'focal', `labeled_loss(weight=…)`, or a function of logits and probabilities `(B,n_classes)`
     bs : int | None
         Unlabeled images in a batch; default: `mu` times the labeled ones
     mu : int | None
         Unlabeled images for each labeled one in a batch; default: the method's own, mostly 1
     cache : bool | str | pathlib.Path | None
-        Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: keep the unlabeled ones there
+        Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: the unlabeled ones there
     on_error : str
         'raise' or 'skip' unreadable images
     steps : int | None
@@ -381,11 +381,11 @@ def fixmatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.95, ks: i
     pretrained : bool
         Pretrained weights? For architecture functions and timm names
     weights : 
-        Their file, or a state dict, where they are not to be downloaded; see `load_weights`
+        Their file or state dict, as in `load_weights`; default: downloaded
     model_args : dict | None
-        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head that starts as a solution
+        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head, fitted first
     lr : float | None
-        Learning rate; default: 0.002, or 0.001 with a linear head that starts as a solution
+        Learning rate; default: 0.002, or 0.001 with a head that was fitted first
     wd : float
         Default weight decay; not on biases and norms
     loss_func : 
@@ -399,7 +399,7 @@ def fixmatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.95, ks: i
     cbs : 
         More callbacks
     checkpoint : 
-        Folder for checkpoints, from which the same program, started again, continues; or a `Checkpoint`
+        Folder for checkpoints, from which a second start continues; or a `Checkpoint`
     every : str
         How often to save one: '30s', '5min', '1 epoch', '500 steps'
     path : str | pathlib.Path | None
@@ -443,15 +443,15 @@ def flexmatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.95, ks: 
     lambda_u : float
         Weight of the unlabeled loss
     ramp : float | int
-        The weight grows linearly up to this fraction (float) of the training, or for this many steps (int)
+        The weight grows up to this fraction (float) of the training, or for this many steps (int)
     loss_x : Union[str, Callable]
-        Labeled loss: 'ce', 'focal', `labeled_loss(weight=…, smoothing=…)`, or a function of logits and probabilities `(B,n_classes)`
+        Labeled loss: 'ce', 'focal', `labeled_loss(weight=…)`, or a function of logits and probabilities `(B,n_classes)`
     bs : int | None
         Unlabeled images in a batch; default: `mu` times the labeled ones
     mu : int | None
         Unlabeled images for each labeled one in a batch; default: the method's own, mostly 1
     cache : bool | str | pathlib.Path | None
-        Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: keep the unlabeled ones there
+        Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: the unlabeled ones there
     on_error : str
         'raise' or 'skip' unreadable images
     steps : int | None
@@ -463,11 +463,11 @@ def flexmatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.95, ks: 
     pretrained : bool
         Pretrained weights? For architecture functions and timm names
     weights : 
-        Their file, or a state dict, where they are not to be downloaded; see `load_weights`
+        Their file or state dict, as in `load_weights`; default: downloaded
     model_args : dict | None
-        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head that starts as a solution
+        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head, fitted first
     lr : float | None
-        Learning rate; default: 0.002, or 0.001 with a linear head that starts as a solution
+        Learning rate; default: 0.002, or 0.001 with a head that was fitted first
     wd : float
         Default weight decay; not on biases and norms
     loss_func : 
@@ -481,7 +481,7 @@ def flexmatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.95, ks: 
     cbs : 
         More callbacks
     checkpoint : 
-        Folder for checkpoints, from which the same program, started again, continues; or a `Checkpoint`
+        Folder for checkpoints, from which a second start continues; or a `Checkpoint`
     every : str
         How often to save one: '30s', '5min', '1 epoch', '500 steps'
     path : str | pathlib.Path | None
@@ -529,15 +529,15 @@ def freematch_learner(dls, unlabeled, arch=..., *, momentum: float = 0.999, fair
     lambda_u : float
         Weight of the unlabeled loss
     ramp : float | int
-        The weight grows linearly up to this fraction (float) of the training, or for this many steps (int)
+        The weight grows up to this fraction (float) of the training, or for this many steps (int)
     loss_x : Union[str, Callable]
-        Labeled loss: 'ce', 'focal', `labeled_loss(weight=…, smoothing=…)`, or a function of logits and probabilities `(B,n_classes)`
+        Labeled loss: 'ce', 'focal', `labeled_loss(weight=…)`, or a function of logits and probabilities `(B,n_classes)`
     bs : int | None
         Unlabeled images in a batch; default: `mu` times the labeled ones
     mu : int | None
         Unlabeled images for each labeled one in a batch; default: the method's own, mostly 1
     cache : bool | str | pathlib.Path | None
-        Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: keep the unlabeled ones there
+        Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: the unlabeled ones there
     on_error : str
         'raise' or 'skip' unreadable images
     steps : int | None
@@ -549,11 +549,11 @@ def freematch_learner(dls, unlabeled, arch=..., *, momentum: float = 0.999, fair
     pretrained : bool
         Pretrained weights? For architecture functions and timm names
     weights : 
-        Their file, or a state dict, where they are not to be downloaded; see `load_weights`
+        Their file or state dict, as in `load_weights`; default: downloaded
     model_args : dict | None
-        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head that starts as a solution
+        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head, fitted first
     lr : float | None
-        Learning rate; default: 0.002, or 0.001 with a linear head that starts as a solution
+        Learning rate; default: 0.002, or 0.001 with a head that was fitted first
     wd : float
         Default weight decay; not on biases and norms
     loss_func : 
@@ -567,7 +567,7 @@ def freematch_learner(dls, unlabeled, arch=..., *, momentum: float = 0.999, fair
     cbs : 
         More callbacks
     checkpoint : 
-        Folder for checkpoints, from which the same program, started again, continues; or a `Checkpoint`
+        Folder for checkpoints, from which a second start continues; or a `Checkpoint`
     every : str
         How often to save one: '30s', '5min', '1 epoch', '500 steps'
     path : str | pathlib.Path | None
@@ -615,15 +615,15 @@ def softmatch_learner(dls, unlabeled, arch=..., *, momentum: float = 0.999, n_si
     lambda_u : float
         Weight of the unlabeled loss
     ramp : float | int
-        The weight grows linearly up to this fraction (float) of the training, or for this many steps (int)
+        The weight grows up to this fraction (float) of the training, or for this many steps (int)
     loss_x : Union[str, Callable]
-        Labeled loss: 'ce', 'focal', `labeled_loss(weight=…, smoothing=…)`, or a function of logits and probabilities `(B,n_classes)`
+        Labeled loss: 'ce', 'focal', `labeled_loss(weight=…)`, or a function of logits and probabilities `(B,n_classes)`
     bs : int | None
         Unlabeled images in a batch; default: `mu` times the labeled ones
     mu : int | None
         Unlabeled images for each labeled one in a batch; default: the method's own, mostly 1
     cache : bool | str | pathlib.Path | None
-        Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: keep the unlabeled ones there
+        Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: the unlabeled ones there
     on_error : str
         'raise' or 'skip' unreadable images
     steps : int | None
@@ -635,11 +635,11 @@ def softmatch_learner(dls, unlabeled, arch=..., *, momentum: float = 0.999, n_si
     pretrained : bool
         Pretrained weights? For architecture functions and timm names
     weights : 
-        Their file, or a state dict, where they are not to be downloaded; see `load_weights`
+        Their file or state dict, as in `load_weights`; default: downloaded
     model_args : dict | None
-        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head that starts as a solution
+        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head, fitted first
     lr : float | None
-        Learning rate; default: 0.002, or 0.001 with a linear head that starts as a solution
+        Learning rate; default: 0.002, or 0.001 with a head that was fitted first
     wd : float
         Default weight decay; not on biases and norms
     loss_func : 
@@ -653,7 +653,7 @@ def softmatch_learner(dls, unlabeled, arch=..., *, momentum: float = 0.999, n_si
     cbs : 
         More callbacks
     checkpoint : 
-        Folder for checkpoints, from which the same program, started again, continues; or a `Checkpoint`
+        Folder for checkpoints, from which a second start continues; or a `Checkpoint`
     every : str
         How often to save one: '30s', '5min', '1 epoch', '500 steps'
     path : str | pathlib.Path | None
@@ -699,15 +699,15 @@ def adamatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.9, interp
     lambda_u : float
         Weight of the unlabeled loss
     ramp : float | int
-        The weight grows linearly up to this fraction (float) of the training, or for this many steps (int)
+        The weight grows up to this fraction (float) of the training, or for this many steps (int)
     loss_x : Union[str, Callable]
-        Labeled loss: 'ce', 'focal', `labeled_loss(weight=…, smoothing=…)`, or a function of logits and probabilities `(B,n_classes)`
+        Labeled loss: 'ce', 'focal', `labeled_loss(weight=…)`, or a function of logits and probabilities `(B,n_classes)`
     bs : int | None
         Unlabeled images in a batch; default: `mu` times the labeled ones
     mu : int | None
         Unlabeled images for each labeled one in a batch; default: the method's own, mostly 1
     cache : bool | str | pathlib.Path | None
-        Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: keep the unlabeled ones there
+        Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: the unlabeled ones there
     on_error : str
         'raise' or 'skip' unreadable images
     steps : int | None
@@ -719,11 +719,11 @@ def adamatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.9, interp
     pretrained : bool
         Pretrained weights? For architecture functions and timm names
     weights : 
-        Their file, or a state dict, where they are not to be downloaded; see `load_weights`
+        Their file or state dict, as in `load_weights`; default: downloaded
     model_args : dict | None
-        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head that starts as a solution
+        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head, fitted first
     lr : float | None
-        Learning rate; default: 0.002, or 0.001 with a linear head that starts as a solution
+        Learning rate; default: 0.002, or 0.001 with a head that was fitted first
     wd : float
         Default weight decay; not on biases and norms
     loss_func : 
@@ -737,7 +737,7 @@ def adamatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.9, interp
     cbs : 
         More callbacks
     checkpoint : 
-        Folder for checkpoints, from which the same program, started again, continues; or a `Checkpoint`
+        Folder for checkpoints, from which a second start continues; or a `Checkpoint`
     every : str
         How often to save one: '30s', '5min', '1 epoch', '500 steps'
     path : str | pathlib.Path | None
@@ -785,15 +785,15 @@ def uda_learner(dls, unlabeled, arch=..., *, T: float = 0.4, tsa: str | None = N
     lambda_u : float
         Weight of the unlabeled loss
     ramp : float | int
-        The weight grows linearly up to this fraction (float) of the training, or for this many steps (int)
+        The weight grows up to this fraction (float) of the training, or for this many steps (int)
     loss_x : Union[str, Callable]
-        Labeled loss: 'ce', 'focal', `labeled_loss(weight=…, smoothing=…)`, or a function of logits and probabilities `(B,n_classes)`
+        Labeled loss: 'ce', 'focal', `labeled_loss(weight=…)`, or a function of logits and probabilities `(B,n_classes)`
     bs : int | None
         Unlabeled images in a batch; default: `mu` times the labeled ones
     mu : int | None
         Unlabeled images for each labeled one in a batch; default: the method's own, mostly 1
     cache : bool | str | pathlib.Path | None
-        Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: keep the unlabeled ones there
+        Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: the unlabeled ones there
     on_error : str
         'raise' or 'skip' unreadable images
     steps : int | None
@@ -805,11 +805,11 @@ def uda_learner(dls, unlabeled, arch=..., *, T: float = 0.4, tsa: str | None = N
     pretrained : bool
         Pretrained weights? For architecture functions and timm names
     weights : 
-        Their file, or a state dict, where they are not to be downloaded; see `load_weights`
+        Their file or state dict, as in `load_weights`; default: downloaded
     model_args : dict | None
-        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head that starts as a solution
+        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head, fitted first
     lr : float | None
-        Learning rate; default: 0.002, or 0.001 with a linear head that starts as a solution
+        Learning rate; default: 0.002, or 0.001 with a head that was fitted first
     wd : float
         Default weight decay; not on biases and norms
     loss_func : 
@@ -823,7 +823,7 @@ def uda_learner(dls, unlabeled, arch=..., *, T: float = 0.4, tsa: str | None = N
     cbs : 
         More callbacks
     checkpoint : 
-        Folder for checkpoints, from which the same program, started again, continues; or a `Checkpoint`
+        Folder for checkpoints, from which a second start continues; or a `Checkpoint`
     every : str
         How often to save one: '30s', '5min', '1 epoch', '500 steps'
     path : str | pathlib.Path | None
@@ -843,7 +843,7 @@ class NoBar:
     r"""A progress bar that draws nothing"""
 
 class TidyProgress(ProgressCallback):
-    r"""fastai's progress bars where they can be drawn; elsewhere the results table as text, a line an epoch"""
+    r"""fastai's progress bars where they can be drawn, elsewhere a line of text an epoch"""
 
 class SemiSupervisedLearner(Learner):
     r"""A `Learner` whose callbacks tidy up however a fit ends"""
@@ -861,9 +861,9 @@ def linear_start(learn: Learner) -> Any:
     r"""Start the last layer as the logistic regression on what the rest makes of the labeled images"""
 
 def comments(o) -> Any:
-    r"""Comment of each parameter of a function or setting of a class, by name; much faster than `docments`, for an import"""
+    r"""Comments of the parameters of a function or settings of a class, by name; faster than `docments`"""
 
-def with_arguments(f: Callable, sources, doc: str, but=()) -> Any:
+def with_arguments(f: Callable, sources, doc: str, but=(), **defaults) -> Any:
     r"""Show the arguments of `sources` as those of `f`"""
 
 def factory(method: type) -> Any:

@@ -24,7 +24,8 @@ from .finite import Finite
 from .speed import Trim
 from .rng import kept_rng
 from .state import belongs, pack, unpack
-from .distributed import bare, listed, own_loader, on_any_device, rank0_print, ranks, sum_ranks, with_loaders
+from .distributed import bare, listed, own_loader, on_any_device, rank0_print, ranks, sum_ranks
+from .distributed import with_loaders
 
 # %% ../nbs/14_semi.ipynb #86f8d8d2
 class SemiSupervised(Settings, FitCallback):

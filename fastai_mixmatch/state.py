@@ -228,7 +228,7 @@ def _moves(o, k, v):
     return k not in ('learn','run') and not callable(v)
 
 def memory(o)->dict:
-    "What a callback or metric remembers: its `state_dict`, or plain data beside its arguments"
+    "What a callback or metric remembers: its `state_dict`, or what it has that is plain data"
     if hasattr(type(o), 'state_dict'): return pack(o.state_dict(), objects=False)
     if isinstance(o, CSVLogger): return dict(text=_csv(o).read_text())
     res,lost = {},[]
