@@ -6,11 +6,12 @@ os.environ['CUDA_VISIBLE_DEVICES'] = os.environ.get('FASTAI_MIXMATCH_CUDA', '')
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 os.environ.setdefault('MPLBACKEND', 'Agg')
 
-import numpy as np, pytest, random, torch
+import numpy as np, pytest, random, signal, torch
 from hypothesis import HealthCheck, Phase, settings
 from helpers import folder, photos, root # chkstyle: ignore (fixtures, which pytest finds by name)
 
 torch.set_num_threads(1)
+signal.signal(signal.SIGINT, signal.default_int_handler) # A shell's background job ignores Ctrl-C, and so would what it starts
 settings.register_profile('fixed', derandomize=True, deadline=None, database=None, max_examples=40, print_blob=False,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 settings.register_profile('once', settings.get_profile('fixed'), phases=[Phase.explicit, Phase.generate]) # No search for a smaller example

@@ -278,11 +278,13 @@ def folder(tmp_path_factory):
     return Folder(d, bad, odd)
 
 def most(f):
-    "Most bytes that `f()` needs at one time, and its result"
+    "Result of `f()`, and most bytes that it needs at one time: in the best of three calls, as other tests' threads are counted, too"
     import tracemalloc
-    tracemalloc.start()
-    try: return f(), tracemalloc.get_traced_memory()[1]
-    finally: tracemalloc.stop()
+    def once():
+        tracemalloc.start()
+        try: return f(), tracemalloc.get_traced_memory()[1]
+        finally: tracemalloc.stop()
+    return min((once() for _ in range(3)), key=lambda o: o[1])
 
 # --- the core: learners of four steps an epoch
 
