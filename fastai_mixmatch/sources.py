@@ -101,7 +101,8 @@ def class_names(
         parts = [o for o in map(class_names, ds.datasets) if o]
         other = first(o for o in parts if o!=parts[0])
         if other is None: return first(parts)
-        raise ValueError(f"the parts of a `ConcatDataset` number different classes: {parts[0]} and {other}")
+        raise ValueError(f"the parts of a `ConcatDataset` number different classes: {parts[0]} and "
+                         f"{other}; give all one list")
     features = getattr(ds, 'features', None)
     hf = [features.get(o) for o in ('label','labels')] if isinstance(features, dict) else [] # Of Hugging Face
     places = [(ds,'vocab'), (ds,'classes'), *((o,'names') for o in hf)]
