@@ -50,8 +50,9 @@ def probe(
     "Ask `model` about `x`, without gradient"
     modes = {m: m.training for m in model.modules()}
     try:
-        model.train(training) # Then not the compiled call, which another size would compile anew
-        with torch.no_grad(), frozen_stats(model): return model._call_impl(x)
+        model.train(training)
+        with torch.no_grad(), frozen_stats(model):
+            return model._call_impl(x) # Not the compiled call, which another size would compile anew
     finally:
         for m,t in modes.items(): m.training = t
 

@@ -43,8 +43,7 @@ def make_learner(exp, labeled, rest, test, device=None, fast=False, **kwargs):
     learn = ssl_learner(dls, rest, exp.arch, method=method, lr=exp.lr, wd=exp.wd, bs=exp.ubs, **stream,
                         ema=EMA(exp.ema, exp.warmup) if exp.ema else None, cbs=Clock(timer), **kwargs)
     graphs = fast is True and device.type=='cuda' and 'reduce-overhead'
-    bf16 = True if fast=='bf16' else None
-    return learn.to_fast(bf16=bf16, compile=graphs) if fast else learn.add_cb(ChannelsLast())
+    return learn.to_fast(bf16=fast=='bf16' or None, compile=graphs) if fast else learn.add_cb(ChannelsLast())
 
 def train(learn, exp):
     "Train for about `exp.steps` steps, in whole epochs; gives the method and the number of epochs"
