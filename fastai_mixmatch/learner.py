@@ -78,8 +78,8 @@ class SemiSupervisedLearner(Learner):
 
     def __call__(self, event_name): # Calls only callbacks that have the event: much faster
         for name in listify(event_name):
-            for cb in sorted(self.cbs, key=operator.attrgetter('order')):
-                if name=='after_fit' or hasattr(type(cb), name) or name in vars(cb): cb(name)
+            cbs = [cb for cb in self.cbs if name=='after_fit' or hasattr(type(cb), name) or name in vars(cb)]
+            for cb in sorted(cbs, key=operator.attrgetter('order')): cb(name)
 
     @delegates(Learner.fit)
     def fit(self, *args, cbs=None, **kwargs):
