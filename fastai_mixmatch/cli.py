@@ -6,7 +6,7 @@
 __all__ = ['started', 'commands', 'Say', 'check', 'train', 'predict', 'report', 'next_', 'export', 'usage', 'main']
 
 # %% ../nbs/34_cli.ipynb #876e5b83
-import contextlib, csv, inspect, io, itertools, json, math, os, re, sys, time, warnings
+import contextlib, csv, inspect, io, itertools, json, math, os, re, shlex, sys, time, warnings
 from contextlib import contextmanager
 from typing import Annotated
 from fastcore.script import anno_parser
@@ -200,7 +200,7 @@ def train(
         end |= dict(accuracy=mean(lambda o: o['accuracy']), validated_on=m, folds=[o['accuracy'] for o in ends],
                     frozen={k: mean(lambda o: o['frozen'][k]) for k in end['frozen'] if all(o['frozen'] for o in ends)})
     say.result(f"\n{_says(end)}\npredictor   {end['predictor']}\nreport      {end['report']}\n"
-               f"now         fastai-mixmatch predict {out} FOLDER, or: fastai-mixmatch next {out}",
+               "now         fastai-mixmatch predict {0} FOLDER, or: fastai-mixmatch next {0}".format(shlex.quote(out)),
                **end, uncertainty=m and uncertainty(m)/100, seconds=round(time.monotonic()-begin))
 
 # %% ../nbs/34_cli.ipynb #10d024de
@@ -213,6 +213,7 @@ def _named_files(source):
         found = Files.found(path)
         if not len(found): raise FileNotFoundError(f"there is no image in {path}")
         return iter(found)
+    if not path.exists(): raise FileNotFoundError(f"there is no file or folder {path}")
     if path.suffix.lower() not in ('.csv','.tsv'): return iter([path])
     df,find = read_table(path),Finder(path.parent)
     return (find(o) or path.parent/o for o in df[file_column(df, find)].dropna())

@@ -254,8 +254,8 @@ def lines(self:Survey)->list:
     span = f", {'' if by[0]==by[-1] else f'from {by[0]} to '}{by[-1]} pixels" if by else ''
     n = self.classes()
     each = ', '.join(f'{k} {v}' for k,v in n.items())
-    if len(set(n.values()))==1 and len(n)>1: each = f"{max(n.values())} of each of {', '.join(n)}"
     lo,hi = min(n.values(), default=0),max(n.values(), default=0)
+    if lo==hi and len(n)>1: each = f"{lo} of each of {', '.join(n)}"
     if len(n)>12: each = f"{len(n)} classes, {lo if lo==hi else f'{lo} to {hi}'} images each"
     own = '' if self.given else ' of them'
     dup = [f"{r.file} ({r.part}) and {r.other} ({r._4})" for r in self.duplicates[:3].itertuples()]
@@ -310,6 +310,8 @@ def survey(
     elif not any(p=='unlabeled' for *_,p in rows):
         rows += [(o,None,'unlabeled') for o in _extra(source, root, rows, notes.append)]
     refuse_labels([l for _,l,_ in rows if l is not None])
+    if odd := sorted({l for _,l,_ in rows} & {'-','?','todo','unknown','unlabeled','unlabelled'}):
+        notes.append(f"{', '.join(odd)} counts as a class; empty these cells if it means no label")
     given = any(p=='valid' for *_,p in rows)
     if not given: rows = _dealt(rows, folds, fold, seed, notes.append)
     df = pd.DataFrame(rows, columns=['file','label','part'], dtype=object)

@@ -119,7 +119,7 @@ def label_text(o):
     "A label as text, None for a missing one"
     if isinstance(o, (list,tuple,set,dict,np.ndarray)): refuse(f"a label is a list, {o!r}", 'several')
     if o is None or o is pd.NA or o!=o: return None
-    return str(int(o)) if isinstance(o, (float,np.floating)) and o==int(o) else str(o).strip() or None
+    return re.sub(r'^(-?\d+)\.0+$', r'\1', str(o).strip()) or None # pandas writes 3.0 beside a blank cell
 
 def _number(o):
     try: return float(o)

@@ -163,7 +163,7 @@ def test_predictions_of_a_table_a_file_and_a_stream(trained, photos, tmp_path, m
     assert rc==0 and json.loads(text)['images']==3
     monkeypatch.setattr(sys, 'stdin', io.StringIO(f'{one}\n{photos}/gone.jpg\n'))
     before = (tmp_path/'p.csv').read_text()
-    for run,files in ((photos/'labels.csv', one), (folder, photos/'gone.csv')): # Neither a predictor, nor a table
+    for run,files in ((photos/'labels.csv', one), (folder, photos/'gone.csv'), (folder, photos/'gone')):
         assert main('predict', run, files, '--out', tmp_path/'p.csv')[0]==1
     assert (tmp_path/'p.csv').read_text()==before, 'a mistake leaves the file of an earlier call'
     (photos/'p.csv').write_text('file\n'+one.name+'\n')

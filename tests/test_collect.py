@@ -56,7 +56,14 @@ def test_data_frame_with_missing_values_and_a_root(photos, tmp_path, monkeypatch
 def test_numbers_as_names_of_classes(photos):
     df = answers(photos)
     df['label'] = df.label.map(dict(ball=1, diamond=2, star=3, tent=4)) # Floats, because of the missing ones
-    assert list(survey(df, root=photos).classes()) == ['1','2','3','4']
+    df.to_csv(photos/'numbers.csv', index=False)
+    for o in (df, photos/'numbers.csv'): assert list(survey(o, root=photos).classes()) == ['1','2','3','4']
+
+def test_a_sign_that_may_mean_no_label_is_named(photos):
+    df = answers(photos)
+    df.fillna('-').to_csv(photos/'signs.csv', index=False)
+    assert '- counts as a class; empty these cells if it means no label' in survey(photos/'signs.csv').notes
+    assert 'counts as a class' not in ' '.join(survey(photos/'labels.csv').notes)
 
 def test_files_beside_a_table_of_labels_only(photos):
     df = answers(photos)
