@@ -27,7 +27,7 @@ SMALL = '--model','small_cnn','--size','32'
 @pytest.fixture(scope='module')
 def trained(photos, tmp_path_factory):
     "A training that was stopped by Ctrl-C and started again, with what both told"
-    out = tmp_path_factory.mktemp('cli')/'run'
+    out = tmp_path_factory.mktemp('cli')/'my run'
     args = 'train',photos/'labels.csv',*SMALL,'--epochs','12','--out',out
     p = start(*args)
     lines = []
@@ -51,7 +51,7 @@ def main(capsys):
 def test_ctrl_c_and_the_same_command(trained, main):
     out,(rc,text,err),(rc2,text2,err2),args = trained
     assert rc==130 and 'Traceback' not in err and 'the same command goes on' in err
-    assert rc2==0, err2
+    assert rc2==0 and f"predict '{out}' FOLDER" in text2, err2
     first = int(re.search(r'epoch (\d+)/12', text2)[1])
     assert 3 <= first <= 6 # It goes on where it was
     assert re.search(r'accuracy [\d.]+% on 4 validation images \(±49 points\)', text2)
