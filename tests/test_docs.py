@@ -81,6 +81,12 @@ def test_formulas_and_pictures(site):
     for f in site.rglob('*.html'):
         for src in re.findall(r'<img[^>]+src="([^"]+)"', f.read_text()): assert (f.parent/src).exists(), f'{f.name}: {src}'
 
+def test_diagrams_scroll_on_a_phone():
+    "Drawn blocks are marked; commands and fenced code stay as they are"
+    drawn = build_docs.diagrams('a\n\n    x ─┐\n    yy ┴─► z\n\nb')
+    assert drawn=='a\n\n<div class="output" markdown>\n\n```text\nx ─┐\nyy ┴─► z\n```\n\n</div>\n\nb'
+    for o in ('a\n\n    python x.py\n\nb', '```python\n    s = "─"\n```'): assert build_docs.diagrams(o)==o
+
 def _cell(src, kind='markdown', **kwargs): return dict(cell_type=kind, source=src, **kwargs)
 
 @pytest.mark.parametrize('cell, message', [

@@ -92,8 +92,16 @@ def prose(md, src, page, pages):
         s = re.sub(r'(\]\()([^)\s]+)(\))', link, s)
         s = re.sub(r'\$\$(.+?)\$\$', lambda m: mathml(m[1], True), s, flags=re.S)
         return re.sub(r'(?<![\\$\w])\$([^$\n]+?)\$(?!\w)', lambda m: mathml(m[1]), s)
-    parts = re.split(r'(^```.*?^```|`[^`\n]+`)', md, flags=re.M|re.S)
+    parts = re.split(r'(^```.*?^```|`[^`\n]+`)', diagrams(md), flags=re.M|re.S)
     return ''.join(p if i%2 else text(p) for i,p in enumerate(parts))
+
+def diagrams(md):
+    "`md` with its indented diagrams marked, so that on a phone they scroll and their lines are not broken"
+    def mark(m):
+        if not re.search('[─-╿►▼]', m[0]): return m[0]
+        return f'<div class="output" markdown>\n\n```text\n{textwrap.dedent(m[0]).rstrip()}\n```\n\n</div>\n'
+    parts = re.split(r'(^```.*?^```)', md, flags=re.M|re.S)
+    return ''.join(p if i%2 else re.sub(r'(?:^ {4}.*(?:\n|\Z))+', mark, p, flags=re.M) for i,p in enumerate(parts))
 
 # --- definitions
 
