@@ -152,7 +152,7 @@ class RandAugment(StrongTransform):
 # %% ../nbs/06_augment.ipynb #14662dd7
 @patch
 def slices(self:RandAugment, b:int)->list:
-    "What the parts of a shuffled batch of `b` images get: `(operation, start, end)`, in the pool's order"
+    "What the parts of a shuffled batch of `b` images get: `(operation, start, end)`"
     active = int(b*self.p + torch.rand(()).item())
     base,extra = divmod(active, len(self.ops))
     more = set(torch.randperm(len(self.ops))[:extra].tolist())
@@ -195,7 +195,7 @@ def signed(self:RandAugment, kind, m):
 
 # %% ../nbs/06_augment.ipynb #2d969ab5
 class Cutout(StrongTransform):
-    "Gray out a rectangle of `size` times the height and width around a random pixel of each image"
+    "Gray out a part of each image, by `cut`"
     order = 91
     def __init__(self,
         size:float=0.5, # Height and width, as a fraction of the image's

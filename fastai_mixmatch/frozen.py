@@ -143,7 +143,7 @@ def linear_rows(
     yt, # Their labels
     u, # Features of the unlabeled images `(N,n_features)`
 ): # Names and accuracies, one after the other
-    "What a linear classifier gives, alone and after one round of self-training"
+    "The rows of `frozen_baseline`"
     head = linear_head(x, y)
     yield 'frozen',head.score(xt, yt)
     p = head.predict_proba(u)

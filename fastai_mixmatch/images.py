@@ -144,7 +144,6 @@ class PILImageShown(PILImage):
     "A `PILImage` as a viewer shows it: see `as_shown`"
     @classmethod
     def create(cls, fn, **kwargs):
-        "Open a path, bytes or PIL image; arrays as `PILImage` does"
         if isinstance(fn, (str, Path, bytes)): fn = open_file(fn)
         if not isinstance(fn, Image.Image): return super().create(fn, **kwargs)
         return cls(as_shown(fn).convert(kwargs.get('mode', cls._open_args['mode'])))
@@ -163,7 +162,6 @@ class PILImage16(PILImageBW):
     _open_args = {'mode':'F'}
     @classmethod
     def create(cls, fn, **kwargs):
-        "Open a path, bytes or PIL image; arrays as `PILImageBW` does"
         if not isinstance(fn, (str, Path, bytes)): return as_image(fn, cls)
         with open_file(fn) as im:
             return cls(Image.fromarray(_up_to_255(np.asarray(im))) if im.mode=='F' else in_mode(im, cls))

@@ -259,7 +259,7 @@ def _args(f)->dict:
 def comments(
     o, # Function or class
 )->dict:
-    "Comments of the parameters of a function or settings of a class, by name; faster than `docments`"
+    "Comments of the parameters of a function or settings of a class, by name"
     text = ''.join(linecache.getlines(getattr(sys.modules.get(o.__module__), '__file__', None) or ''))
     body = re.search(rf'^(class|def) {o.__name__}\b.*\n((?:[ )\n].*\n?|\n)*)', text, re.M)
     return dict(reversed(re.findall(r'^\s+(\w+) ?[:=,].*?\s# (.*)', body[2] if body else '', re.M)))

@@ -211,7 +211,7 @@ def sample(self:Pool, i:int)->tuple:
 
 @patch
 def replaced(self:Pool, bad:list, missing:bool=False):
-    "Count unreadable images, and warn; `ImageError` if they are not to be skipped, `ValueError` if all are"
+    "Count unreadable images and warn, or raise what is wrong"
     if bad and self.on_error=='raise': raise ImageError(bad[0])
     new = [o for o in dict.fromkeys(bad) if o not in self.skipped]
     for n,o in enumerate(new, len(self.skipped)):
@@ -229,7 +229,7 @@ def can(self:Pool, i:int):
 
 # %% ../nbs/02_pool.ipynb #d84a046e
 class _Decode:
-    "Dataset that decodes a batch into a part of `room`: number of the part, labels, positions, errors"
+    "Decodes a batch into a part of `room`: number of the part, labels, positions, errors"
     def __init__(self, pool, workers=0):
         self.pool,n = pool,len(pool.items)
         bs = min(n, 256, max(1, 2**21*n//pool.nbytes))
@@ -250,7 +250,7 @@ class _Decode:
 
 @patch
 def decode(self:Pool, put:Callable, num_workers:int)->tuple: # `y`, `kept`, `skipped`
-    "Decode all images; `put` takes some, and the first one's position; `ImageError` lists unreadable ones"
+    "Decode all images; `put` takes some, and the first one's position"
     n,t,ys,kept,bad = len(self.items),time.perf_counter(),[],[],[]
     _Decode(self)[0,range(min(8, n))]
     slow,bars = (time.perf_counter()-t)*max(1, n/8) > 2,has_bars()

@@ -132,7 +132,7 @@ def given(o)->dict:
     return {n: vars(o)[n] for n in sorted(_init_names(o)) if n in vars(o)} if hasattr(o, '__dict__') else {}
 
 def attributes(o)->dict:
-    "Settings of `o`: the arguments of a callback, metric or transform that keeps all; else what nothing moves"
+    "Settings of `o`: its arguments, where it keeps all; else what nothing moves"
     lib,kept,mro = type(o).__module__.split('.')[0] in ('fastai','fastcore'),given(o),type(o).__mro__[::-1]
     init = {} if type(o).__init__ in (object.__init__,Callback.__init__) else _params(type(o).__init__)
     own = {n for n,p in init.items() if p.kind!=p.VAR_POSITIONAL}-{'self'}
@@ -173,7 +173,7 @@ def _modules(m, known):
 
 # %% ../nbs/82_state.ipynb #ba48739d
 def plain(v, unknown:list|None=None, name:str='', seen:tuple=()):
-    "A setting as JSON data, the same in another process; `unknown` takes the names of what cannot be compared"
+    "A setting as JSON data; `unknown` takes the names of what cannot be compared"
     def known(o, n=''): return plain(o, unknown, '.'.join(filter(None, (name,str(n)))), (*seen,id(v)))
     def lost(o): ifnone(unknown, []).append(name); return o
     kind = type(v).__qualname__

@@ -38,8 +38,6 @@ class PoolDL:
         endless:bool=False, # Passes without end?
         idxs:Callable|None=None, # Gives the positions of one pass; default: a random permutation
     ):
-        refuse_unless(bs>=1, 'batch size must be at least 1', bs)
-        refuse_unless(steps is None or steps>=1, 'steps, the batches of an epoch, must be at least 1', steps)
         self.pool,self.bs,self.num_workers,self.device,self.steps,self.idxs = pool,bs,num_workers,device,steps,idxs
         self.endless,self.rank,self.world,self.given = endless or steps is not None,0,1,0
         self.stream = self.taken_up = self.now = self.walk = None
@@ -59,7 +57,7 @@ class PoolDL:
             if not self.steps: self.stream = None
 
     def loader(self, dataset, seed, **kwargs):
-        "Batches that PyTorch's loader reads from `dataset`; unreadable images are raised or counted"
+        "Batches that PyTorch's loader reads from `dataset`"
         rng = torch.Generator().manual_seed(seed)
         for x,y,self.now,bad in torch.utils.data.DataLoader(dataset, collate_fn=_collate, generator=rng, **kwargs):
             self.pool.replaced(bad, x is None and not self.iterable)
@@ -245,7 +243,7 @@ class IterablePool(Pool, IterableDataset):
 
     def shards(self): return self.divided or hasattr(self.items, 'shard')
     def part(self):
-        "Positions and items of this process and worker: its own choice, its shard, or every so manyth"
+        "Positions and items of this process and worker"
         info = torch.utils.data.get_worker_info()
         workers,worker = (info.num_workers,info.id) if info else (1,0)
         n,index = self.world*workers, self.rank*workers+worker
@@ -269,7 +267,7 @@ class IterableDL(UnlabeledDL):
         return self.steps or max(1, n + (r>1))
 
     def batches(self, state):
-        "Passes without end; a batch of one image, which batch norm cannot take, only where that is all"
+        "Passes without end; a batch of one image only where that is all"
         pool,seed = self.pool,0 if state else int(torch.randint(2**62, ()))
         pool.rank,pool.world = self.rank,self.world
         workers = self.num_workers if pool.shards() else min(1, self.num_workers)

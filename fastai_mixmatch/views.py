@@ -103,7 +103,7 @@ class BatchViews:
         raise TypeError(f"after the batch transforms images are {x.dtype}; the model needs floats: `IntToFloatTensor`")
 
     def _see_plain(self, channels):
-        "Note factor and summand of the conversion, where the loader has no more than a `WeakView` of its `own`"
+        "Note factor and summand of the conversion, where that and a `WeakView` are all"
         self.own,self.plain,a,b = None,None,1.,0.
         own,fs = (self.fs[0],self.fs[1:]) if self.fs and type(self.fs[0]) is WeakView else (None,self.fs)
         known = fs and all(type(f) in (IntToFloatTensor,Normalize) for f in fs)
