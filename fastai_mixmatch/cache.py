@@ -60,7 +60,7 @@ class DiskCache:
 # %% ../nbs/03_cache.ipynb #ebafc030
 @contextmanager
 def _alone(folder):
-    "One program at a time, on systems that can; others wait. What a killed one held is free"
+    "One program at a time, on systems that can; others wait"
     fd = fcntl and os.open(folder, os.O_RDONLY)
     try:
         if fcntl: fcntl.flock(fd, fcntl.LOCK_EX)

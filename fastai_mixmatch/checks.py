@@ -13,6 +13,7 @@ from fastai.vision.all import *
 from fastai.callback.mixup import MixHandler
 from .sources import class_name, overlap
 from .distributed import bare
+from .rng import kept_rng
 from .targets import frozen_stats
 
 # %% ../nbs/84_checks.ipynb #1283a290
@@ -64,11 +65,25 @@ def check_model(method):
     got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
     if got!=(1,ldl.c):
         raise ValueError(f"for one image the model gives {got}; expected (1, {ldl.c}), one output for each class")
+    check_loss(method.loss_x, out.float())
     def has(cls): return any(isinstance(m, cls) for m in model.modules())
     if device.type=='cpu' and has(nn.SyncBatchNorm):
         raise ValueError("batch norm cannot be synchronized on a CPU: use `learn.distrib_ctx(sync_bn=False)`")
     if method.k*min(dl.bs, len(dl.pool))<2 and has(nn.modules.batchnorm._BatchNorm):
         raise ValueError("batch norm cannot normalize the single image of batch size 1 with k=1; use a larger batch")
+
+def check_loss(
+    f:Callable, # `loss_x`
+    out:Tensor, # Logits `(1,n_classes)`
+):
+    "Refuse a labeled loss of another form"
+    with kept_rng():
+        try: got = f(out, out.softmax(1))
+        except Exception as e: got = e
+    if isinstance(got, Tensor) and not got.ndim: return
+    got = f'fails: {got}' if isinstance(got, Exception) else f'gives {getattr(got, "shape", got)}'
+    raise ValueError(f"`loss_x` must make one number of logits and probabilities, both `(B,{out.shape[1]})`; it {got}. "
+        "In place of a loss of class indices pass 'focal' or `labeled_loss(weight=…, smoothing=…)`")
 
 def check_strong(
     view, # `BatchViews`

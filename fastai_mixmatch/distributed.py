@@ -84,13 +84,11 @@ def with_loaders(dls, loaders:list):
 
 # %% ../nbs/83_distributed.ipynb #f403a816
 def _each(o)->list:
-    "`o` of every process"
     res = [None]*dist.get_world_size()
     dist.all_gather_object(res, o)
     return res
 
 def _where(name, texts):
-    "Which value a setting has in which processes"
     def ranks(t): return ', '.join(str(r) for r,o in enumerate(texts) if o==t)
     def cut(t): return 'missing' if t is None else t if len(t)<80 else f'{t[:79]}…'
     return f"{name}: {'; '.join(f'{cut(t)} in process {ranks(t)}' for t in dict.fromkeys(texts))}"

@@ -80,7 +80,6 @@ def open_file(
     return im
 
 def _content(item):
-    "A path of a regular file, or a file in memory"
     if isinstance(item, bytes): return io.BytesIO(item)
     if not stat.S_ISREG(os.stat(item).st_mode): raise OSError("not a regular file")
     return item
@@ -90,7 +89,7 @@ def _bounded(w, h):
 
 # %% ../nbs/00_images.ipynb #6148bb38
 def _up_to_255(x):
-    "Pixels of 8 or 16 bits, or floats in [0,1], as floats from 0 to 255, so that nothing is lost"
+    "Pixels as floats from 0 to 255, so that nothing is lost"
     top = 1 if x.dtype.kind in 'fb' else 255 if x.dtype==np.uint8 else 65535
     if x.size and not 0<=x.min()<=x.max()<=top: raise ValueError(
         f"its pixels run from {x.min()} to {x.max()}; expected 0 to {top}: 8 or 16 bits, or floats in [0,1]")

@@ -210,9 +210,17 @@ def digest(self:ImageList)->str:
     return sha256_of([names.encode('utf-8', 'surrogateescape')])[:16]
 
 @patch
+def all_labeled(self:ImageList):
+    "Refuse blank labels"
+    blank = [i for i,o in enumerate(self.labels) if o is None or o!=o or o=='']
+    if blank: raise ValueError(f"{len(blank)} of {len(self)} images have no label, the first is {self.name(blank[0])}; "
+                               "leave them out: `il[[o==o and o not in ('',None) for o in il.labels]]`")
+
+@patch
 def choose(self:ImageList, n:int, balanced:bool=True, seed:int=0)->Split:
     "Draw `n` items to be the labeled ones"
     if self.labels is None: raise ValueError("this list has no labels to choose by; make it with `labels`")
+    self.all_labeled()
     return Split(draw_labeled(self.labels, n, balanced, seed), len(self), self.digest(), seed, balanced)
 
 @patch
@@ -240,6 +248,7 @@ def dataloaders(self:ImageList,
     "fastai `DataLoaders` with this list as training set"
     lists = [self] if valid is None else [self, valid]
     if any(o.labels is None for o in lists): raise ValueError("`dataloaders` needs lists with labels")
+    for o in lists: o.all_labeled()
     pairs = [o for il in lists for o in zip(il.items, il.labels)]
     block = DataBlock((ImageBlock(self.img_cls), CategoryBlock(vocab=self.vocab)), item_tfms=item_tfms,
         batch_tfms=batch_tfms, getters=[ItemGetter(0), ItemGetter(1)],

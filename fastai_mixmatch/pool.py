@@ -300,6 +300,10 @@ def stays(self:Pool, cache)->bool:
     return not self.random and fits(self.nbytes) if cache is None else bool(cache)
 
 # %% ../nbs/02_pool.ipynb #65af7cff
+def _text(o):
+    "A label as text; 3.0 is '3'"
+    return str(int(o)) if isinstance(o, float) and o.is_integer() else str(o)
+
 class LabelIndex:
     "Index in `vocab` of the label of an unlabeled image, -1 where it has none"
     def __init__(self,
@@ -308,8 +312,8 @@ class LabelIndex:
         labels=None, # Label of each item; default: what the item holds
     ):
         self.labels,self.told = labels,vocab is None
-        self.index = None if vocab is None else {str(o): i for i,o in enumerate(vocab)}
-        named = {str(o) for o in ifnone(labels, classes or ()) if o!='' and isinstance(o, (int,str))}
+        self.index = None if vocab is None else {_text(o): i for i,o in enumerate(vocab)}
+        named = {_text(o) for o in ifnone(labels, classes or ()) if isinstance(o, (int,float,str)) and o==o!=''}
         other = [] if vocab is None else sorted(named.difference(self.index))
         strange = labels is None and 0<len(other)==len(named)
         if other: self.tell(other, *["their numbers are taken as those of `dls`"]*strange)
@@ -326,9 +330,9 @@ class LabelIndex:
     def __call__(self, i, item)->int:
         y = pair(item)[1] if self.labels is None else self.labels[i]
         if isinstance(y, (Tensor,np.ndarray,np.generic)): y = y.item() if np.ndim(y)==0 else None
-        if not isinstance(y, (int,str)): return -1
+        if not isinstance(y, (int,float,str)) or y!=y: return -1
         if self.index is None: return y if isinstance(y, int) and y>=0 else -1
-        idx = self.index.get(y, self.index.get(str(y), -1))
+        idx = self.index.get(y, self.index.get(_text(y), -1))
         if idx<0 and y!='' and (isinstance(y, str) or y>=0): self.tell([y])
         return idx
 

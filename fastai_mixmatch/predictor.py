@@ -58,7 +58,6 @@ def _described(f):
     return [name, kw]
 
 def _describe(dls):
-    "What validation does to an image, as JSON data"
     dl = dls.valid
     norm,div = [first(f for f in dl.after_batch.fs if isinstance(f, o)) for o in (Normalize, IntToFloatTensor)]
     mean,std = (None,None) if norm is None else [o.flatten().tolist() for o in (norm.mean, norm.std)]
@@ -150,7 +149,7 @@ def _read(f, arch=None):
     _need(size==rest-n and numbers<=size<=8*numbers, "bytes are missing, or too many")
     sample = [shapes.pop(o) for o in _sample]
     _need(sample==[m['shape'], [len(m['classes'])]], "its sample is no image")
-    model = _build(m, shapes, arch) # Before the rest is read: a file of holes can be of any size
+    model = _build(m, shapes, arch) # First: a file of holes can be of any size
     f.seek(0)
     return model,m,f.read()
 
@@ -165,7 +164,7 @@ def _check_cost(c, h, w, items, batch, mean, std, **_):
 
 @contextmanager
 def _budget(numbers, tensors):
-    "Stop the building of a network that has more weights, or more tensors"
+    "Stop the building of a larger network"
     seen = [0,0]
     def count(module, name, p):
         seen[:] = seen[0]+(0 if p is None else p.numel()),seen[1]+1
@@ -195,7 +194,6 @@ def to_bytes(tensors:dict, meta:dict)->bytes:
     return whole(sha256_of([whole('')]))
 
 def _open(model, meta, b, device=None, sha256=None):
-    "A classifier from what `read_file` gave"
     digest = sha256_of([b])
     _need(sha256 in (None,digest), f"it is another file than was meant: its checksum is {digest}; expected {sha256}")
     tensors = read_tensors(b)
@@ -220,7 +218,7 @@ def load_predictor(
 
 # %% ../nbs/24_predictor.ipynb #8a484451
 def _samples(dls, n=8):
-    "Up to `n` opened images, evenly spaced in the validation set, or else in the training set"
+    "Up to `n` opened images, evenly spaced"
     ds = dls.valid.dataset if len(dls.valid.dataset) else dls.train_ds
     _need(hasattr(ds, 'tls') and hasattr(dls, 'vocab'), "the loaders do not open images themselves, so that a file "
           "cannot tell how to; save the weights with `learn.save`")

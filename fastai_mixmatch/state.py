@@ -123,7 +123,6 @@ def _params(f):
     except (ValueError,TypeError): return {} # Made in C
 
 def _init_names(o):
-    "Names of all arguments with which `o` can be made"
     makers = [type(o), *(c.__init__ for c in type(o).__mro__ if '__init__' in vars(c))]
     return {n for f in makers for n in _params(f)}
 
@@ -150,14 +149,14 @@ def attributes(o)->dict:
 def _sha(*parts): return f'digest {sha256_of(parts)[:12]}'
 
 def _code(f, known):
-    "Code and captured values of a function without a name of its own"
+    "Code and captured values of a function"
     def parts(c):
         return [c.co_code.hex(), *c.co_names, [parts(o) if isinstance(o, CodeType) else plain(o) for o in c.co_consts]]
     cells = [c.cell_contents for c in f.__closure__ or ()]
     return [f.__qualname__, _sha(repr(parts(f.__code__)).encode()), *known([f.__defaults__, f.__kwdefaults__, cells])]
 
 def _methods(cls, known):
-    "Name of a class; of one that was made in a function also its methods' `_code`"
+    "Name of a class; of a local one also its methods' `_code`"
     local = [f for c in cls.__mro__ if '<' in c.__qualname__ for f in vars(c).values() if isinstance(f, FunctionType)]
     return [cls.__qualname__, *(_code(f, known) for f in local)] if local else cls.__qualname__
 
@@ -206,7 +205,6 @@ def plain(v, unknown:list|None=None, name:str='', seen:tuple=()):
     return {'': known(type(v)), **{k: known(o, k) for k,o in found.items()}}
 
 def _short(o):
-    "A list as it is, or how long it is and its digest"
     return o if len(o)<=64 else f'{len(o)}, {_sha(repr(o).encode())}'
 
 _generators = random.Random,torch.Generator,np.random.Generator,np.random.RandomState # Their state is no setting
@@ -216,7 +214,6 @@ _generators = random.Random,torch.Generator,np.random.Generator,np.random.Random
 def warn_once(msg:str): warnings.warn(msg)
 
 def _csv(o):
-    "File of a `CSVLogger`, with all that it wrote"
     if not o.file.closed: o.file.flush()
     return Path(o.path/o.fname)
 

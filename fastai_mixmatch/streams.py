@@ -20,7 +20,7 @@ from .pool import *
 
 # %% ../nbs/04_streams.ipynb #fc9fe766
 def _collate(samples):
-    "Views `[(B,C,H,W)]*k`, labels `(B,)`, positions `(B,)`, and what could not be read"
+    "Views, labels, positions, and what could not be read"
     good,bad = [o[:3] for o in samples if o[0] is not None],[msg for o in samples for msg in o[3]]
     if not good: return None,None,None,bad
     views,ys,idxs = zip(*good)
@@ -161,21 +161,19 @@ def check_labels(
     names = class_names(ds) or ()
     c = get_c(dls) or len(names) or 1+max(int(ds[i][1]) for i in range(len(ds)))
     if c<2: raise ValueError(f"at least 2 classes are needed; the labeled set has {c}")
-    odd = [o for o in map(str, names) if re.match('unlab|unsup|nolabel', re.sub('[^a-z]', '', o.lower()))]
+    odd = [o for o in map(str, names) if re.search('^un(lab|sup)|(un|not?)label', re.sub('[^a-z]', '', o.lower()))]
     if odd: warnings.warn(f"`dls` trains a class named {odd[0]!r}. If these images have no label, keep them out of the "
                           "labeled set (`get_image_files(path, folders=[…])`), and pass them as `unlabeled`")
     return c
 
 # %% ../nbs/04_streams.ipynb #698bd5a2
 def _settings(dls, bs, num_workers):
-    "Batch size, worker processes and device, those of `dls` where they are None"
     dl = dls.train
     return dict(bs=ifnone(bs, getattr(dl, 'bs', None) or getattr(dl, 'batch_size', None) or 64),
                 num_workers=ifnone(num_workers, getattr(getattr(dl, 'fake_l', dl), 'num_workers', 0)),
                 device=getattr(dls, 'device', None))
 
 def _order(dl):
-    "Positions of one pass of a fastai or PyTorch loader"
     if hasattr(dl, 'get_idxs'): return list(dl.get_idxs())
     return list(dl.sampler if dl.batch_size else itertools.chain.from_iterable(dl.batch_sampler))
 

@@ -149,14 +149,12 @@ def _pair(self:BatchViews, x, f):
 
 @patch
 def _run(self:BatchViews, x, f):
-    "What the batch transforms `f` make of plain images"
     n,x = len(x),self._pair(x, f)[0]
     if len(x)==n: return _bare(x)
     raise ValueError(f"the batch transforms make {len(x)} images of {n}; a view is one image of each. Take out {f}")
 
 @patch
 def _check_labels(self:BatchViews, like):
-    "Refuse batch transforms that change labels"
     x,*y = self._pair(like, self.after)
     if len(y)!=1 or not torch.equal(_bare(y[0]), _stand_ins(like)):
         raise TypeError(f"a batch transform changes labels, and unlabeled images have none: {self.after}. "
