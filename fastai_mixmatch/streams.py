@@ -20,7 +20,6 @@ from .pool import *
 
 # %% ../nbs/04_streams.ipynb #fc9fe766
 def _collate(samples):
-    "Views, labels, positions, and what could not be read"
     good,bad = [o[:3] for o in samples if o[0] is not None],[msg for o in samples for msg in o[3]]
     if not good: return None,None,None,bad
     views,ys,idxs = zip(*good)

@@ -137,4 +137,5 @@ def test_blank_labels_are_no_class(blank):
     for f in (il.choose, il.split, lambda n: il.dataloaders(bs=5), lambda n: il[:20].dataloaders(il[20:], bs=5)):
         with pytest.raises(ValueError, match='2 of (30|10) images have no label, the first is (28|8); leave them out'): f(10)
     some = il[[o==o and o not in ('', None) for o in il.labels]]
+    assert ImageList(il.items, il.labels, [Resize(8)], img_cls=PILImageBW)[28][1] == -1
     assert len(some) == 28 and some.dataloaders(il[:5], bs=5).vocab == [*'0123456789']
