@@ -73,7 +73,7 @@ def test_trains_in_a_learner():
 def test_the_order_in_memory_does_not_matter(later):
     "A network whose channels come to lie last, gradients of another order, and a state that was saved with the other one"
     torch.manual_seed(0)
-    ours, last = small_cnn(3, 10), dict(memory_format=torch.channels_last)
+    ours, last, state = small_cnn(3, 10), dict(memory_format=torch.channels_last), None
     theirs = deepcopy(ours)
     a, b = FastAdam(ours.parameters(), lr=.1), Adam(theirs.parameters(), lr=.1, mom=.9, sqr_mom=.99, wd=.01)
     for i in range(4):
