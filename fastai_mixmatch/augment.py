@@ -87,7 +87,6 @@ def cut(x:Tensor, size:float|Tensor, fill:float=0.5)->Tensor:
 
 # %% ../nbs/06_augment.ipynb #f03788ee
 def _space(enhance, n_moves=5, degrees=30, shift=0.3, fill=0., mode='bilinear', levels=None, **ops):
-    "Operations to draw from; `enhance` is for brightness and its like"
     ops |= {f.__name__: partial(enhance, f) for f in (brightness,color,contrast,sharpness)}
     pool = *sorted(ops),'identity',*moves[:n_moves]
     return AttrDict(colors={o: ops[o] for o in sorted(ops)}, pool=pool, first=len(pool)-n_moves, degrees=degrees,

@@ -7,7 +7,7 @@ __all__ = ['ranks', 'bare', 'has_bars', 'rank0_print', 'listed', 'send', 'from_f
            'with_loaders', 'same_on_all', 'together', 'bound_waits', 'meet', 'lost', 'unguarded', 'guard']
 
 # %% ../nbs/83_distributed.ipynb #e3e48e4b
-import json, multiprocessing, os, pickletools, sys, time, torch
+import atexit, json, multiprocessing, os, pickletools, sys, time, torch
 from contextlib import suppress
 from copy import copy
 from datetime import timedelta
@@ -116,14 +116,19 @@ def together(f, world:int=2):
 # %% ../nbs/83_distributed.ipynb #fc505424
 def _limit(): return timedelta(seconds=float(os.environ.get('MIXMATCH_TIMEOUT', 300)))
 
+def _leave():
+    "End gloo's threads; one that gives a tensor back while Python ends would abort the program"
+    if dist.is_initialized() and not hasattr(sys, 'last_type'): dist.destroy_process_group() # After an error others wait
+
 def bound_waits():
-    "Let no exchange over gloo wait longer than `MIXMATCH_TIMEOUT` seconds, 300 if that is not set"
+    "Let no exchange over gloo wait longer than `MIXMATCH_TIMEOUT` seconds, or than the program"
     if 'gloo' not in dist.get_backend(): return
+    atexit.register(_leave)
     set_timeout = getattr(dist, 'set_timeout', None) or dist.distributed_c10d._set_pg_timeout # Before PyTorch 2.14
     set_timeout(_limit(), dist.group.WORLD)
 
 def _absent(store, word, numbers, seconds):
-    "Those of `numbers` that do not write `word` into the store within `seconds`"
+    "Those of `numbers` that write no `word` within `seconds`"
     end = time.monotonic()+seconds
     while numbers and time.monotonic()<end:
         time.sleep(0.1)

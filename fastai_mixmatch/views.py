@@ -103,7 +103,7 @@ class BatchViews:
         raise TypeError(f"after the batch transforms images are {x.dtype}; the model needs floats: `IntToFloatTensor`")
 
     def _see_plain(self, channels):
-        "Note factor and summand of the conversion, where that and a `WeakView` are all"
+        "Note factor and summand, where there is no more than conversion and a `WeakView`"
         self.own,self.plain,a,b = None,None,1.,0.
         own,fs = (self.fs[0],self.fs[1:]) if self.fs and type(self.fs[0]) is WeakView else (None,self.fs)
         known = fs and all(type(f) in (IntToFloatTensor,Normalize) for f in fs)
@@ -142,7 +142,6 @@ def views(self:BatchViews,
 
 @patch
 def _pair(self:BatchViews, x, f):
-    "Images, and stand-ins for labels where a transform takes both, after `f`"
     if x.is_floating_point(): x = x.clone() # fastai divides in place
     if issubclass(self.cls, Tensor) and self.cls is not Tensor: x = x.as_subclass(self.cls)
     return f((x,TensorCategory(_stand_ins(x))) if self.pairs else (x,))
