@@ -33,7 +33,6 @@ class DiskCache:
             f"{type(bad).__name__}; leave `cache` out")
 
     def made_from(self, pool)->str:
-        "Digest of what the decoded images of `pool` depend on"
         def parts():
             for o in self.items:
                 s = os.stat(o) if os.path.exists(o) else None
@@ -49,7 +48,6 @@ class DiskCache:
         raise ValueError(f"its shape is {x.shape}")
 
     def check(self, x, meta)->str:
-        "Digest of all pixels and of what `meta` says about them"
         return sha256_of([json.dumps([meta[o] for o in ('y','kept','skipped')]).encode(), x.data])
 
     def check_whole(self):

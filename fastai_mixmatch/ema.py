@@ -168,7 +168,10 @@ def state_dict(self:EMA)->dict:
 @patch
 def load_state_dict(self:EMA, state:dict):
     "Continue from `state`; the model must hold what it held when that was taken"
-    def put(o): return None if o is None else [s.to(t.device).view_as(t) for s,t in zip(o, self.tensors(), strict=True)]
+    def put(o):
+        if o is None: return
+        if [s.shape for s in o]!=[t.shape for t in self.tensors()]: raise ValueError("the averages are another network's")
+        return [s.to(t.device) for s,t in zip(o, self.tensors())]
     self.avg,self.raw,self.n = put(state['avg']),put(state['raw']),state['n']
 
 # %% ../nbs/18_ema.ipynb #9992f0bf
