@@ -341,6 +341,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'fastai_mixmatch/distributed.py'),
                                              'fastai_mixmatch.distributed._each': ( 'distributed.html#_each',
                                                                                     'fastai_mixmatch/distributed.py'),
+                                             'fastai_mixmatch.distributed._leave': ( 'distributed.html#_leave',
+                                                                                     'fastai_mixmatch/distributed.py'),
                                              'fastai_mixmatch.distributed._limit': ( 'distributed.html#_limit',
                                                                                      'fastai_mixmatch/distributed.py'),
                                              'fastai_mixmatch.distributed._listed': ( 'distributed.html#_listed',

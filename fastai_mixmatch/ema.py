@@ -170,7 +170,7 @@ def load_state_dict(self:EMA, state:dict):
     "Continue from `state`; the model must hold what it held when that was taken"
     def put(o):
         if o is None: return
-        if [s.shape for s in o]!=[t.shape for t in self.tensors()]: raise ValueError("the averages are another network's")
+        if [s.shape for s in o]!=[t.shape for t in self.tensors()]: raise ValueError("averages of another network")
         return [s.to(t.device) for s,t in zip(o, self.tensors())]
     self.avg,self.raw,self.n = put(state['avg']),put(state['raw']),state['n']
 

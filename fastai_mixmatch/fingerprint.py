@@ -58,7 +58,6 @@ def plain_model(learn):
     return getattr(m, '_orig_mod', m)
 
 def _numbered(os, name):
-    "`os` by name and number"
     found = {}
     for o in os:
         n = name(o)
@@ -71,7 +70,6 @@ def named_cbs(learn)->dict:
     return {f'{n} {i}': o for (n,i),o in _numbered(cbs, lambda o: type(o).__name__).items()}
 
 def _transforms(kind, tfms, unknown):
-    "Which transforms, made with what"
     def name(o): return type(o).__name__ if type(o) is not Transform else re.split(r'[(:\s]', repr(o))[0]
     found = _numbered(tfms, name)
     return {kind: [n for n,_ in found],
