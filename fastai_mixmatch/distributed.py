@@ -118,7 +118,7 @@ def _limit(): return timedelta(seconds=float(os.environ.get('MIXMATCH_TIMEOUT', 
 
 def _leave():
     "End gloo's threads; one that gives a tensor back while Python ends would abort the program"
-    if dist.is_initialized() and not hasattr(sys, 'last_type'): dist.destroy_process_group() # After an error others wait
+    if dist.is_initialized() and not hasattr(sys, 'last_type'): dist.destroy_process_group()
 
 def bound_waits():
     "Let no exchange over gloo wait longer than `MIXMATCH_TIMEOUT` seconds, or than the program"

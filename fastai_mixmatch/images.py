@@ -67,7 +67,7 @@ def as_nchw(
     return ways[-1 if last else 0]
 
 # %% ../nbs/00_images.ipynb #4f16f4fc
-FORMATS = ['JPEG','PNG','GIF','BMP','DIB','TIFF','WEBP','PPM','JPEG2000'] # Pillow's names; an ICO is decoded as it is opened
+FORMATS = ['JPEG','PNG','GIF','BMP','DIB','TIFF','WEBP','PPM','JPEG2000'] # Pillow's; an ICO is decoded when opened
 MAX_PIXELS = 100_000_000 # Of one image
 
 def open_file(
