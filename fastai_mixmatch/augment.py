@@ -87,7 +87,6 @@ def cut(x:Tensor, size:float|Tensor, fill:float=0.5)->Tensor:
 
 # %% ../nbs/06_augment.ipynb #f03788ee
 def _space(enhance, n_moves=5, degrees=30, shift=0.3, fill=0., mode='bilinear', levels=None, **ops):
-    "Operations to draw from; `enhance` applies a magnitude in [0,1] to brightness and its like"
     ops |= {f.__name__: partial(enhance, f) for f in (brightness,color,contrast,sharpness)}
     pool = *sorted(ops),'identity',*moves[:n_moves]
     return AttrDict(colors={o: ops[o] for o in sorted(ops)}, pool=pool, first=len(pool)-n_moves, degrees=degrees,
@@ -152,7 +151,7 @@ class RandAugment(StrongTransform):
 # %% ../nbs/06_augment.ipynb #14662dd7
 @patch
 def slices(self:RandAugment, b:int)->list:
-    "What the parts of a shuffled batch of `b` images get: `(operation, start, end)`, in the pool's order"
+    "What the parts of a shuffled batch of `b` images get: `(operation, start, end)`"
     active = int(b*self.p + torch.rand(()).item())
     base,extra = divmod(active, len(self.ops))
     more = set(torch.randperm(len(self.ops))[:extra].tolist())
@@ -195,7 +194,7 @@ def signed(self:RandAugment, kind, m):
 
 # %% ../nbs/06_augment.ipynb #2d969ab5
 class Cutout(StrongTransform):
-    "Gray out a rectangle of `size` times the height and width around a random pixel of each image"
+    "Gray out a part of each image, by `cut`"
     order = 91
     def __init__(self,
         size:float=0.5, # Height and width, as a fraction of the image's

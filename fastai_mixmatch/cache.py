@@ -33,7 +33,6 @@ class DiskCache:
             f"{type(bad).__name__}; leave `cache` out")
 
     def made_from(self, pool)->str:
-        "Digest of what the decoded images of `pool` depend on"
         def parts():
             for o in self.items:
                 s = os.stat(o) if os.path.exists(o) else None
@@ -49,7 +48,6 @@ class DiskCache:
         raise ValueError(f"its shape is {x.shape}")
 
     def check(self, x, meta)->str:
-        "Digest of all pixels and of what `meta` says about them"
         return sha256_of([json.dumps([meta[o] for o in ('y','kept','skipped')]).encode(), x.data])
 
     def check_whole(self):
@@ -60,7 +58,7 @@ class DiskCache:
 # %% ../nbs/03_cache.ipynb #ebafc030
 @contextmanager
 def _alone(folder):
-    "One program at a time, on systems that can; others wait. What a killed one held is free"
+    "One program at a time, on systems that can; others wait"
     fd = fcntl and os.open(folder, os.O_RDONLY)
     try:
         if fcntl: fcntl.flock(fd, fcntl.LOCK_EX)

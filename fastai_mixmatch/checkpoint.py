@@ -42,10 +42,15 @@ def training_state(learn)->dict:
 
 def load_training_state(learn, s:dict, streams:bool=False, args:bool=True):
     "Continue from `s`, the `training_state` of a learner made alike, with `streams` in the middle of an epoch"
+    try: _load(learn, s, streams, args)
+    except Exception as e: raise CheckpointError(f"the newest checkpoint does not fit ({type(e).__name__}: {e}); "
+        "delete it, and the one before it is used") from e
+
+def _load(learn, s, streams, args):
     model,scaler = plain_model(learn),getattr(learn, 'scaler', None)
     model.load_state_dict(unpack(s['model']))
     for k,v in unpack(s['buffers']).items(): model.get_buffer(k).data.copy_(v)
-    for p,g in zip(model.parameters(), unpack(s['grads'])):
+    for p,g in zip(model.parameters(), unpack(s['grads']), strict=True):
         p.grad = None if g is None else g.to(p.device) if isinstance(g, Tensor) else torch.zeros_like(p)
     learn.opt.load_state_dict(unpack(s['opt']))
     if scaler is not None and s['scaler']: scaler.load_state_dict(s['scaler'])
@@ -62,8 +67,8 @@ class CheckpointError(RuntimeError):
     "A checkpoint that cannot be written, read or used; the message says what to do"
 
 _format = 2
-_parts = set('fit ended cut epoch batch step pct settings world threads model buffers grads opt scaler cbs metrics '
-             'learn elapsed rngs'.split())
+_parts = {int: 'fit epoch batch step world threads', dict: 'settings model buffers opt cbs learn rngs',
+    list: 'grads metrics', (bool,float,dict,type(None)): 'ended cut pct scaler elapsed'}
 
 def write_checkpoint(state:dict, folder, stem:str)->Path:
     "Write plain data to `folder/stem.<digest>.pt`, the whole file or none. Raises `CheckpointError`"
@@ -91,7 +96,9 @@ def read_checkpoint(file, device='cpu')->dict:
             if any(o.compress_type for o in z.infolist()): raise ValueError("it is compressed") # Could be of any size
         state = torch.load(file, map_location=place, weights_only=True)
         if state['format']!=_format: raise ValueError(f"it has format {state['format']}; this version reads {_format}")
-        if not _parts<=state.keys(): raise ValueError(f"it has no {', '.join(sorted(_parts-state.keys()))}")
+        known = dict(state, settings=json.loads(state['settings']))
+        bad = [k for t,ks in _parts.items() for k in ks.split() if not isinstance(known.get(k, k), t)]
+        if bad: raise ValueError(f"{', '.join(bad)}: missing, or of another type")
         return state
     except Exception as e: raise CheckpointError(f"cannot read the checkpoint {file}: {e}") from e
 
@@ -120,7 +127,7 @@ class Checkpoint(FitCallback):
 
     def before_fit(self):
         belongs(self, self.learn)
-        self.tidy() # A plain `Learner` says nothing when a fit is interrupted
+        self.tidy() # As in `SemiSupervised`
 
 class Gate(Callback):
     "Let the other callbacks sleep until `epoch`, and count its batches on from `batch`"
@@ -142,7 +149,6 @@ class Gate(Callback):
 # %% ../nbs/23_checkpoint.ipynb #ea477fd3
 _name = re.compile(r'fit(\d+)-(\d+|end)\.[0-9a-f]{32}\.pt')
 _n_ends = 4
-
 @patch
 def files(self:Checkpoint)->list:
     "`(fit, step, file)` of all checkpoints, newest first; the step of a fit's end is infinite"
@@ -159,7 +165,7 @@ def state(self:Checkpoint, ended:bool=False, cut:bool=False)->dict:
 
 @patch
 def save(self:Checkpoint, state:dict|None=None, **kwargs)->Path:
-    "Write a checkpoint, of now or `state`, and remove old ones. Raises `CheckpointError`"
+    "Write a checkpoint, of now or `state`, and remove old ones"
     fit = self.this_fit
     fit.since = time.monotonic()
     if fit.timer: fit.timer.cancel()
@@ -176,7 +182,7 @@ def save(self:Checkpoint, state:dict|None=None, **kwargs)->Path:
 # %% ../nbs/23_checkpoint.ipynb #2071f9dc
 @patch
 def find(self:Checkpoint)->tuple:
-    "File and state from which this fit continues, or `(None, None)`. Raises `CheckpointError`"
+    "File and state from which this fit continues, or `(None, None)`"
     n,device,files = self.fits+1,one_param(self.learn.model).device,self.files()
     later = [f for fit,_,f in files if fit>n]
     found = [f for fit,step,f in files if fit==n and (step==math.inf or not later)] + later
@@ -195,10 +201,9 @@ def find(self:Checkpoint)->tuple:
 
 # %% ../nbs/23_checkpoint.ipynb #03c695ee
 _start = 'initial weights','random numbers' # Settings that follow from the seed
-
 @patch
 def check(self:Checkpoint, file, state):
-    "Compare the settings of a checkpoint with those of now. Raises `CheckpointError`"
+    "Compare the settings of a checkpoint with those of now"
     fit,old,now = self.this_fit,json.loads(state['settings']),torch.get_num_threads()
     fit.settings.update(self.starts.get(fit.n, {}))
     if fit.n<=self.replaced or state['world']!=fit.world or rank_distrib(): # Not the start of that fit
@@ -297,7 +302,6 @@ def before_train(self:Checkpoint):
     if state['cut'] and fit.exact:
         learn.dl.load_state_dict(None) # The next epoch begins a pass
         raise CancelTrainException
-
 @patch
 def due(self:Checkpoint, end:bool)->bool:
     "Is it time to save? `end`: the training of an epoch is done"
@@ -305,15 +309,12 @@ def due(self:Checkpoint, end:bool)->bool:
     if unit=='step': return learn.train_iter%n==0
     if unit=='epoch': return end and (learn.epoch+1)%n==0
     return time.monotonic()-self.this_fit.since>=n
-
 @patch
 def before_batch(self:Checkpoint):
     if self.this_fit is not None: self.this_fit.held = None
-
 @patch
 def after_batch(self:Checkpoint):
     if self.this_fit is not None: self.between(self.learn.iter+1==self.learn.n_iter)
-
 @patch
 def after_cancel_train(self:Checkpoint):
     fit = self.this_fit
@@ -367,7 +368,6 @@ def leave(self:Checkpoint):
         self.save(torch.load(fit.held, weights_only=True))
     rank0_print(f"Checkpoint: interrupted after step {learn.train_iter}, where the same program goes on")
     _halt(fit.stop)
-
 def _halt(sig):
     sys.stdout.flush()
     signal.raise_signal(sig)

@@ -7,7 +7,7 @@ __all__ = ['ranks', 'bare', 'has_bars', 'rank0_print', 'listed', 'send', 'from_f
            'with_loaders', 'same_on_all', 'together', 'bound_waits', 'meet', 'lost', 'unguarded', 'guard']
 
 # %% ../nbs/83_distributed.ipynb #e3e48e4b
-import json, multiprocessing, os, pickletools, sys, time, torch
+import atexit, json, multiprocessing, os, pickletools, sys, time, torch
 from contextlib import suppress
 from copy import copy
 from datetime import timedelta
@@ -84,13 +84,11 @@ def with_loaders(dls, loaders:list):
 
 # %% ../nbs/83_distributed.ipynb #f403a816
 def _each(o)->list:
-    "`o` of every process"
     res = [None]*dist.get_world_size()
     dist.all_gather_object(res, o)
     return res
 
 def _where(name, texts):
-    "Which value a setting has in which processes"
     def ranks(t): return ', '.join(str(r) for r,o in enumerate(texts) if o==t)
     def cut(t): return 'missing' if t is None else t if len(t)<80 else f'{t[:79]}…'
     return f"{name}: {'; '.join(f'{cut(t)} in process {ranks(t)}' for t in dict.fromkeys(texts))}"
@@ -118,14 +116,19 @@ def together(f, world:int=2):
 # %% ../nbs/83_distributed.ipynb #fc505424
 def _limit(): return timedelta(seconds=float(os.environ.get('MIXMATCH_TIMEOUT', 300)))
 
+def _leave():
+    "End gloo's threads; one that gives a tensor back while Python ends would abort the program"
+    if dist.is_initialized() and not hasattr(sys, 'last_type'): dist.destroy_process_group()
+
 def bound_waits():
-    "Let no exchange over gloo wait longer than `MIXMATCH_TIMEOUT` seconds, 300 if that is not set"
+    "Let no exchange over gloo wait longer than `MIXMATCH_TIMEOUT` seconds, or than the program"
     if 'gloo' not in dist.get_backend(): return
+    atexit.register(_leave)
     set_timeout = getattr(dist, 'set_timeout', None) or dist.distributed_c10d._set_pg_timeout # Before PyTorch 2.14
     set_timeout(_limit(), dist.group.WORLD)
 
 def _absent(store, word, numbers, seconds):
-    "Those of `numbers` that do not write `word` into the store within `seconds`"
+    "Those of `numbers` that write no `word` within `seconds`"
     end = time.monotonic()+seconds
     while numbers and time.monotonic()<end:
         time.sleep(0.1)

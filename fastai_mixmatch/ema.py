@@ -122,10 +122,7 @@ def tidy(self:EMA):
     "Put the averages in the model, however training ended"
     self.in_train = False
     self.average()
-@patch
-def after_cancel_epoch(self:EMA): self.tidy()
-@patch
-def after_cancel_fit(self:EMA): self.tidy()
+EMA.after_cancel_epoch = EMA.after_cancel_fit = EMA.tidy
 
 # %% ../nbs/18_ema.ipynb #f9b2e18d
 @patch
@@ -171,7 +168,10 @@ def state_dict(self:EMA)->dict:
 @patch
 def load_state_dict(self:EMA, state:dict):
     "Continue from `state`; the model must hold what it held when that was taken"
-    def put(o): return None if o is None else [s.to(t.device) for s,t in zip(o, self.tensors())]
+    def put(o):
+        if o is None: return
+        if [s.shape for s in o]!=[t.shape for t in self.tensors()]: raise ValueError("averages of another network")
+        return [s.to(t.device) for s,t in zip(o, self.tensors())]
     self.avg,self.raw,self.n = put(state['avg']),put(state['raw']),state['n']
 
 # %% ../nbs/18_ema.ipynb #9992f0bf

@@ -16,7 +16,7 @@ from pathlib import Path
 
 # %% ../nbs/81_files.ipynb #72931d80
 def _sync_folder(folder):
-    "Bring the names of a folder's files to the disk, on systems that can"
+    "Bring a folder's names to the disk"
     if os.name!='posix': return
     fd = os.open(folder, os.O_RDONLY)
     try: os.fsync(fd)

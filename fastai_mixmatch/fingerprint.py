@@ -21,7 +21,7 @@ from .state import given, plain
 
 # %% ../nbs/22_fingerprint.ipynb #13e5abae
 def _of_files(items):
-    "Digests of names relative to the common folder, of sizes, and of times of files"
+    "Digests of names, sizes and times of files"
     own = isinstance(items, Files)
     def names(): return items.names() if own else map(os.fspath, items)
     start = os.path.commonprefix([min(names()), max(names())]).rfind(os.sep)+1
@@ -58,7 +58,6 @@ def plain_model(learn):
     return getattr(m, '_orig_mod', m)
 
 def _numbered(os, name):
-    "`os` by name; from the second of a name on with a number, from `start`"
     found = {}
     for o in os:
         n = name(o)
@@ -71,7 +70,6 @@ def named_cbs(learn)->dict:
     return {f'{n} {i}': o for (n,i),o in _numbered(cbs, lambda o: type(o).__name__).items()}
 
 def _transforms(kind, tfms, unknown):
-    "Which transforms, made with what: `kind` → names; name → arguments"
     def name(o): return type(o).__name__ if type(o) is not Transform else re.split(r'[(:\s]', repr(o))[0]
     found = _numbered(tfms, name)
     return {kind: [n for n,_ in found],
@@ -82,13 +80,12 @@ _loading = {*'dataset data_source bs drop_last indexed pin_memory timeout rng ge
             *'fake_l after_item before_batch after_batch epoch'.split()} # Elsewhere, or of no effect on the order
 
 def _sampling(dl, unknown):
-    "How a loader chooses among its images: `shuffle`, weights, and whatever else is its own"
+    "How a loader chooses among its images"
     if not isinstance(dl, DataLoader): dl = dl.sampler if dl.batch_size else dl.batch_sampler
     own = {k: v for k,v in vars(dl).items() if k not in _loading and k[0]!='_'}
     return {'': type(dl).__name__, **{k: plain(v, unknown, f'labeled order.{k}') for k,v in own.items()}}
 
 def _data(learn, method, unknown):
-    "Which images, in which batches"
     dl,ldl,view = method.dl,method.labeled_dl,method.view
     def described(ds, y=None): return describe_items(ds, y, unknown)
     def labels(ds, y=None): return y if y is not None else label_indices(ds) if hasattr(ds, 'tls') else None
@@ -106,14 +103,13 @@ def _data(learn, method, unknown):
             'added view': plain(view.weak, unknown, 'added view')}
 
 def _groups(learn):
-    "Of each parameter group how many weights train, and a digest of which, with or without decay"
+    "Of each parameter group how many weights train, and a digest of which"
     names,state = {id(p): n for n,p in plain_model(learn).named_parameters()},learn.opt.state
     def one(p): return [names.get(id(p)), *(state.get(p, {}).get(k) for k in ('do_wd','force_train'))]
     groups = [[p for p in g if p.requires_grad] for g in learn.opt.param_lists]
     return [[sum(p.numel() for p in g), sha256_of([repr([*map(one, g)]).encode()])[:12]] for g in groups]
 
 def _training(learn, unknown):
-    "Loss, metrics, optimizer and schedule"
     def value(o, name): return plain(o, unknown, name)
     model,hypers,loss = plain_model(learn),learn.opt.hypers,learn.loss_func
     if isinstance(loss, StepLoss): loss = loss.own
@@ -133,7 +129,6 @@ _apart = CSVLogger,ParamScheduler,SemiSupervised # Not among the callbacks that 
 _parallel = 'ParallelTrainer','DistributedTrainer' # How many processes there are may change
 
 def _callbacks(learn, unknown):
-    "Which callbacks, made with what"
     def apart(o): return isinstance(o, _apart) or isinstance(vars(o).get('method'), SemiSupervised)
     cbs = [o for o in named_cbs(learn).values() if not apart(o) and type(o).__name__ not in _parallel]
     return {'callbacks': [type(o).__name__ for o in L(cbs).sorted('order')],
@@ -175,7 +170,7 @@ def differences(old:dict, new:dict)->dict:
 
 # %% ../nbs/22_fingerprint.ipynb #0a295a0a
 def _shared(learn, method):
-    "What must be equal in all processes: not random numbers, times of files, or others' callbacks"
+    "What must be equal in all processes"
     def ours(o): return type(o).__module__.split('.')[0]==SemiSupervised.__module__.split('.')[0]
     free = {'callbacks','random numbers', *(o.name for o in named_cbs(learn).values() if not ours(o))}
     named = flat(settings(learn, method)[0])

@@ -76,7 +76,6 @@ class FeatureCache:
         with atomic_write(self.file) as f: np.savez(f, keys=np.array(keys), features=np.stack(rows))
 
 def _valid_tfms(dl, stats):
-    "What validation does to a batch, with normalization by `stats`"
     fs = [f for f in getattr(dl.after_batch, 'fs', ()) if not (stats and isinstance(f, Normalize))]
     norm = Normalize.from_stats(*stats, cuda=False) if stats else noop
     device = getattr(dl, 'device', None) or 'cpu' # That of its transforms
@@ -143,7 +142,7 @@ def linear_rows(
     yt, # Their labels
     u, # Features of the unlabeled images `(N,n_features)`
 ): # Names and accuracies, one after the other
-    "What a linear classifier gives, alone and after one round of self-training"
+    "The rows of `frozen_baseline`"
     head = linear_head(x, y)
     yield 'frozen',head.score(xt, yt)
     p = head.predict_proba(u)

@@ -67,7 +67,7 @@ def as_nchw(
     return ways[-1 if last else 0]
 
 # %% ../nbs/00_images.ipynb #4f16f4fc
-FORMATS = ['JPEG','PNG','GIF','BMP','DIB','TIFF','WEBP','PPM','JPEG2000','ICO'] # Pillow's names
+FORMATS = ['JPEG','PNG','GIF','BMP','DIB','TIFF','WEBP','PPM','JPEG2000'] # Pillow's; an ICO is decoded when opened
 MAX_PIXELS = 100_000_000 # Of one image
 
 def open_file(
@@ -80,7 +80,6 @@ def open_file(
     return im
 
 def _content(item):
-    "A path of a regular file, or a file in memory"
     if isinstance(item, bytes): return io.BytesIO(item)
     if not stat.S_ISREG(os.stat(item).st_mode): raise OSError("not a regular file")
     return item
@@ -90,7 +89,7 @@ def _bounded(w, h):
 
 # %% ../nbs/00_images.ipynb #6148bb38
 def _up_to_255(x):
-    "Pixels of 8 or 16 bits, or floats in [0,1], as floats from 0 to 255, so that nothing is lost"
+    "Pixels as floats from 0 to 255, so that nothing is lost"
     top = 1 if x.dtype.kind in 'fb' else 255 if x.dtype==np.uint8 else 65535
     if x.size and not 0<=x.min()<=x.max()<=top: raise ValueError(
         f"its pixels run from {x.min()} to {x.max()}; expected 0 to {top}: 8 or 16 bits, or floats in [0,1]")
@@ -144,7 +143,6 @@ class PILImageShown(PILImage):
     "A `PILImage` as a viewer shows it: see `as_shown`"
     @classmethod
     def create(cls, fn, **kwargs):
-        "Open a path, bytes or PIL image; arrays as `PILImage` does"
         if isinstance(fn, (str, Path, bytes)): fn = open_file(fn)
         if not isinstance(fn, Image.Image): return super().create(fn, **kwargs)
         return cls(as_shown(fn).convert(kwargs.get('mode', cls._open_args['mode'])))
@@ -163,7 +161,6 @@ class PILImage16(PILImageBW):
     _open_args = {'mode':'F'}
     @classmethod
     def create(cls, fn, **kwargs):
-        "Open a path, bytes or PIL image; arrays as `PILImageBW` does"
         if not isinstance(fn, (str, Path, bytes)): return as_image(fn, cls)
         with open_file(fn) as im:
             return cls(Image.fromarray(_up_to_255(np.asarray(im))) if im.mode=='F' else in_mode(im, cls))

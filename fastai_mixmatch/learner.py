@@ -143,7 +143,6 @@ def own_dls(
     return with_loaders(dls, loaders)
 
 def _empty(dl):
-    "A loader like `dl` without images"
     ds = dl.dataset.new_empty() if hasattr(dl.dataset, 'new_empty') else torch.utils.data.Subset(dl.dataset, [])
     if isinstance(dl, DataLoader): return dl.new(ds, shuffle=False, drop_last=False)
     return torch.utils.data.DataLoader(ds, batch_size=dl.batch_size)
@@ -252,20 +251,18 @@ def ssl_learner(
 
 # %% ../nbs/20_learner.ipynb #51d4e2b1
 def _args(f)->dict:
-    "Parameters of `f`, a function or a class, by name"
     others = ('kwargs','settings','source','unlabeled')
     return {k: p for k,p in inspect.signature(f).parameters.items() if k not in others}
 
 def comments(
     o, # Function or class
 )->dict:
-    "Comments of the parameters of a function or settings of a class, by name; faster than `docments`"
+    "Comments of the parameters of a function or settings of a class, by name"
     text = ''.join(linecache.getlines(getattr(sys.modules.get(o.__module__), '__file__', None) or ''))
     body = re.search(rf'^(class|def) {o.__name__}\b.*\n((?:[ )\n].*\n?|\n)*)', text, re.M)
     return dict(reversed(re.findall(r'^\s+(\w+) ?[:=,].*?\s# (.*)', body[2] if body else '', re.M)))
 
 def _take(kwargs, f):
-    "Take the arguments of `f` out of `kwargs`"
     return {k: kwargs.pop(k) for k in list(kwargs) if k in _args(f)}
 
 def with_arguments(

@@ -73,9 +73,7 @@ class Files(Sequence):
 
     def __len__(self): return len(self.ends)-1
     def name(self, i): return os.fsdecode(self.block[self.ends[i]:self.ends[i+1]])
-    def names(self):
-        "All names below `root`"
-        return map(self.name, range(len(self)))
+    def names(self): return map(self.name, range(len(self)))
 
     def __getitem__(self, i):
         if isinstance(i, (int, np.integer)): return self.root/self.name(range(len(self))[i])
@@ -104,6 +102,8 @@ def found(cls:Files, path, recurse:bool=True, folders=None): # As in `ImageList.
     return cls(path, list(links), np.array(list(links.values()), dtype=bool))
 
 # %% ../nbs/01_lists.ipynb #2d00f37e
+def _blank(o): return o is None or o!=o or o==''
+
 class ImageList(L):
     "A list of images, with labels where known; with `tfms` it gives `k` augmentations of each"
     def __init__(self,
@@ -121,7 +121,7 @@ class ImageList(L):
         if labels is not None and len(labels)!=len(self.items):
             raise ValueError(f"{len(self.items)} items but {len(labels)} labels")
         self.labels,self.k,self.img_cls,self.root = None if labels is None else list(labels),k,img_cls,root
-        self.vocab = L(sorted(set(self.labels or ()), key=str) if vocab is None else vocab)
+        self.vocab = L(sorted({o for o in self.labels or () if not _blank(o)}, key=str) if vocab is None else vocab)
         self.tfms = None if tfms is None else L(tfms)
         self.pipe = None if tfms is None else Pipeline([*self.tfms, ToTensor()], split_idx=0)
 
@@ -158,7 +158,8 @@ def emit(self:ImageList, i:int):
     "`k` augmentations `(C,H,W)` of image `i`, then the index of its label where known"
     img = self.open(i)
     views = tuple(self.pipe(img).as_subclass(Tensor) for _ in range(self.k))
-    return views if self.labels is None else (*views, self.vocab.index(self.labels[i]))
+    if self.labels is None: return views
+    return *views, -1 if _blank(y := self.labels[i]) else self.vocab.index(y)
 
 # %% ../nbs/01_lists.ipynb #359f6acc
 @patch(cls_method=True)
@@ -210,9 +211,17 @@ def digest(self:ImageList)->str:
     return sha256_of([names.encode('utf-8', 'surrogateescape')])[:16]
 
 @patch
+def all_labeled(self:ImageList):
+    "Refuse blank labels"
+    blank = [i for i,o in enumerate(self.labels) if _blank(o)]
+    if blank: raise ValueError(f"{len(blank)} of {len(self)} images have no label, the first is {self.name(blank[0])}; "
+                               "leave them out: `il[[o==o and o not in ('',None) for o in il.labels]]`")
+
+@patch
 def choose(self:ImageList, n:int, balanced:bool=True, seed:int=0)->Split:
     "Draw `n` items to be the labeled ones"
     if self.labels is None: raise ValueError("this list has no labels to choose by; make it with `labels`")
+    self.all_labeled()
     return Split(draw_labeled(self.labels, n, balanced, seed), len(self), self.digest(), seed, balanced)
 
 @patch
@@ -240,6 +249,7 @@ def dataloaders(self:ImageList,
     "fastai `DataLoaders` with this list as training set"
     lists = [self] if valid is None else [self, valid]
     if any(o.labels is None for o in lists): raise ValueError("`dataloaders` needs lists with labels")
+    for o in lists: o.all_labeled()
     pairs = [o for il in lists for o in zip(il.items, il.labels)]
     block = DataBlock((ImageBlock(self.img_cls), CategoryBlock(vocab=self.vocab)), item_tfms=item_tfms,
         batch_tfms=batch_tfms, getters=[ItemGetter(0), ItemGetter(1)],

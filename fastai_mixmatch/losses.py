@@ -6,7 +6,7 @@
 __all__ = ['soft_cross_entropy', 'labeled_loss', 'l2_loss', 'linear_ramp', 'check_ramp', 'ramp_weight']
 
 # %% ../nbs/09_losses.ipynb #40348cce
-import numbers, torch, torch.nn.functional as F
+import math, numbers, torch, torch.nn.functional as F
 from collections.abc import Callable
 from functools import partial
 from torch import Tensor
@@ -24,7 +24,7 @@ def soft_cross_entropy(
     logits:Tensor, # Model output before softmax, (N, C)
     target:Tensor, # Probabilities, (N, C)
 )->Tensor: # Scalar; float32, or float64 where `logits` is
-    "Mean over images of the cross entropy against soft targets (MixMatch eq. 3); `ValueError` where shapes differ"
+    "Mean over images of the cross entropy against soft targets (MixMatch eq. 3)"
     return F.cross_entropy(*_pair('soft_cross_entropy', logits, target))
 
 # %% ../nbs/09_losses.ipynb #f45b7bb6
@@ -35,14 +35,17 @@ def labeled_loss(
     gamma:float|None=None, # Exponent of the focal loss; 0 is cross entropy
 )->Callable: # Function of logits and soft targets `(N,C)` that gives a scalar
     "Loss of labeled images: cross entropy, with class weights, smoothing or focus on hard images; or your own"
-    if callable(kind): return kind
+    own = weight is None and not smoothing and gamma is None
+    if callable(kind) and own: return kind
+    if callable(kind): raise ValueError("a function takes no `weight`, `smoothing` or `gamma`; build them into it")
     if kind not in ('ce','focal'): raise ValueError(f"the loss must be 'ce', 'focal' or a function, got {kind!r}")
     if not 0<=smoothing<1: raise ValueError(f"smoothing must be in [0,1), got {smoothing}")
     if gamma is None: gamma = 2. if kind=='focal' else 0.
     if not gamma>=0: raise ValueError(f"gamma must be at least 0, got {gamma}")
     if weight is not None:
         weight = torch.as_tensor(weight)
-        if not (weight>=0).all(): raise ValueError(f"class weights must be at least 0, got {weight.tolist()}")
+        if not ((weight>=0).all() and 0<weight.sum()<math.inf): raise ValueError(
+            f"class weights must be finite, at least 0, and not all 0; got {weight.tolist()}")
     elif not gamma and not smoothing: return soft_cross_entropy
     return partial(_weighted_loss, weight=weight, smoothing=smoothing, gamma=gamma)
 
@@ -61,7 +64,7 @@ def l2_loss(
     logits:Tensor, # Model output before softmax, (N, C)
     target:Tensor, # Probabilities, (N, C)
 )->Tensor: # Scalar; float32, or float64 where `logits` is
-    "Mean over images *and* classes of `(softmax(logits)-target)**2` (MixMatch eq. 4); `ValueError` where shapes differ"
+    "Mean over images *and* classes of `(softmax(logits)-target)**2` (MixMatch eq. 4)"
     logits,target = _pair('l2_loss', logits, target)
     return (logits.softmax(-1)-target).square().mean()
 

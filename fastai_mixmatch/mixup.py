@@ -44,7 +44,6 @@ def mixup(
     return _mix(x, lam, perm),_mix(y, lam, perm)
 
 def _check_mix(x, y, lam, perm):
-    "`TypeError` for what is not floating, `ValueError` for lengths that differ"
     n,msg = len(x),"mixup: {} is {}; convert it to {}, e.g. `{}`"
     if not x.is_floating_point(): raise TypeError(msg.format('x', x.dtype, 'floats', 'x.float().div(255)'))
     if not y.is_floating_point(): raise TypeError(msg.format('y', y.dtype, 'probabilities', 'F.one_hot(y, C).float()'))

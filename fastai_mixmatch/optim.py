@@ -21,6 +21,11 @@ class FastOptimizer(Optimizer):
         "Has parameter `p` weight decay?"
         return self.state[p].get('do_wd', True)
 
+    def load_state_dict(self, sd):
+        super().load_state_dict(sd)
+        if any(getattr(v, 'ndim', 0) and v.shape!=p.shape for p,s in self.state.items() for v in s.values()):
+            raise ValueError("the optimizer's averages are of other shapes than the weights")
+
     @torch.no_grad()
     def step(self, closure=None):
         if closure is not None: raise NotImplementedError("fastai optimizers take no closure")
@@ -30,6 +35,10 @@ class FastOptimizer(Optimizer):
                 if ps: self.move(ps, [p.grad for p in ps], dict(h, wd=h['wd']*do_wd))
 
 # %% ../nbs/19_optim.ipynb #e14c833a
+def _like(t, p):
+    "`t` in the memory order of `p`, which fused kernels take for granted"
+    return t if t.is_contiguous()==p.is_contiguous() else torch.empty_like(p).copy_(t)
+
 class FastAdam(FastOptimizer):
     "Adam with decoupled weight decay (arXiv 1412.6980, 1711.05101): fastai's `Adam`, by PyTorch's fused kernels"
     def __init__(self,
@@ -47,12 +56,13 @@ class FastAdam(FastOptimizer):
         s = self.state[p]
         if 'grad_avg' not in s: s.update(grad_avg=torch.zeros_like(p), sqr_avg=torch.zeros_like(p), step=0)
         if not isinstance(s['step'], Tensor): s['step'] = torch.tensor(float(s['step']), device=p.device)
+        s.update({k: _like(s[k], p) for k in ('grad_avg','sqr_avg')})
         return s['grad_avg'],s['sqr_avg'],s['step']
 
     def move(self, ps, grads, h):
         avgs,sqrs,steps = map(list, zip(*map(self.averages, ps)))
         fused = ps[0].device.type in ('cpu','cuda')
-        adamw(ps, grads, avgs, sqrs, [], steps, fused=fused, amsgrad=False, maximize=False,
+        adamw(ps, list(map(_like, grads, ps)), avgs, sqrs, [], steps, fused=fused, amsgrad=False, maximize=False,
               lr=h['lr'], beta1=h['mom'], beta2=h['sqr_mom'], weight_decay=h['wd'], eps=h['eps'])
 
 # %% ../nbs/19_optim.ipynb #01721ee0

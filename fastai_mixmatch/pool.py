@@ -211,7 +211,7 @@ def sample(self:Pool, i:int)->tuple:
 
 @patch
 def replaced(self:Pool, bad:list, missing:bool=False):
-    "Count unreadable images, and warn; `ImageError` if they are not to be skipped, `ValueError` if all are"
+    "Count unreadable images and warn, or raise what is wrong"
     if bad and self.on_error=='raise': raise ImageError(bad[0])
     new = [o for o in dict.fromkeys(bad) if o not in self.skipped]
     for n,o in enumerate(new, len(self.skipped)):
@@ -229,7 +229,7 @@ def can(self:Pool, i:int):
 
 # %% ../nbs/02_pool.ipynb #d84a046e
 class _Decode:
-    "Dataset that decodes a batch into a part of `room`: number of the part, labels, positions, errors"
+    "Decodes a batch into a part of `room`: number of the part, labels, positions, errors"
     def __init__(self, pool, workers=0):
         self.pool,n = pool,len(pool.items)
         bs = min(n, 256, max(1, 2**21*n//pool.nbytes))
@@ -250,7 +250,7 @@ class _Decode:
 
 @patch
 def decode(self:Pool, put:Callable, num_workers:int)->tuple: # `y`, `kept`, `skipped`
-    "Decode all images; `put` takes some, and the first one's position; `ImageError` lists unreadable ones"
+    "Decode all images; `put` takes some, and the first one's position"
     n,t,ys,kept,bad = len(self.items),time.perf_counter(),[],[],[]
     _Decode(self)[0,range(min(8, n))]
     slow,bars = (time.perf_counter()-t)*max(1, n/8) > 2,has_bars()
@@ -300,6 +300,10 @@ def stays(self:Pool, cache)->bool:
     return not self.random and fits(self.nbytes) if cache is None else bool(cache)
 
 # %% ../nbs/02_pool.ipynb #65af7cff
+def _text(o):
+    "A label as text; 3.0 is '3'"
+    return str(int(o)) if isinstance(o, float) and o.is_integer() else str(o)
+
 class LabelIndex:
     "Index in `vocab` of the label of an unlabeled image, -1 where it has none"
     def __init__(self,
@@ -308,8 +312,8 @@ class LabelIndex:
         labels=None, # Label of each item; default: what the item holds
     ):
         self.labels,self.told = labels,vocab is None
-        self.index = None if vocab is None else {str(o): i for i,o in enumerate(vocab)}
-        named = {str(o) for o in ifnone(labels, classes or ()) if o!='' and isinstance(o, (int,str))}
+        self.index = None if vocab is None else {_text(o): i for i,o in enumerate(vocab)}
+        named = {_text(o) for o in ifnone(labels, classes or ()) if isinstance(o, (int,float,str)) and o==o!=''}
         other = [] if vocab is None else sorted(named.difference(self.index))
         strange = labels is None and 0<len(other)==len(named)
         if other: self.tell(other, *["their numbers are taken as those of `dls`"]*strange)
@@ -326,9 +330,9 @@ class LabelIndex:
     def __call__(self, i, item)->int:
         y = pair(item)[1] if self.labels is None else self.labels[i]
         if isinstance(y, (Tensor,np.ndarray,np.generic)): y = y.item() if np.ndim(y)==0 else None
-        if not isinstance(y, (int,str)): return -1
+        if not isinstance(y, (int,float,str)) or y!=y: return -1
         if self.index is None: return y if isinstance(y, int) and y>=0 else -1
-        idx = self.index.get(y, self.index.get(str(y), -1))
+        idx = self.index.get(y, self.index.get(_text(y), -1))
         if idx<0 and y!='' and (isinstance(y, str) or y>=0): self.tell([y])
         return idx
 

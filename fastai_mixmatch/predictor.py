@@ -14,6 +14,7 @@ from enum import Enum
 from fastai.vision.all import *
 from safetensors.torch import load as read_tensors, save as tensor_bytes
 from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.nn.parameter import is_lazy
 from .images import *
 from .sources import class_names
 from .files import atomic_write, sha256_of
@@ -57,7 +58,6 @@ def _described(f):
     return [name, kw]
 
 def _describe(dls):
-    "What validation does to an image, as JSON data"
     dl = dls.valid
     norm,div = [first(f for f in dl.after_batch.fs if isinstance(f, o)) for o in (Normalize, IntToFloatTensor)]
     mean,std = (None,None) if norm is None else [o.flatten().tolist() for o in (norm.mean, norm.std)]
@@ -119,37 +119,43 @@ class Predictor:
 # %% ../nbs/24_predictor.ipynb #91602dbf
 _n_header,_key,_sample = 2**23,'fastai_mixmatch',('sample.image','sample.probs')
 
-def read_file(file)->tuple:
-    "Header, metadata and all bytes of a regular file in the safetensors format"
+def read_file(file, arch=None)->tuple:
+    "Network, metadata and all bytes of a regular file in the safetensors format"
     def opener(path, flags): return os.open(path, flags|getattr(os, 'O_NONBLOCK', 0)) # A pipe would wait
-    with open(file, 'rb', opener=opener) as f: return _read(f)
+    with open(file, 'rb', opener=opener) as f: return _read(f, arch)
 
 def check_meta(m:dict):
     "Refuse metadata that are not a predictor's"
     _need(m['format']==2, f"its format is {m['format']}; this version reads format 2")
+    _need(_is_size(m['shape']) and math.prod(m['shape'])<=2**26, "its sample is no image")
     _need(type(m['classes']) is list and all(type(o) is str for o in m['classes']), "its classes are no texts")
     for name,kw in m['tfms']['items']+m['tfms']['batch']:
         _need(name in _known and _is_known(name, kw), f"it names the transform {name} with {kw}, which is none of ours")
+    _check_cost(*m['shape'], **m['tfms'])
 
-def _read(f):
-    size = os.fstat(f.fileno())
-    _need(stat.S_ISREG(size.st_mode), "it is not a regular file")
-    head = f.read(8)
-    n,rest = int.from_bytes(head, 'little'),size.st_size-8
+def _read(f, arch=None):
+    s = os.fstat(f.fileno())
+    _need(stat.S_ISREG(s.st_mode), "it is not a regular file")
+    n,rest = int.from_bytes(f.read(8), 'little'),s.st_size-8
     _need(n<=min(_n_header, rest), "it is no file of `save_predictor`: "
           f"it has a header of {n} bytes and a length of {rest+8}")
-    text = f.read(n)
-    header = json.loads(text)
+    header = json.loads(f.read(n))
     about = header.pop('__metadata__', {})
     _need(_key in about, "it holds tensors, but not what `save_predictor` adds")
     m = json.loads(about[_key])
     check_meta(m)
-    _need(max(o['data_offsets'][1] for o in header.values())==rest-n, "bytes are missing, or too many")
-    return header,m,head+text+f.read()
+    shapes,size = {k: o['shape'] for k,o in header.items()},max(o['data_offsets'][1] for o in header.values())
+    numbers = sum(map(math.prod, shapes.values()))
+    _need(size==rest-n and numbers<=size<=8*numbers, "bytes are missing, or too many")
+    sample = [shapes.pop(o) for o in _sample]
+    _need(sample==[m['shape'], [len(m['classes'])]], "its sample is no image")
+    model = _build(m, shapes, arch) # First: a file of holes can be of any size
+    f.seek(0)
+    return model,m,f.read()
 
 # %% ../nbs/24_predictor.ipynb #931a6d0d
 def _check_cost(c, h, w, items, batch, mean, std, **_):
-    "Refuse transforms that make more of an image than of the sample, or far more numbers than that has"
+    "Refuse transforms that make far more of an image than the sample is"
     def area(size): return math.prod(size if isinstance(size, list) else [size]*2)
     _need(not items or area(items[-1][1]['size'])==h*w, "its transforms give images of another size than its sample")
     _need(all(c*area(kw['size'])<=16*c*h*w+2**16 for _,kw in batch), "its batch transforms enlarge images too much")
@@ -158,26 +164,27 @@ def _check_cost(c, h, w, items, batch, mean, std, **_):
 
 @contextmanager
 def _budget(numbers, tensors):
-    "Stop the building of a network that has more weights, or more tensors"
+    "Stop the building of a larger network"
     seen = [0,0]
     def count(module, name, p):
         seen[:] = seen[0]+(0 if p is None else p.numel()),seen[1]+1
-        _need(seen[0]<=numbers and seen[1]<=tensors, "the network that it names is larger than the file")
+        _need(seen[0]<=numbers and seen[1]<=tensors, "its network has more weights than the file, or than 2**30")
     hook = register_module_parameter_registration_hook(count)
     try: yield
     finally: hook.remove()
 
-def _build(meta, header, arch):
-    "The network for the tensors of `header`; without memory first"
+def _build(meta, shapes, arch):
+    "The network for tensors of these `shapes`; without memory first"
+    def fitting(m):
+        own = {k: shapes.get(k) if is_lazy(v) else list(v.shape) for k,v in m.state_dict().items()}
+        _need(own==shapes, "its weights do not fit the network")
+        return m
     n_in,n_out = max(meta['shape'][0], len(meta['tfms']['mean'] or ())),len(meta['classes'])
-    if arch is not None: return arch if isinstance(arch, nn.Module) else arch(n_in, n_out)
+    if arch is not None: return fitting(arch if isinstance(arch, nn.Module) else arch(n_in, n_out))
     _need(meta['arch'], f"it does not name its network; pass `arch`, the module or a function of ({n_in}, {n_out})")
-    shapes = {k: o['shape'] for k,o in header.items() if k not in _sample}
     n = sum(map(math.prod, shapes.values()))
-    with seeded(0), _budget(2*n+2**22, 4*len(shapes)+256): # A body is cut off a whole network
-        with torch.device('meta'): found = build_arch(meta['arch'], n_in, n_out).state_dict()
-        same = {k: list(v.shape) for k,v in found.items()}==shapes
-        _need(same, "its weights do not fit the network that it names")
+    with seeded(0), _budget(min(2*n+2**22, 2**30), 4*len(shapes)+256): # A body is cut off a whole network
+        with torch.device('meta'): fitting(build_arch(meta['arch'], n_in, n_out))
         return build_arch(meta['arch'], n_in, n_out)
 
 # %% ../nbs/24_predictor.ipynb #ef939f6c
@@ -186,8 +193,7 @@ def to_bytes(tensors:dict, meta:dict)->bytes:
     def whole(digest): return tensor_bytes(tensors, {_key: json.dumps(dict(meta, sha256=digest), sort_keys=True)})
     return whole(sha256_of([whole('')]))
 
-def _open(header, meta, b, arch=None, device=None, sha256=None):
-    "A classifier from what `read_file` gave"
+def _open(model, meta, b, device=None, sha256=None):
     digest = sha256_of([b])
     _need(sha256 in (None,digest), f"it is another file than was meant: its checksum is {digest}; expected {sha256}")
     tensors = read_tensors(b)
@@ -195,11 +201,7 @@ def _open(header, meta, b, arch=None, device=None, sha256=None):
     _need(to_bytes(tensors, meta)==b, "it was changed or cut after it was written: its checksum is wrong")
     image,probs = [tensors.pop(o) for o in _sample]
     for k,v in tensors.items(): _need(v.isfinite().all(), f"{k} holds NaN or infinity")
-    _need(list(image.shape)==meta['shape'] and _is_size(meta['shape']), "its sample is no image")
-    _check_cost(*meta['shape'], **meta['tfms'])
-    model = _build(meta, header, arch)
-    try: model.load_state_dict(tensors)
-    except RuntimeError as e: raise PredictorError(f"its weights do not fit the network: {e}") from e
+    model.load_state_dict(tensors)
     _need(torch.allclose(Predictor(model, meta).output(image[None])[0], probs, atol=1e-3),
           "its sample gets another output than in training: the network was built with other settings")
     return Predictor(model, meta, device)
@@ -211,12 +213,12 @@ def load_predictor(
     sha256:str|None=None, # What `save_predictor` gave, for a file from somebody else
 )->Predictor:
     "A classifier from its file, of which no code is run. Raises `PredictorError` for a changed or forged one"
-    try: return _open(*read_file(file), arch, device, sha256)
+    try: return _open(*read_file(file, arch), device, sha256)
     except Exception as e: raise PredictorError(f"{file} cannot be used as a predictor: {e}") from e
 
 # %% ../nbs/24_predictor.ipynb #8a484451
 def _samples(dls, n=8):
-    "Up to `n` opened images, evenly spaced in the validation set, or else in the training set"
+    "Up to `n` opened images, evenly spaced"
     ds = dls.valid.dataset if len(dls.valid.dataset) else dls.train_ds
     _need(hasattr(ds, 'tls') and hasattr(dls, 'vocab'), "the loaders do not open images themselves, so that a file "
           "cannot tell how to; save the weights with `learn.save`")
@@ -252,7 +254,7 @@ def save_predictor(
         with atomic_write(file, 'w+b') as f:
             f.write(b)
             f.flush(); f.seek(0)
-            back = _open(*_read(f), None if pred.meta['arch'] else pred.model).probs(imgs)
+            back = _open(*_read(f, None if pred.meta['arch'] else pred.model)).probs(imgs)
             _need(torch.allclose(back, want, atol=1e-4), "the predictor would not give what `learn.predict` gives: "
                   "it cannot store what loaders or loss function do at validation. `learn.export` can")
     except OSError as e:

@@ -50,7 +50,6 @@ published = {k: (m, fit) for fit,ms in dict(
 
 # %% ../nbs/21_recipes.ipynb #57fd23db
 def _settings(name):
-    "What a recipe changes in its method"
     mixmatch = dict(k=2, T=0.5, alpha=0.75, lambda_u=75., adapt=False)
     return dict(
         paper=dict(mixmatch, ramp=16384), article=dict(mixmatch, ramp=3000, ema=None, opt_func=FastAdam),

@@ -66,7 +66,6 @@ def _clear(path, mark, patterns):
 _shapes = dict(ball=(40,1.,0.), diamond=(4,1.,.33), star=(10,.45,.15), tent=(3,1.,.62))
 
 def _photo(rng, kind, backs):
-    "A picture of a `kind`, somewhere before a part of one of `backs`"
     w,h = rng.randrange(96, 176),rng.randrange(96, 176)
     back = rng.choice(backs)
     x,y = rng.randrange(back.width-2*w),rng.randrange(back.height-2*h)

@@ -255,7 +255,7 @@ def labeled_view(self:SemiSupervised, x): return self.view(x) # View of raw labe
 
 @patch
 def teach(self:SemiSupervised, x, y):
-    "Let a strong view that learns, such as CTAugment, see what the network makes of labeled images"
+    "Let a strong view that learns see what the network makes of labeled images"
     aug = self.aug
     if not hasattr(aug, 'probe'): return
     def view(x):

@@ -123,7 +123,6 @@ def _params(f):
     except (ValueError,TypeError): return {} # Made in C
 
 def _init_names(o):
-    "Names of all arguments with which `o` can be made"
     makers = [type(o), *(c.__init__ for c in type(o).__mro__ if '__init__' in vars(c))]
     return {n for f in makers for n in _params(f)}
 
@@ -132,7 +131,7 @@ def given(o)->dict:
     return {n: vars(o)[n] for n in sorted(_init_names(o)) if n in vars(o)} if hasattr(o, '__dict__') else {}
 
 def attributes(o)->dict:
-    "Settings of `o`: the arguments of a callback, metric or transform that keeps all; else what nothing moves"
+    "Settings of `o`: its arguments, where it keeps all; else what nothing moves"
     lib,kept,mro = type(o).__module__.split('.')[0] in ('fastai','fastcore'),given(o),type(o).__mro__[::-1]
     init = {} if type(o).__init__ in (object.__init__,Callback.__init__) else _params(type(o).__init__)
     own = {n for n,p in init.items() if p.kind!=p.VAR_POSITIONAL}-{'self'}
@@ -150,14 +149,14 @@ def attributes(o)->dict:
 def _sha(*parts): return f'digest {sha256_of(parts)[:12]}'
 
 def _code(f, known):
-    "Code and captured values of a function without a name of its own"
+    "Code and captured values of a function"
     def parts(c):
         return [c.co_code.hex(), *c.co_names, [parts(o) if isinstance(o, CodeType) else plain(o) for o in c.co_consts]]
     cells = [c.cell_contents for c in f.__closure__ or ()]
     return [f.__qualname__, _sha(repr(parts(f.__code__)).encode()), *known([f.__defaults__, f.__kwdefaults__, cells])]
 
 def _methods(cls, known):
-    "Name of a class; of one that was made in a function also its methods' `_code`"
+    "Name of a class; of a local one also its methods' `_code`"
     local = [f for c in cls.__mro__ if '<' in c.__qualname__ for f in vars(c).values() if isinstance(f, FunctionType)]
     return [cls.__qualname__, *(_code(f, known) for f in local)] if local else cls.__qualname__
 
@@ -173,7 +172,7 @@ def _modules(m, known):
 
 # %% ../nbs/82_state.ipynb #ba48739d
 def plain(v, unknown:list|None=None, name:str='', seen:tuple=()):
-    "A setting as JSON data, the same in another process; `unknown` takes the names of what cannot be compared"
+    "A setting as JSON data; `unknown` takes the names of what cannot be compared"
     def known(o, n=''): return plain(o, unknown, '.'.join(filter(None, (name,str(n)))), (*seen,id(v)))
     def lost(o): ifnone(unknown, []).append(name); return o
     kind = type(v).__qualname__
@@ -206,7 +205,6 @@ def plain(v, unknown:list|None=None, name:str='', seen:tuple=()):
     return {'': known(type(v)), **{k: known(o, k) for k,o in found.items()}}
 
 def _short(o):
-    "A list as it is, or how long it is and its digest"
     return o if len(o)<=64 else f'{len(o)}, {_sha(repr(o).encode())}'
 
 _generators = random.Random,torch.Generator,np.random.Generator,np.random.RandomState # Their state is no setting
@@ -216,7 +214,6 @@ _generators = random.Random,torch.Generator,np.random.Generator,np.random.Random
 def warn_once(msg:str): warnings.warn(msg)
 
 def _csv(o):
-    "File of a `CSVLogger`, with all that it wrote"
     if not o.file.closed: o.file.flush()
     return Path(o.path/o.fname)
 

@@ -20,7 +20,6 @@ from .pool import *
 
 # %% ../nbs/04_streams.ipynb #fc9fe766
 def _collate(samples):
-    "Views `[(B,C,H,W)]*k`, labels `(B,)`, positions `(B,)`, and what could not be read"
     good,bad = [o[:3] for o in samples if o[0] is not None],[msg for o in samples for msg in o[3]]
     if not good: return None,None,None,bad
     views,ys,idxs = zip(*good)
@@ -38,8 +37,6 @@ class PoolDL:
         endless:bool=False, # Passes without end?
         idxs:Callable|None=None, # Gives the positions of one pass; default: a random permutation
     ):
-        refuse_unless(bs>=1, 'batch size must be at least 1', bs)
-        refuse_unless(steps is None or steps>=1, 'steps, the batches of an epoch, must be at least 1', steps)
         self.pool,self.bs,self.num_workers,self.device,self.steps,self.idxs = pool,bs,num_workers,device,steps,idxs
         self.endless,self.rank,self.world,self.given = endless or steps is not None,0,1,0
         self.stream = self.taken_up = self.now = self.walk = None
@@ -59,7 +56,7 @@ class PoolDL:
             if not self.steps: self.stream = None
 
     def loader(self, dataset, seed, **kwargs):
-        "Batches that PyTorch's loader reads from `dataset`; unreadable images are raised or counted"
+        "Batches that PyTorch's loader reads from `dataset`"
         rng = torch.Generator().manual_seed(seed)
         for x,y,self.now,bad in torch.utils.data.DataLoader(dataset, collate_fn=_collate, generator=rng, **kwargs):
             self.pool.replaced(bad, x is None and not self.iterable)
@@ -163,21 +160,19 @@ def check_labels(
     names = class_names(ds) or ()
     c = get_c(dls) or len(names) or 1+max(int(ds[i][1]) for i in range(len(ds)))
     if c<2: raise ValueError(f"at least 2 classes are needed; the labeled set has {c}")
-    odd = [o for o in map(str, names) if re.match('unlab|unsup|nolabel', re.sub('[^a-z]', '', o.lower()))]
+    odd = [o for o in map(str, names) if re.search('^un(lab|sup)|(un|not?)label', re.sub('[^a-z]', '', o.lower()))]
     if odd: warnings.warn(f"`dls` trains a class named {odd[0]!r}. If these images have no label, keep them out of the "
                           "labeled set (`get_image_files(path, folders=[…])`), and pass them as `unlabeled`")
     return c
 
 # %% ../nbs/04_streams.ipynb #698bd5a2
 def _settings(dls, bs, num_workers):
-    "Batch size, worker processes and device, those of `dls` where they are None"
     dl = dls.train
     return dict(bs=ifnone(bs, getattr(dl, 'bs', None) or getattr(dl, 'batch_size', None) or 64),
                 num_workers=ifnone(num_workers, getattr(getattr(dl, 'fake_l', dl), 'num_workers', 0)),
                 device=getattr(dls, 'device', None))
 
 def _order(dl):
-    "Positions of one pass of a fastai or PyTorch loader"
     if hasattr(dl, 'get_idxs'): return list(dl.get_idxs())
     return list(dl.sampler if dl.batch_size else itertools.chain.from_iterable(dl.batch_sampler))
 
@@ -245,7 +240,7 @@ class IterablePool(Pool, IterableDataset):
 
     def shards(self): return self.divided or hasattr(self.items, 'shard')
     def part(self):
-        "Positions and items of this process and worker: its own choice, its shard, or every so manyth"
+        "Positions and items of this process and worker"
         info = torch.utils.data.get_worker_info()
         workers,worker = (info.num_workers,info.id) if info else (1,0)
         n,index = self.world*workers, self.rank*workers+worker
@@ -269,7 +264,7 @@ class IterableDL(UnlabeledDL):
         return self.steps or max(1, n + (r>1))
 
     def batches(self, state):
-        "Passes without end; a batch of one image, which batch norm cannot take, only where that is all"
+        "Passes without end; a batch of one image only where that is all"
         pool,seed = self.pool,0 if state else int(torch.randint(2**62, ()))
         pool.rank,pool.world = self.rank,self.world
         workers = self.num_workers if pool.shards() else min(1, self.num_workers)

@@ -103,7 +103,7 @@ class BatchViews:
         raise TypeError(f"after the batch transforms images are {x.dtype}; the model needs floats: `IntToFloatTensor`")
 
     def _see_plain(self, channels):
-        "Note factor and summand of the conversion, where the loader has no more than a `WeakView` of its `own`"
+        "Note factor and summand, where there is no more than conversion and a `WeakView`"
         self.own,self.plain,a,b = None,None,1.,0.
         own,fs = (self.fs[0],self.fs[1:]) if self.fs and type(self.fs[0]) is WeakView else (None,self.fs)
         known = fs and all(type(f) in (IntToFloatTensor,Normalize) for f in fs)
@@ -142,21 +142,18 @@ def views(self:BatchViews,
 
 @patch
 def _pair(self:BatchViews, x, f):
-    "Images, and stand-ins for labels where a transform takes both, after `f`"
     if x.is_floating_point(): x = x.clone() # fastai divides in place
     if issubclass(self.cls, Tensor) and self.cls is not Tensor: x = x.as_subclass(self.cls)
     return f((x,TensorCategory(_stand_ins(x))) if self.pairs else (x,))
 
 @patch
 def _run(self:BatchViews, x, f):
-    "What the batch transforms `f` make of plain images"
     n,x = len(x),self._pair(x, f)[0]
     if len(x)==n: return _bare(x)
     raise ValueError(f"the batch transforms make {len(x)} images of {n}; a view is one image of each. Take out {f}")
 
 @patch
 def _check_labels(self:BatchViews, like):
-    "Refuse batch transforms that change labels"
     x,*y = self._pair(like, self.after)
     if len(y)!=1 or not torch.equal(_bare(y[0]), _stand_ins(like)):
         raise TypeError(f"a batch transform changes labels, and unlabeled images have none: {self.after}. "

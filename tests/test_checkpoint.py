@@ -1,5 +1,5 @@
 "Killed, damaged, starved of disk space, started with other settings: a training continues to the same bits, or says why not."
-import datetime as dt, gc, hashlib, importlib.util, io, json, numpy as np, os, pandas as pd, pickle, pytest, random, resource, shutil
+import copy, datetime as dt, gc, hashlib, importlib.util, io, json, numpy as np, os, pandas as pd, pickle, pytest, random, resource, shutil
 import signal, subprocess, sys, time, torch, warnings, weakref, zipfile
 from collections import Counter, OrderedDict, defaultdict, deque
 from contextlib import suppress
@@ -350,6 +350,8 @@ def saved(state):
 
 FORGED = dict(list=lambda s: saved([1]), empty=lambda s: saved({}), format=lambda s: saved(dict(format=2)),
     part=lambda s: saved({k: v for k, v in s.items() if k != 'opt'}), code=lambda s: saved(dict(s, opt=os.getpid)),
+    kind=lambda s: saved(dict(s, rngs=[1])), number=lambda s: saved(dict(s, batch='3')), ended=lambda s: saved(dict(s, ended='x')),
+    grads=lambda s: saved(dict(s, grads={})), settings=lambda s: saved(dict(s, settings='[]')), no_json=lambda s: saved(dict(s, settings='{')),
     text=lambda s: b'hello', pickle=lambda s: pickle.dumps(os.getpid), bomb=lambda s: rezip(dict(s, more=torch.zeros(10**7))))
 @pytest.mark.parametrize('kind', FORGED)
 def test_forged_file(kind):
@@ -360,6 +362,26 @@ def test_forged_file(kind):
     (Path('cp')/f'fit1-000000009.{sha256_of([b])[:32]}.pt').write_bytes(b)
     with pytest.warns(UserWarning, match='(?s)cannot read the checkpoint cp/fit1-000000009.*The checkpoint before it is used'): learn = program(partial(learner, checkpoint='cp', every='2 steps'))
     assert result(learn) == result(whole)
+
+def first_of(d): return next(iter(d))
+def put(d, *keys, value):
+    "A copy of nested data with another value"
+    if not keys: return value
+    d, k = copy.copy(d), keys[0]
+    d[k] = put(d[k], *keys[1:], value=value)
+    return d
+
+OTHER = dict(weight=lambda s: put(s, 'model', first_of(s['model']), value=torch.zeros(3)), weights=lambda s: put(s, 'model', value={}), grads=lambda s: put(s, 'grads', value=s['grads'][:-1]),
+    optimizer=lambda s: put(s, 'opt', value={}), average=lambda s: put(s, 'opt', 'state', 0, 'grad_avg', value=torch.zeros(3)), rngs=lambda s: put(s, 'rngs', 'torch', value=torch.zeros(3)),
+    method=lambda s: put(s, 'cbs', 'MixMatch 0', value={}), few=lambda s: put(s, 'cbs', 'EMA 0', 'avg', value=s['cbs']['EMA 0']['avg'][:-1]),
+    ema=lambda s: put(s, 'cbs', 'EMA 0', 'avg', 0, value=torch.zeros(3)), metrics=lambda s: put(s, 'metrics', 0, value=3))
+@pytest.mark.parametrize('kind', OTHER)
+def test_parts_of_another_form(kind):
+    "Of a checkpoint that is whole, but not of this network or program: one kind of error, which says what to do"
+    program(partial(learner, checkpoint='cp', every='2 steps'), 7)
+    b = saved(OTHER[kind](torch.load(files()[-1], weights_only=True)))
+    (Path('cp')/f'fit1-000000009.{sha256_of([b])[:32]}.pt').write_bytes(b)
+    with pytest.raises(CheckpointError, match='(?s)the newest checkpoint does not fit .*delete it'): program(partial(learner, checkpoint='cp', every='2 steps'))
 
 def test_a_single_damaged_file():
     "Nothing is said of a checkpoint before it, for there is none."

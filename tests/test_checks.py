@@ -1,6 +1,7 @@
 "What can be known before training is said before it, in one sentence."
 import pytest, torch
 from fastai.callback.mixup import CutMix, MixUp
+from fastai.losses import CrossEntropyLossFlat, FocalLossFlat
 from fastai_mixmatch.all import *
 from helpers import IL, SMALL, X, core_dls, core_learner
 from torch import nn
@@ -27,6 +28,18 @@ def test_batch_norm_over_one_image():
     learner(dls, bs=1).fit(1)                                         # two views: two images
     learner(digit_dls(bs=1)).fit(1)
     learner(dls, arch=nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), bs=1, k=1).fit(1)
+
+LOSSES = dict(indices=(nn.NLLLoss(), 'fails: '), fastais=(CrossEntropyLossFlat(), 'fails: '), focal=(FocalLossFlat(), 'fails: '), each=(nn.CrossEntropyLoss(reduction='none'), r'gives torch.Size([1])'),
+    number=(lambda p, y: 1., 'gives 1.0'), few=(labeled_loss(weight=[1., 2.]), '10 classes need as many weights'))
+@pytest.mark.parametrize('name', LOSSES)
+def test_labeled_losses_of_another_form(name):
+    "Most losses take class indices, and these have probabilities"
+    loss, words = LOSSES[name]
+    refused(ValueError, '`loss_x` must make one number', '(B,10)', words, 'labeled_loss(weight=', loss_x=loss)
+
+def test_a_labeled_loss_that_would_not_be_used():
+    with pytest.raises(ValueError, match="tsa anneals cross entropy; loss_x must be 'ce'; got"): UDA(tsa='linear', loss_x='focal')
+    assert UDA(loss_x='focal') and UDA(tsa='linear')
 
 @pytest.mark.parametrize('n_out', [1, 9, 11])
 def test_model_of_another_width(n_out): refused(ValueError, f'(1, {n_out})', '(1, 10)', 'one output for each class', n=(1, n_out))

@@ -181,6 +181,20 @@ def test_a_process_alone_meets_nobody():
     meet()
     assert not torch.distributed.is_initialized()
 
+@pytest.mark.parametrize('error, says', [('', 'closed'), ('1/0', 'open')])
+def test_a_program_ends_its_exchange(error, says):
+    "Before Python ends, which would kill a thread that gives a tensor back, and with it the process; after an error at once"
+    text = f"""
+import atexit
+from torch import distributed as dist
+atexit.register(lambda: print('open' if dist.is_initialized() else 'closed'))
+from fastai_mixmatch.distributed import bound_waits
+dist.init_process_group('gloo', store=dist.HashStore(), rank=0, world_size=1)
+for _ in range(2): bound_waits()
+{error}"""
+    r = subprocess.run([sys.executable, '-W', 'ignore', '-c', text], cwd=root, env={**os.environ, 'OMP_NUM_THREADS': '1'}, text=True, capture_output=True)
+    assert r.stdout.split()==[says] and r.returncode==bool(error), r.stderr
+
 # --- sharding without processes
 
 @pytest.fixture(scope='module')

@@ -58,11 +58,21 @@ def test_formats_are_a_list_of_names(tmp_path, monkeypatch):
     assert report.readable.tolist() == [False] and not started
     assert not {'EPS', 'PS', 'WMF', 'PSD', 'FITS', 'HDF5'} & set(images.FORMATS)
 
-@pytest.mark.parametrize('ext', ['jpg', 'png', 'gif', 'bmp', 'tif', 'webp', 'ppm', 'jp2', 'ico'])
+@pytest.mark.parametrize('ext', ['jpg', 'png', 'gif', 'bmp', 'dib', 'tif', 'webp', 'ppm', 'jp2'])
 def test_formats_that_are_opened(tmp_path, ext):
     Image.fromarray(RGB(X[3])).resize((16,16)).save(tmp_path/f'x.{ext}')
     assert as_image(tmp_path/f'x.{ext}').size == (16,16)
     assert ItemPipe(digit_dls().train)(tmp_path/f'x.{ext}').shape == (1,16,16)
+
+@pytest.mark.parametrize('ext', ['jpg', 'png', 'gif', 'bmp', 'dib', 'tif', 'webp', 'ppm', 'jp2', 'ico'])
+def test_no_format_decodes_what_is_too_large(tmp_path, monkeypatch, ext):
+    "Some are decoded as they are opened: they are not among those that are read"
+    Image.fromarray(RGB(X[3])).resize((16,16)).save(tmp_path/f'x.{ext}')
+    loaded = []
+    monkeypatch.setattr(Image.Image, 'load', lambda self: loaded.append(1))
+    monkeypatch.setattr(images, 'MAX_PIXELS', 255)
+    with pytest.raises(ImageError, match='16×16 pixels|cannot identify'): as_image(tmp_path/f'x.{ext}')
+    assert not loaded
 
 def test_size_is_looked_at_before_decoding(tmp_path, monkeypatch):
     loaded = []

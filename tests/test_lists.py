@@ -130,3 +130,12 @@ def test_list_of_texts_is_not_turned_into_paths(folder):
     assert most(lambda: as_items(many))[1]<80*len(many)
     dls = ImageDataLoaders.from_folder(folder.path, train='labeled', valid='labeled', bs=8, item_tfms=Resize(8))
     assert UnlabeledDL(good, dls).pool.image_name(3)==good[3]
+
+@pytest.mark.parametrize('blank', [None, '', float('nan'), np.float32('nan')])
+def test_blank_labels_are_no_class(blank):
+    il = ImageList.from_arrays(X[:30], [*map(str, Y[:28]), blank, blank], img_cls=PILImageBW)
+    for f in (il.choose, il.split, lambda n: il.dataloaders(bs=5), lambda n: il[:20].dataloaders(il[20:], bs=5)):
+        with pytest.raises(ValueError, match='2 of (30|10) images have no label, the first is (28|8); leave them out'): f(10)
+    some = il[[o==o and o not in ('', None) for o in il.labels]]
+    assert ImageList(il.items, il.labels, [Resize(8)], img_cls=PILImageBW)[28][1] == -1
+    assert len(some) == 28 and some.dataloaders(il[:5], bs=5).vocab == [*'0123456789']

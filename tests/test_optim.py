@@ -1,9 +1,9 @@
 "Fast optimizers take the steps of slow ones."
 import pytest, torch
 from copy import deepcopy
-from fastai.vision.all import SGD
+from fastai.vision.all import SGD, Adam
 from fastai_mixmatch.all import small_cnn
-from fastai_mixmatch.optim import FastSGD
+from fastai_mixmatch.optim import FastAdam, FastSGD
 from helpers import core_learner as learner
 
 def pair(wd=5e-4, momentum=0.9, **kw):
@@ -68,3 +68,32 @@ def test_trains_in_a_learner():
     learn.fit_one_cycle(1)
     assert not any(torch.equal(p, q) for p, q in zip(kernels, before))
     assert 'grad_avg' in learn.opt.state[kernels[0]]
+
+@pytest.mark.parametrize('later', ['network', 'gradients', 'state'])
+def test_the_order_in_memory_does_not_matter(later):
+    "A network whose channels come to lie last, gradients of another order, and a state that was saved with the other one"
+    torch.manual_seed(0)
+    ours, last, state = small_cnn(3, 10), dict(memory_format=torch.channels_last), None
+    theirs = deepcopy(ours)
+    a, b = FastAdam(ours.parameters(), lr=.1), Adam(theirs.parameters(), lr=.1, mom=.9, sqr_mom=.99, wd=.01)
+    for i in range(4):
+        if i == 2 and later == 'network': ours.to(**last)
+        if i == 2 and later == 'state': ours.to(**last); a = FastAdam(ours.parameters(), lr=.1); a.load_state_dict(deepcopy(state))
+        gs = [torch.randn_like(p) for p in theirs.parameters()]
+        for p, q, g in zip(ours.parameters(), theirs.parameters(), gs): p.grad, q.grad = g.clone(), g.clone()
+        if i > 1 and later == 'gradients':
+            for p in ours.parameters(): p.grad = p.grad.contiguous(**last) if p.ndim == 4 else p.grad
+        a.step(); b.step()
+        state = a.state_dict()
+    assert any(p.ndim == 4 and not p.is_contiguous() for p in ours.parameters()) == (later != 'gradients')
+    for p, q in zip(ours.parameters(), theirs.parameters()): torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-5)
+
+@pytest.mark.parametrize('cls', [FastAdam, FastSGD])
+def test_a_state_of_another_network_is_refused(cls):
+    "Its averages would be read past their ends"
+    big, small = small_cnn(3, 10), small_cnn(3, 10, width=4)
+    a, b = (cls(m.parameters(), lr=.1) for m in (big, small))
+    for m, opt in ((big, a), (small, b)):
+        for p in m.parameters(): p.grad = torch.ones_like(p)
+        opt.step()
+    with pytest.raises(ValueError, match='of other shapes than the weights'): a.load_state_dict(b.state_dict())

@@ -249,6 +249,17 @@ def test_labels_that_are_no_class_are_named(root):
         unlabeled_dl(ImageList.from_arrays(UX[:3], [None, '', '3']), dls)
         unlabeled_dl(root / 'unlabeled', dls)
 
+def test_numbers_of_a_column_with_gaps(root):
+    "Are floats: 3.0 is class '3', also where the classes themselves are such, and nan is no label"
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        for dls in (from_folder(root), ImageList.from_arrays(X[:20], Y[:20].astype(float), img_cls=PILImageBW).dataloaders(bs=10)):
+            for y in ([3., float('nan'), 1.], [np.float32(3), None, np.float64(1)], [3, '', '1']):
+                pool = unlabeled_dl(ImageList(list(UX[:3]), labels=y, img_cls=PILImageBW), dls).pool.load()
+                assert pool.y.tolist() == [3, -1, 1] and pool.has_labels
+        assert unlabeled_dl(Pairs(UX, UY.astype(np.float32), Image.fromarray), from_folder(root), cache=True).pool.load().y.tolist() == UY.tolist()
+    with pytest.warns(UserWarning, match='^unlabeled images have labels that are no class of `dls`: 0.5, 77;'): assert unlabeled_dl(ImageList.from_arrays(UX[:2], [.5, 77.]), from_folder(root)).pool.load().y.tolist() == [-1, -1]
+
 @pytest.mark.parametrize('make', [lambda x, y: TensorDataset(grey(x), torch.tensor(y)), Pairs, lambda x, y: SizedStream(Pairs(x, y))])
 def test_numbers_that_are_no_class_are_named(make):
     "A dataset knows its labels, and no names of classes; what is known only when an image is read is told then, once"
@@ -260,7 +271,7 @@ def test_numbers_that_are_no_class_are_named(make):
     assert len(said) == 1 and re.search('no class of `dls`: [89]; `dls` has 0, 1, 2, 3, 4, 5, 6, 7; they count as unknown', said[0])
     assert set(ys.tolist()) == {-1, *range(8)}
 
-@pytest.mark.parametrize('name', ['unlabeled', 'Unlabelled', 'unsup', 'un-labeled', 'no_label', 'unlabeled_images', 'unlab2'])
+@pytest.mark.parametrize('name', ['unlabeled', 'Unlabelled', 'unsup', 'un-labeled', 'no_label', 'unlabeled_images', 'unlab2', 'test_unlabelled', '2 not labeled'])
 def test_a_class_of_unlabeled_images_is_noticed(tmp_path, name):
     for part in ('a', 'b', name): write(UX[:8], tmp_path, [f'{part}/{i}.png' for i in range(8)])
     dls = ImageDataLoaders.from_folder(tmp_path, valid_pct=.2, bs=4, img_cls=PILImageBW)

@@ -264,3 +264,44 @@ def test_several_at_once():
     items = [np.asarray(o) for o in IL[1700:1705].items]
     assert torch.allclose(pred.probs(items), torch.stack([pred.predict(o)[2] for o in items]), atol=1e-6)
     assert pred.classes == list(map(str, range(10))) and json.dumps(pred.meta)
+
+@pytest.mark.parametrize('name', ['1.weight', 'sample.image', 'sample.probs', 'more'])
+@pytest.mark.parametrize('arch', [None, partial(small_cnn, width=4)])
+def test_a_file_of_holes_is_not_read(name, arch, good):
+    "Its header claims gigabytes for one tensor, which a sparse file has without a disk"
+    b, n = good[0], int.from_bytes(good[0][:8], 'little')
+    header = json.loads(b[8:8+n])
+    end, more = max(o['data_offsets'][1] for o in header.values() if 'data_offsets' in o), 2**30
+    name = name if 'sample' in name or name == 'more' else next(k for k in header if k.endswith('0.weight'))
+    header[name] = dict(dtype='F32', shape=[more//4] if name != 'sample.image' else [1, 2**16, more//2**18], data_offsets=[end, end+more])
+    text = json.dumps(header).encode()
+    with open('x', 'wb') as f:
+        f.write(len(text).to_bytes(8, 'little')+text)
+        f.truncate(8+len(text)+end+more)
+    tracemalloc.start()
+    try:
+        with pytest.raises(PredictorError, match='do not fit the network|its sample is no image'): load_predictor('x', arch)
+        assert tracemalloc.get_traced_memory()[1] < 1e7
+    finally: tracemalloc.stop()
+
+def test_a_small_file_that_claims_a_large_network(good):
+    "Whose header is that of a large one, and whose bytes are few"
+    net = small_cnn(1, 10, width=2000)
+    header = {k: dict(dtype='F32', shape=list(v.shape), data_offsets=[0, 9]) for k, v in net.state_dict().items()}
+    header |= {'sample.image': dict(dtype='F32', shape=[1, 8, 8], data_offsets=[0, 9]), 'sample.probs': dict(dtype='F32', shape=[10], data_offsets=[0, 9])}
+    meta = dict(good[2], arch=dict(source='fastai_mixmatch', name='small_cnn', args=dict(width=2000)))
+    header['__metadata__'] = dict(fastai_mixmatch=json.dumps(meta))
+    text = json.dumps(header).encode()
+    Path('x').write_bytes(len(text).to_bytes(8, 'little')+text+bytes(9))
+    refused('bytes are missing')
+
+def test_lazy_layers():
+    class Lazy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.head = nn.Sequential(nn.LazyConv2d(8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()), nn.LazyLinear(10)
+        def forward(self, x): return self.head(self.body(x))
+    net = Lazy(); net(torch.zeros(1, 1, 8, 8))
+    learn = learner(arch=net)
+    save_predictor(learn, 'p.safetensors')
+    with learn.no_bar(): assert agree(load_predictor('p.safetensors', arch=Lazy()).predict(IL[1701]), learn.predict(IL[1701]))
