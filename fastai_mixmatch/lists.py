@@ -259,7 +259,7 @@ def dataloaders(self:ImageList,
 # %% ../nbs/01_lists.ipynb #b19594d8
 @patch
 def problem(self:ImageList, i:int)->tuple|None: # Position, name, readable, problem
-    "What is wrong with image `i`, or read otherwise than a viewer shows it"
+    "What is wrong with image `i`, or what a viewer shows differently"
     item,readable = self.items[i],True
     try:
         as_image(item, self.img_cls, i)
@@ -282,15 +282,14 @@ def verify(self:ImageList,
     num_workers:int|None=None, # Worker processes; default: `usual_workers`
     progress:bool=True, # Show a progress bar where one can be drawn, and a summary?
 )->pd.DataFrame: # Rows in the order of the list: position, name, readable (bool), problem
-    "Images that cannot be read, or are read otherwise than a viewer shows them"
+    "Images that cannot be read, or that a viewer shows differently"
     num_workers = ifnone(num_workers, usual_workers(len(self)))
     guard(num_workers)
     dl = torch.utils.data.DataLoader(range(len(self)), 64, num_workers=num_workers, collate_fn=self.problems)
     rows = itertools.chain.from_iterable(progress_bar(dl, leave=False) if progress and has_bars() else dl)
     df = pd.DataFrame(rows, columns=['position','name','readable','problem']).astype(dict(readable=bool))
     bad = int((~df.readable).sum())
-    if progress: rank0_print(f"{bad} of {len(self)} images cannot be read, "
-                             f"{len(df)-bad} are read otherwise than a viewer shows them")
+    if progress: rank0_print(f"images: {len(self)}, unreadable: {bad}, shown differently by a viewer: {len(df)-bad}")
     return df
 
 @patch

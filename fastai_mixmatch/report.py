@@ -151,7 +151,7 @@ def doubts(self:Report)->list:
     weight = self.meters['lambda_u']() if m.lambda_u else None
     if weight is not None and weight<.02*m.lambda_u: res.append(
         f"the unlabeled images hardly counted: their weight was {weight:.2g} in the last epoch, of {m.lambda_u:g}. "
-        "The network does not know its labeled images yet: train longer, or with another learning rate")
+        "It grows as the network learns its labels, or along `ramp`: train longer, or try another learning rate")
     return res
 
 # %% ../nbs/12_report.ipynb #56b1a783

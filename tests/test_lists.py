@@ -90,7 +90,8 @@ def test_verify_lists_every_file(folder, workers, capsys):
     assert set(problems)==set(folder.bad)|set(folder.odd), 'no more and no less'
     for k,v in folder.bad.items(): assert not problems[k][0] and v in problems[k][1], (k, problems[k])
     for k,v in folder.odd.items(): assert problems[k][0] and v in problems[k][1], (k, problems[k])
-    assert f"{len(folder.bad)} of {len(il)} images cannot be read, {len(folder.odd)} are read otherwise" in capsys.readouterr().out
+    said = f"images: {len(il)}, unreadable: {len(folder.bad)}, shown differently by a viewer: {len(folder.odd)}"
+    assert said in capsys.readouterr().out
     good = il.readable(report)
     assert len(good)==len(il)-len(folder.bad) and not len([o for o in good.verify().readable if not o])
 

@@ -74,6 +74,14 @@ def test_dynamic_is_what_setup_supplies(pyproject, setup_args):
     assert set(pyproject['project']['dynamic'])==supplied
     assert not supplied & set(pyproject['project'])
 
+def test_install_page_names_what_is_installed(cfg):
+    "The page is read before the installation, so no metadata of an old one may fill the list"
+    page = ' '.join(read('nbs/start/01_install.ipynb').split())
+    said = dict(torch='PyTorch')
+    for o in cfg['requirements'].split():
+        name,_,least = o.partition('>=')
+        assert said.get(name, name)+(f' {least} or newer' if least else '') in page, o
+
 def test_changes_of_this_version():
     version = fastai_mixmatch.__version__
     assert re.search(rf'^## \[{re.escape(version)}\]', read('CHANGELOG.md'), re.M), f'CHANGELOG.md has no section for {version}'
