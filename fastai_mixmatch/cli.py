@@ -7,7 +7,6 @@ __all__ = ['started', 'commands', 'Say', 'check', 'train', 'predict', 'report', 
 
 # %% ../nbs/34_cli.ipynb #876e5b83
 import contextlib, csv, inspect, io, itertools, json, math, os, re, shlex, sys, time, warnings
-from contextlib import contextmanager
 from typing import Annotated
 from fastcore.script import anno_parser
 from fastai.vision.all import *
@@ -39,10 +38,7 @@ class Say:
         if self.json: print(json.dumps(data, default=str))
         else: self(text)
 
-@contextmanager
-def _kept_quiet(text):
-    "Print nothing, unless `text`"
-    with contextlib.nullcontext() if text else contextlib.redirect_stdout(io.StringIO()): yield
+def _kept_quiet(text): return contextlib.nullcontext() if text else contextlib.redirect_stdout(io.StringIO())
 
 started = None # When the program began; the imports count, too
 _source = ('progress','check')
@@ -234,16 +230,14 @@ def predict(
         raise FileNotFoundError(f"there is no predictor {file}: `fastai-mixmatch train` writes it at its end")
     found = itertools.chain.from_iterable([_named_files(o) for o in L(files)])
     rows = predict_files(file, found, bs=bs, num_workers=num_workers)
-    start,f = time.monotonic(),sys.stdout if out=='-' else open(out, 'w', newline='')
-    try:
+    start = time.monotonic()
+    with contextlib.nullcontext(sys.stdout) if out=='-' else open(out, 'w', newline='') as f:
         table = csv.writer(f, lineterminator='\n')
         table.writerow(['file','class','probability','margin'])
         for o in rows:
             n += 1
             if o.error is not None: bad.append((str(o.file), o.error))
             table.writerow([o.file, o.label, *('' if v is None else f'{v:.4f}' for v in (o.probability, o.margin))])
-    finally:
-        if out!='-': f.close()
     t = time.monotonic()-start
     for k,v in bad: print(f"unreadable: {v if k in v else f'{k}: {v}'}", file=sys.stderr)
     say.result(f"{n-len(bad)} of {n} images in {t:.0f} s, {n/t:.0f} a second: {out}", images=n, unreadable=dict(bad),

@@ -99,12 +99,11 @@ class Tiles:
         place = f'--x:{k%self.n};--y:{k//self.n%self.n}'
         return f'<span class="t s{k//self.n**2}" style="{place}" role="img" aria-label="{escape(say)}"></span>'
 
-    def figure(self, *pictures, text=''):
+    def figure(self, *pictures, text):
         "HTML of one or two `(kind, position)` with a caption"
         names = [self.seen[k].names[i] for k,i in pictures]
         shown = ''.join(self.picture(*o, name) for o,name in zip(pictures, names))
         two = ' class="two"' if len(pictures)>1 else ''
-        text = text or _shown(names[0])
         return f'<figure{two}><div class="pair">{shown}</div><figcaption>{text}</figcaption></figure>'
 
     def sheets(self, side, quality):
@@ -261,7 +260,6 @@ def _guesses(p):
 
 # %% ../nbs/33_summary.ipynb #8570c093
 def _tiles_of(p, rows, says):
-    "What a list says, and its figures of `(pictures, text)`"
     return f'<p>{says}</p><div class="tiles">'+''.join(p.tiles.figure(*o, text=t) for o,t in rows)+'</div>'
 
 def _issues(p):
