@@ -264,7 +264,6 @@ def label_issues(
 
 # %% ../nbs/32_choose.ipynb #79820d39
 def _near(x, of, own=False, k=1):
-    "Distances and positions `(N,k)` of the nearest `of`"
     x,of = torch.as_tensor(x),torch.as_tensor(of)
     def far(i):
         d = torch.cdist(x[i], of)

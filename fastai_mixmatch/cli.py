@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['started', 'commands', 'Say', 'check', 'train', 'predict', 'report', 'next_', 'export', 'usage', 'main']
 
-# %% ../nbs/34_cli.ipynb #876e5b83
+# %% ../nbs/34_cli.ipynb #3d0aa538
 import contextlib, csv, inspect, io, itertools, json, math, os, re, shlex, sys, time, warnings
 from typing import Annotated
 from fastcore.script import anno_parser
@@ -23,7 +23,7 @@ from .predictor import save_predictor
 from .semi import method_of
 from .tables import Finder, file_column, hub_open, hub_table, read_table
 
-# %% ../nbs/34_cli.ipynb #1c41c201
+# %% ../nbs/34_cli.ipynb #26efa216
 def _options(text):
     "Python's `text` with `per_class` as --per-class"
     known = {*inspect.signature(train).parameters}-{'source'}
@@ -63,7 +63,6 @@ def check(
 
 # %% ../nbs/34_cli.ipynb #fb2d716e
 def _ended(learn, plan, found):
-    "What is known at the end of a training"
     row = (learn.report.rows or [{}])[-1]
     return dict(epochs=plan['epochs'], steps=learn.train_iter, accuracy=row.get('accuracy'), frozen=plan['frozen'],
                 validated_on=len(found.of('valid')))
@@ -103,7 +102,7 @@ def _first_look(learn, say, left, each, strange, arch=None, **kw):
         return dict(linear_rows(x, y, xt, yt, z)) if beat else {}, found
 
 def _run_of(a, images, run, start, say):
-    "The learner of a training in the folder `run`, ready to be fitted, and its plan"
+    "The learner of a training in the folder `run`, and its plan"
     plan = read_plan(run) if (run/'plan.json').is_file() else None
     if plan: same_plan(plan, a, run)
     new,pre,timed = plan is None,not (a['scratch'] or a['model'] in ('small_cnn','wrn_28_2')),not a['epochs']
@@ -131,7 +130,7 @@ def _run_of(a, images, run, start, say):
 
 # %% ../nbs/34_cli.ipynb #aca12b38
 def _trained(a, kw, run, start, say):
-    "Train in the folder `run`: what is known at the end, and its files"
+    "Train in `run`: what is known at the end, and its files"
     find_arch(a['model']), find_method(a['method'])
     found = survey(a['source'], **kw)
     say(f'{found}\n')
@@ -199,15 +198,14 @@ def train(
                "now         fastai-mixmatch predict {0} FOLDER, or: fastai-mixmatch next {0}".format(shlex.quote(out)),
                **end, uncertainty=m and uncertainty(m)/100, seconds=round(time.monotonic()-begin))
 
-# %% ../nbs/34_cli.ipynb #10d024de
+# %% ../nbs/34_cli.ipynb #5c729f39
 def _named_files(source):
-    "The files that an argument of `predict` means"
     if source=='-': return (Path(o.rstrip('\n')) for o in sys.stdin if o.strip())
     if (hub := hub_open(source)) is not source: return iter(hub_table(hub).file)
     path = Path(source)
     if path.is_dir():
         found = Files.found(path)
-        if not len(found): raise FileNotFoundError(f"there is no image in {path}")
+        if not found: raise FileNotFoundError(f"there is no image in {path}")
         return iter(found)
     if not path.exists(): raise FileNotFoundError(f"there is no file or folder {path}")
     if path.suffix.lower() not in ('.csv','.tsv'): return iter([path])
@@ -246,7 +244,6 @@ def predict(
 
 # %% ../nbs/34_cli.ipynb #05dcd98e
 def _open_run(run):
-    "The learner of a complete training, and its plan"
     plan = read_plan(run)
     if not (Path(run)/'predictor.safetensors').is_file():
         raise FileNotFoundError(f"the training in {run} is not complete; start `fastai-mixmatch train` again to go on")

@@ -47,7 +47,7 @@ def near_pairs(
         res += zip((i+at).tolist(), j.tolist(), d[i,j].int().tolist())
     return res
 
-# %% ../nbs/30_collect.ipynb #630527da
+# %% ../nbs/30_collect.ipynb #18c252d5
 class _Look:
     "Dataset of `(position, size, thumb, as it is shown?, error)`"
     def __init__(self, items): self.items = items
@@ -126,16 +126,16 @@ def verdict(
     if abs(d)<=m: return f"{n} validation images (±{m:.0f} points) are too few to tell it from the best, {best:.1%}"
     return f"{abs(d):.1f} points {'better' if d>0 else 'worse'} than the best, {best:.1%} (±{m:.0f} points)"
 
-# %% ../nbs/30_collect.ipynb #108475a6
+# %% ../nbs/30_collect.ipynb #e252c704
 def _row_part(o):
-    part = 'valid' if str(o).lower() in ('true','1','1.0') else part_of(o)
+    part = 'valid' if str(o).lower() in ('true','1','1.0','yes') else part_of(o)
     return 'valid' if part=='test' else part or 'labeled'
 
 def _named(df, root, file, label, say):
     find = Finder(root)
     if isinstance(first(df.index), (str,Path)) and find(df.index[0]): df = df.reset_index()
     file = file_column(df, find, file)
-    part = first(c for c in df.columns if str(c).lower() in ('split','part','subset','is_valid') and c!=label)
+    part = first(c for c in df.columns if str(c).lower() in ('split','part','subset','is_valid','valid') and c!=label)
     label = label_column(df.drop(columns=[part] if part else []), file, label)
     say(f"columns {', '.join(repr(o) for o in (file,label,part) if o is not None)}")
     found = [find(o) for o in df[file]]
@@ -143,6 +143,7 @@ def _named(df, root, file, label, say):
     if len(lost)==len(df): raise FileNotFoundError(f"none of the {len(df)} files is in {find.root}, such as {lost[0]}")
     if lost: say(f"{len(lost)} files that {file!r} names are not there, such as {lost[0]}")
     parts = [_row_part(o) for o in df[part]] if part else ['labeled']*len(df)
+    if part and 'valid' not in parts: say(f"no {part!r} is valid or test, but {', '.join(map(str, df[part].unique()))}")
     return [(f, label_text(l), p) for f,l,p in zip(found, df[label], parts) if f is not None]
 
 def source_rows(
@@ -164,7 +165,7 @@ def source_rows(
     read = label_studio if path.suffix.lower()=='.json' else read_table
     return _named(read(path), root, file, label, say)
 
-# %% ../nbs/30_collect.ipynb #4e88f5e3
+# %% ../nbs/30_collect.ipynb #a67d70c2
 def _extra(source, root, rows, say):
     if not isinstance(source, (str,Path)): return []
     if Path(source).is_dir():
@@ -265,7 +266,7 @@ def lines(self:Survey)->list:
             f"unreadable  {some(len(self.bad), [f'{self.name(i)}: {e}' for i,e in self.bad.error[:3].items()])}",
             f"duplicates  {some(len(self.pairs), dup)}", *[f"note: {o}" for o in self.notes]]
 
-# %% ../nbs/30_collect.ipynb #c07474c4
+# %% ../nbs/30_collect.ipynb #2a3d37e4
 def _dealt(rows, folds, fold, seed, say):
     refuse_unless(folds>1 and 0<=fold<folds, f'`fold` must be 0 to {folds-1}, and `folds` at least 2', (folds, fold))
     known = [i for i,(_,l,_) in enumerate(rows) if l is not None]
@@ -299,9 +300,8 @@ def survey(
         more = source_rows(valid, home if home.is_dir() else home.parent, file, label, notes.append)
         rows = [(f,l,'valid') for f,l,_ in more if l is not None] + [o for o in rows if o[2]!='valid']
     if unlabeled is not None:
-        more = as_items(unlabeled).items
-        if not len(more): raise FileNotFoundError(f"there is no image in {unlabeled}")
-        rows += [(o,None,'unlabeled') for o in more]
+        rows += (more := [(o,None,'unlabeled') for o in as_items(unlabeled).items])
+        if not more: raise FileNotFoundError(f"there is no image in {unlabeled}")
     rows = _once(rows, notes.append)
     if per_class is not None:
         refuse_unless(per_class>0, '`per_class` must be more than 0', per_class)

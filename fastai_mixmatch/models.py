@@ -121,7 +121,7 @@ def _by_name(own, given):
     return {k: g for k,g in pairs.items() if g and own[k].shape==given[g].shape}
 
 def _by_order(own, given):
-    "Pairs of names, in order, as long as shapes agree"
+    "Pairs in order, while shapes agree"
     return dict(takewhile(lambda o: own[o[0]].shape==given[o[1]].shape, zip(own, given)))
 
 def load_weights(
@@ -133,11 +133,13 @@ def load_weights(
     if not isinstance(weights, dict):
         if str(weights).endswith('.safetensors'): from safetensors.torch import load_file as load
         else: load = partial(torch.load, map_location='cpu', weights_only=True)
-        state = load(weights)
+        try: state = load(weights)
+        except OSError: raise
+        except Exception as e: raise ValueError(f"{weights} is no file of weights") from e
     state = next((state[k] for k in ('state_dict','model') if isinstance(state.get(k), dict)), state)
     own,given = _floats(model.state_dict()),_floats(state)
     def rest(pairs): return [k for k in given if k not in set(pairs.values())]
-    def fits(pairs): # Left over is a classifier, no convolutions
+    def fits(pairs): # A classifier is left over
         return pairs and len(rest(pairs))<=6 and all(given[k].ndim<=2 for k in rest(pairs))
     pairs = next(filter(fits, (f(own, given) for f in (_by_name, _by_order))), None)
     if pairs is None:

@@ -7,7 +7,7 @@ __all__ = ['find_arch', 'find_method', 'clock', 'EpochLines', 'file_weights', 'p
            'Budget', 'read_plan', 'write_plan', 'same_plan']
 
 # %% ../nbs/31_plan.ipynb #8deaad16
-import inspect, json, pickle, sys, time, torchvision
+import inspect, json, sys, time, torchvision
 from fastai.vision.all import *
 from . import methods, models
 from .batch import Unlabeled, like
@@ -26,9 +26,11 @@ def find_arch(
     name:str, # Such as 'resnet18'
 ): # Function of this package or of torchvision; the name itself for timm
     "The network that a name means"
-    if name in ('wrn_28_2','small_cnn'): return getattr(models, name)
+    own = 'wrn_28_2','small_cnn'
+    if name in own: return getattr(models, name)
     known = torchvision.models.list_models(torchvision.models)
     if name in known: return getattr(torchvision.models, name)
+    known += own
     try: import timm # chkstyle: ignore
     except ImportError as e:
         raise ImportError(f"no network {name} in torchvision{like(name, known)}; timm's need `pip install timm`") from e
@@ -110,7 +112,6 @@ def plan_learner(
     try: learn = ssl_learner(dls, Unlabeled(unlabeled, steps=steps), find_arch(a['model']), weights=weights, cbs=cbs,
                              method=find_method(a['method'])(), pretrained=pre and not weights,
                              checkpoint=run and Checkpoint(Path(run)/'checkpoints', '2min'))
-    except pickle.UnpicklingError as e: raise ValueError(f"{a['weights']} is no file of weights") from e
     except OSError as e:
         if weights or not pre: raise
         raise ValueError(f"the weights of {a['model']} cannot be downloaded ({e}); give their file by --weights, or "

@@ -87,7 +87,7 @@ def _chart(series, title, x=None, ylim=None, name='epoch'):
     out.append(_text(180, 222, name))
     return f'<figure><svg viewBox="0 0 340 228" role="img" aria-label="{escape(title)}">{"".join(out)}</svg></figure>'
 
-# %% ../nbs/33_summary.ipynb #6a71f8f4
+# %% ../nbs/33_summary.ipynb #8d2d9746
 class Tiles:
     "Small pictures, each stored once, in sheets of 20 by 20"
     n = 20
@@ -123,7 +123,7 @@ class Tiles:
 
     def css(self, max_bytes):
         "Side of a picture in pixels, and the style sheet with all of them, as large and as good as `max_bytes` allow"
-        for side,quality in ((96,80),(80,70),(64,65),(56,55),(48,50),(40,45),(32,40),(24,35)):
+        for side,quality in ((96,80),(80,70),(64,65),(48,50),(32,40),(24,35)):
             files = list(self.sheets(side, quality))
             if sum(map(len, files))*4/3<=max_bytes: break
         url = [base64.b64encode(o).decode() for o in files]
@@ -258,7 +258,7 @@ def _guesses(p):
         out.append(f'<details{"" if out else " open"}><summary>{says}</summary>{rows}</details>')
     return ''.join(out)
 
-# %% ../nbs/33_summary.ipynb #8570c093
+# %% ../nbs/33_summary.ipynb #f6a45832
 def _tiles_of(p, rows, says):
     return f'<p>{says}</p><div class="tiles">'+''.join(p.tiles.figure(*o, text=t) for o,t in rows)+'</div>'
 
@@ -318,7 +318,6 @@ def _all_settings(learn):
     return {**flatly, **({'highest learning rate': float(max(lrs))} if len(lrs) else {})}
 
 def _own_names(kind, s, seen):
-    "Names by which images can be told apart, across kinds"
     count = Counter(o for v in seen.values() for o in v.names)
     return [o if count[o]==1 else f'{kind} {o}' for o in s.names]
 

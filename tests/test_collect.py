@@ -117,6 +117,23 @@ def test_mistakes_that_say_what_to_do(photos, tmp_path):
     (tmp_path/'IMG_1.HEIC').write_bytes(b'\0\0\0\x18ftypheic'+bytes(50))
     assert 'convert it to JPEG' in survey(tmp_path).bad.error[0]
 
+def test_names_as_label_studio_writes_them(tmp_path):
+    for i in range(6): Image.new('L', (9,9), 20*i).save(tmp_path/f'Foto ({i}).jpg')
+    rows = [f"/data/upload/3/1a2b3c4d-Foto_{i}.jpg,{'ab'[i%2]}" for i in range(6)]
+    (tmp_path/'t.csv').write_text('\n'.join(['image,choice',*rows]))
+    assert survey(tmp_path/'t.csv').classes() == dict(a=3, b=3)
+    (tmp_path/'t.csv').write_text('\n'.join(['image,choice',*rows[1:], '/data/upload/3/1a2b3c4d-Foto_0.jpg,"{""choices"": [""a"",""b""]}"']))
+    with pytest.raises(ValueError, match='a label is a list'): survey(tmp_path/'t.csv')
+
+@pytest.mark.parametrize('column, held', [('is_valid','yes'),('valid','1'),('split','dev')])
+def test_other_words_for_validation(photos, column, held):
+    df = answers(photos)
+    df[column] = [held if i%3==0 else '0' for i in range(len(df))]
+    found = survey(df, root=photos)
+    assert found.given and len(found.of('valid')) == sum(df.label.notna() & (df[column]==held))
+    found = survey(df.rename(columns={column: 'split'}).replace({held: 'later'}), root=photos)
+    assert "no 'split' is valid or test, but later, 0" in found.notes
+
 # --- what is refused
 
 @pytest.mark.parametrize('task, labels', [('MultiCategoryBlock', ['ball|star','ball','star','tent|ball']), ('RegressionBlock', ['0.5','1.25','3','4.5']),
