@@ -61,7 +61,7 @@ def check(
                duplicates=d.to_dict('records'), notes=found.notes)
     return int(len(bad)>0)
 
-# %% ../nbs/34_cli.ipynb #fb2d716e
+# %% ../nbs/34_cli.ipynb #95ff8143
 def _ended(learn, plan, found):
     row = (learn.report.rows or [{}])[-1]
     return dict(epochs=plan['epochs'], steps=learn.train_iter, accuracy=row.get('accuracy'), frozen=plan['frozen'],
@@ -79,7 +79,7 @@ def _write_report(learn, file, plan, run):
     frozen = dict(_frozen_of(plan, run), others=plan['frozen']) if plan.get('frozen') else {}
     summary.report(learn, file, **frozen, note=' '.join(['fastai-mixmatch train', plan['args']['source'], *given]))
 
-# %% ../nbs/34_cli.ipynb #fff98898
+# %% ../nbs/34_cli.ipynb #e9f9f24c
 def _first_look(learn, say, left, each, strange, arch=None, **kw):
     "Accuracies of linear classifiers on the network that the training begins with, if in time; strangers, if asked"
     if strange and not arch: raise ValueError("without pretrained weights nothing tells which images are strangers")
@@ -128,7 +128,7 @@ def _run_of(a, images, run, start, say):
     if timed: learn.add_cb(Budget(plan, start+60*a['minutes']-plan['after'], save))
     return learn, plan
 
-# %% ../nbs/34_cli.ipynb #aca12b38
+# %% ../nbs/34_cli.ipynb #7c1f9db6
 def _trained(a, kw, run, start, say):
     "Train in `run`: what is known at the end, and its files"
     find_arch(a['model']), find_method(a['method'])
@@ -198,7 +198,7 @@ def train(
                "now         fastai-mixmatch predict {0} FOLDER, or: fastai-mixmatch next {0}".format(shlex.quote(out)),
                **end, uncertainty=m and uncertainty(m)/100, seconds=round(time.monotonic()-begin))
 
-# %% ../nbs/34_cli.ipynb #5c729f39
+# %% ../nbs/34_cli.ipynb #96ce1a35
 def _named_files(source):
     if source=='-': return (Path(o.rstrip('\n')) for o in sys.stdin if o.strip())
     if (hub := hub_open(source)) is not source: return iter(hub_table(hub).file)
@@ -242,7 +242,7 @@ def predict(
                out=out, seconds=round(t, 2))
     return int(len(bad)>0)
 
-# %% ../nbs/34_cli.ipynb #05dcd98e
+# %% ../nbs/34_cli.ipynb #4fad93ad
 def _open_run(run):
     plan = read_plan(run)
     if not (Path(run)/'predictor.safetensors').is_file():

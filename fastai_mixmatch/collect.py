@@ -126,7 +126,7 @@ def verdict(
     if abs(d)<=m: return f"{n} validation images (±{m:.0f} points) are too few to tell it from the best, {best:.1%}"
     return f"{abs(d):.1f} points {'better' if d>0 else 'worse'} than the best, {best:.1%} (±{m:.0f} points)"
 
-# %% ../nbs/30_collect.ipynb #e252c704
+# %% ../nbs/30_collect.ipynb #97e9491f
 def _row_part(o):
     part = 'valid' if str(o).lower() in ('true','1','1.0','yes') else part_of(o)
     return 'valid' if part=='test' else part or 'labeled'
@@ -266,7 +266,7 @@ def lines(self:Survey)->list:
             f"unreadable  {some(len(self.bad), [f'{self.name(i)}: {e}' for i,e in self.bad.error[:3].items()])}",
             f"duplicates  {some(len(self.pairs), dup)}", *[f"note: {o}" for o in self.notes]]
 
-# %% ../nbs/30_collect.ipynb #2a3d37e4
+# %% ../nbs/30_collect.ipynb #353a6390
 def _dealt(rows, folds, fold, seed, say):
     refuse_unless(folds>1 and 0<=fold<folds, f'`fold` must be 0 to {folds-1}, and `folds` at least 2', (folds, fold))
     known = [i for i,(_,l,_) in enumerate(rows) if l is not None]

@@ -111,7 +111,7 @@ def small_cnn(
     pool = nn.AdaptiveAvgPool2d if mean else nn.AdaptiveMaxPool2d
     return nn.Sequential(*layers, pool(2), nn.Flatten(), _linear(4*nf, n_out))
 
-# %% ../nbs/10_models.ipynb #b6009f86
+# %% ../nbs/10_models.ipynb #0ca58d55
 def _floats(state): return {k: v for k,v in state.items() if torch.is_tensor(v) and v.is_floating_point()}
 
 def _by_name(own, given):

@@ -6,7 +6,7 @@
 __all__ = ['find_arch', 'find_method', 'clock', 'EpochLines', 'file_weights', 'plan_learner', 'fit_plan', 'pace', 'planned',
            'Budget', 'read_plan', 'write_plan', 'same_plan']
 
-# %% ../nbs/31_plan.ipynb #8deaad16
+# %% ../nbs/31_plan.ipynb #ccc2c7d6
 import inspect, json, sys, time, torchvision
 from fastai.vision.all import *
 from . import methods, models
@@ -21,7 +21,7 @@ from .mixmatch import MixMatch
 from .rng import kept_rng
 from .semi import SemiSupervised, method_of
 
-# %% ../nbs/31_plan.ipynb #7b23fd5a
+# %% ../nbs/31_plan.ipynb #b1426a21
 def find_arch(
     name:str, # Such as 'resnet18'
 ): # Function of this package or of torchvision; the name itself for timm
@@ -84,7 +84,7 @@ class EpochLines(Callback):
         line = f"epoch {self.epoch+1}/{self.n_epoch}  {text}  {self.left()} left"
         print(f'{line:<100}' if self.out.isatty() else line, end=end, file=self.out, flush=True)
 
-# %% ../nbs/31_plan.ipynb #1004ce8b
+# %% ../nbs/31_plan.ipynb #dc93c319
 def file_weights(
     file, # File of weights, a predictor's file, or the folder of a training
 ): # For `ssl_learner`: the file, or a dictionary of all the weights of a training

@@ -87,7 +87,7 @@ def _chart(series, title, x=None, ylim=None, name='epoch'):
     out.append(_text(180, 222, name))
     return f'<figure><svg viewBox="0 0 340 228" role="img" aria-label="{escape(title)}">{"".join(out)}</svg></figure>'
 
-# %% ../nbs/33_summary.ipynb #8d2d9746
+# %% ../nbs/33_summary.ipynb #ab2727ce
 class Tiles:
     "Small pictures, each stored once, in sheets of 20 by 20"
     n = 20
@@ -302,7 +302,7 @@ def _settings(p):
     note = f'<p>{escape(p.note)}</p>' if p.note else ''
     return f'{note}<details><summary>{len(rows)} settings</summary>{_table(rows, ("Setting","Value"))}</details>'
 
-# %% ../nbs/33_summary.ipynb #10ac5655
+# %% ../nbs/33_summary.ipynb #4520ca0e
 _parts = {'Rows to beat': _beat, 'Curves': _curves, 'Confusion matrix': _confusion, 'Reliability': _reliability,
           'Map of all images': _map, 'Guesses by class': _guesses, 'Class frequencies': _frequencies,
           'Suspected wrong labels': _issues, 'Near duplicates': _twice, 'Strangers': _strange,

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from fastai.vision.all import *
 from .lists import Files
 
-# %% ../nbs/29_tables.ipynb #2ad0a1f7
+# %% ../nbs/29_tables.ipynb #58c7dd25
 def _composed(o): return unicodedata.normalize('NFC', o) # A Mac may write ü as u and ¨
 
 def _names_image(o): return Path(str(o).strip('"\' \n')).suffix.lower() in image_extensions
@@ -30,7 +30,7 @@ def read_table(
     except ValueError as e: raise ValueError(f"{file} is no table in UTF-8; save a sheet as 'CSV UTF-8', and unpack an "
                                              f"archive: {e}") from e
 
-# %% ../nbs/29_tables.ipynb #028e723e
+# %% ../nbs/29_tables.ipynb #e8103028
 class Finder:
     "Finds the file below `root` that a name means"
     def __init__(self, root): self.root = Path(root)
@@ -63,7 +63,7 @@ class Finder:
             k = _composed(str(Path(o).with_suffix('') if _names_image(o) else Path(o)).lower())
             if found := first(d.get(k) for d in self.known if d.get(k)): return self.root/found
 
-# %% ../nbs/29_tables.ipynb #ab2f24d0
+# %% ../nbs/29_tables.ipynb #90ad8919
 label_names = 'label labels class class_name category target y choice species breed tag'.split()
 
 def _column(df, given, what):
@@ -99,7 +99,7 @@ def label_column(
     refuse_columns(df, cols)
     raise ValueError(f"which column holds the labels? `label=` may be {', '.join(map(repr, cols)) or 'none: add it'}")
 
-# %% ../nbs/29_tables.ipynb #a75ae43e
+# %% ../nbs/29_tables.ipynb #907b9a66
 _boxes = {'xmin','x_min','bbox','bbox_x','segmentation','polygon','x1','objects','boxes'}
 _instead = dict(several="fastai's `MultiCategoryBlock` with `vision_learner`",
     boxes="a detector, such as those of `torchvision.models.detection`",
@@ -170,7 +170,7 @@ def label_studio(
         df[c] = df[c].map(lambda o: o['choices'] if isinstance(o, dict) and 'choices' in o else o)
     return df
 
-# %% ../nbs/29_tables.ipynb #dc4d1576
+# %% ../nbs/29_tables.ipynb #af280026
 _parts = dict(labeled='labeled labelled train training', valid='valid validation val dev', test='test testing',
               unlabeled='unlabeled unlabelled unsupervised unlabeled_images no_label')
 
