@@ -187,6 +187,12 @@ def _once(rows, say):
     if len(seen)<len(rows): say(f"{len(rows)-len(seen)} rows name a file that another row names, too")
     return list(seen.values())
 
+def _dealt(rows, folds, fold, seed, say):
+    refuse_unless(folds>1 and 0<=fold<folds, f'`fold` must be 0 to {folds-1}, and `folds` at least 2', (folds, fold))
+    known = [i for i,(_,l,_) in enumerate(rows) if l is not None]
+    parts = dict(zip(known, deal([rows[i][1] for i in known], folds, seed)))
+    return [(f,l,'valid' if parts.get(i)==fold else p) for i,(f,l,p) in enumerate(rows)]
+
 # %% ../nbs/30_collect.ipynb #9365aa10
 class Survey:
     "The images of a source; printed, it says in five lines what they are"
@@ -267,12 +273,6 @@ def lines(self:Survey)->list:
             f"duplicates  {some(len(self.pairs), dup)}", *[f"note: {o}" for o in self.notes]]
 
 # %% ../nbs/30_collect.ipynb #353a6390
-def _dealt(rows, folds, fold, seed, say):
-    refuse_unless(folds>1 and 0<=fold<folds, f'`fold` must be 0 to {folds-1}, and `folds` at least 2', (folds, fold))
-    known = [i for i,(_,l,_) in enumerate(rows) if l is not None]
-    parts = dict(zip(known, deal([rows[i][1] for i in known], folds, seed)))
-    return [(f,l,'valid' if parts.get(i)==fold else p) for i,(f,l,p) in enumerate(rows)]
-
 def survey(
     source, # Folder, CSV, TSV or Label Studio JSON file, data frame, or Hugging Face dataset: itself, `hf:owner/name` or what `save_to_disk` wrote
     unlabeled:str|Path|None=None, # More unlabeled images: folder or list of files
