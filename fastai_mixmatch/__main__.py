@@ -1,10 +1,11 @@
-"The program `fastai-mixmatch`, and `python -m fastai_mixmatch`"
+"The program `fastai-mixmatch`"
 import sys, time, warnings
 
 def main():
     start = time.monotonic()
-    warnings.filterwarnings('ignore', category=FutureWarning) # Of libraries, while they are imported
-    from fastai_mixmatch import cli
+    warnings.filterwarnings('ignore', category=FutureWarning) # Of libraries
+    try: from fastai_mixmatch import cli
+    except KeyboardInterrupt: sys.exit(130)
     cli.started = start
     sys.exit(cli.main())
 

@@ -169,7 +169,7 @@ def margin(
     top = np.sort(p, axis=1)
     return top[:,-1]-top[:,-2]
 
-# %% ../nbs/32_choose.ipynb #608d8aaf
+# %% ../nbs/32_choose.ipynb #8429dd5e
 def label_next(
     o, # Learner, what `look` gives of it, or L2-normed features of the unlabeled images `(N,n_features)`
     n:int=10, # How many images
@@ -187,6 +187,7 @@ def label_next(
     if (seen := _seen(o, kwargs)):
         u = seen['unlabeled']
         o,labeled,p,names = u.x,seen['labeled'].x,u.p,u.names
+    if n<1: raise ValueError(f"`n` must be at least 1; got {n}")
     m = 0 if labeled is None else len(labeled)
     if by is None: by = 'contested' if p is not None and m>=few*p.shape[1] else 'typical'
     if by not in ('typical','contested'): raise ValueError(f"`by` must be 'typical' or 'contested'; got {by!r}")
@@ -262,9 +263,8 @@ def label_issues(
     rows = [(name[i], kind[y[i]], other(i), p[i,y[i]]) for i in bad]
     return pd.DataFrame(rows, columns=['file','given','suggested','p'])
 
-# %% ../nbs/32_choose.ipynb #79820d39
+# %% ../nbs/32_choose.ipynb #7f02c03f
 def _near(x, of, own=False, k=1):
-    "Distances and positions `(N,k)` of the nearest `of`"
     x,of = torch.as_tensor(x),torch.as_tensor(of)
     def far(i):
         d = torch.cdist(x[i], of)

@@ -5,9 +5,8 @@
 # %% auto #0
 __all__ = ['started', 'commands', 'Say', 'check', 'train', 'predict', 'report', 'next_', 'export', 'usage', 'main']
 
-# %% ../nbs/34_cli.ipynb #876e5b83
+# %% ../nbs/34_cli.ipynb #3d0aa538
 import contextlib, csv, inspect, io, itertools, json, math, os, re, shlex, sys, time, warnings
-from contextlib import contextmanager
 from typing import Annotated
 from fastcore.script import anno_parser
 from fastai.vision.all import *
@@ -24,7 +23,7 @@ from .predictor import save_predictor
 from .semi import method_of
 from .tables import Finder, file_column, hub_open, hub_table, read_table
 
-# %% ../nbs/34_cli.ipynb #1c41c201
+# %% ../nbs/34_cli.ipynb #26efa216
 def _options(text):
     "Python's `text` with `per_class` as --per-class"
     known = {*inspect.signature(train).parameters}-{'source'}
@@ -39,10 +38,7 @@ class Say:
         if self.json: print(json.dumps(data, default=str))
         else: self(text)
 
-@contextmanager
-def _kept_quiet(text):
-    "Print nothing, unless `text`"
-    with contextlib.nullcontext() if text else contextlib.redirect_stdout(io.StringIO()): yield
+def _kept_quiet(text): return contextlib.nullcontext() if text else contextlib.redirect_stdout(io.StringIO())
 
 started = None # When the program began; the imports count, too
 _source = ('progress','check')
@@ -65,9 +61,8 @@ def check(
                duplicates=d.to_dict('records'), notes=found.notes)
     return int(len(bad)>0)
 
-# %% ../nbs/34_cli.ipynb #fb2d716e
+# %% ../nbs/34_cli.ipynb #95ff8143
 def _ended(learn, plan, found):
-    "What is known at the end of a training"
     row = (learn.report.rows or [{}])[-1]
     return dict(epochs=plan['epochs'], steps=learn.train_iter, accuracy=row.get('accuracy'), frozen=plan['frozen'],
                 validated_on=len(found.of('valid')))
@@ -84,7 +79,7 @@ def _write_report(learn, file, plan, run):
     frozen = dict(_frozen_of(plan, run), others=plan['frozen']) if plan.get('frozen') else {}
     summary.report(learn, file, **frozen, note=' '.join(['fastai-mixmatch train', plan['args']['source'], *given]))
 
-# %% ../nbs/34_cli.ipynb #fff98898
+# %% ../nbs/34_cli.ipynb #e9f9f24c
 def _first_look(learn, say, left, each, strange, arch=None, **kw):
     "Accuracies of linear classifiers on the network that the training begins with, if in time; strangers, if asked"
     if strange and not arch: raise ValueError("without pretrained weights nothing tells which images are strangers")
@@ -107,7 +102,7 @@ def _first_look(learn, say, left, each, strange, arch=None, **kw):
         return dict(linear_rows(x, y, xt, yt, z)) if beat else {}, found
 
 def _run_of(a, images, run, start, say):
-    "The learner of a training in the folder `run`, ready to be fitted, and its plan"
+    "The learner of a training in the folder `run`, and its plan"
     plan = read_plan(run) if (run/'plan.json').is_file() else None
     if plan: same_plan(plan, a, run)
     new,pre,timed = plan is None,not (a['scratch'] or a['model'] in ('small_cnn','wrn_28_2')),not a['epochs']
@@ -133,9 +128,9 @@ def _run_of(a, images, run, start, say):
     if timed: learn.add_cb(Budget(plan, start+60*a['minutes']-plan['after'], save))
     return learn, plan
 
-# %% ../nbs/34_cli.ipynb #aca12b38
+# %% ../nbs/34_cli.ipynb #7c1f9db6
 def _trained(a, kw, run, start, say):
-    "Train in the folder `run`: what is known at the end, and its files"
+    "Train in `run`: what is known at the end, and its files"
     find_arch(a['model']), find_method(a['method'])
     found = survey(a['source'], **kw)
     say(f'{found}\n')
@@ -203,15 +198,14 @@ def train(
                "now         fastai-mixmatch predict {0} FOLDER, or: fastai-mixmatch next {0}".format(shlex.quote(out)),
                **end, uncertainty=m and uncertainty(m)/100, seconds=round(time.monotonic()-begin))
 
-# %% ../nbs/34_cli.ipynb #10d024de
+# %% ../nbs/34_cli.ipynb #96ce1a35
 def _named_files(source):
-    "The files that an argument of `predict` means"
     if source=='-': return (Path(o.rstrip('\n')) for o in sys.stdin if o.strip())
     if (hub := hub_open(source)) is not source: return iter(hub_table(hub).file)
     path = Path(source)
     if path.is_dir():
         found = Files.found(path)
-        if not len(found): raise FileNotFoundError(f"there is no image in {path}")
+        if not found: raise FileNotFoundError(f"there is no image in {path}")
         return iter(found)
     if not path.exists(): raise FileNotFoundError(f"there is no file or folder {path}")
     if path.suffix.lower() not in ('.csv','.tsv'): return iter([path])
@@ -234,25 +228,22 @@ def predict(
         raise FileNotFoundError(f"there is no predictor {file}: `fastai-mixmatch train` writes it at its end")
     found = itertools.chain.from_iterable([_named_files(o) for o in L(files)])
     rows = predict_files(file, found, bs=bs, num_workers=num_workers)
-    start,f = time.monotonic(),sys.stdout if out=='-' else open(out, 'w', newline='')
-    try:
+    start = time.monotonic()
+    with contextlib.nullcontext(sys.stdout) if out=='-' else open(out, 'w', newline='') as f:
         table = csv.writer(f, lineterminator='\n')
         table.writerow(['file','class','probability','margin'])
         for o in rows:
             n += 1
             if o.error is not None: bad.append((str(o.file), o.error))
             table.writerow([o.file, o.label, *('' if v is None else f'{v:.4f}' for v in (o.probability, o.margin))])
-    finally:
-        if out!='-': f.close()
     t = time.monotonic()-start
     for k,v in bad: print(f"unreadable: {v if k in v else f'{k}: {v}'}", file=sys.stderr)
     say.result(f"{n-len(bad)} of {n} images in {t:.0f} s, {n/t:.0f} a second: {out}", images=n, unreadable=dict(bad),
                out=out, seconds=round(t, 2))
     return int(len(bad)>0)
 
-# %% ../nbs/34_cli.ipynb #05dcd98e
+# %% ../nbs/34_cli.ipynb #4fad93ad
 def _open_run(run):
-    "The learner of a complete training, and its plan"
     plan = read_plan(run)
     if not (Path(run)/'predictor.safetensors').is_file():
         raise FileNotFoundError(f"the training in {run} is not complete; start `fastai-mixmatch train` again to go on")

@@ -47,7 +47,7 @@ def near_pairs(
         res += zip((i+at).tolist(), j.tolist(), d[i,j].int().tolist())
     return res
 
-# %% ../nbs/30_collect.ipynb #31e832bb
+# %% ../nbs/30_collect.ipynb #18c252d5
 class _Look:
     "Dataset of `(position, size, thumb, as it is shown?, error)`"
     def __init__(self, items): self.items = items
@@ -64,7 +64,9 @@ class _Look:
                 turned = (turns or not jpeg) and (im.getexif().get(274, 1)!=1 or im.has_transparency_data)
                 if jpeg: im.draft('L', (36,36)) # All of the file is read, and only the brightness computed
                 return i, size, thumb(im if im.mode in ('L','RGB') else in_mode(im)), turned, None
-        except Exception as e: return i, None, None, False, str(e).replace(repr(str(self.items[i])), 'it')
+        except Exception as e:
+            says = str(e).replace(repr(str(self.items[i])), 'it').replace('file it', 'file it; convert it to JPEG')
+            return i, None, None, False, says
 
 def look_at(
     items, # Paths, or bytes of files
@@ -124,17 +126,16 @@ def verdict(
     if abs(d)<=m: return f"{n} validation images (±{m:.0f} points) are too few to tell it from the best, {best:.1%}"
     return f"{abs(d):.1f} points {'better' if d>0 else 'worse'} than the best, {best:.1%} (±{m:.0f} points)"
 
-# %% ../nbs/30_collect.ipynb #b54c984b
+# %% ../nbs/30_collect.ipynb #97e9491f
 def _row_part(o):
-    "Part that a cell of a column such as `split` or `is_valid` names"
-    part = 'valid' if str(o).lower() in ('true','1','1.0') else part_of(o)
+    part = 'valid' if str(o).lower() in ('true','1','1.0','yes') else part_of(o)
     return 'valid' if part=='test' else part or 'labeled'
 
 def _named(df, root, file, label, say):
-    "Columns file, label, part of a table of names"
     find = Finder(root)
+    if isinstance(first(df.index), (str,Path)) and find(df.index[0]): df = df.reset_index()
     file = file_column(df, find, file)
-    part = first(c for c in df.columns if str(c).lower() in ('split','part','subset','is_valid') and c!=label)
+    part = first(c for c in df.columns if str(c).lower() in ('split','part','subset','is_valid','valid') and c!=label)
     label = label_column(df.drop(columns=[part] if part else []), file, label)
     say(f"columns {', '.join(repr(o) for o in (file,label,part) if o is not None)}")
     found = [find(o) for o in df[file]]
@@ -142,6 +143,7 @@ def _named(df, root, file, label, say):
     if len(lost)==len(df): raise FileNotFoundError(f"none of the {len(df)} files is in {find.root}, such as {lost[0]}")
     if lost: say(f"{len(lost)} files that {file!r} names are not there, such as {lost[0]}")
     parts = [_row_part(o) for o in df[part]] if part else ['labeled']*len(df)
+    if part and 'valid' not in parts: say(f"no {part!r} is valid or test, but {', '.join(map(str, df[part].unique()))}")
     return [(f, label_text(l), p) for f,l,p in zip(found, df[label], parts) if f is not None]
 
 def source_rows(
@@ -153,7 +155,7 @@ def source_rows(
 )->list: # `(file, label, part)` of each image
     "The images of any source"
     path = Path(source) if isinstance(source, (str,Path)) else None
-    hub = hasattr(source, 'cast_column') or isinstance(source, dict)
+    hub = all(hasattr(o, 'cast_column') for o in (source.values() if isinstance(source, dict) else [source]))
     whole = folder_table if path is not None and path.is_dir() else hub_table if hub else None
     if whole is not None: return list(whole(source, *[label]*hub).itertuples(index=False))
     if isinstance(source, pd.DataFrame): return _named(source, root, file, label, say)
@@ -163,9 +165,8 @@ def source_rows(
     read = label_studio if path.suffix.lower()=='.json' else read_table
     return _named(read(path), root, file, label, say)
 
-# %% ../nbs/30_collect.ipynb #4e88f5e3
+# %% ../nbs/30_collect.ipynb #a67d70c2
 def _extra(source, root, rows, say):
-    "Unlabeled images beside a source that has none"
     if not isinstance(source, (str,Path)): return []
     if Path(source).is_dir():
         found = beside(source)
@@ -177,7 +178,6 @@ def _extra(source, root, rows, say):
     return res
 
 def _once(rows, say):
-    "Each file once, with its label where a row has one"
     seen = {}
     for f,l,p in rows:
         k = item_key(f) if isinstance(f, (str,Path)) else f
@@ -186,6 +186,12 @@ def _once(rows, say):
         elif l not in (None,old): refuse(f"{item_name(f)} has several labels, {old!r} and {l!r}", 'several')
     if len(seen)<len(rows): say(f"{len(rows)-len(seen)} rows name a file that another row names, too")
     return list(seen.values())
+
+def _dealt(rows, folds, fold, seed, say):
+    refuse_unless(folds>1 and 0<=fold<folds, f'`fold` must be 0 to {folds-1}, and `folds` at least 2', (folds, fold))
+    known = [i for i,(_,l,_) in enumerate(rows) if l is not None]
+    parts = dict(zip(known, deal([rows[i][1] for i in known], folds, seed)))
+    return [(f,l,'valid' if parts.get(i)==fold else p) for i,(f,l,p) in enumerate(rows)]
 
 # %% ../nbs/30_collect.ipynb #9365aa10
 class Survey:
@@ -266,14 +272,7 @@ def lines(self:Survey)->list:
             f"unreadable  {some(len(self.bad), [f'{self.name(i)}: {e}' for i,e in self.bad.error[:3].items()])}",
             f"duplicates  {some(len(self.pairs), dup)}", *[f"note: {o}" for o in self.notes]]
 
-# %% ../nbs/30_collect.ipynb #11cdd448
-def _dealt(rows, folds, fold, seed, say):
-    "Rows with a part of the labels for validation"
-    refuse_unless(folds>1 and 0<=fold<folds, f'`fold` must be 0 to {folds-1}, and `folds` at least 2', (folds, fold))
-    known = [i for i,(_,l,_) in enumerate(rows) if l is not None]
-    parts = dict(zip(known, deal([rows[i][1] for i in known], folds, seed)))
-    return [(f,l,'valid' if parts.get(i)==fold else p) for i,(f,l,p) in enumerate(rows)]
-
+# %% ../nbs/30_collect.ipynb #353a6390
 def survey(
     source, # Folder, CSV, TSV or Label Studio JSON file, data frame, or Hugging Face dataset: itself, `hf:owner/name` or what `save_to_disk` wrote
     unlabeled:str|Path|None=None, # More unlabeled images: folder or list of files
@@ -299,10 +298,13 @@ def survey(
     if valid is not None:
         home = Path(valid) if isinstance(valid, (str,Path)) else root
         more = source_rows(valid, home if home.is_dir() else home.parent, file, label, notes.append)
-        rows = [o for o in rows if o[2]!='valid'] + [(f,l,'valid') for f,l,_ in more if l is not None]
-    if unlabeled is not None: rows += [(o,None,'unlabeled') for o in as_items(unlabeled).items]
+        rows = [(f,l,'valid') for f,l,_ in more if l is not None] + [o for o in rows if o[2]!='valid']
+    if unlabeled is not None:
+        rows += (more := [(o,None,'unlabeled') for o in as_items(unlabeled).items])
+        if not more: raise FileNotFoundError(f"there is no image in {unlabeled}")
     rows = _once(rows, notes.append)
     if per_class is not None:
+        refuse_unless(per_class>0, '`per_class` must be more than 0', per_class)
         groups = groupby([i for i,o in enumerate(rows) if o[2]=='labeled'], lambda i: rows[i][1])
         rng = random.Random(seed)
         keep = {i for c in sorted(groups) for i in rng.sample(groups[c], min(per_class, len(groups[c])))}

@@ -111,7 +111,7 @@ def small_cnn(
     pool = nn.AdaptiveAvgPool2d if mean else nn.AdaptiveMaxPool2d
     return nn.Sequential(*layers, pool(2), nn.Flatten(), _linear(4*nf, n_out))
 
-# %% ../nbs/10_models.ipynb #b6009f86
+# %% ../nbs/10_models.ipynb #0ca58d55
 def _floats(state): return {k: v for k,v in state.items() if torch.is_tensor(v) and v.is_floating_point()}
 
 def _by_name(own, given):
@@ -131,11 +131,13 @@ def load_weights(
     if not isinstance(weights, dict):
         if str(weights).endswith('.safetensors'): from safetensors.torch import load_file as load
         else: load = partial(torch.load, map_location='cpu', weights_only=True)
-        state = load(weights)
+        try: state = load(weights)
+        except OSError: raise
+        except Exception as e: raise ValueError(f"{weights} is no file of weights") from e
     state = next((state[k] for k in ('state_dict','model') if isinstance(state.get(k), dict)), state)
     own,given = _floats(model.state_dict()),_floats(state)
     def rest(pairs): return [k for k in given if k not in set(pairs.values())]
-    def fits(pairs): # Left over is a classifier, no convolutions
+    def fits(pairs): # A classifier is left over
         return pairs and len(rest(pairs))<=6 and all(given[k].ndim<=2 for k in rest(pairs))
     pairs = next(filter(fits, (f(own, given) for f in (_by_name, _by_order))), None)
     if pairs is None:

@@ -6,8 +6,8 @@
 __all__ = ['find_arch', 'find_method', 'clock', 'EpochLines', 'file_weights', 'plan_learner', 'fit_plan', 'pace', 'planned',
            'Budget', 'read_plan', 'write_plan', 'same_plan']
 
-# %% ../nbs/31_plan.ipynb #8deaad16
-import inspect, json, pickle, sys, time, torchvision
+# %% ../nbs/31_plan.ipynb #ccc2c7d6
+import inspect, json, sys, time, torchvision
 from fastai.vision.all import *
 from . import methods, models
 from .batch import Unlabeled, like
@@ -21,14 +21,16 @@ from .mixmatch import MixMatch
 from .rng import kept_rng
 from .semi import SemiSupervised, method_of
 
-# %% ../nbs/31_plan.ipynb #7b23fd5a
+# %% ../nbs/31_plan.ipynb #b1426a21
 def find_arch(
     name:str, # Such as 'resnet18'
 ): # Function of this package or of torchvision; the name itself for timm
     "The network that a name means"
-    if name in ('wrn_28_2','small_cnn'): return getattr(models, name)
+    own = 'wrn_28_2','small_cnn'
+    if name in own: return getattr(models, name)
     known = torchvision.models.list_models(torchvision.models)
     if name in known: return getattr(torchvision.models, name)
+    known += own
     try: import timm # chkstyle: ignore
     except ImportError as e:
         raise ImportError(f"no network {name} in torchvision{like(name, known)}; timm's need `pip install timm`") from e
@@ -82,7 +84,7 @@ class EpochLines(Callback):
         line = f"epoch {self.epoch+1}/{self.n_epoch}  {text}  {self.left()} left"
         print(f'{line:<100}' if self.out.isatty() else line, end=end, file=self.out, flush=True)
 
-# %% ../nbs/31_plan.ipynb #1004ce8b
+# %% ../nbs/31_plan.ipynb #dc93c319
 def file_weights(
     file, # File of weights, a predictor's file, or the folder of a training
 ): # For `ssl_learner`: the file, or a dictionary of all the weights of a training
@@ -110,7 +112,6 @@ def plan_learner(
     try: learn = ssl_learner(dls, Unlabeled(unlabeled, steps=steps), find_arch(a['model']), weights=weights, cbs=cbs,
                              method=find_method(a['method'])(), pretrained=pre and not weights,
                              checkpoint=run and Checkpoint(Path(run)/'checkpoints', '2min'))
-    except pickle.UnpicklingError as e: raise ValueError(f"{a['weights']} is no file of weights") from e
     except OSError as e:
         if weights or not pre: raise
         raise ValueError(f"the weights of {a['model']} cannot be downloaded ({e}); give their file by --weights, or "

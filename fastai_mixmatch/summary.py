@@ -87,7 +87,7 @@ def _chart(series, title, x=None, ylim=None, name='epoch'):
     out.append(_text(180, 222, name))
     return f'<figure><svg viewBox="0 0 340 228" role="img" aria-label="{escape(title)}">{"".join(out)}</svg></figure>'
 
-# %% ../nbs/33_summary.ipynb #6a71f8f4
+# %% ../nbs/33_summary.ipynb #ab2727ce
 class Tiles:
     "Small pictures, each stored once, in sheets of 20 by 20"
     n = 20
@@ -99,12 +99,11 @@ class Tiles:
         place = f'--x:{k%self.n};--y:{k//self.n%self.n}'
         return f'<span class="t s{k//self.n**2}" style="{place}" role="img" aria-label="{escape(say)}"></span>'
 
-    def figure(self, *pictures, text=''):
+    def figure(self, *pictures, text):
         "HTML of one or two `(kind, position)` with a caption"
         names = [self.seen[k].names[i] for k,i in pictures]
         shown = ''.join(self.picture(*o, name) for o,name in zip(pictures, names))
         two = ' class="two"' if len(pictures)>1 else ''
-        text = text or _shown(names[0])
         return f'<figure{two}><div class="pair">{shown}</div><figcaption>{text}</figcaption></figure>'
 
     def sheets(self, side, quality):
@@ -124,7 +123,7 @@ class Tiles:
 
     def css(self, max_bytes):
         "Side of a picture in pixels, and the style sheet with all of them, as large and as good as `max_bytes` allow"
-        for side,quality in ((96,80),(80,70),(64,65),(56,55),(48,50),(40,45),(32,40),(24,35)):
+        for side,quality in ((96,80),(80,70),(64,65),(48,50),(32,40),(24,35)):
             files = list(self.sheets(side, quality))
             if sum(map(len, files))*4/3<=max_bytes: break
         url = [base64.b64encode(o).decode() for o in files]
@@ -259,9 +258,8 @@ def _guesses(p):
         out.append(f'<details{"" if out else " open"}><summary>{says}</summary>{rows}</details>')
     return ''.join(out)
 
-# %% ../nbs/33_summary.ipynb #8570c093
+# %% ../nbs/33_summary.ipynb #f6a45832
 def _tiles_of(p, rows, says):
-    "What a list says, and its figures of `(pictures, text)`"
     return f'<p>{says}</p><div class="tiles">'+''.join(p.tiles.figure(*o, text=t) for o,t in rows)+'</div>'
 
 def _issues(p):
@@ -304,7 +302,7 @@ def _settings(p):
     note = f'<p>{escape(p.note)}</p>' if p.note else ''
     return f'{note}<details><summary>{len(rows)} settings</summary>{_table(rows, ("Setting","Value"))}</details>'
 
-# %% ../nbs/33_summary.ipynb #10ac5655
+# %% ../nbs/33_summary.ipynb #4520ca0e
 _parts = {'Rows to beat': _beat, 'Curves': _curves, 'Confusion matrix': _confusion, 'Reliability': _reliability,
           'Map of all images': _map, 'Guesses by class': _guesses, 'Class frequencies': _frequencies,
           'Suspected wrong labels': _issues, 'Near duplicates': _twice, 'Strangers': _strange,
@@ -320,7 +318,6 @@ def _all_settings(learn):
     return {**flatly, **({'highest learning rate': float(max(lrs))} if len(lrs) else {})}
 
 def _own_names(kind, s, seen):
-    "Names by which images can be told apart, across kinds"
     count = Counter(o for v in seen.values() for o in v.names)
     return [o if count[o]==1 else f'{kind} {o}' for o in s.names]
 

@@ -6,13 +6,15 @@
 __all__ = ['label_names', 'read_table', 'Finder', 'file_column', 'label_column', 'refuse', 'refuse_columns', 'label_text',
            'refuse_labels', 'label_studio', 'part_of', 'folder_table', 'beside', 'hub_open', 'HubImage', 'hub_table']
 
-# %% ../nbs/29_tables.ipynb #27fd9495
-import collections, json, re
+# %% ../nbs/29_tables.ipynb #86eb30d0
+import collections, json, re, unicodedata
 from urllib.parse import parse_qs, unquote, urlsplit
 from fastai.vision.all import *
 from .lists import Files
 
-# %% ../nbs/29_tables.ipynb #eeaca1bc
+# %% ../nbs/29_tables.ipynb #58c7dd25
+def _composed(o): return unicodedata.normalize('NFC', o) # A Mac may write ü as u and ¨
+
 def _names_image(o): return Path(str(o).strip('"\' \n')).suffix.lower() in image_extensions
 
 def read_table(
@@ -23,23 +25,25 @@ def read_table(
         with open(file, encoding='utf-8-sig') as f: head = f.readline()
         sep = max(',;\t', key=head.count)
         names = None if any(map(_names_image, head.split(sep))) else 0
-        return pd.read_csv(file, sep=sep, dtype=str, header=names, encoding='utf-8-sig', skipinitialspace=True)
-    except UnicodeDecodeError as e: raise ValueError(f"{file} is no table in UTF-8; save one as 'CSV UTF-8'") from e
-    except (pd.errors.EmptyDataError, pd.errors.ParserError) as e: raise ValueError(f"{file} is no table: {e}") from e
+        kw = dict(sep=sep, dtype=str, header=names, encoding='utf-8-sig', skipinitialspace=True)
+        return pd.read_csv(file, **kw).dropna(how='all')
+    except ValueError as e: raise ValueError(f"{file} is no table in UTF-8; save a sheet as 'CSV UTF-8', and unpack an "
+                                             f"archive: {e}") from e
 
-# %% ../nbs/29_tables.ipynb #f9eae67e
+# %% ../nbs/29_tables.ipynb #e8103028
 class Finder:
     "Finds the file below `root` that a name means"
     def __init__(self, root): self.root = Path(root)
 
     @property
     def known(self):
-        "Files by their name without extension, and by its last part alone: None where several have it"
+        "Files by name without extension, its last part, and that as Label Studio writes it; None for several"
         if not hasattr(self, '_known'):
-            self._known = {},{}
+            self._known = {},{},{}
             for o in Files.found(self.root).names():
-                for d,k in zip(self._known, (o, o.rpartition('/')[2])):
-                    k = k.rpartition('.')[0].lower()
+                base = o.rpartition('/')[2]
+                for d,k in zip(self._known, (o, base, re.sub(r'[^-\w.]', '', base.replace(' ', '_')))):
+                    k = _composed(k.rpartition('.')[0].lower())
                     d[k] = None if k in d else o
         return self._known
 
@@ -56,11 +60,11 @@ class Finder:
         if isinstance(name, str) and (self.root/name).is_file(): return self.root/name
         for o in self.names(name):
             if o and (self.root/o).is_file(): return self.root/o
-            k = str(Path(o).with_suffix('') if _names_image(o) else Path(o)).lower()
+            k = _composed(str(Path(o).with_suffix('') if _names_image(o) else Path(o)).lower())
             if found := first(d.get(k) for d in self.known if d.get(k)): return self.root/found
 
-# %% ../nbs/29_tables.ipynb #b6040d48
-label_names = 'label','labels','class','class_name','category','target','y','choice','species','breed','tag'
+# %% ../nbs/29_tables.ipynb #90ad8919
+label_names = 'label labels class class_name category target y choice species breed tag'.split()
 
 def _column(df, given, what):
     cols = list(df.columns)
@@ -93,9 +97,9 @@ def label_column(
     usual = [c for c in cols if str(c).strip().lower() in label_names]
     if len(usual)==1 or len(cols)==1: return (usual or cols)[0]
     refuse_columns(df, cols)
-    raise ValueError(f"which column holds the labels? `label=` may be {', '.join(map(repr, cols)) or 'none of none'}")
+    raise ValueError(f"which column holds the labels? `label=` may be {', '.join(map(repr, cols)) or 'none: add it'}")
 
-# %% ../nbs/29_tables.ipynb #7985ee91
+# %% ../nbs/29_tables.ipynb #907b9a66
 _boxes = {'xmin','x_min','bbox','bbox_x','segmentation','polygon','x1','objects','boxes'}
 _instead = dict(several="fastai's `MultiCategoryBlock` with `vision_learner`",
     boxes="a detector, such as those of `torchvision.models.detection`",
@@ -113,35 +117,32 @@ def refuse_columns(df, cols):
     low = {str(c).lower() for c in df.columns}
     if low & _boxes: refuse("the table holds boxes", 'boxes')
     yes = [c for c in cols if set(df[c].dropna().astype(str)) <= {'0','1','0.0','1.0','True','False'}]
-    if len(yes)>1: refuse(f"the columns {', '.join(map(str, yes[:5]))} say yes or no to several classes", 'several')
+    if len(yes)>1: refuse(f"the columns {', '.join(map(str, yes[:5]))} say yes or no to several classes; "
+                          "if one of them is yes, `df[columns].idxmax(axis=1)` is the label", 'several')
 
 def label_text(o):
     "A label as text, None for a missing one"
     if isinstance(o, (list,tuple,set,dict,np.ndarray)): refuse(f"a label is a list, {o!r}", 'several')
     if o is None or o is pd.NA or o!=o: return None
-    return re.sub(r'^(-?\d+)\.0+$', r'\1', str(o).strip()) or None # pandas writes 3.0 beside a blank cell
-
-def _number(o):
-    try: return float(o)
-    except ValueError: return None
+    return re.sub(r'^(-?\d+)\.0+$', r'\1', _composed(str(o).strip())) or None # pandas writes 3.0 beside a blank cell
 
 def refuse_labels(
     labels, # Texts
 ):
     "Refuse labels that are numbers to predict, or several in one text"
     kinds = set(labels)
-    nums = list(map(_number, kinds))
-    if None not in nums and kinds and (any(o%1 for o in nums) or (len(kinds)>20 and 2*len(kinds)>len(labels))):
+    nums = pd.to_numeric(pd.Series([*kinds], dtype=object), errors='coerce')
+    if kinds and nums.notna().all() and ((nums%1>0).any() or (len(kinds)>20 and 2*len(kinds)>len(labels))):
         refuse(f"the labels are numbers, such as {', '.join(sorted(kinds)[:3])}", 'numbers')
+    if several := first(o for o in kinds if o[0] in '[{'): refuse(f"a label is a list, {several}", 'several')
     for sep in '|;, ':
         parts = collections.Counter(p.strip() for o in kinds for p in o.split(sep))
         several = first(o for o in kinds if sep in o and all(parts[p.strip()]>1 for p in o.split(sep)))
         if several and (sep!=' ' or 2*len(parts)<len(kinds)):
             refuse(f"a label holds several, such as {several!r}", 'several')
 
-# %% ../nbs/29_tables.ipynb #320c2996
+# %% ../nbs/29_tables.ipynb #d4e0c328
 def _task_label(task):
-    "Label of a task of the export `JSON`, or None"
     done = [o for o in task.get('annotations', task.get('completions', [])) if not o.get('was_cancelled')]
     results = max(done, key=lambda o: str(o.get('created_at', '')), default={}).get('result') or []
     for r in results:
@@ -163,14 +164,14 @@ def label_studio(
         return pd.DataFrame([{**o['data'], 'label': _task_label(o)} for o in tasks])
     own = {'id','annotator','annotation_id','created_at','updated_at','lead_time','agreement'}
     df = pd.DataFrame([{k: v for k,v in o.items() if k not in own} for o in tasks])
-    for c in df: 
+    for c in df:
         if df[c].map(lambda o: isinstance(o, list) and bool(o) and isinstance(o[0], dict)).any():
             refuse(f"the labels in {c!r} are regions", 'boxes')
         df[c] = df[c].map(lambda o: o['choices'] if isinstance(o, dict) and 'choices' in o else o)
     return df
 
-# %% ../nbs/29_tables.ipynb #dc4d1576
-_parts = dict(labeled='labeled labelled train training', valid='valid validation val', test='test testing',
+# %% ../nbs/29_tables.ipynb #af280026
+_parts = dict(labeled='labeled labelled train training', valid='valid validation val dev', test='test testing',
               unlabeled='unlabeled unlabelled unsupervised unlabeled_images no_label')
 
 def part_of(
@@ -220,7 +221,7 @@ def hub_open(
     if saved: return datasets.load_from_disk(name)
     return datasets.load_dataset(*([name] if Path(name).exists() else name.split(':', 1)))
 
-# %% ../nbs/29_tables.ipynb #96593149
+# %% ../nbs/29_tables.ipynb #6d7e4654
 class HubImage(bytes):
     "A file's content; as text its place in a dataset, such as `train[12]`"
     def __str__(self): return self.place
@@ -247,5 +248,4 @@ def hub_table(
             item = Path(f['path']) if f['path'] and os.path.isfile(f['path']) else HubImage(f['bytes'])
             if isinstance(item, bytes): item.place = f'{split}[{i}]'
             rows.append((item, y, part))
-    df = pd.DataFrame(rows, columns=['file','label','part'], dtype=object)
-    return _validated(df)
+    return _validated(pd.DataFrame(rows, columns=['file','label','part'], dtype=object))

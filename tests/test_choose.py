@@ -221,3 +221,8 @@ def test_duplicates_name_both_kinds(seen):
     both = dict(unlabeled=u, valid=v.__class__(**{**vars(v), 'x': np.concatenate([u.x[:1], v.x[1:]])}))
     df = near_duplicates_by_features(both, same=.99999)
     assert (u.names[0], v.names[0], 'unlabeled and valid') in df[['a', 'b', 'where']].itertuples(index=False, name=None)
+
+@pytest.mark.parametrize('n', [0, -3])
+@pytest.mark.parametrize('by', ['typical', 'contested'])
+def test_no_number_of_images_to_label(n, by):
+    with pytest.raises(ValueError, match='`n` must be at least 1'): label_next(np.eye(4), n, by, p=np.eye(4))

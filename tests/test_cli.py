@@ -225,3 +225,19 @@ def test_mistakes_are_one_sentence(text, photos, tmp_path, monkeypatch, main):
 def test_wrong_use_is_2(capsys):
     with pytest.raises(SystemExit) as e: cli.main(['train'])
     assert e.value.code==2 and 'usage: fastai-mixmatch train' in capsys.readouterr().err
+
+def test_stopped_while_libraries_are_imported():
+    code = '''if 1:
+        import sys
+        class Stop:
+            def find_spec(self, name, *args):
+                if name=='fastai_mixmatch.cli': raise KeyboardInterrupt
+        sys.meta_path.insert(0, Stop())
+        from fastai_mixmatch.__main__ import main
+        main()'''
+    p = subprocess.run([sys.executable, '-c', code], text=True, capture_output=True, env=own_env())
+    assert (p.returncode, p.stdout, p.stderr) == (130, '', '')
+
+@pytest.mark.parametrize('name, right', [('smallcnn','small_cnn'),('resnet81','resnet18')])
+def test_a_misspelt_network_gets_a_suggestion(name, right):
+    with pytest.raises((ValueError,ImportError), match=f'did you mean .*{right}'): plan.find_arch(name)

@@ -1,5 +1,5 @@
 "From what people have to `dls, unlabeled`: tables, folders, exports, and what is refused."
-import sys, json, numpy as np, pandas as pd, pytest
+import sys, json, unicodedata, numpy as np, pandas as pd, pytest
 from PIL import Image
 from fastai.vision.all import L
 from fastai_mixmatch.collect import collect, deal, hash_bits, loaders, near_duplicates, near_pairs, survey, thumb
@@ -88,6 +88,51 @@ def test_what_is_missing_is_named(photos, tmp_path):
     with pytest.raises(ValueError, match='no table'): survey(tmp_path/'empty.csv')
     df['other'] = df.label
     with pytest.raises(ValueError, match='which column'): survey(df.rename(columns=dict(label='coarse')), root=photos)
+
+def test_validation_images_that_the_source_holds_too(photos):
+    known = answers(photos)[lambda d: d.label.notna()]
+    known[::4].to_csv(photos/'held.csv', index=False)
+    found = survey(photos/'labels.csv', valid=photos/'held.csv')
+    assert found.given and sorted(o.name for o in found.of('valid').file) == sorted(known.file[::4])
+    assert not {*known.file[::4]} & {o.name for o in found.of('labeled').file}
+
+def test_a_letter_and_its_accent_are_the_letter_with_it(tmp_path):
+    (tmp_path/'u').mkdir()
+    for i in range(8): Image.new('L', (9,9), 20*i).save(tmp_path/(f'grün {i}.png' if i<6 else f'u/{i}.png'))
+    rows = [f"grün {i}.PNG,{'süß' if i%2 else 'saür'}" for i in range(6)]
+    (tmp_path/'t.csv').write_text('\n'.join(['file,label', *(unicodedata.normalize('NFD', o) if i<3 else o for i,o in enumerate(rows)), ',', ',']), 'utf-8')
+    found = survey(tmp_path/'t.csv')
+    assert found.classes() == {'saür': 3, 'süß': 3} and len(found.of('unlabeled')) == 2 and not any('not there' in o for o in found.notes)
+
+def test_mistakes_that_say_what_to_do(photos, tmp_path):
+    df = answers(photos)
+    named = df.set_index('file').rename(columns=dict(label='what'))
+    assert parts(survey(named, root=photos)) == LABELED # Names in the index
+    with pytest.raises(ValueError, match='idxmax'): survey(df[['file']].assign(ball=0, star=1), root=photos)
+    with pytest.raises(TypeError, match='data frame.*got dict'): survey(dict(zip(df.file, df.label)), root=photos)
+    with pytest.raises(ValueError, match='per_class'): survey(photos/'labels.csv', per_class=-1)
+    with pytest.raises(FileNotFoundError, match='no image in'): survey(photos/'labels.csv', unlabeled=tmp_path)
+    (tmp_path/'a.zip').write_bytes(b'PK\3\4\xff\xfe')
+    with pytest.raises(ValueError, match='unpack an archive'): survey(tmp_path/'a.zip')
+    (tmp_path/'IMG_1.HEIC').write_bytes(b'\0\0\0\x18ftypheic'+bytes(50))
+    assert 'convert it to JPEG' in survey(tmp_path).bad.error[0]
+
+def test_names_as_label_studio_writes_them(tmp_path):
+    for i in range(6): Image.new('L', (9,9), 20*i).save(tmp_path/f'Foto ({i}).jpg')
+    rows = [f"/data/upload/3/1a2b3c4d-Foto_{i}.jpg,{'ab'[i%2]}" for i in range(6)]
+    (tmp_path/'t.csv').write_text('\n'.join(['image,choice',*rows]))
+    assert survey(tmp_path/'t.csv').classes() == dict(a=3, b=3)
+    (tmp_path/'t.csv').write_text('\n'.join(['image,choice',*rows[1:], '/data/upload/3/1a2b3c4d-Foto_0.jpg,"{""choices"": [""a"",""b""]}"']))
+    with pytest.raises(ValueError, match='a label is a list'): survey(tmp_path/'t.csv')
+
+@pytest.mark.parametrize('column, held', [('is_valid','yes'),('valid','1'),('split','dev')])
+def test_other_words_for_validation(photos, column, held):
+    df = answers(photos)
+    df[column] = [held if i%3==0 else '0' for i in range(len(df))]
+    found = survey(df, root=photos)
+    assert found.given and len(found.of('valid')) == sum(df.label.notna() & (df[column]==held))
+    found = survey(df.rename(columns={column: 'split'}).replace({held: 'later'}), root=photos)
+    assert "no 'split' is valid or test, but later, 0" in found.notes
 
 # --- what is refused
 

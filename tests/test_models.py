@@ -1,6 +1,6 @@
 "Networks: the wide residual network against loops over its definition in float64 numpy; sizes, and images of any form."
 import numpy as np, oracle, pytest, torch
-from fastai_mixmatch.models import small_cnn, wrn, wrn_28_2
+from fastai_mixmatch.models import load_weights, small_cnn, wrn, wrn_28_2
 
 def arrays(m): return {k: v.detach().double().numpy() for k, v in m.state_dict().items()}
 
@@ -48,3 +48,8 @@ def test_size_and_start():
 def test_any_image(arch, n_in, n_out, size):
     out = arch(n_in, n_out)(torch.randn(3, n_in, *size))
     assert out.shape == (3, n_out) and out.isfinite().all()
+
+@pytest.mark.parametrize('content', [b'', b'root:x:0:0\n', b'<html>', b'PK\3\4abc'], ids=['empty','text','page','cut'])
+def test_a_file_that_holds_no_weights(tmp_path, content):
+    (tmp_path/'w.pth').write_bytes(content)
+    with pytest.raises(ValueError, match='w.pth is no file of weights'): load_weights(torch.nn.Linear(2, 2), tmp_path/'w.pth')
