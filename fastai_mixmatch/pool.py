@@ -113,8 +113,7 @@ def __call__(self:ItemPipe, item, i=None)->Tensor:
     if t not in self.files:
         self.files[t] = issubclass(t, (str, Path)) and self.img_cls in (PILImage, PILImageBW) and self.plain(item)
     if not self.files[t]: return self.tensor(self.open(item, i))
-    with reading(lambda: item_name(item, i)), open_file(item) as im: x = np.array(in_mode(im, self.img_cls))
-    return torch.from_numpy(x[None] if x.ndim==2 else x.transpose(2, 0, 1))
+    with reading(lambda: item_name(item, i)), open_file(item) as im: return image2tensor(in_mode(im, self.img_cls))
 
 # %% ../nbs/02_pool.ipynb #4a95216a
 CACHE_LIMIT = 2*2**30 # Bytes of decoded images to keep in memory, unless `cache` says otherwise
