@@ -119,7 +119,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'fastai_mixmatch/batch.py'),
                                        'fastai_mixmatch.batch.Unlabeled.__repr__': ( 'batch.html#unlabeled.__repr__',
                                                                                      'fastai_mixmatch/batch.py'),
-                                       'fastai_mixmatch.batch.Unlabeled.of': ('batch.html#unlabeled.of', 'fastai_mixmatch/batch.py'),
                                        'fastai_mixmatch.batch.check_names': ('batch.html#check_names', 'fastai_mixmatch/batch.py'),
                                        'fastai_mixmatch.batch.like': ('batch.html#like', 'fastai_mixmatch/batch.py'),
                                        'fastai_mixmatch.batch.refuse_unless': ('batch.html#refuse_unless', 'fastai_mixmatch/batch.py')},

@@ -192,7 +192,7 @@ def _check_given(dls, unlabeled, method, stream, checkpoint, every):
         raise TypeError(f"`dls` must be the `DataLoaders` of the labeled images; got {type(dls).__name__}")
     if not isinstance(method, SemiSupervised):
         raise TypeError(f"`method` must be an object such as `FixMatch()`; got {method!r}")
-    if Unlabeled.of(unlabeled).source is None: raise ValueError(
+    if (unlabeled.source if isinstance(unlabeled, Unlabeled) else unlabeled) is None: raise ValueError(
         f"`unlabeled` is {unlabeled}; pass a folder, list of files, dataset or array of unlabeled images")
     if every!=_every and not isinstance(checkpoint, (str,Path)):
         warnings.warn(f"`every={every!r}` does nothing without a folder, `checkpoint=…`, or beside a `Checkpoint`")

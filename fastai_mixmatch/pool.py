@@ -138,7 +138,7 @@ class Pool:
         self.items,self.pipe,self.label,self.on_error,n = items,pipe,label,on_error,len(items)
         with kept_rng():
             start = first(i for i in range(n) if self.can(i))
-            if start is None: raise ValueError(f"none of the {n} {self.kind} images can be read")
+            self.replaced([], start is None)
             self.look([start, *range(start+1, n, -(-n//8))], k, pipe.known and known_source(items), same)
 
     def look(self, idxs, k, known, same=False):

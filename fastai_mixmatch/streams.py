@@ -38,8 +38,6 @@ class PoolDL:
         endless:bool=False, # Passes without end?
         idxs:Callable|None=None, # Gives the positions of one pass; default: a random permutation
     ):
-        refuse_unless(bs>=1, 'batch size must be at least 1', bs)
-        refuse_unless(steps is None or steps>=1, 'steps, the batches of an epoch, must be at least 1', steps)
         self.pool,self.bs,self.num_workers,self.device,self.steps,self.idxs = pool,bs,num_workers,device,steps,idxs
         self.endless,self.rank,self.world,self.given = endless or steps is not None,0,1,0
         self.stream = self.taken_up = self.now = self.walk = None

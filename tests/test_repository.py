@@ -184,6 +184,16 @@ def test_rooms_are_as_drawn():
     assert set(tool('rooms').rooms()) <= named, 'without a word about what it holds'
     assert tool('rooms').drawn()==tool('rooms').table(), 'run `python tools/rooms.py --write`'
 
+def test_rooms_keep_apart():
+    "No room uses what the page forbids, itself or by others; a planted import is noticed"
+    rooms = tool('rooms')
+    graph = rooms.graph()
+    assert rooms.trespasses(graph)==[]
+    for room,other,says in (('streams','methods','streams uses methods'), ('targets','pool','targets uses pool'),
+                            ('models','rng','models uses rng'), ('checks','semi','heads uses semi')): # That one by another
+        text = ', '.join(rooms.trespasses({**graph, room: [*graph[room], other]}))
+        assert f'{says}, and must not' in text, (room, other, text)
+
 def test_no_circle():
     circle = tool('rooms').circle
     assert circle(dict(a=['b'], b=['c'], c=['b']))==['b','c'] and circle(dict(a=['b','c'], b=['c'], c=[])) is None
