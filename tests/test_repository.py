@@ -190,7 +190,7 @@ def test_rooms_keep_apart():
     graph = rooms.graph()
     assert rooms.trespasses(graph)==[]
     for room,other,says in (('streams','methods','streams uses methods'), ('targets','pool','targets uses pool'),
-                            ('models','rng','models uses rng'), ('checks','semi','heads uses semi')): # That one by another
+                            ('models','rng','models uses rng'), ('checks','mixmatch','heads uses mixmatch')): # That one by another
         text = ', '.join(rooms.trespasses({**graph, room: [*graph[room], other]}))
         assert f'{says}, and must not' in text, (room, other, text)
 

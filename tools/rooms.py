@@ -47,9 +47,10 @@ def circle(graph):
     return next((found for o in graph if (found := visit(o, []))), None)
 
 # Rooms that words in the page's column "what it must not touch" stand for; other words there are for readers
-apart = {'lists': {'lists'}, 'targets': {'targets'}, 'the model': {'models','arch'}, 'loaders': {'pool','cache','streams'},
+apart = {'lists': {'lists'}, 'targets': {'targets'}, 'the model': {'models','arch'},
+         'loaders': {'pool','cache','streams'}, 'other methods': {'methods'},
          **dict.fromkeys(('the learner','training'), {'semi','mixmatch','methods','learner','recipes','checkpoint'}),
-         **dict.fromkeys(('methods','which methods exist'), {'mixmatch','methods'}), 'other methods': {'methods'}}
+         **dict.fromkeys(('methods','which methods exist'), {'mixmatch','methods'})}
 
 def reach(room, graph):
     "All rooms that `room` uses, directly or by others"
