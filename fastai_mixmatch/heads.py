@@ -35,8 +35,9 @@ class Heads(FitCallback):
     def before_fit(self):
         self.tidy()
         model,method = bare(self.learn.model),self.method
-        x = method.example().to(one_param(model).device)
-        with kept_rng(): layer = last_linear(model, x, method.labeled_dl.c)[0]
+        with kept_rng():
+            x = method.example().to(one_param(model).device)
+            layer = last_linear(model, x, method.labeled_dl.c)[0]
         if self.nets is None: self.make(layer)
         self.hook = layer.register_forward_pre_hook(self.keep)
 
