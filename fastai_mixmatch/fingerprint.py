@@ -35,8 +35,7 @@ def _of_files(items):
     return {k: h.hexdigest()[:12] for k,h in zip(('names','sizes','times'), hashes)}
 
 def _digest(arrays):
-    def array(o): return np.frombuffer(o, np.uint8) if isinstance(o, bytes) else np.asarray(o)
-    return sha256_of(array_bytes(o if isinstance(o, (Tensor,np.ndarray)) else array(o)) for o in arrays)[:12]
+    return sha256_of(o if isinstance(o, bytes) else array_bytes(o) for o in arrays)[:12]
 
 # %% ../nbs/22_fingerprint.ipynb #7cf014a5
 def describe_items(items, y=None, unknown:list|None=None)->dict:
