@@ -257,6 +257,7 @@ def problem(self:ImageList, i:int)->tuple|None: # Position, name, readable, prob
     except Exception as e: readable,notes = False,str(e.__cause__ or e)
     return (i, item_name(item, i), readable, notes) if notes or not readable else None
 
+# %% ../nbs/01_lists.ipynb #893290e2
 def usual_workers(n:int)->int:
     "Worker processes for `n` images: one a core, at most 8, for more than 1000"
     return min(8, os.cpu_count() or 1) if n>1000 else 0
@@ -273,6 +274,7 @@ def by_workers(
     dl = torch.utils.data.DataLoader(range(n), 64, num_workers=num_workers, collate_fn=f)
     return itertools.chain.from_iterable(progress_bar(dl, leave=False) if progress and has_bars() else dl)
 
+# %% ../nbs/01_lists.ipynb #5a55b3a9
 @patch
 def problems(self:ImageList, idxs)->list: # A method, so that a worker that is not forked can have it
     with warnings.catch_warnings():

@@ -130,3 +130,5 @@ def test_list_of_texts_is_not_turned_into_paths(folder):
     assert most(lambda: as_items(many))[1]<80*len(many)
     dls = ImageDataLoaders.from_folder(folder.path, train='labeled', valid='labeled', bs=8, item_tfms=Resize(8))
     assert UnlabeledDL(good, dls).pool.image_name(3)==good[3]
+
+def test_many_images_are_read_by_workers(): assert usual_workers(1000)==0 and usual_workers(1001)==min(8, os.cpu_count())
