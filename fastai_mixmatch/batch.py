@@ -81,10 +81,6 @@ class Unlabeled:
         given = [f'{k}={v!r}' for k,v in vars(self).items() if k!='source' and v is not None]
         return f"Unlabeled({', '.join(given)})"
 
-    @classmethod
-    def of(cls, o):
-        "`o`, or `Unlabeled(o)` for a bare source"
-        return o if isinstance(o, cls) else cls(o)
 
 # %% ../nbs/13_batch.ipynb #ff94773d
 @dataclasses.dataclass

@@ -41,11 +41,7 @@ class DiskCache:
             yield re.sub(r' at 0x[0-9a-f]+', '', repr((pipe, pool.shape, pool.dtype, pool.label and vars(pool.label))))
         return sha256_of(o.encode('utf-8', 'surrogateescape') for o in parts())
 
-    def open(self, pool, meta):
-        "The stored array, mapped; `ValueError` where it is not what `meta` says"
-        x = np.lib.format.open_memmap(self.data, mode='c') # A change of it stays in memory
-        if x.shape[1:]==pool.shape and len(x)>=len(meta['y']): return x
-        raise ValueError(f"its shape is {x.shape}")
+    def open(self): return np.lib.format.open_memmap(self.data, mode='c') # A change of it stays in memory
 
     def check(self, x, meta)->str:
         return sha256_of([json.dumps([meta[o] for o in ('y','kept','skipped')]).encode(), x.data])
@@ -86,7 +82,7 @@ def take(self:DiskCache, pool, digest:str)->str|None: # Why not
     try:
         meta = json.loads(self.about.read_bytes())
         if meta['digest']!=digest: return "made from other files, labels or transforms"
-        mapped = self.open(pool, meta)
+        mapped = self.open()
         x = np.array(mapped) if fits(mapped.nbytes) else mapped
         if self.check(x, meta)!=meta['check']: return "damaged"
         y,kept = meta['y'],meta['kept']
@@ -111,7 +107,7 @@ def make(self:DiskCache, pool, digest:str, num_workers:int):
         y,kept,skipped = pool.decode(lambda at, x: f.write(x.contiguous().numpy()), num_workers)
         f.truncate(size) # Rows of images that were skipped stay empty, at the end
     meta = dict(y=y.tolist(), kept=kept, skipped=skipped)
-    check = self.check(self.open(pool, meta), meta)
+    check = self.check(self.open(), meta)
     with atomic_write(self.about, 'w') as f: json.dump(dict(digest=digest, check=check, **meta), f)
 
 # %% ../nbs/03_cache.ipynb #ad441855

@@ -12,9 +12,9 @@ from contextlib import suppress
 from fastai.vision.all import *
 from .batch import FitCallback
 from .semi import SemiSupervised, method_of
-from .distributed import from_first, rank0_print, together
+from .distributed import from_first, plain_model, rank0_print, together
 from .files import atomic_write, file_digest, lock_folder, sha256_of
-from .fingerprint import differences, named_cbs, plain_model, settings
+from .fingerprint import differences, named_cbs, settings
 from .rng import rng_state, same_state, set_rng_state
 from .state import belongs, memory, pack, remember, unpack, warn_once
 

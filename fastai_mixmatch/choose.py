@@ -66,29 +66,21 @@ def _readable(pool, most):
         pool.replaced(bad)
         if x is not None: yield i,x[0],y
 
-@torch.no_grad()
 def _pass(learn, pool, cls, view, bs, thumb, most):
     "Send a pool through the model: its `Looked`"
     device,n_out = next(learn.model.parameters()).device,learn.dls.c
     hs,zs,kept,ys,thumbs,grays = [],[],[],[],[],[]
-    def given(xs): return view(torch.stack(xs).as_subclass(cls).to(device)).as_subclass(Tensor)
-    def note(m, args): hs.append(args[0].flatten(1).cpu())
-    hook = None
-    try:
-        for batch in chunked(_readable(pool, most), bs):
-            i,x,y = zip(*batch)
-            xs = given(x)
-            if hook is None: hook = last_linear(learn.model, n_out, xs[:1]).register_forward_pre_hook(note)
-            zs.append(learn.model(xs).float().cpu())
-            kept += i; ys += y
-            ims = [_picture(o) for o in x]
-            grays += [gray(o) for o in ims]
-            if thumb: thumbs += [_small(o, thumb) for o in ims]
-    finally:
-        if hook is not None: hook.remove()
-    z,names = torch.cat(zs),[str(pool.name(i)) for i in kept]
-    return Looked(names, F.normalize(torch.cat(hs).float()).numpy(), z.softmax(1).numpy(), np.array(ys), np.array(kept),
-                  thumbs, hash_bits(grays))
+    for batch in chunked(_readable(pool, most), bs):
+        i,x,y = zip(*batch)
+        xs = view(torch.stack(x).as_subclass(cls).to(device)).as_subclass(Tensor)
+        for to,o in zip((hs,zs), last_linear(learn.model, xs, n_out)[1:]): to.append(o.float().cpu())
+        kept += i; ys += y
+        ims = [_picture(o) for o in x]
+        grays += [gray(o) for o in ims]
+        if thumb: thumbs += [_small(o, thumb) for o in ims]
+    h,z,names = torch.cat(hs),torch.cat(zs),[str(pool.name(i)) for i in kept]
+    return Looked(names, F.normalize(h).numpy(), z.softmax(1).numpy(), np.array(ys), np.array(kept), thumbs,
+                  hash_bits(grays))
 
 # %% ../nbs/32_choose.ipynb #cee27529
 def look(
@@ -111,11 +103,8 @@ def look(
                  unlabeled=as_pool(as_items(u.source, dls), pipe, class_names(dls.train_ds), on_error=u.on_error))
     if len(dls.valid_ds): pools['valid'] = LabeledPool(dls.valid_ds, pipe)
     frozen = arch and FrozenFeatures(dls, arch, weights, cache, bs)
-    training = learn.model.training
-    learn.model.eval()
     def see(pool, most): return _pass(learn, pool, pipe.cls, lambda x: view((x,))[0], bs, thumb, most)
-    try: seen = {k: see(pool, most if k=='unlabeled' else None) for k,pool in pools.items()}
-    finally: learn.model.train(training)
+    seen = {k: see(pool, most if k=='unlabeled' else None) for k,pool in pools.items()}
     for k,o in seen.items() if arch else ():
         pool = pools[k]
         if len(o)<len(pool): pool.items = [pool.items[i] for i in o.idx]

@@ -9,6 +9,7 @@ __all__ = ['started', 'commands', 'Say', 'check', 'train', 'predict', 'report', 
 import contextlib, csv, inspect, io, itertools, json, math, os, re, shlex, sys, time, warnings
 from typing import Annotated
 from fastcore.script import anno_parser
+from fastprogress.fastprogress import format_time
 from fastai.vision.all import *
 from . import __version__, summary
 from .batch import like, refuse_unless
@@ -87,7 +88,7 @@ def _first_look(learn, say, left, each, strange, arch=None, **kw):
     if not strange: u = u[drawn(len(u), 5000)] # Those of the report
     n,beat = len(dls.train_ds)+len(dls.valid_ds)+len(u),len(dls.valid_ds)
     if not (arch and (beat or strange)): return {},None
-    images,time = f"{n} images with the frozen network",clock(n*each)
+    images,time = f"{n} images with the frozen network",format_time(n*each)
     if n*each>left/4 and not strange:
         say(f"no accuracy to beat: {images} would take {time}, more than a quarter of the time left")
         return {},None

@@ -8,10 +8,9 @@ __all__ = ['thumb', 'hash_bits', 'near_pairs', 'look_at', 'near_duplicates', 'de
 
 # %% ../nbs/30_collect.ipynb #94d98802
 import collections, inspect, math, random, warnings
-from fastprogress.fastprogress import progress_bar
 from fastai.vision.all import *
 from .batch import check_names, refuse_unless
-from .distributed import guard, has_bars, rank0_print
+from .distributed import rank0_print
 from .images import *
 from .lists import *
 from .sources import as_items
@@ -49,10 +48,9 @@ def near_pairs(
 
 # %% ../nbs/30_collect.ipynb #18c252d5
 class _Look:
-    "Dataset of `(position, size, thumb, as it is shown?, error)`"
+    "Gives `(position, size, thumb, turned?, error)` of each of some `items`"
     def __init__(self, items): self.items = items
-    def __len__(self): return len(self.items)
-    def __getitems__(self, idxs):
+    def __call__(self, idxs):
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             return [self.look(i) for i in idxs]
@@ -74,10 +72,7 @@ def look_at(
     progress:bool=True, # Draw a progress bar?
 )->pd.DataFrame: # Columns size `(width, height)`, thumb, turned, error: what is wrong, or None
     "Open every image once"
-    n = ifnone(num_workers, usual_workers(len(items)))
-    guard(n)
-    dl = torch.utils.data.DataLoader(_Look(items), 64, num_workers=n, collate_fn=noop)
-    rows = [o for b in (progress_bar(dl, leave=False) if progress and has_bars() else dl) for o in b]
+    rows = list(by_workers(_Look(items), len(items), num_workers, progress))
     return pd.DataFrame(rows, columns=['i','size','thumb','turned','error'], dtype=object).set_index('i').sort_index()
 
 def near_duplicates(

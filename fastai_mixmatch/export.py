@@ -13,10 +13,9 @@ from copy import deepcopy
 from typing import NamedTuple
 from fastai.vision.all import *
 from .arch import to_channels_last
-from .distributed import guard
+from .distributed import guard, plain_model
 from .files import atomic_write
-from .images import ImageStack, in_mode, item_name, open_file, reading
-from .fingerprint import plain_model
+from .images import ImageStack, crop_box, in_mode, item_name, open_file, reading
 from .learner import ssl_learner
 from .methods import NoisyStudent
 from .pool import ItemPipe
@@ -50,13 +49,9 @@ class QuickRead:
     def sized(self, im):
         "`im`, cut and resized"
         if self.resize is None: return im
-        (w,h),size,box = im.size,self.resize.size,(0,0,*im.size)
-        if self.resize.method=='crop':
-            m = min(w/size[0], h/size[1])
-            cw,ch = int(m*size[0]),int(m*size[1])
-            x,y = int(.5*(w-cw)),int(.5*(h-ch))
-            box = x,y,x+cw,y+ch
-        return (im if box==(0,0,w,h) else im.crop(box)).resize(tuple(size), resample=self.resize.mode)
+        size,full = self.resize.size,(0,0,*im.size)
+        box = crop_box(im.size, size) if self.resize.method=='crop' else full
+        return (im if box==full else im.crop(box)).resize(tuple(size), resample=self.resize.mode)
 
     def __call__(self, item, i=None):
         t = type(item)
@@ -64,8 +59,8 @@ class QuickRead:
         if not self.quick[t]: return self.read(item, i)
         with reading(lambda: item_name(item, i)), open_file(item) as im:
             mode = self.img_cls._open_args.get('mode', 'RGB')
-            x = np.array(self.sized(im if im.mode==mode else in_mode(im, self.img_cls)))
-        return torch.from_numpy(x[None] if x.ndim==2 else x.transpose(2,0,1)).as_subclass(self.img_cls._tensor_cls)
+            x = image2tensor(self.sized(im if im.mode==mode else in_mode(im, self.img_cls)))
+        return x.as_subclass(self.img_cls._tensor_cls)
 
 # %% ../nbs/35_export.ipynb #951c568a
 class ValidPipe(ItemPipe):
@@ -245,9 +240,8 @@ def export_onnx(
     tol:float=1e-4, # How far probabilities may differ
 )->OnnxPredictor: # What was written, opened again
     "Write a classifier as an ONNX file, which takes its name when onnxruntime has given with it what `learn` gives"
-    pred,imgs = predictor_of(learn, check)
+    pred,imgs,want = predictor_of(learn, check)
     x = torch.stack([pred.image(o) for o in imgs[:2]*2])
-    with learn.no_bar(): want = learn.get_preds(dl=learn.dls.test_dl(imgs, num_workers=0))[0].cpu().float()
     b = to_onnx(OnnxNet(pred, pred.meta['shape']), x, pred.meta)
     with atomic_write(file, 'w+b') as f:
         f.write(b)

@@ -18,15 +18,15 @@ from .state import pack, unpack, whole
 # %% ../nbs/11_heads.ipynb #c6be2330
 def last_linear(
     model:nn.Module, # A classifier
-    n_out:int, # Its classes
     x:Tensor, # Images for it `(B,C,H,W)`
-)->nn.Linear:
-    "The last linear layer of `n_out` outputs that runs; `ValueError` where the model has none"
-    ran,linear = [],[m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features==n_out]
-    with Hooks(linear, lambda m, *_: ran.append(m)): probe(model, x)
-    if ran: return ran[-1]
-    raise ValueError(f"features are what the last linear layer of {n_out} outputs takes in; {type(model).__name__} has "
-        "none. Use a model that ends in `nn.Linear`, or a method without heads (`rotation=0`)")
+    n_out:int|None=None, # Outputs of the layer; default: any number
+)->tuple: # The layer, its input `(B,n_features)`, and the output of the model
+    "The linear layer that runs last, in evaluation mode and without gradient; `ValueError` where there is none"
+    ran,linear = [],[m for m in model.modules() if isinstance(m, nn.Linear) and n_out in (None,m.out_features)]
+    with Hooks(linear, lambda m, i, o: ran.append((m, i[0].flatten(1)))): out = probe(model, x)
+    if ran: return *ran[-1],out
+    raise ValueError(f"features are what the last linear layer{f' of {n_out} outputs'*bool(n_out)} takes in, and "
+        f"{type(model).__name__} has none. Use a model that ends in `nn.Linear`, or a method without heads")
 
 # %% ../nbs/11_heads.ipynb #d8459867
 class Heads(FitCallback):
@@ -35,7 +35,9 @@ class Heads(FitCallback):
     def before_fit(self):
         self.tidy()
         model,method = bare(self.learn.model),self.method
-        with kept_rng(): layer = last_linear(model, method.labeled_dl.c, method.example().to(one_param(model).device))
+        with kept_rng():
+            x = method.example().to(one_param(model).device)
+            layer = last_linear(model, x, method.labeled_dl.c)[0]
         if self.nets is None: self.make(layer)
         self.hook = layer.register_forward_pre_hook(self.keep)
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FORMATS', 'MAX_PIXELS', 'ImageError', 'item_name', 'reading', 'to_uint8', 'as_nchw', 'open_file', 'in_mode',
            'as_image', 'as_shown', 'PILImageShown', 'PILImageShownBW', 'PILImageRGBA', 'PILImage16', 'ImageStack',
-           'encodes', 'remarks', 'pixels', 'item_key']
+           'remarks', 'pixels', 'item_key']
 
 # %% ../nbs/00_images.ipynb #a4b235ab
 import io, os, stat
@@ -187,15 +187,19 @@ class ImageStack(TensorImage):
         return show_image(self[:3 if len(self)>2 else 1].as_subclass(Tensor)/255, ctx=ctx, **kwargs)
 
 # %% ../nbs/00_images.ipynb #28ef6561
+def crop_box(size, to, pcts=(.5,.5))->tuple:
+    "Left, top, right and bottom of the part of an image that `Resize` crops; sizes are (width, height)"
+    m = min(a/b for a,b in zip(size, to))
+    w,h = (int(m*o) for o in to)
+    left,top = (int(p*(a-b)) for p,a,b in zip(pcts, size, (w,h)))
+    return left, top, left+w, top+h
+
 @Resize
 def encodes(self, x:ImageStack):
     if self.method not in ('crop','squish'): raise ValueError("`ImageStack` can be resized by 'crop' or 'squish'")
-    (h,w),(width,height) = x.shape[-2:],self.size
-    if self.method=='crop':
-        m = min(w/width, h/height)
-        cw,ch = int(m*width),int(m*height)
-        left,top = int(self.pcts[0]*(w-cw)),int(self.pcts[1]*(h-ch))
-        x = x[..., top:top+ch, left:left+cw]
+    (height,width),full = self.size[::-1],x.shape[:0:-1]
+    left,top,right,bottom = crop_box(full, self.size, self.pcts) if self.method=='crop' else (0,0,*full)
+    x = x[..., top:bottom, left:right]
     return ImageStack(F.interpolate(x.as_subclass(Tensor)[None], (height,width), mode='bilinear', antialias=True)[0])
 
 # %% ../nbs/00_images.ipynb #5c77749d

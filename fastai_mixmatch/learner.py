@@ -168,14 +168,14 @@ def linear_start(
     learn:Learner, # Of `ssl_learner`; the last linear layer of its network changes
 ):
     "Start the last layer as the logistic regression on what the rest makes of the labeled images"
-    from fastai_mixmatch.frozen import features, linear_head
-    method = method_of(learn)
-    dl,device = method.labeled_dl,method.labeled_dl.device or 'cpu'
-    model,dl = learn.model.to(device).eval(),PoolDL(dl.pool, 64, dl.num_workers, idxs=lambda: range(len(dl.pool)))
-    def look(x): return features(model, method.view(x.to(device))).float().cpu()
-    with kept_rng(): h,y = map(torch.cat, zip(*[(look(x), y) for (x,),y in dl]))
+    from fastai_mixmatch.frozen import linear_head
+    method,ldl = method_of(learn),method_of(learn).labeled_dl
+    device = ldl.device or 'cpu'
+    model,dl = learn.model.to(device),PoolDL(ldl.pool, 64, ldl.num_workers, idxs=lambda: range(len(ldl.pool)))
+    def look(x): return last_linear(model, method.view(x.to(device)), ldl.c)[:2]
+    with kept_rng(): (last,*_),h,y = zip(*[(*look(x), y) for (x,),y in dl])
+    h,y = torch.cat(h).float().cpu(),torch.cat(y)
     if len(y.unique())<2: return # Nothing to tell apart
-    with kept_rng(): last = last_linear(model, method.labeled_dl.c, method.example())
     head = linear_head(F.normalize(h).numpy(), y.numpy())
     length = h.norm(dim=1).mean().clamp(min=1e-12).item()
     for p,o in ((last.weight, head.coef_/length), (last.bias, head.intercept_)):
@@ -191,7 +191,7 @@ def _check_given(dls, unlabeled, method, stream, checkpoint, every):
         raise TypeError(f"`dls` must be the `DataLoaders` of the labeled images; got {type(dls).__name__}")
     if not isinstance(method, SemiSupervised):
         raise TypeError(f"`method` must be an object such as `FixMatch()`; got {method!r}")
-    if Unlabeled.of(unlabeled).source is None: raise ValueError(
+    if (unlabeled.source if isinstance(unlabeled, Unlabeled) else unlabeled) is None: raise ValueError(
         f"`unlabeled` is {unlabeled}; pass a folder, list of files, dataset or array of unlabeled images")
     if every!=_every and not isinstance(checkpoint, (str,Path)):
         warnings.warn(f"`every={every!r}` does nothing without a folder, `checkpoint=…`, or beside a `Checkpoint`")

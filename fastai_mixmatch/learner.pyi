@@ -861,7 +861,7 @@ def linear_start(learn: Learner) -> Any:
     r"""Start the last layer as the logistic regression on what the rest makes of the labeled images"""
 
 def comments(o) -> Any:
-    r"""Comments of the parameters of a function or settings of a class, by name; faster than `docments`"""
+    r"""Comments of the parameters of a function or settings of a class, by name"""
 
 def with_arguments(f: Callable, sources, doc: str, but=(), **defaults) -> Any:
     r"""Show the arguments of `sources` as those of `f`"""

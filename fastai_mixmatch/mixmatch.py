@@ -25,6 +25,7 @@ class MixMatch(SemiSupervised):
     lambda_u,ramp = 75.,1.
     averages = property(lambda self: {o: 0.95 for o in ('known',)*self.adapt + ('seen',)*self.aligns})
     aligns = property(lambda self: self.adapt or self.prior is not None)
+    advice = property(lambda self: " or pass class frequencies as `prior`" if self.prior is None else None)
 
     def check(self):
         super().check()

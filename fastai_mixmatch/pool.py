@@ -113,8 +113,7 @@ def __call__(self:ItemPipe, item, i=None)->Tensor:
     if t not in self.files:
         self.files[t] = issubclass(t, (str, Path)) and self.img_cls in (PILImage, PILImageBW) and self.plain(item)
     if not self.files[t]: return self.tensor(self.open(item, i))
-    with reading(lambda: item_name(item, i)), open_file(item) as im: x = np.array(in_mode(im, self.img_cls))
-    return torch.from_numpy(x[None] if x.ndim==2 else x.transpose(2, 0, 1))
+    with reading(lambda: item_name(item, i)), open_file(item) as im: return image2tensor(in_mode(im, self.img_cls))
 
 # %% ../nbs/02_pool.ipynb #4a95216a
 CACHE_LIMIT = 2*2**30 # Bytes of decoded images to keep in memory, unless `cache` says otherwise
@@ -139,7 +138,7 @@ class Pool:
         self.items,self.pipe,self.label,self.on_error,n = items,pipe,label,on_error,len(items)
         with kept_rng():
             start = first(i for i in range(n) if self.can(i))
-            if start is None: raise ValueError(f"none of the {n} {self.kind} images can be read")
+            self.replaced([], start is None)
             self.look([start, *range(start+1, n, -(-n//8))], k, pipe.known and known_source(items), same)
 
     def look(self, idxs, k, known, same=False):

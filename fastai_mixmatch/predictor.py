@@ -18,7 +18,7 @@ from torch.nn.parameter import is_lazy
 from .images import *
 from .sources import class_names
 from .files import atomic_write, sha256_of
-from .fingerprint import plain_model
+from .distributed import plain_model
 from .arch import build_arch
 from .rng import seeded
 
@@ -230,25 +230,25 @@ def _samples(dls, n=8):
 def predictor_of(
     learn, # Trained learner
     n:int=8, # Sample images
-)->tuple: # `Predictor` with a copy of the network, on the CPU; the images, opened
+)->tuple: # `Predictor` with a copy of the network, on the CPU; the images, opened; what `learn` says of them
     "A predictor of what `learn` is now, without a file"
     dls,imgs = learn.dls,_samples(learn.dls, n)
     meta = dict(format=2, classes=list(map(str, class_names(dls.train_ds))), tfms=_describe(dls),
                 arch=getattr(learn, 'arch_spec', None), mode=first(k for k,o in _opened.items() if o is type(imgs[0])))
     pred = Predictor(deepcopy(plain_model(learn)).cpu(), meta)
     meta['shape'] = list(pred.image(imgs[0]).shape)
-    return pred,imgs
+    with learn.no_bar(): want = learn.get_preds(dl=dls.test_dl(imgs, num_workers=0))[0].cpu().float()
+    return pred, imgs, want
 
 def save_predictor(
     learn, # Trained learner
     file, # Where to write, such as 'digits.safetensors'
 )->str: # SHA-256 of the file
     "Write a classifier. Raises `PredictorError` where it would not predict as `learn` does"
-    pred,imgs = predictor_of(learn)
+    pred,imgs,want = predictor_of(learn)
     image = pred.image(imgs[0]).contiguous()
     tensors = {k: v.detach().contiguous().clone() for k,v in pred.model.state_dict().items()}
     tensors |= dict(zip(_sample, (image, pred.output(image[None])[0])))
-    with learn.no_bar(): want = learn.get_preds(dl=learn.dls.test_dl(imgs, num_workers=0))[0].cpu().float()
     b = to_bytes(tensors, pred.meta)
     try:
         with atomic_write(file, 'w+b') as f:

@@ -140,14 +140,13 @@ def doubts(self:Report)->list:
     expected = labeled/labeled.sum()*n.sum()
     times,most = n/expected,(n-1.75*expected-3*expected.sqrt()).max()
     never = [name(i) for i in (n==0).nonzero()[:,0].tolist()]
-    prior = " or pass their class frequencies as `prior`" if hasattr(m, 'prior') else ''
-    res = []
+    res,more = [],f"label more{m.advice or ''}"
     if never: res.append(
         f"in the last epoch none of {n.sum():.0f} guesses took class {', '.join(never)}. "
-        f"If the unlabeled images hold these classes, label more of them{prior}")
-    elif most>0 and getattr(m, 'prior', None) is None: res.append(
+        f"If the unlabeled images hold these classes, {more}")
+    elif most>0 and m.advice is not None: res.append(
         f"class {name(times.argmax())} was guessed {times.max():.1f} times as often as it is labeled, class "
-        f"{name(times.argmin())} {times.min():.1f} times. If the unlabeled images are not like that, label more{prior}")
+        f"{name(times.argmin())} {times.min():.1f} times. If the unlabeled images are not like that, {more}")
     weight = self.meters['lambda_u']() if m.lambda_u else None
     if weight is not None and weight<.02*m.lambda_u: res.append(
         f"the unlabeled images hardly counted: their weight was {weight:.2g} in the last epoch, of {m.lambda_u:g}. "

@@ -37,6 +37,7 @@ class SemiSupervised(Settings, FitCallback):
     _stateattrs = ('source','dl','labeled_dl','view','fitting','step','class_counts')
     k,ks,mu,strong = 1,0,1,None # Weak and strong views, unlabeled images for each labeled one, what makes strong views
     guesses = True # Does each step guess?
+    advice = '' # What to do, but label more, about classes that are guessed too often or never; None: that is as meant
     _unlabeled = Unlabeled()
     averages = {} # Running averages: name → weight of the old value; or names alone, for `momentum`
     columns = () # More columns of the results table
@@ -291,8 +292,7 @@ def before_fit(self:SemiSupervised):
     self.dl.pool.n_replaced = 0
     self.fitting = Fit(self)
     if self.fitting.searching: # It counts its steps in labeled batches
-        epochs = math.ceil(self.learn.lr_finder.num_it/len(self.dl))
-        self.learn.n_epoch = max(self.learn.n_epoch, epochs)
+        self.learn.n_epoch = max(self.learn.n_epoch, math.ceil(self.learn.lr_finder.num_it/len(self.dl)))
     self.learn.loss_func = StepLoss(self, self.learn.loss_func)
     for cb in new: cb('before_fit')
 

@@ -1,7 +1,7 @@
 "Images of four and five channels, and of 16 bits, from files to the predictor: nothing is clipped, dropped or refused."
-import numpy as np, pytest, torch
-from fastai.vision.all import (CategoryBlock, DataBlock, GrandparentSplitter, Image, ImageDataLoaders, Resize, TensorImage, TransformBlock,
-    aug_transforms, get_files, noop, parent_label, set_seed)
+import numpy as np, pytest, random, torch
+from fastai.vision.all import (CategoryBlock, DataBlock, GrandparentSplitter, Image, ImageDataLoaders, PILImage, Resize, TensorImage, TransformBlock,
+    aug_transforms, get_files, image2tensor, noop, parent_label, set_seed)
 from fastai_mixmatch.all import *
 from helpers import SMALL
 
@@ -143,3 +143,17 @@ def test_arrays_are_scaled_as_the_labeled_ones(cls, shape, dtype):
         dls = il.dataloaders(il[:8], bs=8)
         a, b = LabeledDL(dls).pool, unlabeled_dl(u, dls).pool
         assert all(torch.equal(a.read(i)[0], b.read(i)[0]) for i in (0, 39)) and a.read(0)[0].max() > 200
+
+@pytest.mark.parametrize('split_idx', [0, 1])
+@pytest.mark.parametrize('method', ['crop', 'squish'])
+def test_a_stack_is_resized_as_a_picture(method, split_idx):
+    "The same part of it, at random in training, in the middle at validation; a part shifted by a pixel is 4 levels off"
+    x = np.add.outer(4*np.arange(24), 4*np.arange(37)).astype(np.uint8)
+    tfm,size = Resize((12,14), method=method),(12,14)
+    for seed in range(3):
+        got = []
+        for o in (ImageStack.create(np.stack([x]*3)), PILImage.create(np.stack([x]*3, -1))):
+            random.seed(seed)
+            got.append(tfm(o, split_idx=split_idx))
+        a,b = got[0].float(),image2tensor(got[1]).float()
+        assert a.shape[1:]==b.shape[1:]==size and (a-b).abs().max()<1.5

@@ -1,7 +1,8 @@
 "Features of a frozen network, their cache, and weights from a file."
 import numpy as np, os, pytest, timm, torch
 from fastai.vision.all import ImageDataLoaders, Normalize, PILImage, Pipeline, Resize, imagenet_stats
-from fastai_mixmatch.frozen import _valid_tfms, FrozenFeatures, features, frozen_baseline, frozen_model, linear_head, surer_half
+from fastai_mixmatch.frozen import _valid_tfms, FrozenFeatures, frozen_baseline, frozen_model, linear_head, surer_half
+from fastai_mixmatch.heads import last_linear
 from fastai_mixmatch.models import load_weights, small_cnn
 from functools import partial
 from PIL import Image
@@ -90,7 +91,7 @@ def test_a_head_with_one_label_a_class_and_with_missing_classes():
 def test_features_are_the_input_of_the_classifier_of_every_kind_of_network(name):
     net = timm.create_model(name).eval()
     x = torch.rand(1, 3, 224, 224)
-    with torch.no_grad(): torch.testing.assert_close(net.get_classifier()(features(net, x)), net(x), atol=1e-4, rtol=1e-4)
+    with torch.no_grad(): torch.testing.assert_close(net.get_classifier()(last_linear(net, x)[1]), net(x), atol=1e-4, rtol=1e-4)
 
 def test_weights_by_name_with_a_prefix_and_by_order():
     from fastai.vision.all import create_vision_model, create_timm_model, default_split

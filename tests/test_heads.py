@@ -52,7 +52,7 @@ def test_a_second_fit_goes_on():
 
 def test_models_without_a_last_linear_layer():
     conv = lambda i, o: nn.Sequential(nn.Conv2d(i, o, 8), nn.Flatten())
-    with pytest.raises(ValueError, match='rotation=0'): train(method_learner(ReMixMatch(ks=1), 60, arch=conv))
+    with pytest.raises(ValueError, match='of 10 outputs.*without heads'): train(method_learner(ReMixMatch(ks=1), 60, arch=conv))
     train(method_learner(ReMixMatch(ks=1, rotation=0), 60, arch=conv))
 
 def test_the_last_layer_is_the_one_that_runs_last():
@@ -63,7 +63,7 @@ def test_the_last_layer_is_the_one_that_runs_last():
             self.head,self.neck = nn.Linear(10, 10),nn.Linear(64, 10)
         def forward(self, x): return self.head(self.neck(x.flatten(1)).relu())
     net = Net()
-    assert last_linear(net, 10, torch.zeros(2, 1, 8, 8)) is net.head and not net.head._forward_pre_hooks
+    assert last_linear(net, torch.zeros(2, 1, 8, 8), 10)[0] is net.head and not net.head._forward_pre_hooks
     learn = method_learner(ReMixMatch(ks=1), 60, arch=net)
     train(learn)
     assert heads_of(learn).nets['rotation'].in_features==10
@@ -79,3 +79,33 @@ def test_in_a_plain_learner():
     learn = quiet(Learner(core_dls(), SMALL(1, 10), loss_func=nn.CrossEntropyLoss(), cbs=ReMixMatch(Unlabeled(IL[200:264], bs=32), ks=1)))
     learn.fit(1)
     assert heads_of(learn).nets['rotation'].out_features==4
+
+def test_heads_are_trained_as_the_last_group():
+    "With its learning rates and its weight decay, which biases do not have: here no gradient moves the head."
+    class Still(Supervised):
+        heads = dict(turn=4)
+        def losses(self, pred, y): return self.loss_x(pred[:len(y)], y) + 0*self.head('turn').sum(), pred.new_zeros(())
+    class Note(Callback):
+        order,run_valid = 22,False
+        def before_fit(self): self.rates = []
+        def after_step(self):
+            if not self.rates: self.start = copy.deepcopy(heads_of(self.learn).nets['turn'])
+            self.rates.append(self.opt.hypers[-1]['lr'])
+    note = Note()
+    learn = quiet(method_learner(Still(), 60, wd=.5, cbs=note))
+    learn.fit_one_cycle(2, 1e-2)
+    end,rates = heads_of(learn).nets['turn'],torch.tensor(note.rates, dtype=torch.float64)
+    assert len(set(note.rates))>2
+    torch.testing.assert_close(end.weight, note.start.weight*(1-.5*rates).prod().float())
+    assert torch.equal(end.bias, note.start.bias) and note.start.bias.abs().min()>0
+
+def test_heads_see_the_images_that_are_trained_on():
+    "Not those of a guess, although it comes after the forward pass."
+    class Late(PiModel):
+        heads = dict(turn=4)
+        def losses(self, pred, y):
+            self.guess(self.step.batch.weak[0])
+            self.sizes = [*getattr(self, 'sizes', ()), (len(pred), len(self.head('turn')))]
+            return super().losses(pred, y)
+    learn = train(method_learner(Late(), 60))
+    assert learn.late.sizes and all(a==b for a,b in learn.late.sizes)

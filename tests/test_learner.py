@@ -8,7 +8,8 @@ from fastai.vision.models.xresnet import xresnet18
 from fastai_mixmatch.all import *
 from fastai_mixmatch.distributed import lost
 from fastai_mixmatch.finite import Finite
-from fastai_mixmatch.frozen import features, linear_head
+from fastai_mixmatch.frozen import linear_head
+from fastai_mixmatch.heads import last_linear
 from helpers import IL, NAMES, RGB, SCRIPT, At, X, Y, alike, core_dls, core_learner, same, state_of, torch_sets
 from pathlib import Path
 from torch import nn
@@ -73,7 +74,7 @@ def test_a_network_starts_as_the_linear_classifier_on_its_features(classes):
     assert torch.equal(torch.get_rng_state(), draws)
     pool = learn.mix_match.labeled_dl.pool
     x, y = zip(*map(pool.read, range(len(pool))))
-    h = features(learn.model, learn.mix_match.view(torch.stack(x).as_subclass(pool.cls)))
+    h = last_linear(learn.model, learn.mix_match.view(torch.stack(x).as_subclass(pool.cls)))[1]
     want = linear_head(F.normalize(h).numpy(), np.array(y)).predict_proba(F.normalize(h).numpy())
     with torch.no_grad(): got = learn.model[-1](F.normalize(h) * h.norm(dim=1).mean()).softmax(1)
     np.testing.assert_allclose(got, want, atol=1e-3)

@@ -140,3 +140,5 @@ def test_blank_labels_are_no_class(blank):
     some = il[[o==o and o not in ('', None) for o in il.labels]]
     assert ImageList(il.items, il.labels, [Resize(8)], img_cls=PILImageBW)[28][1] == -1
     assert len(some) == 28 and some.dataloaders(il[:5], bs=5).vocab == [*'0123456789']
+
+def test_many_images_are_read_by_workers(): assert usual_workers(1000)==0 and usual_workers(1001)==min(8, os.cpu_count())

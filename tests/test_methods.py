@@ -635,11 +635,13 @@ def test_no_threshold_where_none_is_used(cls):
 def test_strong_needs_a_view():
     with pytest.raises(TypeError, match='strong'): FixMatch(strong=lambda x: x)
 
-def test_images_outside_of_0_1():
-    items = [(torch.randn(1, 8, 8), torch.tensor(i % 4)) for i in range(20)]
+@pytest.mark.parametrize('lo,hi', [(-1, 1), (0, 2)])
+def test_images_outside_of_0_1(lo, hi):
+    images = lambda *size: lo+(hi-lo)*torch.rand(*size)
+    items = [(images(1, 8, 8), torch.tensor(i % 4)) for i in range(20)]
     dls = DataLoaders(DataLoader(items, bs=4), DataLoader(items, bs=4))
     dls.c = 4
-    with pytest.raises(ValueError, match=r'strong views need images in \[0,1\]'): ssl_learner(dls, torch.randn(30, 1, 8, 8), small_cnn, FixMatch())
+    with pytest.raises(ValueError, match=r'strong views need images in \[0,1\]'): ssl_learner(dls, images(30, 1, 8, 8), small_cnn, FixMatch())
 
 def test_flexmatch_needs_positions():
     class Stream(torch.utils.data.IterableDataset):

@@ -129,7 +129,8 @@ def test_two_classes_and_a_thousand(photos):
 def test_tiny_images(size):
     x = np.random.default_rng(0).integers(0, 256, (40, *size), dtype=np.uint8)
     il = ImageList.from_arrays(x, np.arange(40) % 2, img_cls=PILImageBW)
-    fitted(il[:10].dataloaders(il[10:20], bs=5), il[20:], bs=10)
+    learn = fitted(il[:10].dataloaders(il[10:20], bs=5), il[20:], bs=10)
+    assert same_images(learn.seen.x, torch.tensor(x[20:])[:,None]) and learn.train_iter == 2
 
 @pytest.mark.parametrize('kind', ['folder', 'il_own_tfms', 'torch_pil_label', 'tfmd_lists', 'iterable_len'])
 def test_streaming_by_workers_gives_what_is_cached(root, kind):

@@ -1,6 +1,6 @@
-"""Which room of the package uses which, read from the code.
+"""Which room of the package uses which, read from the code, and which may not.
 
-    python tools/rooms.py           # print the table
+    python tools/rooms.py           # print the table, and whoever uses what the page forbids
     python tools/rooms.py --write   # put it into docs/architecture.md; tests/test_repository.py compares the two
 """
 import argparse, ast, re
@@ -46,6 +46,31 @@ def circle(graph):
         done.add(o)
     return next((found for o in graph if (found := visit(o, []))), None)
 
+# Rooms that words in the page's column "what it must not touch" stand for; other words there are for readers
+apart = {'lists': {'lists'}, 'targets': {'targets'}, 'the model': {'models','arch'},
+         'loaders': {'pool','cache','streams'}, 'other methods': {'methods'},
+         **dict.fromkeys(('the learner','training'), {'semi','mixmatch','methods','learner','recipes','checkpoint'}),
+         **dict.fromkeys(('methods','which methods exist'), {'mixmatch','methods'})}
+
+def reach(room, graph):
+    "All rooms that `room` uses, directly or by others"
+    found,todo = set(),[room]
+    while todo:
+        new = set(graph[todo.pop()])-found
+        found |= new
+        todo += new
+    return found
+
+def trespasses(graph):
+    "Texts that say which room uses one that the page forbids it"
+    res,text = [],page.read_text(encoding='utf-8').split(marks[0])[0]
+    for room,words in re.findall(r'^\| `(\w+)` \| .* \| (.*) \|$', text, re.M):
+        used,words = reach(room, graph),words.split(', ')
+        bad = set.union(*(apart.get(o, set()) for o in words)) & used
+        if words==['everything else']: bad = used-{'files'}
+        res += [f'{room} uses {o}, and must not' for o in sorted(bad)]
+    return res
+
 def table():
     "The graph as a Markdown table: each room, and those that it uses"
     rows = [f"| `{o}` | {', '.join(f'`{u}`' for u in used) or 'none'} |" for o,used in graph().items()]
@@ -59,7 +84,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--write', action='store_true', help='put the table into the page')
     a = p.parse_args()
-    if not a.write: return print(table())
+    if not a.write: return print(table(), *trespasses(graph()), sep='\n')
     page.write_text(page.read_text(encoding='utf-8').replace(drawn(), table()), encoding='utf-8')
 
 if __name__=='__main__': main()
