@@ -11,7 +11,7 @@ One JSON line a run is appended to `results/photos.jsonl`. With `--checkpoint` a
     python bench/photos.py --data-dir data --data signs --labels 5 --method mixmatch --steps 1125 --checkpoint runs
     python bench/photos.py --table
 """
-import json, tarfile, time
+import json, os, tarfile, time
 from pathlib import Path
 import numpy as np
 from fastai.vision.all import Callback, Resize, aug_transforms, parent_label, set_seed
@@ -33,8 +33,14 @@ class Curve(Callback):
     "Seconds of the processor, and accuracy, after each epoch; goes on after an interruption"
     order,run_valid = 90,False
     def __init__(self): self.spent,self.points,self.trained = 0.,[],False
-    def before_train(self): self.start = time.process_time()
-    def after_train(self): self.spent,self.trained = self.spent+time.process_time()-self.start,True
+    def tick(self): # A process that goes on with a training has a clock of its own
+        last,self.last = self.last,(os.getpid(), time.process_time())
+        if last[0]==self.last[0]: self.spent += self.last[1]-last[1]
+    def before_train(self): self.last = os.getpid(),time.process_time()
+    def after_batch(self): self.tick()
+    def after_train(self):
+        self.tick()
+        self.trained = True
     def after_epoch(self):
         if not self.trained: return # `get_preds` is an epoch, too
         r,self.trained = self.learn.recorder,False
