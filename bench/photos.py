@@ -29,14 +29,16 @@ def folder(data_dir, name):
     with tarfile.open(Path(data_dir)/f'{name}.tar') as f: f.extractall('.', filter='data')
     return Path(name)
 
+def clock(): return os.getpid(),time.process_time()
+
 class Curve(Callback):
     "Seconds of the processor, and accuracy, after each epoch; goes on after an interruption"
     order,run_valid = 90,False
     def __init__(self): self.spent,self.points,self.trained = 0.,[],False
     def tick(self): # A process that goes on with a training has a clock of its own
-        last,self.last = self.last,(os.getpid(), time.process_time())
+        last,self.last = self.last,clock()
         if last[0]==self.last[0]: self.spent += self.last[1]-last[1]
-    def before_train(self): self.last = os.getpid(),time.process_time()
+    def before_train(self): self.last = clock()
     def after_batch(self): self.tick()
     def after_train(self):
         self.tick()

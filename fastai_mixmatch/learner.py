@@ -169,7 +169,8 @@ def linear_start(
 ):
     "Start the last layer as the logistic regression on what the rest makes of the labeled images"
     from fastai_mixmatch.frozen import linear_head
-    method,ldl = method_of(learn),method_of(learn).labeled_dl
+    method = method_of(learn)
+    ldl = method.labeled_dl
     device = ldl.device or 'cpu'
     model,dl = learn.model.to(device),PoolDL(ldl.pool, 64, ldl.num_workers, idxs=lambda: range(len(ldl.pool)))
     def look(x): return last_linear(model, method.view(x.to(device)), ldl.c)[:2]

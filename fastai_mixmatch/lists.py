@@ -278,7 +278,7 @@ def by_workers(
     num_workers:int|None=None, # Worker processes; default: `usual_workers`
     progress:bool=True, # Show a progress bar where one can be drawn?
 ): # Iterator of what all give, in order
-    "Call `f` with the positions 0 to `n-1`, 64 at a time, in worker processes"
+    "Call `f` with 0 to `n-1`, 64 at a time, in worker processes"
     num_workers = ifnone(num_workers, usual_workers(n))
     guard(num_workers)
     dl = torch.utils.data.DataLoader(range(n), 64, num_workers=num_workers, collate_fn=f)

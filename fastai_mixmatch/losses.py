@@ -24,7 +24,7 @@ def soft_cross_entropy(
     logits:Tensor, # Model output before softmax, (N, C)
     target:Tensor, # Probabilities, (N, C)
 )->Tensor: # Scalar; float32, or float64 where `logits` is
-    "Mean over images of the cross entropy against soft targets (MixMatch eq. 3)"
+    "Mean over images of the cross entropy against soft targets (MixMatch eq. 3); `ValueError` where shapes differ"
     return F.cross_entropy(*_pair('soft_cross_entropy', logits, target))
 
 # %% ../nbs/09_losses.ipynb #f45b7bb6
@@ -64,7 +64,7 @@ def l2_loss(
     logits:Tensor, # Model output before softmax, (N, C)
     target:Tensor, # Probabilities, (N, C)
 )->Tensor: # Scalar; float32, or float64 where `logits` is
-    "Mean over images *and* classes of `(softmax(logits)-target)**2` (MixMatch eq. 4)"
+    "Mean over images *and* classes of `(softmax(logits)-target)**2` (MixMatch eq. 4); `ValueError` where shapes differ"
     logits,target = _pair('l2_loss', logits, target)
     return (logits.softmax(-1)-target).square().mean()
 

@@ -36,7 +36,7 @@ class FastOptimizer(Optimizer):
 
 # %% ../nbs/19_optim.ipynb #e14c833a
 def _like(t, p):
-    "`t` in the memory order of `p`, which fused kernels take for granted"
+    "`t` in the memory order of `p`, as fused kernels expect"
     return t if t.is_contiguous()==p.is_contiguous() else torch.empty_like(p).copy_(t)
 
 class FastAdam(FastOptimizer):

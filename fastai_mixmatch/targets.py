@@ -52,7 +52,7 @@ def guess_labels(
     model:nn.Module, # Maps (N, ...) images to (N, C) logits; used in the mode it is in and left as it was
     views, # K views of one batch: K tensors (B, n_in, H, W), or one tensor (K, B, n_in, H, W)
 )->Tensor: # (B, C) probabilities, without gradient; float32, or float64 where the model's output is
-    "Mean over views of `softmax(model(view))` (MixMatch eq. 6)"
+    "Mean over views of `softmax(model(view))` (MixMatch eq. 6); `ValueError` for bad views or output"
     views = views if isinstance(views, Tensor) else list(views)
     shapes = {tuple(v.shape) for v in views}
     if len(shapes)!=1: raise ValueError(f"at least one view (K>=1) is needed, all of one shape; got {sorted(shapes)}")
