@@ -11,7 +11,6 @@ __all__ = ['Looked', 'ssl_method', 'look', 'typicality', 'typical', 'margin', 'l
 import dataclasses, warnings
 from importlib.util import find_spec
 from fastai.vision.all import *
-from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.covariance import LedoitWolf
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
@@ -135,6 +134,7 @@ def typical(
     seed:int=0, # Of the clustering
 )->np.ndarray: # Positions `(n,)`, and how many images are in the cluster of each `(n,)`
     "Typical images from different places (TypiClust, arXiv 2202.02794, algorithm 1)"
+    from sklearn.cluster import KMeans, MiniBatchKMeans # Slow to import
     m,both = 0 if labeled is None else len(labeled),x if labeled is None else np.concatenate([labeled, x])
     k = min(m+n, 500, len(both))
     how = dict(n_clusters=k, random_state=seed)

@@ -11,7 +11,6 @@ from importlib.resources import files
 from html import escape
 from types import SimpleNamespace
 from fastai.vision.all import *
-from sklearn.manifold import TSNE
 from .choose import *
 from .collect import drawn, verdict
 from .files import atomic_write
@@ -39,6 +38,7 @@ def flat_map(
     seed:int=0, # Of t-SNE
 )->np.ndarray: # `(N,2)`, each between 0 and 1
     "Places for images, so that those with similar features are neighbors"
+    from sklearn.manifold import TSNE # Slow to import
     x = torch.as_tensor(x).float()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
