@@ -26,9 +26,10 @@ def one_cycle(learn, epochs, lr):
     learn.unfreeze()
     learn.fit_one_cycle(epochs, lr)
 
-def fine_tune(learn, epochs, lr): learn.fine_tune(epochs-1) # After one epoch of the head; rates are fastai's
+def fine_tune(learn, epochs, lr): learn.fine_tune(epochs)
+def fastai(learn, epochs, lr): learn.fine_tune(epochs-1, freeze_epochs=1, lr_mult=100) # What fastai does by default
 
-fits = dict(one_cycle=one_cycle, fine_tune=fine_tune)
+fits = dict(one_cycle=one_cycle, fine_tune=fine_tune, fastai=fastai)
 
 def folder(data_dir, name):
     "The images of `name`, unpacked from `name.tar` beside it or into the working folder if they are not yet"

@@ -624,6 +624,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                   'fastai_mixmatch/learner.py'),
                                          'fastai_mixmatch.learner.SemiSupervisedLearner.distrib_ctx': ( 'learner.html#semisupervisedlearner.distrib_ctx',
                                                                                                         'fastai_mixmatch/learner.py'),
+                                         'fastai_mixmatch.learner.SemiSupervisedLearner.fine_tune': ( 'learner.html#semisupervisedlearner.fine_tune',
+                                                                                                      'fastai_mixmatch/learner.py'),
                                          'fastai_mixmatch.learner.SemiSupervisedLearner.fit': ( 'learner.html#semisupervisedlearner.fit',
                                                                                                 'fastai_mixmatch/learner.py'),
                                          'fastai_mixmatch.learner.SemiSupervisedLearner.validation_context': ( 'learner.html#semisupervisedlearner.validation_context',

@@ -199,6 +199,24 @@ def _check_given(dls, unlabeled, method, stream, checkpoint, every):
     if stream and isinstance(unlabeled, Unlabeled):
         raise TypeError(f"`{first(stream)}` belongs into your `Unlabeled`: `Unlabeled(…, {first(stream)}=…)`")
 
+# %% ../nbs/20_learner.ipynb #7be20d94
+@patch
+@delegates(Learner.fit_one_cycle)
+def fine_tune(self:SemiSupervisedLearner,
+    epochs, # How many
+    base_lr=2e-3, # Half of it is the largest learning rate of the last layers
+    freeze_epochs=None, # Epochs of the last layers alone, before; default: 1, or 0 with a head that was fitted first
+    lr_mult=None, # How many times slower the first layers learn; default: 100, or 1 with such a head
+    pct_start=0.3, div=5.0, # As in `fit_one_cycle`
+    **kwargs):
+    "fastai's `fine_tune`, which leaves out what a head that was fitted first makes needless"
+    fitted = any(isinstance(o, KeepNorm) for o in self.cbs)
+    freeze_epochs,lr_mult = ifnone(freeze_epochs, 1-fitted),ifnone(lr_mult, 1 if fitted else 100)
+    args = dict(pct_start=pct_start, div=div, **kwargs)
+    if freeze_epochs: return Learner.fine_tune(self, epochs, base_lr, freeze_epochs, lr_mult, **args)
+    self.unfreeze()
+    self.fit_one_cycle(epochs, slice(base_lr/2/lr_mult, base_lr/2), **args)
+
 # %% ../nbs/20_learner.ipynb #6326119c
 def ssl_learner(
     dls, # `DataLoaders` of the labeled images, with any batch size
