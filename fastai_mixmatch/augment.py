@@ -12,7 +12,6 @@ import math
 from fastai.vision.all import *
 from torchvision.transforms.v2.functional import equalize as equalize_bytes
 from .batch import refuse_unless
-from .views import WeakView
 
 # %% ../nbs/06_augment.ipynb #258aba66
 def _per(m): return m.view(-1, 1, 1, 1)
@@ -209,19 +208,17 @@ class Cutout(StrongTransform):
 
 # %% ../nbs/06_augment.ipynb #fd39d342
 class StrongView(StrongTransform):
-    "Weak view if any, random operations, cutout"
+    "Random operations, then cutout"
     def __init__(self,
         aug:RandAugment|None=None, # Random operations; default: `RandAugment()`
         cutout:float=0.5, # Size of the cutout as a fraction of the image's; 0 for none
-        weak:WeakView|None=None, # What to do first
     ):
-        self.aug,self.cutout,self.weak = ifnone(aug, RandAugment()),Cutout(cutout),weak
+        self.aug,self.cutout = ifnone(aug, RandAugment()),Cutout(cutout)
         super().__init__()
 
     def __repr__(self): return f'StrongView({self.aug}, {self.cutout})'
     def view(self, x:Tensor)->Tensor:
         "One strong view of each image of the plain float tensor `x`"
-        if self.weak is not None: x = self.weak.view(x)
         x = self.aug.view(x)
         return self.cutout.view(x) if self.cutout.size else x
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from fastai.vision.all import *
 from .arch import to_channels_last
 from .distributed import guard, plain_model
-from .files import atomic_write
+from .files import write_checked
 from .images import ImageStack, crop_box, in_mode, item_name, open_file, reading
 from .learner import ssl_learner
 from .methods import NoisyStudent
@@ -243,16 +243,15 @@ def export_onnx(
     pred,imgs,want = predictor_of(learn, check)
     x = torch.stack([pred.image(o) for o in imgs[:2]*2])
     b = to_onnx(OnnxNet(pred, pred.meta['shape']), x, pred.meta)
-    with atomic_write(file, 'w+b') as f:
-        f.write(b)
-        f.flush(); f.seek(0)
+    def opened(f):
         back = OnnxPredictor(f.read())
         got = torch.cat([back.probs(imgs[i:i+33]) for i in range(0, len(imgs), 33)])
         far = float((got-want).abs().max())
-        if not far<=tol: raise PredictorError(
+        if far<=tol: return back
+        raise PredictorError(
             f"with the ONNX file, probabilities of {len(imgs)} images differ by up to {far:.2g} from those of the "
             f"learner; at most {tol:g} is allowed. {file} was not written")
-    return back
+    return write_checked(file, b, opened)
 
 # %% ../nbs/35_export.ipynb #e250d884
 def distill(

@@ -15,7 +15,7 @@ from .distributed import bound_waits, own_loader, plain_model, same_on_all
 from .semi import SemiSupervised, StepLoss, method_of
 from .lists import Files
 from .sources import class_names, raw_items
-from .files import array_bytes, sha256_of
+from .files import sha256_of
 from .rng import rng_state
 from .state import given, plain
 
@@ -34,8 +34,7 @@ def _of_files(items):
             times.update(f'{s.st_mtime_ns} '.encode())
     return {k: h.hexdigest()[:12] for k,h in zip(('names','sizes','times'), hashes)}
 
-def _digest(arrays):
-    return sha256_of(o if isinstance(o, bytes) else array_bytes(o) for o in arrays)[:12]
+def _digest(arrays): return sha256_of(arrays)[:12]
 
 # %% ../nbs/22_fingerprint.ipynb #7cf014a5
 def describe_items(items, y=None, unknown:list|None=None)->dict:
@@ -134,7 +133,7 @@ def settings(learn, method)->tuple:
     model = plain(net, unknown, 'model')
     if any(m._forward_hooks for m in net.modules()): unknown.append('hooks of the model')
     versions = {o.__name__: o.__version__ for o in (torch,torchvision,fastai,np)} | dict(Pillow=PIL.__version__)
-    start = {'initial weights': model.pop('weights'), 'random numbers': _digest([repr(plain(rng_state()))])}
+    start = {'initial weights': model.pop('weights'), 'random numbers': _digest([repr(plain(rng_state())).encode()])}
     own = {k: v for k,v in vars(method).items() if hasattr(type(method), k) and k not in method._stateattrs}
     args = {k: plain(v, unknown, k) for k,v in {**own, **given(method)}.items() if k!='unlabeled' and k[0]!='_'}
     res = {'method': plain(type(method), unknown, 'method'), **args, 'model': model, **_data(learn, method, unknown),

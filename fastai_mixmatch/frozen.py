@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from .sources import as_items, class_names, raw_items
 from .pool import ItemPipe, LabeledPool, as_pool
-from .files import array_bytes, atomic_write, sha256_of
+from .files import atomic_write, file_stamp, sha256_of
 from .arch import is_arch
 from .heads import last_linear
 from .models import load_weights
@@ -46,9 +46,7 @@ def image_key(
     read:Callable, # Function of no arguments that gives its pixels
 )->str: # Short text
     "What an image is known by"
-    if not isinstance(item, (str, Path)): return sha256_of([array_bytes(read())])[:32]
-    s = os.stat(item)
-    return sha256_of([f'{Path(item).absolute()}\0{s.st_size}\0{s.st_mtime_ns}'.encode('utf-8', 'surrogateescape')])[:32]
+    return sha256_of([file_stamp(item) if isinstance(item, (str, Path)) else read()])[:32]
 
 class FeatureCache:
     "Features `(n_features,)` of images by key; kept in a file of `folder`, if there is one"
@@ -78,7 +76,7 @@ class FrozenFeatures:
         self.model,stats = frozen_model(arch, self.pipe.shape[0], weights)
         self.tfms = _valid_tfms(dl, stats)
         made = [str(self.model), repr((self.pipe.after, dl.after_batch, stats))]
-        name = sha256_of([*map(str.encode, made), *map(array_bytes, self.model.state_dict().values())])[:16]
+        name = sha256_of([*map(str.encode, made), *self.model.state_dict().values()])[:16]
         self.cache = FeatureCache(cache, name)
 
     def __call__(self, pool):

@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['FORMATS', 'MAX_PIXELS', 'ImageError', 'item_name', 'reading', 'to_uint8', 'as_nchw', 'open_file', 'in_mode',
-           'as_image', 'as_shown', 'PILImageShown', 'PILImageShownBW', 'PILImageRGBA', 'PILImage16', 'ImageStack',
-           'remarks', 'pixels', 'item_key']
+           'as_image', 'as_shown', 'PILImageShown', 'picture', 'ImageStack', 'remarks', 'pixels', 'item_key']
 
 # %% ../nbs/00_images.ipynb #a4b235ab
 import io, os, stat
@@ -104,9 +103,9 @@ def in_mode(
     "Convert `im`; `ValueError` where that would clip its pixels"
     mode = img_cls._open_args.get('mode', 'RGB')
     if im.mode==mode: return im.copy()
-    if mode=='F': return Image.fromarray(_up_to_255(np.asarray(im if im.mode[0]=='I' else im.convert('L'))))
     if im.mode[0] not in 'IF': return im.convert(mode)
-    raise ValueError(f"its pixels have more than 8 bits (mode {im.mode}) and would be clipped; convert it to 8 bits")
+    raise ValueError(f"its pixels have more than 8 bits (mode {im.mode}) and would be clipped; convert it to 8 bits, or "
+                     "open it as an `ImageStack`")
 
 def as_image(
     item, # Path, bytes, PIL image, or array or tensor of one image
@@ -147,26 +146,17 @@ class PILImageShown(PILImage):
         if not isinstance(fn, Image.Image): return super().create(fn, **kwargs)
         return cls(as_shown(fn).convert(kwargs.get('mode', cls._open_args['mode'])))
 
-class PILImageShownBW(PILImageShown):
-    "A `PILImageShown` in grey"
-    _show_args,_open_args,_tensor_cls = {'cmap':'Greys'},{'mode':'L'},TensorImageBW
-
 # %% ../nbs/00_images.ipynb #200982f5
-class PILImageRGBA(PILImage):
-    "A picture of four channels"
-    _open_args = {'mode':'RGBA'}
-
-class PILImage16(PILImageBW):
-    "A gray picture of up to 16 bits; its pixels are floats from 0 to 255"
-    _open_args = {'mode':'F'}
-    @classmethod
-    def create(cls, fn, **kwargs):
-        if not isinstance(fn, (str, Path, bytes)): return as_image(fn, cls)
-        with open_file(fn) as im:
-            return cls(Image.fromarray(_up_to_255(np.asarray(im))) if im.mode=='F' else in_mode(im, cls))
+def picture(
+    x:Tensor, # Image `(C,H,W)`; uint8, or floats of any range, which are stretched
+): # PIL image
+    "`x` as a picture of its first three channels, or of one where there are two"
+    x = x.detach().cpu().as_subclass(Tensor)[:3 if len(x)>2 else 1]
+    if x.dtype!=torch.uint8: x = to_uint8((x.float()-x.min())/(x.max()-x.min()).float().clamp(min=1e-6))
+    return Image.fromarray((x[0] if len(x)==1 else x.permute(1,2,0)).numpy())
 
 class ImageStack(TensorImage):
-    "An image of any number of channels `(C,H,W)`; its pixels are floats from 0 to 255"
+    "An image of any number of channels `(C,H,W)`, of 8 or 16 bits; its pixels are floats from 0 to 255"
     @classmethod
     def create(cls, fn, **kwargs):
         "Open a `.npy` file, a picture, its bytes, or an array `(H,W)`, `(C,H,W)` or `(H,W,C)`, C the smaller one"
@@ -184,7 +174,7 @@ class ImageStack(TensorImage):
 
     def show(self, ctx=None, **kwargs):
         "Show three channels, or one where there are two"
-        return show_image(self[:3 if len(self)>2 else 1].as_subclass(Tensor)/255, ctx=ctx, **kwargs)
+        return show_image(picture(self.round().to(torch.uint8)), ctx=ctx, **{'cmap': 'gray', **kwargs})
 
 # %% ../nbs/00_images.ipynb #28ef6561
 def crop_box(size, to, pcts=(.5,.5))->tuple:
@@ -217,8 +207,7 @@ def remarks(
             "a single pixel": im.size==(1,1),
             "CMYK, converted": im.mode=='CMYK',
             "its EXIF data turn it, and it is read unturned": plain and im.getexif().get(274, 1)!=1,
-            "its transparency is dropped": plain and img_cls is not PILImageRGBA and im.has_transparency_data}.items()
-            if holds]
+            "its transparency is dropped": plain and im.has_transparency_data}.items() if holds]
 
 # %% ../nbs/00_images.ipynb #83dd5072
 _real = lru_cache(4096)(os.path.realpath)

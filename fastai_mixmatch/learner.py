@@ -27,6 +27,7 @@ from .optim import FastAdam
 from .batch import *
 from .rng import kept_rng
 from .semi import *
+from .state import mark_computed
 
 # %% ../nbs/20_learner.ipynb #056c3a53
 class NoBar:
@@ -183,7 +184,7 @@ def linear_start(
         if len(head.classes_)==2: o = np.concatenate([-o, o])/2
         if p is None: continue
         p.data[head.classes_] = torch.from_numpy(o).to(p)
-        p.computed = p.data.clone() # A run that is resumed need not find the same bits
+        mark_computed(p)
 
 _every = '5min'
 

@@ -299,10 +299,6 @@ def stays(self:Pool, cache)->bool:
     return not self.random and fits(self.nbytes) if cache is None else bool(cache)
 
 # %% ../nbs/02_pool.ipynb #65af7cff
-def _text(o):
-    "A label as text; 3.0 is '3'"
-    return str(int(o)) if isinstance(o, float) and o.is_integer() else str(o)
-
 class LabelIndex:
     "Index in `vocab` of the label of an unlabeled image, -1 where it has none"
     def __init__(self,
@@ -311,13 +307,13 @@ class LabelIndex:
         labels=None, # Label of each item; default: what the item holds
     ):
         self.labels,self.told = labels,vocab is None
-        self.index = None if vocab is None else {_text(o): i for i,o in enumerate(vocab)}
-        named = {_text(o) for o in ifnone(labels, classes or ()) if isinstance(o, (int,float,str)) and o==o!=''}
+        self.index = None if vocab is None else {label_text(o): i for i,o in enumerate(vocab)}
+        named = {label_text(o) for o in ifnone(labels, classes or ()) if isinstance(o, (int,float,str))}-{None}
         other = [] if vocab is None else sorted(named.difference(self.index))
         strange = labels is None and 0<len(other)==len(named)
         if other: self.tell(other, *["their numbers are taken as those of `dls`"]*strange)
         names = () if labels is not None else vocab if strange else classes # A number is that of one of these
-        if self.index: self.index.update({i: self.index.get(str(o), -1) for i,o in enumerate(names or ())})
+        if self.index: self.index.update({i: self.index.get(label_text(o), -1) for i,o in enumerate(names or ())})
 
     def tell(self, names, how='they count as unknown'):
         "Warn, once, of labels that are no class"
@@ -329,10 +325,11 @@ class LabelIndex:
     def __call__(self, i, item)->int:
         y = pair(item)[1] if self.labels is None else self.labels[i]
         if isinstance(y, (Tensor,np.ndarray,np.generic)): y = y.item() if np.ndim(y)==0 else None
-        if not isinstance(y, (int,float,str)) or y!=y: return -1
+        text = label_text(y) if isinstance(y, (int,float,str)) else None
+        if text is None: return -1
         if self.index is None: return y if isinstance(y, int) and y>=0 else -1
-        idx = self.index.get(y, self.index.get(_text(y), -1))
-        if idx<0 and y!='' and (isinstance(y, str) or y>=0): self.tell([y])
+        idx = self.index.get(y, self.index.get(text, -1))
+        if idx<0 and (isinstance(y, str) or y>=0): self.tell([y])
         return idx
 
 # %% ../nbs/02_pool.ipynb #e137146d

@@ -12,6 +12,7 @@ from .batch import FitCallback
 from .distributed import listed, rank0_print, sum_ranks
 from .sources import class_name
 from .state import pack, unpack
+from .targets import laplace
 
 # %% ../nbs/12_report.ipynb #bd8c1722
 class Meter:
@@ -136,8 +137,7 @@ def doubts(self:Report)->list:
     n = torch.tensor((self.guess_counts or [[]])[-1], dtype=torch.float)
     if getattr(self.learn.opt, 'frozen_idx', 0) or not n.sum()>=10*len(n)>0: return []
     m,name = self.method,partial(class_name, self.learn.dls)
-    labeled = m.class_counts.to(n)+1
-    expected = labeled/labeled.sum()*n.sum()
+    expected = laplace(m.class_counts).to(n)*n.sum()
     times,most = n/expected,(n-1.75*expected-3*expected.sqrt()).max()
     never = [name(i) for i in (n==0).nonzero()[:,0].tolist()]
     res,more = [],f"label more{m.advice or ''}"
