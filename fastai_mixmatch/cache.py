@@ -33,6 +33,7 @@ class DiskCache:
             f"{type(bad).__name__}; leave `cache` out")
 
     def made_from(self, pool)->str:
+        "Digest of what the decoded images of `pool` depend on"
         pipe = nested_attr(pool.pipe, 'tl.tfms'),*(getattr(pool.pipe, o, None) for o in ('img_cls','after'))
         how = repr((pipe, pool.shape, pool.dtype, pool.label and vars(pool.label)))
         how = re.sub(r' at 0x[0-9a-f]+', '', how).encode('utf-8', 'surrogateescape')
@@ -41,6 +42,7 @@ class DiskCache:
     def open(self): return np.lib.format.open_memmap(self.data, mode='c') # A change of it stays in memory
 
     def check(self, x, meta)->str:
+        "Digest of all pixels and of what `meta` says about them"
         return sha256_of([json.dumps([meta[o] for o in ('y','kept','skipped')]).encode(), x.data])
 
     def check_whole(self):

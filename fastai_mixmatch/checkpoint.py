@@ -146,7 +146,8 @@ class Gate(Callback):
 
 # %% ../nbs/23_checkpoint.ipynb #ea477fd3
 _name = re.compile(r'fit(\d+)-(\d+|end)\.[0-9a-f]{32}\.pt')
-_n_ends = 4
+_n_ends = 4 # Ends of fits that are kept
+
 @patch
 def files(self:Checkpoint)->list:
     "`(fit, step, file)` of all checkpoints, newest first; the step of a fit's end is infinite"
@@ -199,6 +200,7 @@ def find(self:Checkpoint)->tuple:
 
 # %% ../nbs/23_checkpoint.ipynb #03c695ee
 _start = 'initial weights','random numbers' # Settings that follow from the seed
+
 @patch
 def check(self:Checkpoint, file, state):
     "Compare the settings of a checkpoint with those of now"

@@ -97,9 +97,10 @@ def deal(
 def drawn(
     n:int, # Of
     most:int|None, # None for all
+    seed:int=0, # Of the draw
 ): # Positions, in order
     "At most `most` of `n` images, at random, the same ones each time"
-    return range(n) if most is None or n<=most else sorted(random.Random(0).sample(range(n), most))
+    return range(n) if most is None or n<=most else sorted(random.Random(seed).sample(range(n), most))
 
 def uncertainty(
     n:int, # Validation images

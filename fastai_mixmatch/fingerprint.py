@@ -51,6 +51,7 @@ def describe_items(items, y=None, unknown:list|None=None)->dict:
 
 # %% ../nbs/22_fingerprint.ipynb #af2dbd42
 def _numbered(os, name):
+    "`os` by name, and number among those of the same name"
     found = {}
     for o in os:
         n = name(o)
@@ -79,6 +80,7 @@ def _sampling(dl, unknown):
     return {'': type(dl).__name__, **{k: plain(v, unknown, f'labeled order.{k}') for k,v in own.items()}}
 
 def _data(learn, method, unknown):
+    "Which images, in which batches"
     dl,ldl,view = method.dl,method.labeled_dl,method.view
     def described(ds, y=None): return describe_items(ds, y, unknown)
     def labels(ds, y=None): return y if y is not None else label_indices(ds) if hasattr(ds, 'tls') else None
@@ -103,6 +105,7 @@ def _groups(learn):
     return [[sum(p.numel() for p in g), sha256_of([repr([*map(one, g)]).encode()])[:12]] for g in groups]
 
 def _training(learn, unknown):
+    "Loss, metrics, optimizer and schedule"
     def value(o, name): return plain(o, unknown, name)
     model,hypers,loss = plain_model(learn),learn.opt.hypers,learn.loss_func
     if isinstance(loss, StepLoss): loss = loss.own
@@ -122,6 +125,7 @@ _apart = CSVLogger,ParamScheduler,SemiSupervised # Not among the callbacks that 
 _parallel = 'ParallelTrainer','DistributedTrainer' # How many processes there are may change
 
 def _callbacks(learn, unknown):
+    "Which callbacks, made with what"
     def apart(o): return isinstance(o, _apart) or isinstance(vars(o).get('method'), SemiSupervised)
     cbs = [o for o in named_cbs(learn).values() if not apart(o) and type(o).__name__ not in _parallel]
     return {'callbacks': [type(o).__name__ for o in L(cbs).sorted('order')],

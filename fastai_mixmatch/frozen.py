@@ -12,6 +12,7 @@ from fastai.vision.all import *
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
+from .checks import label_indices
 from .sources import as_items, class_names, raw_items
 from .pool import ItemPipe, LabeledPool, as_pool
 from .files import atomic_write, file_stamp, sha256_of
@@ -62,6 +63,7 @@ class FeatureCache:
         with atomic_write(self.file) as f: np.savez(f, keys=np.array(keys), features=np.stack(rows))
 
 def _valid_tfms(dl, stats):
+    "What validation does to a batch, with normalization by `stats`"
     fs = [f for f in getattr(dl.after_batch, 'fs', ()) if not (stats and isinstance(f, Normalize))]
     norm = Normalize.from_stats(*stats, cuda=False) if stats else noop
     device = getattr(dl, 'device', None) or 'cpu' # That of its transforms
@@ -94,8 +96,7 @@ class FrozenFeatures:
 
     def labeled(self, ds):
         "Features and labels of a labeled dataset"
-        pool = LabeledPool(ds, self.pipe)
-        return self(pool), np.array([pool.read(i)[1] for i in range(len(pool))])
+        return self(LabeledPool(ds, self.pipe)), np.array(label_indices(ds))
 
     def unlabeled(self, unlabeled, dls): return self(as_pool(as_items(unlabeled, dls), self.pipe, self.classes))
 

@@ -79,6 +79,7 @@ def open_file(
     return im
 
 def _content(item):
+    "A path of a regular file, or a file in memory"
     if isinstance(item, bytes): return io.BytesIO(item)
     if not stat.S_ISREG(os.stat(item).st_mode): raise OSError("not a regular file")
     return item

@@ -6,10 +6,11 @@
 __all__ = ['history', 'plot_history', 'guess_counts', 'ssl_method', 'show_guesses', 'on_pool', 'Source', 'show_source']
 
 # %% ../nbs/26_inspect.ipynb #d6bd6909
-import inspect, random
+import inspect
 from fastai.vision.all import *
 from .export import ValidPipe, predict_files
 from .batch import refuse_unless
+from .collect import drawn
 from .images import picture
 from .mixmatch import MixMatch
 from .semi import SemiSupervised, method_of
@@ -145,7 +146,7 @@ def on_pool(
     method = ssl_method(learn)
     method.prepare()
     pool,vocab,raw = method.dl.pool,list(learn.dls.vocab),raw_items(method.dl.pool.items)
-    idx = range(len(raw)) if n is None else sorted(random.Random(seed).sample(range(len(raw)), min(n, len(raw))))
+    idx = drawn(len(raw), n, seed)
     rows = list(predict_files(learn, [raw[i] for i in idx]))
     label,y = getattr(pool, 'label', None),ifnone(pool.y, [-1]*len(raw)) # One of the two, or none
     truth = [label(i, get_item(pool.items, i)) if label else int(y[i]) for i in idx]

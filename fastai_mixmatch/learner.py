@@ -144,6 +144,7 @@ def own_dls(
     return with_loaders(dls, loaders)
 
 def _empty(dl):
+    "A loader like `dl` without images"
     ds = dl.dataset.new_empty() if hasattr(dl.dataset, 'new_empty') else torch.utils.data.Subset(dl.dataset, [])
     if isinstance(dl, DataLoader): return dl.new(ds, shuffle=False, drop_last=False)
     return torch.utils.data.DataLoader(ds, batch_size=dl.batch_size)
@@ -265,6 +266,7 @@ def comments(
     return dict(reversed(re.findall(r'^\s+(\w+) ?[:=,].*?\s# (.*)', body[2] if body else '', re.M)))
 
 def _take(kwargs, f):
+    "Take the arguments of `f` out of `kwargs`"
     return {k: kwargs.pop(k) for k in list(kwargs) if k in _args(f)}
 
 def with_arguments(

@@ -111,11 +111,13 @@ def small_cnn(
 def _floats(state): return {k: v for k,v in state.items() if torch.is_tensor(v) and v.is_floating_point()}
 
 def _by_name(own, given):
+    "Pairs of names: a name of `own` may have more in front"
     ends = lambda k: ('.'.join(k.split('.')[i:]) for i in range(k.count('.')+1))
     pairs = {k: next((g for g in ends(k) if g in given), None) for k in own}
     return {k: g for k,g in pairs.items() if g and own[k].shape==given[g].shape}
 
 def _by_order(own, given):
+    "Pairs of names, in order, as long as shapes agree"
     return dict(takewhile(lambda o: own[o[0]].shape==given[o[1]].shape, zip(own, given)))
 
 def load_weights(

@@ -58,6 +58,7 @@ def _described(f):
     return [name, kw]
 
 def _describe(dls):
+    "What validation does to an image, as JSON data"
     dl = dls.valid
     norm,div = [first(f for f in dl.after_batch.fs if isinstance(f, o)) for o in (Normalize, IntToFloatTensor)]
     mean,std = (None,None) if norm is None else [o.flatten().tolist() for o in (norm.mean, norm.std)]
@@ -193,6 +194,7 @@ def to_bytes(tensors:dict, meta:dict)->bytes:
     return whole(sha256_of([whole('')]))
 
 def _open(model, meta, b, device=None, sha256=None):
+    "A classifier from what `read_file` gave"
     digest = sha256_of([b])
     _need(sha256 in (None,digest), f"it is another file than was meant: its checksum is {digest}; expected {sha256}")
     tensors = read_tensors(b)

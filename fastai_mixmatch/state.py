@@ -124,6 +124,7 @@ def _params(f):
     except (ValueError,TypeError): return {} # Made in C
 
 def _init_names(o):
+    "Names of all arguments with which `o` can be made"
     makers = [type(o), *(c.__init__ for c in type(o).__mro__ if '__init__' in vars(c))]
     return {n for f in makers for n in _params(f)}
 
@@ -212,6 +213,7 @@ def plain(v, unknown:list|None=None, name:str='', seen:tuple=()):
     return {'': known(type(v)), **{k: known(o, k) for k,o in found.items()}}
 
 def _short(o):
+    "A list as it is, or how long it is and its digest"
     return o if len(o)<=64 else f'{len(o)}, {_sha(repr(o).encode())}'
 
 _generators = random.Random,torch.Generator,np.random.Generator,np.random.RandomState # Their state is no setting
@@ -221,6 +223,7 @@ _generators = random.Random,torch.Generator,np.random.Generator,np.random.Random
 def warn_once(msg:str): warnings.warn(msg)
 
 def _csv(o):
+    "File of a `CSVLogger`, with all that it wrote"
     if not o.file.closed: o.file.flush()
     return Path(o.path/o.fname)
 

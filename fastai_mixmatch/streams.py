@@ -20,6 +20,7 @@ from .pool import *
 
 # %% ../nbs/04_streams.ipynb #fc9fe766
 def _collate(samples):
+    "Views, labels, positions, and what could not be read"
     good,bad = [o[:3] for o in samples if o[0] is not None],[msg for o in samples for msg in o[3]]
     if not good: return None,None,None,bad
     views,ys,idxs = zip(*good)
@@ -167,12 +168,14 @@ def check_labels(
 
 # %% ../nbs/04_streams.ipynb #698bd5a2
 def _settings(dls, bs, num_workers):
+    "Batch size, worker processes and device, those of `dls` where they are None"
     dl = dls.train
     return dict(bs=ifnone(bs, getattr(dl, 'bs', None) or getattr(dl, 'batch_size', None) or 64),
                 num_workers=ifnone(num_workers, getattr(getattr(dl, 'fake_l', dl), 'num_workers', 0)),
                 device=getattr(dls, 'device', None))
 
 def _order(dl):
+    "Positions of one pass of a fastai or PyTorch loader"
     if hasattr(dl, 'get_idxs'): return list(dl.get_idxs())
     return list(dl.sampler if dl.batch_size else itertools.chain.from_iterable(dl.batch_sampler))
 
@@ -191,7 +194,7 @@ class LabeledDL(PoolDL):
 
 # %% ../nbs/04_streams.ipynb #8352e04a
 class UnlabeledDL(PoolDL):
-    "Stream of unlabeled images, read as the labeled set of `dls` is; one pass is one epoch"
+    "Stream of unlabeled images with positions, read as the labeled set of `dls` is; one pass is one epoch"
     def __init__(self,
         unlabeled, # An `Unlabeled`, or what it takes
         dls, # `DataLoaders` of the labeled set
@@ -214,8 +217,6 @@ class UnlabeledDL(PoolDL):
 
     def make_pool(self, u, vocab, n, **kwargs):
         "What to read; `n` images an epoch, where it is given"
-        if isinstance(self.items, IterableDataset):
-            raise TypeError(f"{type(self.items).__name__} is an iterable dataset; use `IterableDL` or `unlabeled_dl`")
         if len(self.items)==0: raise ValueError(nothing_in(u.source, self.items))
         pool = as_pool(self.items, self.pipe, vocab, same=bool(u.cache), **kwargs)
         self.cache = pool.stays(u.cache)
