@@ -11,7 +11,7 @@ import inspect, math, random, sys, warnings, weakref
 from collections import Counter, OrderedDict, defaultdict, deque
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
-from enum import Enum, Flag
+from enum import Enum
 from functools import lru_cache, partial
 from types import CodeType, FunctionType, MethodType
 from fastai.basics import *
@@ -65,8 +65,7 @@ _kinds = dict( # Name → which objects, what of them is packed, and the way bac
     series=_some(pd.Series, lambda o: [o.name, o.to_frame('o')], lambda v: v[1]['o'].rename(v[0])),
     bytes=_exact(bytes, lambda o: _array(np.frombuffer(o, 'uint8')), lambda v: _to_array(v).tobytes()),
     complex=_exact(complex, lambda o: [o.real, o.imag], lambda v: complex(*v)),
-    flag=_some(Flag, lambda o: [_class(o), o.value], lambda v: _found(v[0], Flag)(v[1])), # May be several at once
-    enum=_some(Enum, lambda o: [_class(o), o.name], lambda v: _found(v[0], Enum)[v[1]]),
+    enum=_some(Enum, lambda o: [_class(o), o.value], lambda v: _found(v[0], Enum)(v[1])),
     image=_some(TensorBase, lambda o: [_class(o), o.as_subclass(Tensor)],
                 lambda v: v[1].as_subclass(_found(v[0], TensorBase))),
     named=((lambda o: isinstance(o, tuple) and hasattr(o, '_fields')), lambda o: [_class(o), list(o)],
