@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['FORMATS', 'MAX_PIXELS', 'ImageError', 'item_name', 'reading', 'to_uint8', 'as_nchw', 'open_file', 'in_mode',
-           'as_image', 'as_shown', 'PILImageShown', 'picture', 'ImageStack', 'remarks', 'pixels', 'item_key']
+           'as_image', 'as_shown', 'PILImageShown', 'picture', 'ImageStack', 'ImagePipe', 'remarks', 'pixels',
+           'item_key']
 
 # %% ../nbs/00_images.ipynb #a4b235ab
 import io, os, stat
@@ -192,6 +193,33 @@ def encodes(self, x:ImageStack):
     left,top,right,bottom = crop_box(full, self.size, self.pcts) if self.method=='crop' else (0,0,*full)
     x = x[..., top:bottom, left:right]
     return ImageStack(F.interpolate(x.as_subclass(Tensor)[None], (height,width), mode='bilinear', antialias=True)[0])
+
+# %% ../nbs/00_images.ipynb #7d0e4b61
+class ImagePipe:
+    "Opens an item as an `img_cls` and applies item transforms; in fewer steps, to the same bits, where that is possible"
+    def __init__(self,
+        img_cls:type, # Class that opens an item
+        after:Pipeline, # Item transforms
+    ):
+        *sizing,last = [o for o in getattr(after, 'fs', [after]) if type(o) is not ToTensor] or [None]
+        methods = ('crop','squish') if getattr(after, 'split_idx', 0) else ('squish',) # In training it crops at random
+        known = not sizing and (last is None or type(last) is Resize and last.method in methods)
+        self.quick = known and img_cls in (PILImage,PILImageBW)
+        self.img_cls,self.after,self.resize = img_cls,after,last
+
+    def sized(self, im):
+        "`im`, cut and resized"
+        if self.resize is None: return im
+        size,full = self.resize.size,(0,0,*im.size)
+        box = crop_box(im.size, size) if self.resize.method=='crop' else full
+        return (im if box==full else im.crop(box)).resize(tuple(size), resample=self.resize.mode)
+
+    def __call__(self, item, i=None):
+        if not (self.quick and isinstance(item, (str, Path))): return self.after(as_image(item, self.img_cls, i))
+        with reading(lambda: item_name(item, i)), open_file(item) as im:
+            mode = self.img_cls._open_args.get('mode', 'RGB')
+            x = image2tensor(self.sized(im if im.mode==mode else in_mode(im, self.img_cls)))
+        return x.as_subclass(self.img_cls._tensor_cls)
 
 # %% ../nbs/00_images.ipynb #5c77749d
 def remarks(

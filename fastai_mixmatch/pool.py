@@ -65,7 +65,7 @@ class ItemPipe:
         img = pair(get_item(dl.dataset, 0))[0]
         opened = isinstance(img, (PILBase,ImageStack))
         self.img_cls = type(img) if opened else PILImage if isinstance(img, Image.Image) else None
-        x,self.files = self.tensor(img),{} # Is an item of this type a file that is only opened?
+        x,self.files = self.tensor(img),{} # How an item of a type is read in fewer steps, if it can be
         self.cls,self.shape,self.dtype = type(x),tuple(x.shape),x.dtype
         if x.ndim!=3:
             raise ValueError(f"a labeled image must become a tensor (channels, height, width); got shape {self.shape}")
@@ -111,9 +111,9 @@ def tensor(self:ItemPipe, img)->Tensor:
 def __call__(self:ItemPipe, item, i=None)->Tensor:
     t = type(item)
     if t not in self.files:
-        self.files[t] = issubclass(t, (str, Path)) and self.img_cls in (PILImage, PILImageBW) and self.plain(item)
-    if not self.files[t]: return self.tensor(self.open(item, i))
-    with reading(lambda: item_name(item, i)), open_file(item) as im: return image2tensor(in_mode(im, self.img_cls))
+        pipe = ImagePipe(self.img_cls, self.after)
+        self.files[t] = pipe if issubclass(t, (str, Path)) and pipe.quick and not self.own_tfms(item) else None
+    return self.tensor(self.open(item, i)) if self.files[t] is None else self.files[t](item, i)
 
 # %% ../nbs/02_pool.ipynb #4a95216a
 CACHE_LIMIT = 2*2**30 # Bytes of decoded images to keep in memory, unless `cache` says otherwise
@@ -333,10 +333,10 @@ class LabelIndex:
         return idx
 
 # %% ../nbs/02_pool.ipynb #e137146d
-class OwnPipe:
-    "Opens and transforms an item as its `ImageList` does"
-    def __init__(self, il:ImageList): self.img_cls,self.after,self.known = il.img_cls,il.pipe,known_tfms(il.pipe.fs)
-    def __call__(self, item, i=None): return self.after(as_image(item, self.img_cls, i))
+class OwnPipe(ImagePipe):
+    "Opens and transforms an item as an `ImageList` does"
+    @property
+    def known(self): return known_tfms(self.after.fs)
 
 class LabeledPool(Pool):
     "The images of a labeled dataset; it opens them, and `pipe` applies the item transforms"
@@ -370,4 +370,4 @@ def as_pool(
         elif x.dtype!=pipe.dtype: raise TypeError(
             f"labeled images are {pipe.dtype}, unlabeled ones {x.dtype}; convert them in the same way")
         if pipe.img_cls is None or x.shape[1]==pipe.shape[0]: return ArrayPool(x, label)
-    return Pool(items.items, pipe if items.pipe is None else OwnPipe(items), label, **kwargs)
+    return Pool(items.items, pipe if items.pipe is None else OwnPipe(items.img_cls, items.pipe), label, **kwargs)

@@ -86,10 +86,11 @@ class Predictor:
         self.item_tfms = Pipeline([*tfms(t['items']), ToTensor()], split_idx=1)
         self.batch_tfms = Pipeline(tfms(t['batch']), split_idx=1)
         self.img_cls = _opened[meta['mode']]
+        self.read = ImagePipe(self.img_cls, self.item_tfms)
 
     def image(self, item, i=0)->Tensor:
         "`item` as `(C,H,W)`, sized"
-        return self.item_tfms(as_image(item, self.img_cls, i)).as_subclass(Tensor)
+        return self.read(item, i).as_subclass(Tensor)
 
     @torch.no_grad()
     def output(self,
