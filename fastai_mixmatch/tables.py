@@ -7,14 +7,12 @@ __all__ = ['label_names', 'read_table', 'Finder', 'file_column', 'label_column',
            'refuse_labels', 'label_studio', 'part_of', 'folder_table', 'beside', 'hub_open', 'HubImage', 'hub_table']
 
 # %% ../nbs/29_tables.ipynb #86eb30d0
-import collections, json, re, unicodedata
+import collections, json, re
 from urllib.parse import parse_qs, unquote, urlsplit
 from fastai.vision.all import *
-from .lists import Files, label_text
+from .lists import Files, _composed, label_text
 
 # %% ../nbs/29_tables.ipynb #58c7dd25
-def _composed(o): return unicodedata.normalize('NFC', o) # A Mac may write ü as u and ¨
-
 def _names_image(o): return Path(str(o).strip('"\' \n')).suffix.lower() in image_extensions
 
 def read_table(
