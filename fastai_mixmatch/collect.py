@@ -50,10 +50,7 @@ def near_pairs(
 class _Look:
     "Gives `(position, size, thumb, turned?, error)` of each of some `items`"
     def __init__(self, items): self.items = items
-    def __call__(self, idxs):
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            return [self.look(i) for i in idxs]
+    def __call__(self, idxs): return [self.look(i) for i in idxs]
     def look(self, i):
         try:
             with open_file(self.items[i]) as im:
@@ -100,9 +97,10 @@ def deal(
 def drawn(
     n:int, # Of
     most:int|None, # None for all
+    seed:int=0, # Of the draw
 ): # Positions, in order
     "At most `most` of `n` images, at random, the same ones each time"
-    return range(n) if most is None or n<=most else sorted(random.Random(0).sample(range(n), most))
+    return range(n) if most is None or n<=most else sorted(random.Random(seed).sample(range(n), most))
 
 def uncertainty(
     n:int, # Validation images
@@ -139,7 +137,7 @@ def _named(df, root, file, label, say):
     if lost: say(f"{len(lost)} files that {file!r} names are not there, such as {lost[0]}")
     parts = [_row_part(o) for o in df[part]] if part else ['labeled']*len(df)
     if part and 'valid' not in parts: say(f"no {part!r} is valid or test, but {', '.join(map(str, df[part].unique()))}")
-    return [(f, label_text(l), p) for f,l,p in zip(found, df[label], parts) if f is not None]
+    return [(f, one_label(l), p) for f,l,p in zip(found, df[label], parts) if f is not None]
 
 def source_rows(
     source, # As in `survey`

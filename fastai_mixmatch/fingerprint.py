@@ -15,7 +15,7 @@ from .distributed import bound_waits, own_loader, plain_model, same_on_all
 from .semi import SemiSupervised, StepLoss, method_of
 from .lists import Files
 from .sources import class_names, raw_items
-from .files import array_bytes, sha256_of
+from .files import sha256_of
 from .rng import rng_state
 from .state import given, plain
 
@@ -34,8 +34,7 @@ def _of_files(items):
             times.update(f'{s.st_mtime_ns} '.encode())
     return {k: h.hexdigest()[:12] for k,h in zip(('names','sizes','times'), hashes)}
 
-def _digest(arrays):
-    return sha256_of(o if isinstance(o, bytes) else array_bytes(o) for o in arrays)[:12]
+def _digest(arrays): return sha256_of(arrays)[:12]
 
 # %% ../nbs/22_fingerprint.ipynb #7cf014a5
 def describe_items(items, y=None, unknown:list|None=None)->dict:
@@ -52,6 +51,7 @@ def describe_items(items, y=None, unknown:list|None=None)->dict:
 
 # %% ../nbs/22_fingerprint.ipynb #af2dbd42
 def _numbered(os, name):
+    "`os` by name, and number among those of the same name"
     found = {}
     for o in os:
         n = name(o)
@@ -80,6 +80,7 @@ def _sampling(dl, unknown):
     return {'': type(dl).__name__, **{k: plain(v, unknown, f'labeled order.{k}') for k,v in own.items()}}
 
 def _data(learn, method, unknown):
+    "Which images, in which batches"
     dl,ldl,view = method.dl,method.labeled_dl,method.view
     def described(ds, y=None): return describe_items(ds, y, unknown)
     def labels(ds, y=None): return y if y is not None else label_indices(ds) if hasattr(ds, 'tls') else None
@@ -104,6 +105,7 @@ def _groups(learn):
     return [[sum(p.numel() for p in g), sha256_of([repr([*map(one, g)]).encode()])[:12]] for g in groups]
 
 def _training(learn, unknown):
+    "Loss, metrics, optimizer and schedule"
     def value(o, name): return plain(o, unknown, name)
     model,hypers,loss = plain_model(learn),learn.opt.hypers,learn.loss_func
     if isinstance(loss, StepLoss): loss = loss.own
@@ -123,6 +125,7 @@ _apart = CSVLogger,ParamScheduler,SemiSupervised # Not among the callbacks that 
 _parallel = 'ParallelTrainer','DistributedTrainer' # How many processes there are may change
 
 def _callbacks(learn, unknown):
+    "Which callbacks, made with what"
     def apart(o): return isinstance(o, _apart) or isinstance(vars(o).get('method'), SemiSupervised)
     cbs = [o for o in named_cbs(learn).values() if not apart(o) and type(o).__name__ not in _parallel]
     return {'callbacks': [type(o).__name__ for o in L(cbs).sorted('order')],
@@ -134,7 +137,7 @@ def settings(learn, method)->tuple:
     model = plain(net, unknown, 'model')
     if any(m._forward_hooks for m in net.modules()): unknown.append('hooks of the model')
     versions = {o.__name__: o.__version__ for o in (torch,torchvision,fastai,np)} | dict(Pillow=PIL.__version__)
-    start = {'initial weights': model.pop('weights'), 'random numbers': _digest([repr(plain(rng_state()))])}
+    start = {'initial weights': model.pop('weights'), 'random numbers': _digest([repr(plain(rng_state())).encode()])}
     own = {k: v for k,v in vars(method).items() if hasattr(type(method), k) and k not in method._stateattrs}
     args = {k: plain(v, unknown, k) for k,v in {**own, **given(method)}.items() if k!='unlabeled' and k[0]!='_'}
     res = {'method': plain(type(method), unknown, 'method'), **args, 'model': model, **_data(learn, method, unknown),

@@ -27,6 +27,7 @@ from .optim import FastAdam
 from .batch import *
 from .rng import kept_rng
 from .semi import *
+from .state import mark_computed
 
 # %% ../nbs/20_learner.ipynb #056c3a53
 class NoBar:
@@ -143,6 +144,7 @@ def own_dls(
     return with_loaders(dls, loaders)
 
 def _empty(dl):
+    "A loader like `dl` without images"
     ds = dl.dataset.new_empty() if hasattr(dl.dataset, 'new_empty') else torch.utils.data.Subset(dl.dataset, [])
     if isinstance(dl, DataLoader): return dl.new(ds, shuffle=False, drop_last=False)
     return torch.utils.data.DataLoader(ds, batch_size=dl.batch_size)
@@ -183,7 +185,7 @@ def linear_start(
         if len(head.classes_)==2: o = np.concatenate([-o, o])/2
         if p is None: continue
         p.data[head.classes_] = torch.from_numpy(o).to(p)
-        p.computed = p.data.clone() # A run that is resumed need not find the same bits
+        mark_computed(p)
 
 _every = '5min'
 
@@ -282,6 +284,7 @@ def comments(
     return dict(reversed(re.findall(r'^\s+(\w+) ?[:=,].*?\s# (.*)', body[2] if body else '', re.M)))
 
 def _take(kwargs, f):
+    "Take the arguments of `f` out of `kwargs`"
     return {k: kwargs.pop(k) for k in list(kwargs) if k in _args(f)}
 
 def with_arguments(

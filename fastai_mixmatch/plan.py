@@ -21,6 +21,7 @@ from .methods import Confident, NoisyStudent
 from .mixmatch import MixMatch
 from .rng import kept_rng
 from .semi import SemiSupervised, method_of
+from .state import mark_computed
 
 # %% ../nbs/31_plan.ipynb #b1426a21
 def find_arch(
@@ -112,7 +113,7 @@ def plan_learner(
                          "train without any by --scratch") from e
     if again: learn.model.load_state_dict(torch.load(start, 'cpu', weights_only=True)) # Counts, too
     elif pre and start:
-        for p in learn.model.parameters(): vars(p).pop('computed', None) # It is not computed again
+        for p in learn.model.parameters(): mark_computed(p, False) # Another start reads them
         with atomic_write(start) as f: torch.save(learn.model.state_dict(), f)
     learn.remove_cb(ProgressCallback)
     learn.logger = noop

@@ -16,7 +16,7 @@ from .collect import drawn, verdict
 from .files import atomic_write
 from .fingerprint import flat, settings
 from .frozen import linear_rows
-from .inspect import history
+from .inspect import history, ssl_method
 
 # %% ../nbs/33_summary.ipynb #4c31cfa2
 def reliability(

@@ -4,7 +4,7 @@ from fastai.vision.all import (Image, ImageDataLoaders, Normalize, Path, PILImag
     TensorImage, ToTensor, aug_transforms, load_learner)
 from fastai_mixmatch.all import *
 from fastai_mixmatch import export
-from fastai_mixmatch.export import QuickRead, resizing
+from fastai_mixmatch.export import resizing
 from fastai_mixmatch.rng import rng_state, same_state
 from functools import partial
 from sklearn.datasets import load_sample_images
@@ -132,8 +132,9 @@ def test_quick_reading_gives_the_same_bits(cls, tmp_path):
         Image.fromarray(rng.integers(0, 256, (h, w, 3), dtype=np.uint8)).convert(('RGB', 'L', 'P', 'RGBA', '1', 'LA')[i%6]).save(f)
         r = [Resize((a, b), method=('crop', 'squish')[i%2])] if i%5 else []
         fs = Pipeline([*r, ToTensor()], split_idx=1)
-        quick = QuickRead(lambda *o: pytest.fail('not known'), cls, fs.fs, lambda o: True)(f)
-        assert torch.equal(quick, want := fs(cls.create(f))) and type(quick) is type(want)
+        pipe = ImagePipe(cls, fs)
+        assert pipe.quick and torch.equal(quick := pipe(f), want := fs(cls.create(f))) and type(quick) is type(want)
+    assert not ImagePipe(cls, Pipeline([Resize(8), ToTensor()], split_idx=0)).quick, 'in training it crops at random'
 
 # --- ONNX
 
