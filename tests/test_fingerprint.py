@@ -266,6 +266,20 @@ def test_what_cannot_be_compared_is_named():
     later = dict(odd, day=date(2026, 1, 2), frame=pd.DataFrame(dict(a=[date(2026, 1, 2)])))
     assert sorted(differences(*[identity(cbs=Holds(o))[0] for o in (odd, later)])) == ['holds.o.day', 'holds.o.frame']
 
+@pytest.mark.filterwarnings('ignore')
+def test_hooks_loaders_and_what_is_not_there_yet():
+    "The first two are named; a function that uses what is defined later is no error"
+    def hooked(ni, no):
+        net = SMALL(ni, no)
+        net.register_forward_pre_hook(lambda m, x: (x[0]*2,))
+        return net
+    def early():
+        def f(p, y): return later(p, y)
+        if not f: later = accuracy
+        return f
+    assert identity(arch=hooked)[1] == ['hooks of the model'] and identity(method=lambda: ReMixMatch(ks=1))[1] == []
+    assert identity(cbs=Penalty(digit_dls().valid), metrics=early())[1] == ['metric f.func', 'penalty._s']
+
 def test_a_head_that_was_computed_may_be_rounded_otherwise():
     "The linear start follows from images and network, which are compared; another number of threads gives other bits. What is moved afterwards counts"
     def start(learn, off, moved=0.):
