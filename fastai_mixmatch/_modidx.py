@@ -447,6 +447,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'fastai_mixmatch.export._Items.__init__': ( 'export.html#_items.__init__',
                                                                                     'fastai_mixmatch/export.py'),
                                         'fastai_mixmatch.export._by_shape': ('export.html#_by_shape', 'fastai_mixmatch/export.py'),
+                                        'fastai_mixmatch.export._max_pool': ('export.html#_max_pool', 'fastai_mixmatch/export.py'),
                                         'fastai_mixmatch.export._need_onnx': ('export.html#_need_onnx', 'fastai_mixmatch/export.py'),
                                         'fastai_mixmatch.export._of_learner': ('export.html#_of_learner', 'fastai_mixmatch/export.py'),
                                         'fastai_mixmatch.export._of_predictor': ('export.html#_of_predictor', 'fastai_mixmatch/export.py'),
