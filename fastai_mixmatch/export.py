@@ -6,11 +6,12 @@
 __all__ = ['Prediction', 'ValidPipe', 'predict_files', 'resizing', 'OnnxNet', 'to_onnx', 'OnnxPredictor', 'load_onnx',
            'export_onnx', 'distill']
 
-# %% ../nbs/35_export.ipynb #3884e60f
+# %% ../nbs/35_export.ipynb #fe2f6549
 import json
 from collections import deque
 from copy import deepcopy
 from typing import NamedTuple
+from unittest import mock
 from fastai.vision.all import *
 from .arch import to_channels_last
 from .distributed import guard, plain_model
@@ -20,7 +21,6 @@ from .learner import ssl_learner
 from .methods import NoisyStudent
 from .pool import ItemPipe
 from .predictor import *
-from .predictor import check_meta, predictor_of
 from .sources import class_names
 
 # %% ../nbs/35_export.ipynb #2485962f
@@ -133,7 +133,7 @@ def resizing(
     def turned(x): return tfms(x.transpose(-1, -2)).transpose(-1, -2)
     return _one_side(tfms, shape, size),_one_side(turned, (c,w,h), size[::-1]).T.contiguous()
 
-# %% ../nbs/35_export.ipynb #d31852b9
+# %% ../nbs/35_export.ipynb #e0772313
 class OnnxNet(nn.Module):
     "A network with the preprocessing of its batches in front, and softmax behind"
     def __init__(self,
@@ -157,6 +157,13 @@ def _need_onnx():
     except ImportError as e: raise ImportError(
         f"{e.name} is not installed, which ONNX files need: `pip install onnx onnxscript onnxruntime`") from e
 
+def _max_pool(x, size, *_):
+    "`F.adaptive_max_pool2d` in operations that ONNX has, also where parts overlap"
+    for d,n in zip((2,3), size if is_listy(size) else (size,size)):
+        ends = [(i*x.shape[d]//n, -(-(i+1)*x.shape[d]//n)) for i in range(n)]
+        x = torch.cat([x.narrow(d, a, b-a).amax(d, True) for a,b in ends], d)
+    return x
+
 def to_onnx(
     net:nn.Module, # Maps images to probabilities
     x:Tensor, # Two images or more, for the shape
@@ -164,7 +171,7 @@ def to_onnx(
 )->bytes: # Content of the file
     "A network as an ONNX file, for batches of any size"
     _need_onnx()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), mock.patch.object(F, 'adaptive_max_pool2d', _max_pool):
         warnings.simplefilter('ignore') # Of the exporter, about its own parts
         p = torch.onnx.export(net.eval(), (x,), dynamo=True, verbose=False, input_names=['images'],
                               output_names=['probs'], dynamic_shapes=({0: torch.export.Dim('batch')},)).model_proto

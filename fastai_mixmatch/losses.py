@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['soft_cross_entropy', 'labeled_loss', 'l2_loss', 'check_ramp', 'ramp_weight']
 
-# %% ../nbs/09_losses.ipynb #40348cce
+# %% ../nbs/09_losses.ipynb #b59c90eb
 import math, numbers, torch, torch.nn.functional as F
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from torch import Tensor
 from .targets import _up
@@ -27,7 +28,7 @@ def soft_cross_entropy(
     "Mean over images of the cross entropy against soft targets (MixMatch eq. 3); `ValueError` where shapes differ"
     return F.cross_entropy(*_pair('soft_cross_entropy', logits, target))
 
-# %% ../nbs/09_losses.ipynb #f45b7bb6
+# %% ../nbs/09_losses.ipynb #8640e188
 def labeled_loss(
     kind='ce', # 'ce', 'focal' (`gamma=2`), or a function of logits and soft targets `(N,C)` that gives a scalar
     weight=None, # Weight of each class, (C,)
@@ -43,9 +44,10 @@ def labeled_loss(
     if gamma is None: gamma = 2. if kind=='focal' else 0.
     if not gamma>=0: raise ValueError(f"gamma must be at least 0, got {gamma}")
     if weight is not None:
-        weight = torch.as_tensor(weight)
-        if not ((weight>=0).all() and 0<weight.sum()<math.inf): raise ValueError(
-            f"class weights must be finite, at least 0, and not all 0; got {weight.tolist()}")
+        with suppress(RuntimeError, TypeError, ValueError): weight = torch.as_tensor(weight)
+        good = isinstance(weight, Tensor) and weight.ndim==1 and (weight>=0).all() and 0<weight.sum()<math.inf
+        if not good: raise ValueError("`weight` must hold a finite number of at least 0 for each class, in the order of "
+            f"`dls.vocab`, not all 0, as a list or tensor; got {weight}")
     elif not gamma and not smoothing: return soft_cross_entropy
     return partial(_weighted_loss, weight=weight, smoothing=smoothing, gamma=gamma)
 

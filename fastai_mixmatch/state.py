@@ -6,17 +6,18 @@
 __all__ = ['pack', 'unpack', 'given', 'attributes', 'mark_computed', 'plain', 'warn_once', 'memory', 'remember', 'whole',
            'belongs']
 
-# %% ../nbs/82_state.ipynb #986bf0cf
+# %% ../nbs/82_state.ipynb #4ed3ca9d
 import inspect, math, random, sys, warnings, weakref
 from collections import Counter, OrderedDict, defaultdict, deque
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import lru_cache, partial
-from types import CodeType, FunctionType, MethodType
+from types import CellType, CodeType, FunctionType, MethodType
 from fastai.basics import *
 from fastai.callback.progress import CSVLogger
 from datetime import date, time, timedelta # Not fastai's `time`
+from plum import Function
 from .files import array_bytes, sha256_of
 
 # %% ../nbs/82_state.ipynb #d699218f
@@ -117,7 +118,7 @@ def unpack(s, like=None):
         return res
     return like
 
-# %% ../nbs/82_state.ipynb #0f00e5cb
+# %% ../nbs/82_state.ipynb #b76c9552
 def _params(f):
     try: return inspect.signature(f).parameters
     except (ValueError,TypeError): return {} # Made in C
@@ -131,12 +132,14 @@ def given(o)->dict:
     "The arguments with which `o` was made, as far as it keeps them under their names"
     return {n: vars(o)[n] for n in sorted(_init_names(o)) if n in vars(o)} if hasattr(o, '__dict__') else {}
 
+_fixed = bool,int,float,str,tuple
+
 def attributes(o)->dict:
     "Settings of `o`: its arguments, where it keeps all; else what nothing moves"
     lib,kept,mro = type(o).__module__.split('.')[0] in ('fastai','fastcore'),given(o),type(o).__mro__[::-1]
     init = {} if type(o).__init__ in (object.__init__,Callback.__init__) else _params(type(o).__init__)
     own = {n for n,p in init.items() if p.kind!=p.VAR_POSITIONAL}-{'self'}
-    fixed = {k: v for c in mro for k,v in vars(c).items() if type(v) in (bool,int,float,str) and k[0]!='_' and not lib}
+    fixed = {k: v for c in mro for k,v in vars(c).items() if type(v) in _fixed and k[0]!='_' and not lib}
     enough = own<=kept.keys() or lib and isinstance(o, (Transform,Metric))
     if enough and isinstance(o, (Callback,Metric,Transform)):
         rngs = {k: v for k,v in vars(o).items() if isinstance(v, _generators)}
@@ -146,20 +149,26 @@ def attributes(o)->dict:
     slots = {k: getattr(o, k) for c in mro for k in L(getattr(c, '__slots__', ())) if hasattr(o, k)}
     return {k: v for k,v in {**fixed, **slots, **getattr(o, '__dict__', {})}.items() if k not in moved}
 
-# %% ../nbs/82_state.ipynb #275f976e
+# %% ../nbs/82_state.ipynb #5c8647d5
 def _sha(*parts): return f'digest {sha256_of(parts)[:12]}'
 
 def _code(f, known):
     "Code and captured values of a function"
     def parts(c):
         return [c.co_code.hex(), *c.co_names, [parts(o) if isinstance(o, CodeType) else plain(o) for o in c.co_consts]]
-    cells = [c.cell_contents for c in f.__closure__ or ()]
+    cells = [c.cell_contents for c in f.__closure__ or () if c!=CellType()]
     return [f.__qualname__, _sha(repr(parts(f.__code__)).encode()), *known([f.__defaults__, f.__kwdefaults__, cells])]
 
+def _own(o): return '<' in o.__qualname__ or o.__module__=='__main__' # Made in a function, or by the program itself
+
+def _functions(f):
+    f = getattr(f, 'fget', getattr(f, '__func__', f)) # Of a property or class method
+    return [m.implementation for m in f.methods] if isinstance(f, Function) else [f]*isinstance(f, FunctionType)
+
 def _methods(cls, known):
-    "Name of a class; of a local one also its methods' `_code`"
-    local = [f for c in cls.__mro__ if '<' in c.__qualname__ for f in vars(c).values() if isinstance(f, FunctionType)]
-    return [cls.__qualname__, *(_code(f, known) for f in local)] if local else cls.__qualname__
+    "Name of a class; of one of the program's own also its methods' `_code`"
+    own = [f for c in cls.__mro__ if _own(c) for o in vars(c).values() for f in _functions(o)]
+    return [cls.__qualname__, *(_code(f, known) for f in own)] if own else cls.__qualname__
 
 def mark_computed(p, on:bool=True):
     "Are the values of the parameter `p` computed from the rest, so that another start need not find the same bits?"
@@ -170,14 +179,14 @@ def _is_computed(v): return hasattr(v, 'computed') and torch.equal(v.computed.to
 
 def _modules(m, known):
     "Class and settings of each module of a network, and a digest of its weights"
-    def mine(k, v): return k[0]!='_' and k!='training' and not isinstance(v, (Tensor,nn.Module))
-    def settings(o): return {k: v for k,v in vars(o).items() if mine(k, v)}
+    theirs = *vars(nn.Module()),'_compiled_call_impl'
+    def settings(o): return {k: v for k,v in vars(o).items() if k not in theirs and not isinstance(v, nn.Module)}
     tensors = [*m.named_parameters(), *m.named_buffers()]
     def content(v): return b'' if _is_computed(v) else array_bytes(v)
     weights = _sha(*(b for k,v in tensors for b in (f'{k} {v.dtype} {tuple(v.shape)};'.encode(), content(v))))
     return {**{n: [known(type(o)), known(settings(o), n)] for n,o in m.named_modules()}, 'weights': weights}
 
-# %% ../nbs/82_state.ipynb #ba48739d
+# %% ../nbs/82_state.ipynb #f382854c
 def plain(v, unknown:list|None=None, name:str='', seen:tuple=()):
     "A setting as JSON data; `unknown` takes the names of what cannot be compared"
     def known(o, n=''): return plain(o, unknown, '.'.join(filter(None, (name,str(n)))), (*seen,id(v)))
@@ -195,14 +204,18 @@ def plain(v, unknown:list|None=None, name:str='', seen:tuple=()):
     if isinstance(v, (bytes,bytearray)): return _sha(v)
     if isinstance(v, (pd.DataFrame,pd.Series)): return _sha(v.to_csv().encode())
     if isinstance(v, (Path,Enum,torch.dtype,torch.device,complex,range,slice)): return str(v)
-    if id(v) in seen or isinstance(v, (Learner,DataLoaders,DataLoader)): return getattr(v, '__qualname__', kind)
+    if id(v) in seen or isinstance(v, Learner): return getattr(v, '__qualname__', kind)
+    if isinstance(v, (DataLoaders,DataLoader)): return lost(kind)
     if isinstance(v, (list,tuple,L,deque)): return _short([known(o, i) for i,o in enumerate(v)])
     if isinstance(v, (set,frozenset)): return _short(sorted((known(o) for o in v), key=str))
     if isinstance(v, dict): return {str(k): known(o, k) for k,o in v.items()}
     if isinstance(v, partial): return [known(v.func), known(v.args), known(v.keywords)]
     if isinstance(v, MethodType):
         return [v.__qualname__, *([] if isinstance(v.__self__, Callback) else [known(v.__self__)])]
-    if isinstance(v, FunctionType): return v.__qualname__ if '<' not in v.__qualname__ else lost(_code(v, known))
+    if isinstance(v, Function): return known(_functions(v))
+    if isinstance(v, FunctionType):
+        if '<' in v.__qualname__: lost(v)
+        return _code(v, known) if v.__closure__ or _own(v) else v.__qualname__
     if isinstance(v, type): return _methods(v, known)
     if isinstance(v, nn.Module): return _modules(v, known)
     if not hasattr(v, '__dict__') and hasattr(v, '__qualname__'): return v.__qualname__

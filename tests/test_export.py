@@ -180,6 +180,18 @@ def test_onnx_says_what_it_takes(onnx):
     want = wanted(learn, list(X[:70]))
     for n in (1, 2, 70): np.testing.assert_allclose(s.run(None, dict(images=X[:n, None]))[0], want[:n], atol=1e-4)
 
+def test_pooling_into_parts_that_overlap(onnx):
+    "`small_cnn` on images of 12, 20 or 28 pixels ends with 3, 5 or 7 rows, of which it makes 2; images of five channels"
+    from onnxruntime import InferenceSession
+    for h, w, size in itertools.product(range(1, 9), (1, 5, 7), (1, 2, 3, (2, 3))):
+        x = torch.randn(2, 3, h, w)
+        assert torch.equal(export._max_pool(x, size), nn.functional.adaptive_max_pool2d(x, size))
+    net = nn.Sequential(nn.AdaptiveMaxPool2d((2, 3)), nn.Flatten(), nn.Softmax(1))
+    x = torch.randn(3, 5, 5, 7)
+    s = InferenceSession(export.to_onnx(net, x, dict(classes=['a'])))
+    for n in (1, 3): np.testing.assert_allclose(s.run(None, dict(images=x[:n].numpy()))[0], net(x[:n]), atol=1e-6)
+    assert nn.functional.adaptive_max_pool2d is not export._max_pool
+
 class Doubled(nn.Module):
     "Tells its batches apart: a file for another number of images would be wrong"
     def __init__(self, model): super().__init__(); self.model = model
