@@ -17,13 +17,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 from torch.utils.data import IterableDataset, Subset
 from .collect import drawn, hash_bits, near_pairs, thumb as gray
-from .frozen import FrozenFeatures
-from .heads import last_linear
+from .frozen import *
+from .heads import *
 from .images import to_uint8
 from .lists import ImageList
-from .pool import ItemPipe, LabeledPool, as_pool
-from .semi import SemiSupervised, method_of
-from .sources import as_items, class_names
+from .pool import *
+from .semi import *
+from .sources import *
 
 # %% ../nbs/32_choose.ipynb #ec984737
 @dataclasses.dataclass
@@ -158,7 +158,6 @@ def margin(
     top = np.sort(p, axis=1)
     return top[:,-1]-top[:,-2]
 
-# %% ../nbs/32_choose.ipynb #8429dd5e
 def label_next(
     o, # Learner, what `look` gives of it, or L2-normed features of the unlabeled images `(N,n_features)`
     n:int=10, # How many images
@@ -196,7 +195,7 @@ def cross_probs(
     folds:int=5, # Parts
     C:float=10., # Of scikit-learn's `LogisticRegression`
     seed:int=0, # Of the parts
-)->np.ndarray: # Probabilities `(N,n_classes)`; NaN for the only image of a class: no other tells what that is
+)->np.ndarray: # Probabilities `(N,n_classes)`; NaN for the only image of a class
     "What a logistic regression says about images that it was not fitted on"
     y,counts = np.asarray(y),np.bincount(y)
     p = np.zeros((len(y), ifnone(n_out, len(counts))))

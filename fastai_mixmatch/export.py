@@ -13,14 +13,13 @@ from copy import deepcopy
 from typing import NamedTuple
 from fastai.vision.all import *
 from .arch import to_channels_last
-from .distributed import guard, plain_model
+from .distributed import *
 from .files import atomic_write
 from .images import ImageStack, crop_box, in_mode, item_name, open_file, reading
 from .learner import ssl_learner
 from .methods import NoisyStudent
 from .pool import ItemPipe
 from .predictor import *
-from .predictor import check_meta, predictor_of
 from .sources import class_names
 
 # %% ../nbs/35_export.ipynb #2485962f
@@ -32,9 +31,8 @@ class Prediction(NamedTuple):
     margin:float|None # How far the next class is behind
     error:str|None=None # What is wrong with the file
 
-# %% ../nbs/35_export.ipynb #d964fd6b
 class QuickRead:
-    "Open, size and convert a file as `read` does, to the same bits; in fewer steps where that is known to be possible"
+    "Open, size and convert a file as `read` does, to the same bits; in fewer steps where that is possible"
     def __init__(self,
         read:Callable, # Item, position → tensor `(C,H,W)`
         img_cls:type, # Class that opens an image
@@ -232,7 +230,6 @@ def load_onnx(
     "A classifier from an ONNX file"
     return OnnxPredictor(Path(file).read_bytes(), **kwargs)
 
-# %% ../nbs/35_export.ipynb #e2e8760c
 def export_onnx(
     learn:Learner, # Trained learner
     file, # Where to write, such as 'digits.onnx'
