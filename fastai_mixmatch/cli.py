@@ -13,7 +13,6 @@ from fastprogress.fastprogress import format_time
 from fastai.vision.all import *
 from . import __version__, summary
 from .batch import *
-from .checkpoint import CheckpointError
 from .choose import *
 from .collect import *
 from .export import *
@@ -53,7 +52,7 @@ def check(
         duplicates=found.duplicates.to_dict('records')), int(len(bad)>0)
 
 def _refuse_place(out, folder):
-    "Refuse what cannot be written"
+    "Refuse a bad `out`"
     path = Path(out).absolute()
     home = first(o for o in (path, *path.parents) if o.exists()) if folder else path.parent
     good = home.is_dir() and os.access(home, os.W_OK) and (folder or not path.is_dir())
@@ -285,7 +284,7 @@ def export(
 
 # %% ../nbs/34_cli.ipynb #d0db96b7
 commands = dict(check=check, train=train, predict=predict, report=report, next=next_, export=export)
-_mistakes = (ValueError,TypeError,OSError,ImportError,CheckpointError)
+_mistakes = (ValueError,TypeError,OSError,ImportError,RuntimeError)
 
 def usage()->str:
     lines = '\n'.join(f"  {k:<9} {f.__doc__}" for k,f in commands.items())

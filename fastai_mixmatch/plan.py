@@ -7,7 +7,7 @@ __all__ = ['find_arch', 'find_method', 'EpochLines', 'file_weights', 'plan_learn
            'read_plan', 'write_plan', 'same_plan']
 
 # %% ../nbs/31_plan.ipynb #ccc2c7d6
-import inspect, json, sys, time, torchvision
+import inspect, io, json, sys, time, torchvision
 from fastprogress.fastprogress import format_time
 from fastai.vision.all import *
 from . import methods, models
@@ -111,7 +111,8 @@ def plan_learner(
     if again: learn.model.load_state_dict(torch.load(start, 'cpu', weights_only=True)) # Counts, too
     elif pre and start:
         for p in learn.model.parameters(): vars(p).pop('computed', None) # It is not computed again
-        with atomic_write(start) as f: torch.save(learn.model.state_dict(), f)
+        torch.save(learn.model.state_dict(), b := io.BytesIO())
+        with atomic_write(start) as f: f.write(b.getbuffer())
     learn.remove_cb(ProgressCallback)
     learn.logger = noop
     return learn

@@ -181,6 +181,16 @@ def test_ctrl_c_at_each_stage(photos, tmp_path, main, monkeypatch):
         stop_at(m, cli, 'export_onnx')
         assert main('export', out)==(130, '', 'fastai-mixmatch export: stopped\n') and not (out/'model.onnx').exists()
 
+@pytest.mark.skipif(sys.platform=='win32', reason='Windows has no limit on the size of a file')
+def test_a_full_disk_is_one_sentence(photos, weights, tmp_path, main):
+    import resource
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, limit[1])) # A file of more fails in the middle
+    try: rc,text,err = main('train', photos/'labels.csv', *PRETRAINED, weights, '--out', tmp_path/'run')
+    finally: resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert rc==1 and err.startswith('fastai-mixmatch train: [Errno ') and err.count('\n')==1
+    assert sorted(o.name for o in (tmp_path/'run').iterdir())==['lock']
+
 def test_one_training_in_a_folder(photos, tmp_path, main):
     with lock_folder(tmp_path/'run'): rc,text,err = main('train', photos/'labels.csv', *SMALL, '--out', tmp_path/'run')
     assert rc==1 and 'in use by process' in err and not (tmp_path/'run'/'plan.json').exists()
