@@ -130,7 +130,6 @@ class Tiles:
         css = [f'.s{i} {{ background-image: url(data:image/jpeg;base64,{o}) }}' for i,o in enumerate(url)]
         return side, '\n'.join(css)
 
-# %% ../nbs/33_summary.ipynb #44cede0c
 def _short(name): return '/'.join(Path(name).parts[-2:])
 def _shown(name): return escape(_short(name)).replace('/', '/<wbr>')
 
@@ -314,7 +313,7 @@ def _all_settings(learn):
     if learn.opt is None: learn.create_opt()
     method.prepare()
     flatly = flat(settings(learn, method)[0])
-    lrs = getattr(getattr(learn, 'recorder', None), 'hps', {}).get('lr', [])
+    lrs = nested_attr(learn, 'recorder.hps', {}).get('lr', [])
     return {**flatly, **({'highest learning rate': float(max(lrs))} if len(lrs) else {})}
 
 def _own_names(kind, s, seen):

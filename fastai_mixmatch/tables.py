@@ -20,11 +20,13 @@ def read_table(
 )->pd.DataFrame: # All cells as text; NaN where one is blank
     "A table, whatever its separator, with or without a line of names"
     try:
-        with open(file, encoding='utf-8-sig') as f: head = f.readline()
-        sep = max(',;\t', key=head.count)
+        with open(file, encoding='utf-8-sig') as f:
+            told = re.fullmatch('"?sep=(.)"?\n', head := f.readline(), re.I) # By Excel
+            if told: head = f.readline()
+        sep = told[1] if told else max(',;\t', key=head.count)
         names = None if any(map(_names_image, head.split(sep))) else 0
         kw = dict(sep=sep, dtype=str, header=names, encoding='utf-8-sig', skipinitialspace=True)
-        return pd.read_csv(file, **kw).dropna(how='all')
+        return pd.read_csv(file, skiprows=int(bool(told)), **kw).dropna(how='all')
     except ValueError as e: raise ValueError(f"{file} is no table in UTF-8; save a sheet as 'CSV UTF-8', and unpack an "
                                              f"archive: {e}") from e
 
@@ -49,8 +51,9 @@ class Finder:
         "What `name` may mean, most likely first"
         name = str(name).strip().replace('\\', '/')
         url = urlsplit(name)
-        if url.scheme and url.netloc or name.startswith('/data/'):
-            name = (parse_qs(url.query).get('d') or [unquote(url.path)])[0].lstrip('/')
+        local = url.scheme=='file'
+        if url.scheme and url.netloc or local or name.startswith('/data/'):
+            name = (parse_qs(url.query).get('d') or [unquote(url.path)])[0].lstrip('' if local else '/')
         base = name.rpartition('/')[2]
         return list(dict.fromkeys((name, base, re.sub(r'^[0-9a-f]{8}-', '', base))))
 
@@ -142,11 +145,11 @@ def refuse_labels(
 def _task_label(task):
     done = [o for o in task.get('annotations', task.get('completions', [])) if not o.get('was_cancelled')]
     results = max(done, key=lambda o: str(o.get('created_at', '')), default={}).get('result') or []
-    for r in results:
-        if r['type'] in ('number','rating'): refuse(f"the labels are of type {r['type']}", 'numbers')
-        if r['type']!='choices': refuse(f"the labels are of type {r['type']}", 'boxes')
-    choices = [c for r in results for c in r['value']['choices']]
-    if len(choices)>1: refuse(f"an image has the choices {', '.join(choices)}", 'several')
+    for t in (r.get('type', 'choices') for r in results):
+        if t not in ('choices','textarea'): # A comment is no label
+            refuse(f"the labels are of type {t}", 'numbers' if t in ('number','rating') else 'boxes')
+    choices = [c for r in results for c in (r.get('value') or {}).get('choices', ())]
+    if len(choices)>1: refuse(f"an image has the choices {', '.join(map(str, choices))}", 'several')
     return first(choices)
 
 def label_studio(
@@ -155,16 +158,17 @@ def label_studio(
     "The tasks of a Label Studio export"
     try: tasks = json.loads(Path(file).read_text(encoding='utf-8-sig'))
     except ValueError as e: raise ValueError(f"{file} is no JSON file: {e}") from e
-    if not (isinstance(tasks, list) and tasks and all(isinstance(o, dict) for o in tasks)):
-        raise ValueError(f"{file} is no list of tasks, as Label Studio exports them as JSON or JSON-MIN")
+    odd = ValueError(f"{file} is no list of tasks, as Label Studio exports them as JSON or JSON-MIN")
+    if not (isinstance(tasks, list) and tasks and all(isinstance(o, dict) for o in tasks)): raise odd
     if all(isinstance(o.get('data'), dict) for o in tasks):
-        return pd.DataFrame([{**o['data'], 'label': _task_label(o)} for o in tasks])
+        try: return pd.DataFrame([{**o['data'], 'label': _task_label(o)} for o in tasks])
+        except (AttributeError,TypeError) as e: raise odd from e
     own = {'id','annotator','annotation_id','created_at','updated_at','lead_time','agreement'}
     df = pd.DataFrame([{k: v for k,v in o.items() if k not in own} for o in tasks])
     for c in df:
         if df[c].map(lambda o: isinstance(o, list) and bool(o) and isinstance(o[0], dict)).any():
             refuse(f"the labels in {c!r} are regions", 'boxes')
-        df[c] = df[c].map(lambda o: o['choices'] if isinstance(o, dict) and 'choices' in o else o)
+        df[c] = df[c].map(lambda o: o['choices'] or None if isinstance(o, dict) and 'choices' in o else o)
     return df
 
 # %% ../nbs/29_tables.ipynb #af280026
@@ -218,7 +222,6 @@ def hub_open(
     if saved: return datasets.load_from_disk(name)
     return datasets.load_dataset(*([name] if Path(name).exists() else name.split(':', 1)))
 
-# %% ../nbs/29_tables.ipynb #6d7e4654
 class HubImage(bytes):
     "A file's content; as text its place in a dataset, such as `train[12]`"
     def __str__(self): return self.place
