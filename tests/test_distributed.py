@@ -284,6 +284,7 @@ def test_tar_shards(folder, dls, monkeypatch, tmp_path, workers):
         monkeypatch.setenv('RANK', str(r)); monkeypatch.setenv('WORLD_SIZE', '2') # What webdataset asks
         dl = on_rank(unlabeled_dl(example.read_shards(tmp_path/'shards'), dls, bs=8, steps=4, num_workers=workers), r, 2, monkeypatch)
         got += [x[0] for x,_ in dl]
+        dl.load_state_dict(None) # Ends the workers
     assert len(got)==8 and {o.numpy().tobytes() for o in torch.cat(got)[:,0]}==want
 
 @needs_accelerate

@@ -241,9 +241,9 @@ def test_interrupt_at_any_line():
     "A part of what `python tests/interrupts.py` does: wherever a fit is interrupted, the learner can be exported, trained and asked again."
     here = Path(__file__).parent
     env = dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=os.pathsep.join([str(here.parent), str(here)]))
-    res = forks().run('-W', 'ignore', here/'interrupts.py', '7', '12', env=env, timeout=900)
+    res = forks().run('-W', 'ignore', here/'interrupts.py', '7', '40', env=env, timeout=900)
     assert res.returncode == 0, res.stdout + res.stderr
-    assert int(res.stdout.splitlines()[-1].split()[0]) > 100 and ' 0 wrong' in res.stdout
+    assert int(res.stdout.splitlines()[-1].split()[0]) > 30 and ' 0 wrong' in res.stdout
 
 def test_grad_after_interrupt():
     "An interrupt between the start and the end of `no_grad` leaves gradients off; the next fit needs them."
