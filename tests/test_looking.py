@@ -21,7 +21,7 @@ def test_live_plot(method, bars, monkeypatch):
         monkeypatch.setattr(NBMasterBar, 'update_graph', lambda self, o, *a: graphs.append([(len(x), len(y)) for x,y in o]))
     train,test = digits_lists(100)
     labeled,rest = train.split(20)
-    learn = ssl_learner(labeled.dataloaders(test, bs=10), rest, SMALL, method=method(), cbs=ShowGraphCallback(), bs=32)
+    learn = ssl_learner(labeled.dataloaders(test, bs=10), rest[:128], SMALL, method=method(), cbs=ShowGraphCallback(), bs=32)
     learn.fit(2)
     assert len(graphs)==2*bars
     for n,g in enumerate(graphs, 1): # Iterations and losses of training, and an average loss for each validation
@@ -50,7 +50,7 @@ def test_history_of_learners_with_other_metrics():
     train,test = digits_lists(60)
     labeled,rest = train.split(20)
     def fitted(**kw):
-        learn = ssl_learner(labeled.dataloaders(test, bs=10), rest, SMALL, bs=32, **kw)
+        learn = ssl_learner(labeled.dataloaders(test, bs=10), rest[:128], SMALL, bs=32, **kw)
         learn.fit(1)
         return learn
     wrong,none = fitted(metrics=error_rate),fitted(metrics=[], method=Supervised())
