@@ -12,6 +12,8 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, Subse
 sys.path.append(str(Path(__file__).parent.parent/'tools'))
 from forks import Server # chkstyle: ignore
 
+torch.set_num_threads(1)
+
 DIGITS = load_digits()
 
 X, Y = (DIGITS.images * 255 / 16).round().astype(np.uint8), DIGITS.target

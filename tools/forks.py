@@ -41,7 +41,7 @@ class Server:
 class Program:
     "As much of `subprocess.Popen` as one needs, with text in its pipes"
     def __init__(self, sock, args, cwd=None, env=None, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL):
-        self.args,self.returncode = args,None
+        self.args,self.returncode,self.stderr = args,None,None
         text = json.dumps(dict(args=args, cwd=str(cwd or os.getcwd()), env=dict(os.environ if env is None else env)))
         theirs = [self.end('stdin', stdin, 1), self.end('stdout', stdout, 0)]
         theirs.append(os.dup(theirs[1]) if stderr==STDOUT else self.end('stderr', stderr, 0))
