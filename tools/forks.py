@@ -22,8 +22,8 @@ class Server:
         self.sock,other = socket.socketpair()
         env = {'OMP_NUM_THREADS': '1', **os.environ, 'MPLBACKEND': 'agg'}
         with other:
-            self.process = subprocess.Popen([sys.executable, __file__, str(other.fileno())], pass_fds=[other.fileno()], env=env,
-                                            stdin=DEVNULL, start_new_session=True)
+            self.process = subprocess.Popen([sys.executable, __file__, str(other.fileno())], pass_fds=[other.fileno()],
+                                            env=env, stdin=DEVNULL, start_new_session=True)
 
     def start(self, *args, **kwargs): return Program(self.sock, list(map(str, args)), **kwargs)
 
@@ -63,7 +63,8 @@ class Program:
 
     def told(self):
         "A number from the process that waits for the program: its id, then its exit status"
-        if not (b := os.read(self.status, 8)): raise RuntimeError('the process that has imported the libraries has ended')
+        b = os.read(self.status, 8)
+        if not b: raise RuntimeError('the process that has imported the libraries has ended')
         return int.from_bytes(b, 'big', signed=True)
 
     def wait(self, timeout=None):
@@ -135,7 +136,8 @@ def become(args, cwd, env, fds):
     os.environ.clear()
     os.environ.update(env)
     through = 'PYTHONUNBUFFERED' in env
-    def text(fd, **kw): return io.TextIOWrapper(open(fd, 'wb', 0 if through else -1, closefd=False), write_through=through, **kw)
+    def text(fd, **kw):
+        return io.TextIOWrapper(open(fd, 'wb', 0 if through else -1, closefd=False), write_through=through, **kw)
     sys.stdin = sys.__stdin__ = open(0, closefd=False)
     sys.stdout = sys.__stdout__ = text(1, line_buffering=os.isatty(1))
     sys.stderr = sys.__stderr__ = text(2, line_buffering=True, errors='backslashreplace')

@@ -17,7 +17,8 @@ def run(server, path, save=False):
     "Run a notebook in a fork of `server`: exit status, output, seconds"
     start = time.monotonic()
     with tempfile.TemporaryFile() as out:
-        p = server.start(__file__, '--here', *['--save']*save, Path(path).absolute(), cwd=root, stdout=out, stderr=STDOUT)
+        args = __file__,'--here',*['--save']*save,Path(path).absolute()
+        p = server.start(*args, cwd=root, stdout=out, stderr=STDOUT)
         try: p.wait()
         finally: p.kill()
         out.seek(0)
