@@ -389,7 +389,7 @@ def rows_of(name, d, a):
         rng = random.Random(f'{name} {seed}')
         faults = small[name] if a.small else plan(name, expected, rng, a.times)
         every = '3 steps' if a.small else f'{rng.randrange(2, 6)} steps'
-        yield trial(name, f'{d}/{name}{seed}', f'{d}/digits', expected, faults, seed, every, name in ('memory','workers'))
+        yield trial(name, f'{d}/{name}{seed}', f'{d}/digits', expected, faults, seed, every, name=='memory' or name=='workers' and not a.small)
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -1,5 +1,6 @@
 "The commands, in real processes: help, mistakes, a training that is stopped and goes on, broken files."
 import csv, io, itertools, json, os, re, shutil, signal, subprocess, sys
+from subprocess import PIPE
 import pandas as pd, pytest
 from PIL import Image
 import torch
@@ -8,12 +9,11 @@ from fastai_mixmatch.files import lock_folder
 from fastai_mixmatch.export import predict_files
 from fastai_mixmatch.predictor import load_predictor
 from fastai_mixmatch.samples import sample_photos
-from helpers import own_env
+from helpers import forks, own_env
 from torchvision.models import resnet18
 
 def start(*args):
-    cmd = [sys.executable, '-m', 'fastai_mixmatch', *map(str, args)]
-    return subprocess.Popen(cmd, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=own_env(PYTHONUNBUFFERED='1'))
+    return forks().start('-m', 'fastai_mixmatch', *args, stdout=PIPE, stderr=PIPE, env=own_env(PYTHONUNBUFFERED='1'))
 
 def run(*args):
     "Exit code, output, errors"
@@ -76,7 +76,7 @@ class Ticks:
 def test_budget(photos, tmp_path, main, monkeypatch):
     clock = Ticks()
     for o in (cli,plan): monkeypatch.setattr(o, 'time', clock)
-    args = 'train',photos/'labels.csv',*SMALL
+    args = 'train',photos/'labels.csv','--model','small_cnn','--size','16'
     rc,text,err = main(*args, '--minutes', '1', '--out', tmp_path/'run', '--json')
     made,end = json.loads((tmp_path/'run'/'plan.json').read_text()),json.loads(text)
     assert rc==0 and end['steps'] == sum(made['steps']) and len(made['steps']) == made['epochs'] > 5
@@ -292,8 +292,8 @@ def test_help_names_every_argument(name, capsys):
     for o in re.findall(r'^  (--[\w-]+)(?: \([^)]*\))?(.*)$', text, re.M): assert len(o[1].strip())>5, o
 
 def test_program(main):
-    rc,text,err = run('--help')
-    assert rc==0 and all(f'  {o} ' in text for o in cli.commands) and err==''
+    p = subprocess.run([sys.executable, '-m', 'fastai_mixmatch', '--help'], text=True, capture_output=True, env=own_env())
+    assert p.returncode==0 and all(f'  {o} ' in p.stdout for o in cli.commands) and p.stderr==''
     rc,text,err = main('trian', 'x')
     assert rc==2 and 'did you mean train?' in err
     assert main()[0]==2

@@ -347,6 +347,7 @@ def hub(photos, tmp_path, monkeypatch):
     "A dataset of stored pictures, of which 16 have a label"
     monkeypatch.setenv('HF_HUB_OFFLINE', '1')
     datasets = pytest.importorskip('datasets', reason='Hugging Face `datasets` is not installed')
+    for o in ('huggingface_hub.constants','datasets.config'): monkeypatch.setattr(f'{o}.HF_HUB_OFFLINE', True) # Read before
     monkeypatch.setattr(datasets.config, 'HF_DATASETS_CACHE', tmp_path/'cache')
     df,names = answers(photos)[lambda d: d.file!='broken.jpg'],['ball','diamond','star','tent']
     rows = dict(image=[Image.open(photos/o) for o in df.file], label=[names.index(o) if isinstance(o, str) else -1 for o in df.label])

@@ -20,7 +20,7 @@ def _in_tmp(tmp_path, monkeypatch): monkeypatch.chdir(tmp_path)
 def photos(tmp_path_factory):
     "Real photographs: cuttings of a temple and a flower, in all sizes, as JPEG files; some gray, with a palette, or large"
     d, rng = tmp_path_factory.mktemp('photos'), np.random.default_rng(0)
-    for i in range(128):
+    for i in range(72):
         im, c = load_sample_images().images[i%2], ('temple', 'flower')[i%2]
         h, w = rng.integers(40, 420), rng.integers(40, 600)
         y, x = rng.integers(0, im.shape[0]-h+1), rng.integers(0, im.shape[1]-w+1)
@@ -158,9 +158,9 @@ def test_networks_as_onnx(onnx, name, photos):
     agree(list(predict_files(opened, files, bs=5)), wanted(learn, files), learn.dls.vocab, 1e-4)
 
 def test_onnx_as_the_learner(onnx, learn, photos):
-    "All ways to size images, on 100 of mixed shapes; read again from the file, and the learner is as it was."
+    "All ways to size images, on 44 of mixed shapes; read again from the file, and the learner is as it was."
     files, before = files_of(photos), [o.clone() for o in learn.model.state_dict().values()]
-    assert len(files) == 100 and len({PILImage.create(o).size for o in files}) > 90
+    assert len(files) == 44 and len({PILImage.create(o).size for o in files}) > 40
     export_onnx(learn, 'p.onnx')
     opened = load_onnx('p.onnx')
     agree(list(predict_files(opened, files)), wanted(learn, files), learn.dls.vocab, 1e-4)
