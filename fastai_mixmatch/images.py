@@ -106,8 +106,8 @@ def in_mode(
     mode = img_cls._open_args.get('mode', 'RGB')
     if im.mode==mode: return im.copy()
     if im.mode[0] not in 'IF': return im.convert(mode)
-    raise ValueError(f"its pixels have more than 8 bits (mode {im.mode}) and would be clipped; convert it to 8 bits, or "
-                     "open it as an `ImageStack`")
+    raise ValueError(f"its pixels have more than 8 bits (mode {im.mode}) and would be clipped; convert it to 8 bits, "
+                     "or open it as an `ImageStack`")
 
 def as_image(
     item, # Path, bytes, PIL image, or array or tensor of one image
@@ -196,7 +196,7 @@ def encodes(self, x:ImageStack):
 
 # %% ../nbs/00_images.ipynb #7d0e4b61
 class ImagePipe:
-    "Opens an item as an `img_cls` and applies item transforms; in fewer steps, to the same bits, where that is possible"
+    "Opens an item as an `img_cls` and applies item transforms; to the same bits in fewer steps, where possible"
     def __init__(self,
         img_cls:type, # Class that opens an item
         after:Pipeline, # Item transforms

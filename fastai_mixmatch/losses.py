@@ -46,8 +46,8 @@ def labeled_loss(
     if weight is not None:
         with suppress(RuntimeError, TypeError, ValueError): weight = torch.as_tensor(weight)
         good = isinstance(weight, Tensor) and weight.ndim==1 and (weight>=0).all() and 0<weight.sum()<math.inf
-        if not good: raise ValueError("`weight` must hold a finite number of at least 0 for each class, in the order of "
-            f"`dls.vocab`, not all 0, as a list or tensor; got {weight}")
+        if not good: raise ValueError("`weight` must hold a finite number of at least 0 for each class, in the "
+            f"order of `dls.vocab`, not all 0, as a list or tensor; got {weight}")
     elif not gamma and not smoothing: return soft_cross_entropy
     return partial(_weighted_loss, weight=weight, smoothing=smoothing, gamma=gamma)
 

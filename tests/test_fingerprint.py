@@ -1,8 +1,8 @@
 "Whatever a result depends on is in the fingerprint of the run, under its name."
 import functools, json, numpy as np, os, pandas as pd, pytest, shutil, torch
 from datetime import date
-from fastai.vision.all import (AccumMetric, Callback, CategoryBlock, CrossEntropyLossFlat, DataBlock, DataLoaders, GradientClip, IndexSplitter, IntToFloatTensor, PartialDL,
-    PILImageBW, Resize, TensorImage, Transform, TransformBlock, WeightedDL, accuracy, error_rate, params, set_seed)
+from fastai.vision.all import (AccumMetric, Callback, CategoryBlock, CrossEntropyLossFlat, DataBlock, DataLoaders, GradientClip, IndexSplitter,
+    IntToFloatTensor, PartialDL, PILImageBW, Resize, TensorImage, Transform, TransformBlock, WeightedDL, accuracy, error_rate, params, set_seed)
 from fastai_mixmatch.all import *
 from fastai_mixmatch.fingerprint import describe_items, differences, settings
 from functools import partial
@@ -143,7 +143,8 @@ OtherSizes.__qualname__ = OtherSizes.__name__ = 'Sizes'
 def pictures(read, unlabeled=None):
     "Digits that a function opens"
     def dls():
-        block = DataBlock((TransformBlock(type_tfms=read, batch_tfms=IntToFloatTensor), CategoryBlock), get_x=lambda i: X[i], get_y=lambda i: str(Y[i]), splitter=IndexSplitter(range(20, 40)))
+        block = DataBlock((TransformBlock(type_tfms=read, batch_tfms=IntToFloatTensor), CategoryBlock), get_x=lambda i: X[i],
+            get_y=lambda i: str(Y[i]), splitter=IndexSplitter(range(20, 40)))
         return block.dataloaders(list(range(40)), bs=20, num_workers=0)
     return dict(dls=dls, unlabeled=unlabeled)
 def opened(f): return PILImageBW.create(f)
@@ -151,12 +152,15 @@ def turned(f): return PILImageBW(PILImageBW.create(f).rotate(90))
 
 class Folder(torch.utils.data.Dataset):
     "As torchvision's `ImageFolder`"
-    def __init__(self, transform, odd=0): self.samples, self.transform, self.targets = [(f'{i}.png', i%10) for i in range(20)], transform, [(i+odd*(i==3))%10 for i in range(20)]
+    def __init__(self, transform, odd=0):
+        self.samples, self.transform = [(f'{i}.png', i%10) for i in range(20)], transform
+        self.targets = [(i+odd*(i==3))%10 for i in range(20)]
     def __len__(self): return 20
     def __getitem__(self, i): return self.transform(torch.tensor(X[i]/255.).float()[None]), self.targets[i]
 def of_folder(**kw):
     make = lambda: Folder(**{'transform': Times(1.), **kw})
-    return dict(dls=lambda: DataLoaders(*[torch.utils.data.DataLoader(make(), 10) for _ in range(2)]), unlabeled=torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(1)))
+    u = torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    return dict(dls=lambda: DataLoaders(*[torch.utils.data.DataLoader(make(), 10) for _ in range(2)]), unlabeled=u)
 class Times:
     def __init__(self, k): self.k = k
     def __call__(self, x): return x*self.k
@@ -207,10 +211,11 @@ CASES = dict(
     function_tfm=(dict(dls=partial(digit_dls, batch_tfms=function_tfm(1.))), dict(dls=partial(digit_dls, batch_tfms=function_tfm(.5))), 'function_tfm'),
     local_tfm=(dict(dls=partial(digit_dls, batch_tfms=local_tfm(1.))), dict(dls=partial(digit_dls, batch_tfms=local_tfm(.5))), 'Local'),
     class_values=(dict(cbs=Sizes()), dict(cbs=OtherSizes()), 'sizes'), averages=(dict(method=averaged(.9)), dict(method=averaged(.8)), 'averages'),
-    one_name=(dict(method=lambda: VAT(eps=6.)), dict(method=lambda: VAT(eps=3.)), 'eps'), twins=(dict(cbs=[Penalty(1), Penalty(2)]), dict(cbs=[Penalty(3), Penalty(2)]), 'penalty'),
+    one_name=(dict(method=lambda: VAT(eps=6.)), dict(method=lambda: VAT(eps=3.)), 'eps'),
+    twins=(dict(cbs=[Penalty(1), Penalty(2)]), dict(cbs=[Penalty(3), Penalty(2)]), 'penalty'),
     opening=(pictures(opened), pictures(turned), 'labeled images.opening'),
-    own_list=(dict(unlabeled=ImageList(list(X[200:328]), tfms=Resize(8), img_cls=PILImageBW)), dict(unlabeled=ImageList(list(X[200:328]), tfms=Resize(8, method='squish'), img_cls=PILImageBW)),
-        'unlabeled images.opening'),
+    own_list=(dict(unlabeled=ImageList(list(X[200:328]), tfms=Resize(8), img_cls=PILImageBW)),
+        dict(unlabeled=ImageList(list(X[200:328]), tfms=Resize(8, method='squish'), img_cls=PILImageBW)), 'unlabeled images.opening'),
     torchs_transform=(of_folder(), of_folder(transform=Times(.5)), 'labeled images.opening'), torchs_labels=(of_folder(), of_folder(odd=1), 'labeled images.labels'),
     order_seed=(seeded_order(1), seeded_order(2), 'random numbers'), order_length=(seeded_order(1), seeded_order(1, 40), 'labeled order._num_samples'),
     threshold=(dict(), dict(method=lambda: FixMatch(threshold=.9)), 'threshold'))
