@@ -7,7 +7,7 @@ __all__ = ['thumb', 'hash_bits', 'near_pairs', 'look_at', 'near_duplicates', 'de
            'source_rows', 'Survey', 'survey', 'usual_size', 'Collected', 'loaders', 'collect', 'each_fold']
 
 # %% ../nbs/30_collect.ipynb #94d98802
-import collections, inspect, math, random, warnings
+import collections, inspect, math, random
 from fastai.vision.all import *
 from .batch import check_names, refuse_unless
 from .distributed import rank0_print
