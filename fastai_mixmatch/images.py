@@ -106,8 +106,8 @@ def in_mode(
     mode = img_cls._open_args.get('mode', 'RGB')
     if im.mode==mode: return im.copy()
     if im.mode[0] not in 'IF': return im.convert(mode)
-    raise ValueError(f"its pixels have more than 8 bits (mode {im.mode}) and would be clipped; convert it to 8 bits, or "
-                     "open it as an `ImageStack`")
+    raise ValueError(f"its pixels have more than 8 bits (mode {im.mode}) and would be clipped; convert it to 8 bits, "
+                     "or open it as an `ImageStack`")
 
 def as_image(
     item, # Path, bytes, PIL image, or array or tensor of one image

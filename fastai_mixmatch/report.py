@@ -45,7 +45,7 @@ class Report(FitCallback):
         self.meters = {o: Meter(o) for o in names}
         if self.method.fitting.searching: return
         rec = getattr(self.learn, 'recorder', None)
-        twice = rec is not None and rec.train_metrics and rec.valid_metrics # Then the table would show each column twice
+        twice = rec is not None and rec.train_metrics and rec.valid_metrics # The table would show each column twice
         self.columns = L() if twice else L(self.meters.values()).map(lambda m: ValueMetric(m, m.name))
         self.learn.metrics = self.learn.metrics + self.columns
 
