@@ -13,7 +13,7 @@ from fastai.vision.all import *
 from .batch import FitCallback
 from .semi import SemiSupervised, method_of
 from .distributed import from_first, plain_model, rank0_print, together
-from .files import atomic_write, file_digest, lock_folder, sha256_of
+from .files import file_digest, lock_folder, sha256_of, write_checked
 from .fingerprint import differences, loader_rngs, named_cbs, settings
 from .rng import rng_state, same_state, set_rng_state
 from .state import belongs, memory, pack, remember, unpack, warn_once
@@ -68,12 +68,10 @@ def write_checkpoint(state:dict, folder, stem:str)->Path:
     buf = io.BytesIO()
     torch.save(state, buf)
     dst = Path(folder)/f'{stem}.{sha256_of([buf.getbuffer()])[:32]}.pt'
-    try:
-        with atomic_write(dst, 'w+b') as f:
-            f.write(buf.getbuffer())
-            f.flush(); f.seek(0)
-            if not same_state(state, torch.load(f, map_location='cpu', weights_only=True)):
-                raise OSError("what was read back is not what was written")
+    def check(f):
+        if same_state(state, torch.load(f, map_location='cpu', weights_only=True)): return
+        raise OSError("what was read back is not what was written")
+    try: write_checked(dst, buf.getbuffer(), check)
     except (OSError,RuntimeError) as e: # The second where a part is missing
         raise CheckpointError(f"cannot write the checkpoint {Path(folder)/stem}: {e}. Older ones are as they were; "
             "make room, and start the program again") from e
@@ -141,7 +139,8 @@ class Gate(Callback):
 
 # %% ../nbs/23_checkpoint.ipynb #ea477fd3
 _name = re.compile(r'fit(\d+)-(\d+|end)\.[0-9a-f]{32}\.pt')
-_n_ends = 4
+_n_ends = 4 # Ends of fits that are kept
+
 @patch
 def files(self:Checkpoint)->list:
     "`(fit, step, file)` of all checkpoints, newest first; the step of a fit's end is infinite"
@@ -194,6 +193,7 @@ def find(self:Checkpoint)->tuple:
 
 # %% ../nbs/23_checkpoint.ipynb #03c695ee
 _start = 'initial weights','random numbers' # Settings that follow from the seed
+
 @patch
 def check(self:Checkpoint, file, state):
     "Compare the settings of a checkpoint with those of now"

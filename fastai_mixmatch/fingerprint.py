@@ -16,7 +16,7 @@ from .distributed import bound_waits, own_loader, plain_model, same_on_all
 from .semi import SemiSupervised, StepLoss, method_of
 from .lists import Files
 from .sources import class_names, image_tfms, raw_items
-from .files import array_bytes, sha256_of
+from .files import sha256_of
 from .rng import rng_state
 from .state import _fixed, given, plain
 
@@ -35,8 +35,7 @@ def _of_files(items):
             times.update(f'{s.st_mtime_ns} '.encode())
     return {k: h.hexdigest()[:12] for k,h in zip(('names','sizes','times'), hashes)}
 
-def _digest(arrays):
-    return sha256_of(o if isinstance(o, bytes) else array_bytes(o) for o in arrays)[:12]
+def _digest(arrays): return sha256_of(arrays)[:12]
 
 # %% ../nbs/22_fingerprint.ipynb #cb6dfc6f
 def _opening(ds):
@@ -60,6 +59,7 @@ def describe_items(items, y=None, unknown:list|None=None)->dict:
 
 # %% ../nbs/22_fingerprint.ipynb #9d4bd39b
 def _numbered(os, name):
+    "`os` by name, and number among those of the same name"
     found = {}
     for o in os:
         n = name(o)
@@ -98,6 +98,7 @@ def _sampling(dl, unknown):
     return {'': type(dl).__name__, **{k: plain(v, unknown, f'labeled order.{k}') for k,v in own.items()}}
 
 def _data(learn, method, unknown):
+    "Which images, in which batches"
     dl,ldl,view = method.dl,method.labeled_dl,method.view
     def described(ds, y=None): return describe_items(ds, y, unknown)
     def known(ds): return hasattr(ds, 'tls') or hasattr(ds, 'targets')
@@ -123,6 +124,7 @@ def _groups(learn):
     return [[sum(p.numel() for p in g), sha256_of([repr([*map(one, g)]).encode()])[:12]] for g in groups]
 
 def _training(learn, unknown):
+    "Loss, metrics, optimizer and schedule"
     def value(o, name): return plain(o, unknown, name)
     model,hypers,loss = plain_model(learn),learn.opt.hypers,learn.loss_func
     if isinstance(loss, StepLoss): loss = loss.own
@@ -142,6 +144,7 @@ _apart = CSVLogger,ParamScheduler,SemiSupervised # Not among the callbacks that 
 _parallel = 'ParallelTrainer','DistributedTrainer' # How many processes there are may change
 
 def _callbacks(learn, unknown):
+    "Which callbacks, made with what"
     def apart(o): return isinstance(o, _apart) or isinstance(vars(o).get('method'), SemiSupervised)
     cbs = [o for o in named_cbs(learn).values() if not apart(o) and type(o).__name__ not in _parallel]
     return [('callbacks', [type(o).__name__ for o in L(cbs).sorted('order')]),
@@ -155,7 +158,7 @@ def settings(learn, method)->tuple:
     if any(not isinstance(getattr(h, '__self__', 0), Callback) for h in hooks): unknown.append('hooks of the model')
     packages = torch,torchvision,fastai,fastai_mixmatch,np
     versions = {o.__name__: o.__version__ for o in packages} | dict(Pillow=PIL.__version__)
-    start = {'initial weights': model.pop('weights'), 'random numbers': _digest([repr(plain(rngs))])}
+    start = {'initial weights': model.pop('weights'), 'random numbers': _digest([repr(plain(rngs)).encode()])}
     fixed = {k: v for c in cls.__mro__[::-1] for k,v in vars(c).items() if type(v) in (*_fixed,dict) and k[0]!='_'}
     own = fixed | {k.lstrip('_'): v for k,v in vars(method).items() if not isinstance(v, Tensor)}
     moved = *method._stateattrs,'learn','learned','rank','run','unlabeled','world'

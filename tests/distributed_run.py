@@ -1,4 +1,4 @@
-"""What tests/test_distributed.py runs in each of two processes, started by torchrun, and in one process to compare with.
+"""What tests/test_distributed.py runs in each of two processes, and in one process to compare with.
 
     torchrun --nproc_per_node 2 tests/distributed_run.py FOLDER
 

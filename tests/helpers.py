@@ -1,13 +1,18 @@
 "What tests share: digits in every form, learners of them, and callbacks that look and stop."
-import collections, io, itertools, numpy as np, os, pandas as pd, pytest, torch
+import atexit, collections, io, itertools, numpy as np, os, pandas as pd, pytest, sys, torch
 from fastai.vision.all import (Callback, Categorize, DataLoaders, Datasets, Image, ImageDataLoaders, ItemGetter, L,
     Path, PILImageBW, ProgressCallback, Resize, TfmdLists, ToTensor, get_image_files, noop, set_seed)
 from fastai_mixmatch.all import *
 from contextlib import nullcontext
 from fastai.callback.fp16 import MixedPrecision
-from functools import partial
+from functools import cache, partial
 from sklearn.datasets import load_digits
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, SubsetRandomSampler, TensorDataset
+
+sys.path.append(str(Path(__file__).parent.parent/'tools'))
+from forks import Server # chkstyle: ignore
+
+torch.set_num_threads(1)
 
 DIGITS = load_digits()
 
@@ -360,6 +365,13 @@ learn = mixmatch_learner(dls, il[200:328], partial(small_cnn, width=8), bs=32)
 def own_env(**kw):
     "Environment for a Python process that imports this checkout"
     return dict(os.environ, OMP_NUM_THREADS='1', MPLBACKEND='Agg', PYTHONPATH=str(Path(__file__).parent.parent), **kw)
+
+@cache
+def forks():
+    "A process that has imported the libraries, for all tests of this one: it starts Python programs as forks of itself"
+    server = Server()
+    atexit.register(server.close)
+    return server
 
 class CpuPrecision(MixedPrecision):
     "fastai's mixed precision on the CPU: PyTorch's own scaler, in float32; the loss overflows once it is scaled by 2**108"

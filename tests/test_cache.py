@@ -1,5 +1,5 @@
 "Decoded images on disk: taken when they are right, made again, with a line that says so, when they are not."
-import fcntl, json, os, numpy as np, pytest, subprocess, sys, time, torch
+import fcntl, json, os, numpy as np, pytest, time, torch
 from concurrent.futures import ThreadPoolExecutor
 from fastai.vision.all import Image, ImageDataLoaders, PILImage, PILImageBW, ProgressCallback, RandomResizedCrop, Resize, Transform, noop, set_seed
 from fastai_mixmatch import pool as pool_module
@@ -7,6 +7,7 @@ from fastai_mixmatch.all import ImageList, mixmatch_learner, small_cnn
 from fastai_mixmatch.cache import DiskCache
 from fastai_mixmatch.images import ImageError
 from fastai_mixmatch.streams import UnlabeledDL
+from helpers import forks
 
 N, R = 70, np.random.default_rng(0)
 PIX = R.integers(0, 256, (N, 12, 12), dtype=np.uint8)
@@ -243,7 +244,7 @@ load(Path({root!r}))
 
 def test_a_kill_leaves_nothing_for_ever(root, made):
     code = KILLED.format(tests=os.path.dirname(__file__), root=str(root))
-    assert subprocess.run([sys.executable, '-c', code], capture_output=True).returncode == -9
+    assert forks().run('-c', code).returncode == -9
     assert len(left := os.listdir(root/'kept')) == 1 and left[0].endswith('.tmp')
     load(root)
     assert sorted(os.listdir(root/'kept')) == ['images.json', 'images.npy']

@@ -1,6 +1,6 @@
 "Killed, damaged, starved of disk space, started with other settings: a training continues to the same bits, or says why not."
 import copy, datetime as dt, gc, hashlib, importlib.util, io, json, numpy as np, os, pandas as pd, pickle, pytest, random, resource, shutil
-import signal, subprocess, sys, time, torch, warnings, weakref, zipfile
+import signal, sys, tempfile, time, torch, warnings, weakref, zipfile
 from collections import Counter, OrderedDict, defaultdict, deque
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -11,10 +11,11 @@ from fastai_mixmatch.all import *
 from fastai_mixmatch.checkpoint import loader_rngs, training_state
 from fastai_mixmatch.files import lock_folder, sha256_of
 from fastai_mixmatch.rng import rng_state, set_rng_state
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from re import RegexFlag
-from helpers import IL, METHODS as ALL, SMALL, X, Y, CpuPrecision, Scaled, core_dls as digit_dls, core_learner as learner
+from subprocess import PIPE
+from helpers import IL, METHODS as ALL, SMALL, X, Y, CpuPrecision, Scaled, core_dls as digit_dls, core_learner as learner, forks
 from torch import nn
 
 root = Path(__file__).resolve().parent.parent
@@ -70,14 +71,29 @@ def both(make, n, **kw):
     learn = program(partial(make, checkpoint='cp', every='3 steps'), **kw)
     return result(whole), result(learn)
 
+@cache
+def whole():
+    "What the usual program leaves without an interruption"
+    return result(program(learner))
+
+def stopped():
+    "The folder `cp` of the usual program, stopped after step 7"
+    made = stopped_folder()
+    shutil.copytree(made.name, 'cp')
+
+@cache
+def stopped_folder():
+    d = tempfile.TemporaryDirectory()
+    program(partial(learner, checkpoint=d.name, every='2 steps'), 7)
+    return d
+
 def files(folder='cp'): return sorted(Path(folder).glob('fit*.pt'), key=lambda o: o.name)
 
 # --- real kills
 
 def test_killed(tmp_path):
     "SIGKILL in a step, in validation and in a checkpoint's writing; with workers; in the second of two fits; a full disk and damaged files between."
-    r = subprocess.run([sys.executable, '-W', 'ignore', str(root/'bench/faults.py'), '--small', str(tmp_path/'rows.json')], text=True, capture_output=True,
-        env={**os.environ, 'PYTHONPATH': str(root)})
+    r = forks().run('-W', 'ignore', root/'bench/faults.py', '--small', tmp_path/'rows.json', env={**os.environ, 'PYTHONPATH': str(root)})
     assert r.returncode == 0, r.stdout + r.stderr
     rows = {o['program']: o for o in json.loads((tmp_path/'rows.json').read_text())}
     for row in rows.values(): assert row['wrong'] == [] and row['beyond_bound'] == 0 and row['detected'] == row['damaged'], row
@@ -151,16 +167,14 @@ def test_same_bits_of_every_method(name):
 @pytest.mark.parametrize('n', [1, 4, 11])
 def test_same_bits_at_any_step(n):
     "Also before the first checkpoint, and at the ends of epochs."
-    whole = program(learner)
     program(partial(learner, checkpoint='cp', every='2 steps'), n)
-    assert result(program(partial(learner, checkpoint='cp', every='2 steps'))) == result(whole)
+    assert result(program(partial(learner, checkpoint='cp', every='2 steps'))) == whole()
 
 @pytest.mark.parametrize('every', ['1 epoch', '0.001s'])
 def test_every(every):
-    whole = program(learner)
     program(partial(learner, checkpoint='cp', every=every), 9)
     assert files()[-1].name.split('.')[0] == ('fit1-000000008' if every == '1 epoch' else 'fit1-000000009')
-    assert result(program(partial(learner, checkpoint='cp', every=every))) == result(whole)
+    assert result(program(partial(learner, checkpoint='cp', every=every))) == whole()
 
 def test_other_number_of_workers():
     "The generators of the streams belong to the batch, not to the worker."
@@ -237,6 +251,16 @@ def test_tta_is_no_fit():
 EVENTS = ['before_fit','before_epoch','before_train','before_batch','after_pred','after_loss','before_backward','after_step','after_batch','after_train','before_validate',
     'after_validate','after_epoch','after_fit']
 
+def two_epochs(learn): learn.fit_one_cycle(2)
+
+def parts(learn):
+    res = result(learn)
+    res.pop('learn') # `final_record` is what `validate` gave
+    return res
+
+@cache
+def unasked(): return parts(program(learner, fit=two_epochs))
+
 @pytest.mark.parametrize('event,how', [*((o, 'validate') for o in EVENTS), ('after_batch', 'get_preds'), ('after_epoch', 'get_preds')])
 def test_validation_inside_a_fit(event, how):
     "Wherever a callback asks for one: the fit goes on as it was, is stopped and continued, and the answer is right"
@@ -250,12 +274,7 @@ def test_validation_inside_a_fit(event, how):
             if how == 'validate': assert len(res) >= 2 and 0 < res[0] < 5 and 0 <= res[1] <= 1
             else: assert len(res[0]) == len(res[1]) == 60
     setattr(Ask, event, Ask.ask)
-    def parts(learn):
-        res = result(learn)
-        res.pop('learn') # `final_record` is what `validate` gave
-        return res
-    fit = lambda o: o.fit_one_cycle(2)
-    expected = parts(program(learner, fit=fit))
+    fit,expected = two_epochs,dict(unasked())
     asked = program(lambda: learner(cbs=Ask()), fit=fit)
     if how == 'get_preds' or event == 'after_fit': expected['rngs'] = parts(asked)['rngs'] # A loader draws
     assert parts(asked) == expected and len(asked.recorder.values) == len(asked.report.rows) == 2
@@ -318,12 +337,11 @@ def damaged(f, how):
 
 @pytest.mark.parametrize('how', ['bit', 'cut', 'empty'])
 def test_damaged_file(how):
-    whole = program(learner)
-    program(partial(learner, checkpoint='cp', every='2 steps'), 7)
+    stopped()
     assert [o.name[:14] for o in files()] == ['fit1-000000004', 'fit1-000000006']
     damaged(files()[-1], how)
     with pytest.warns(UserWarning, match='fit1-000000006.* is damaged.*before it is used'): learn = program(partial(learner, checkpoint='cp', every='2 steps'))
-    assert result(learn) == result(whole)
+    assert result(learn) == whole()
     assert [o.name.split('.')[0] for o in files()] == ['fit1-000000012', 'fit1-end']
 
 @pytest.mark.parametrize('make', [os.mkfifo, os.mkdir, partial(os.symlink, '/dev/zero')], ids=['pipe', 'folder', 'device'])
@@ -356,12 +374,11 @@ FORGED = dict(list=lambda s: saved([1]), empty=lambda s: saved({}), format=lambd
 @pytest.mark.parametrize('kind', FORGED)
 def test_forged_file(kind):
     "A name that fits and a content that does not: as one that is damaged"
-    whole = program(learner)
-    program(partial(learner, checkpoint='cp', every='2 steps'), 7)
+    stopped()
     b = FORGED[kind](torch.load(files()[-1], weights_only=True))
     (Path('cp')/f'fit1-000000009.{sha256_of([b])[:32]}.pt').write_bytes(b)
     with pytest.warns(UserWarning, match='(?s)cannot read the checkpoint cp/fit1-000000009.*The checkpoint before it is used'): learn = program(partial(learner, checkpoint='cp', every='2 steps'))
-    assert result(learn) == result(whole)
+    assert result(learn) == whole()
 
 def first_of(d): return next(iter(d))
 def put(d, *keys, value):
@@ -378,7 +395,7 @@ OTHER = dict(weight=lambda s: put(s, 'model', first_of(s['model']), value=torch.
 @pytest.mark.parametrize('kind', OTHER)
 def test_parts_of_another_form(kind):
     "Of a checkpoint that is whole, but not of this network or program: one kind of error, which says what to do"
-    program(partial(learner, checkpoint='cp', every='2 steps'), 7)
+    stopped()
     b = saved(OTHER[kind](torch.load(files()[-1], weights_only=True)))
     (Path('cp')/f'fit1-000000009.{sha256_of([b])[:32]}.pt').write_bytes(b)
     with pytest.raises(CheckpointError, match='(?s)the newest checkpoint does not fit .*delete it'): program(partial(learner, checkpoint='cp', every='2 steps'))
@@ -391,7 +408,7 @@ def test_a_single_damaged_file():
 
 def test_nothing_to_load():
     "Never a silent start from zero, however often it is tried."
-    program(partial(learner, checkpoint='cp', every='2 steps'), 7)
+    stopped()
     for f in files(): damaged(f, 'cut')
     before = [o.read_bytes() for o in files()]
     for _ in range(2):
@@ -425,12 +442,11 @@ def limits():
 
 def test_full_disk(limits):
     "The older checkpoint is intact, nothing half written stays, and the message says what happened."
-    whole = program(learner)
     with pytest.raises(CheckpointError, match='cannot write the checkpoint .*File too large.*Older ones are as they were'):
         program(partial(learner, checkpoint='cp', every='4 steps', cbs=SmallDisk(7)))
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,)*2)
     assert [o.name[:14] for o in files()] == ['fit1-000000004'] and len(list(Path('cp').iterdir())) == 2
-    assert result(program(partial(learner, checkpoint='cp', every='4 steps'))) == result(whole)
+    assert result(program(partial(learner, checkpoint='cp', every='4 steps'))) == whole()
 
 def test_folder_that_cannot_be_written():
     Path('file').write_text('x')
@@ -461,7 +477,7 @@ def test_interrupt_while_writing(n, monkeypatch):
         m.setattr(os, 'fsync', interrupted)
         with pytest.raises(KeyboardInterrupt): learner(checkpoint='cp', every='2 steps').fit_one_cycle(3)
     assert not list(Path('cp').glob('.*'))
-    assert result(program(partial(learner, checkpoint='cp', every='2 steps'))) == result(program(learner))
+    assert result(program(partial(learner, checkpoint='cp', every='2 steps'))) == whole()
 
 def test_a_disk_that_drops_a_part_is_noticed(monkeypatch):
     "What is written is read back before it takes its name"
@@ -490,8 +506,8 @@ def test_signals(n, sig):
     "In a real process: the first one lets the step end and saves it, a second one ends the fit at once; either goes on to the same bits"
     sig = getattr(signal, sig)
     def start():
-        return subprocess.Popen([sys.executable, '-W', 'ignore', '-c', SCRIPT.format(tests=str(root/'tests'))], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True, env={**os.environ, 'PYTHONPATH': str(root)})
+        return forks().start('-W', 'ignore', '-c', SCRIPT.format(tests=str(root/'tests')), stdin=PIPE, stdout=PIPE, stderr=PIPE,
+            env={**os.environ, 'PYTHONPATH': str(root)})
     p = start()
     while 'in step 6' not in (line := p.stdout.readline()): assert line, p.stderr.read()
     for _ in range(n):
@@ -503,7 +519,7 @@ def test_signals(n, sig):
     assert [o.name[:14] for o in files()] == ['fit1-000000004', 'fit1-000000006'][:3-n]
     out, err = start().communicate('\n', timeout=120)
     assert f'after {2 if n == 1 else 4} of 4 batches' in out, err
-    assert json.loads(out.splitlines()[-1]) == result(program(learner))
+    assert json.loads(out.splitlines()[-1]) == whole()
 
 def test_sigterm_reaches_what_a_fit_starts():
     "A process forked in a fit dies of the signal, as ever; afterwards, and where the user has a handler, nothing of ours stands in"
@@ -538,7 +554,7 @@ def test_ctrl_c_in_validation():
         with pytest.raises(KeyboardInterrupt): learn.fit_one_cycle(3)
         assert files()[-1].name.startswith(f'fit1-{last:09d}') and signal.getsignal(signal.SIGINT) is signal.default_int_handler
         assert learn.train_iter == last
-    assert result(program(partial(learner, checkpoint='cp', every='9 hours'))) == result(program(learner))
+    assert result(program(partial(learner, checkpoint='cp', every='9 hours'))) == whole()
 
 LONG = """
 import sys; sys.path.insert(0, {tests!r})
@@ -574,8 +590,8 @@ print(json.dumps(result(learn)))
 def test_sigterm_ends_whatever_takes_long(where, saved):
     "In a real process: an endless validation, or predictions between epochs, cost nothing; within a step the process ends after `_patience`"
     def start(*args):
-        return subprocess.Popen([sys.executable, '-W', 'ignore', '-c', LONG.format(tests=str(root/'tests')), *args], stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True, env={**os.environ, 'PYTHONPATH': str(root)})
+        return forks().start('-W', 'ignore', '-c', LONG.format(tests=str(root/'tests')), *args, stdout=PIPE, stderr=PIPE,
+            env={**os.environ, 'PYTHONPATH': str(root)})
     p = start(where)
     while 'waits' not in (line := p.stdout.readline()): assert line, p.stderr.read()
     p.send_signal(signal.SIGTERM)
@@ -584,7 +600,7 @@ def test_sigterm_ends_whatever_takes_long(where, saved):
     assert f'interrupted after step {saved}' in out if saved else not files()
     out, err = start().communicate(timeout=120)
     assert (f'fit 1 continues in epoch {saved//4-1}, after 4 of 4' in out) == (saved > 0), err
-    assert json.loads(out.splitlines()[-1]) == result(program(learner))
+    assert json.loads(out.splitlines()[-1]) == whole()
 
 def test_nothing_of_a_fit_is_kept():
     "Neither its state, nor the lock, nor a handler of signals; a handler of the user's stays"
@@ -706,7 +722,7 @@ def test_two_programs_at_once(how):
     "A lock ends with its process, also where a forked child outlives that"
     fork = 'pid = os.fork()\nif pid==0: print("ready", flush=True); time.sleep(60)' if 'worker' in how else 'print("ready", flush=True)'
     code = f'import os, time\nfrom fastai_mixmatch.files import lock_folder\nf = lock_folder("cp")\n{fork}\ntime.sleep(60)'
-    p = subprocess.Popen([sys.executable, '-W', 'ignore', '-c', code], stdout=subprocess.PIPE, text=True, env={**os.environ, 'PYTHONPATH': str(root)}, start_new_session=True)
+    p = forks().start('-W', 'ignore', '-c', code, stdout=PIPE, env={**os.environ, 'PYTHONPATH': str(root)}) # In a session of its own
     try:
         assert p.stdout.readline() == 'ready\n'
         if how == 'alive':

@@ -1,6 +1,7 @@
 "Two real processes on the CPU train together as one would: the same steps, nothing seen twice, everything that adapts equal."
-import importlib.util, itertools, os, socket, subprocess, sys, tarfile, time
+import importlib.util, itertools, os, socket, tarfile, time
 from pathlib import Path
+from subprocess import STDOUT
 
 import numpy as np, pytest, torch
 from fastai.vision.all import PILImageBW
@@ -9,6 +10,7 @@ from fastai_mixmatch import streams
 from fastai_mixmatch.all import ImageList, digits_sample
 from fastai_mixmatch.distributed import meet
 from fastai_mixmatch.streams import LabeledDL, PoolDL, Walk, unlabeled_dl
+from helpers import forks
 
 root = Path(__file__).resolve().parent.parent
 needs_accelerate = pytest.mark.skipif(importlib.util.find_spec('accelerate') is None, reason='accelerate is not installed: pip install -e .[dev]')
@@ -24,10 +26,14 @@ example = load(root/'examples/train_distributed.py')
 
 N = 310 # Unlabeled images of the folder that can be read
 
-def torchrun(*args):
-    "Run a script in two processes"
-    cmd = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2', *map(str, args)]
-    return subprocess.run(cmd, cwd=root, env={**os.environ, 'OMP_NUM_THREADS': '1'}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300)
+def two(script, *args, wait=120, **kwargs):
+    """Start a script in two processes, without `torchrun`, which would end the second with the first. An exchange
+    waits for `wait` seconds: longer than a loaded machine lets a process rest; no time is measured, only that there is an end"""
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        env = {**os.environ, 'OMP_NUM_THREADS': '1', 'WORLD_SIZE': '2', 'MASTER_ADDR': '127.0.0.1',
+               'MASTER_PORT': str(s.getsockname()[1]), 'MIXMATCH_TIMEOUT': str(wait)}
+    return [forks().start(f'tests/{script}', *args, cwd=root, env={**env, 'RANK': str(r), 'LOCAL_RANK': str(r)}, **kwargs) for r in range(2)]
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
@@ -39,10 +45,14 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def end(folder):
-    "Status and output of the two processes, and seconds from their results to their end"
-    r = torchrun('tests/distributed_run.py', folder)
-    assert (folder/'1.pt').exists(), r.stdout
-    return r.returncode, r.stdout, time.time()-(folder/'0.pt').stat().st_mtime
+    "Statuses and output of the two processes, and seconds from their results to their end"
+    with open(folder/'said.txt', 'w') as f: both = two('distributed_run.py', folder, stdout=f, stderr=STDOUT)
+    try: rcs = [o.wait(timeout=600) for o in both]
+    finally:
+        for o in both: o.kill()
+    said = (folder/'said.txt').read_text()
+    assert (folder/'1.pt').exists(), said
+    return rcs, said, time.time()-(folder/'0.pt').stat().st_mtime
 
 @pytest.fixture(scope='module')
 def both(folder, end):
@@ -119,23 +129,15 @@ def test_what_adapts_is_that_of_one_process(both, name):
 
 @needs_accelerate
 def test_an_error_in_one_process_ends_both(end):
-    rc,out,seconds = end
-    assert rc!=0 and 'cannot read image' in out and 'no such file.png' in out
+    rcs,out,seconds = end
+    assert all(rcs) and 'cannot read image' in out and 'no such file.png' in out
     assert seconds<100, 'the other process must not wait for the group to time out'
 
 # --- processes that differ, or die
 
 def pair(folder, *whats, wait=120):
-    """Run two processes without `torchrun`, which would end the second with the first; return what the first says last. An exchange
-    waits for `wait` seconds: longer than a loaded machine lets a process rest; no time is measured, only that there is an end"""
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        env = {**os.environ, 'OMP_NUM_THREADS': '1', 'WORLD_SIZE': '2', 'MASTER_ADDR': '127.0.0.1',
-               'MASTER_PORT': str(s.getsockname()[1]), 'MIXMATCH_TIMEOUT': str(wait)}
-    def start(r):
-        args = [sys.executable, 'tests/ranks_run.py', folder, *whats]
-        return subprocess.Popen(args, cwd=root, env={**env, 'RANK': str(r), 'LOCAL_RANK': str(r)})
-    first,second = map(start, range(2))
+    "Run two processes; return what the first says last"
+    first,second = two('ranks_run.py', folder, *whats, wait=wait)
     try: assert first.wait(timeout=1200)==0
     finally:
         for o in (first,second): o.kill(); o.wait()
@@ -165,7 +167,7 @@ def test_a_killed_process_is_named(differing):
 
 @needs_accelerate
 def test_a_process_that_stands_still_is_named(tmp_path):
-    assert 'process 0 ends, since it gets no answer from process 1' in pair(tmp_path, 'stopped', wait=30)
+    assert 'process 0 ends, since it gets no answer from process 1' in pair(tmp_path, 'stopped', wait=10)
 
 @pytest.mark.parametrize('rank, world, says', [(0, 2, 'process 0 found no process 1 within 1 seconds'), (0, 4, 'found no process 1, 2, 3 '), (2, 3, 'process 2 found no process 0 ')])
 def test_who_does_not_come_is_named(rank, world, says, monkeypatch):
@@ -192,7 +194,7 @@ from fastai_mixmatch.distributed import bound_waits
 dist.init_process_group('gloo', store=dist.HashStore(), rank=0, world_size=1)
 for _ in range(2): bound_waits()
 {error}"""
-    r = subprocess.run([sys.executable, '-W', 'ignore', '-c', text], cwd=root, env={**os.environ, 'OMP_NUM_THREADS': '1'}, text=True, capture_output=True)
+    r = forks().run('-W', 'ignore', '-c', text, cwd=root)
     assert r.stdout.split()==[says] and r.returncode==bool(error), r.stderr
 
 # --- sharding without processes
@@ -282,6 +284,7 @@ def test_tar_shards(folder, dls, monkeypatch, tmp_path, workers):
         monkeypatch.setenv('RANK', str(r)); monkeypatch.setenv('WORLD_SIZE', '2') # What webdataset asks
         dl = on_rank(unlabeled_dl(example.read_shards(tmp_path/'shards'), dls, bs=8, steps=4, num_workers=workers), r, 2, monkeypatch)
         got += [x[0] for x,_ in dl]
+        dl.load_state_dict(None) # Ends the workers
     assert len(got)==8 and {o.numpy().tobytes() for o in torch.cat(got)[:,0]}==want
 
 @needs_accelerate

@@ -1,12 +1,14 @@
 "The documentation site builds from the stored outputs, strictly, and holds every page."
 import ast, html, json, os, re, subprocess, sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 root = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(root/'tools'))
 import arguments, build_docs
+from helpers import forks
 
 @pytest.fixture(scope='module')
 def site(tmp_path_factory):
@@ -94,12 +96,16 @@ def _cell(src, kind='markdown', **kwargs): return dict(cell_type=kind, source=sr
 def test_what_fails_the_build(cell, message):
     with pytest.raises(ValueError, match=message): build_docs.notebook_md(dict(cells=[cell]), 'nbs/x.ipynb', 'x.md', {})
 
-def test_mkdocs_warning_fails_the_build(tmp_path):
-    build_docs.write_pages(tmp_path)
-    with open(tmp_path/'pages/index.md', 'a') as f: f.write('\n[a](08_learner.md#nothing-of-that-name)\n')
+def test_mkdocs_warning_fails_the_build(site, tmp_path):
+    "With the settings of the site, of which this is one page"
+    settings = json.loads((site.parent/'proc/mkdocs.yml').read_text())
+    settings.update(INHERIT=os.path.relpath(root/'docs/mkdocs.yml', tmp_path), nav=[{'Home': 'index.md'}])
+    (tmp_path/'mkdocs.yml').write_text(json.dumps(settings))
+    (tmp_path/'pages').mkdir()
+    (tmp_path/'pages/index.md').write_text('# Home\n\n[a](#nothing-of-that-name) [b](08_learner.md)\n')
     r = subprocess.run([sys.executable, '-m', 'mkdocs', 'build', '--strict', '-f', tmp_path/'mkdocs.yml', '-d', tmp_path/'site'], text=True, capture_output=True,
                        env=os.environ | dict(NO_MKDOCS_2_WARNING='1'))
-    assert r.returncode!=0 and 'nothing-of-that-name' in r.stderr
+    assert r.returncode!=0 and 'nothing-of-that-name' in r.stderr and '08_learner.md' in r.stderr
 
 def test_definition():
     src = '@patch\ndef f(self:Learner,\n    n:int=6, # Images\n    *args, **kw # More\n)->dict: # Plain\n    "Do it"\n    return 1'
@@ -152,6 +158,7 @@ def test_execute_stops_where_a_cell_fails(tmp_path, monkeypatch, capsys):
     cell = dict(cell_type='code', execution_count=None, id='a', metadata={}, outputs=[], source=['assert 1==2, "one is not two"'])
     nb = dict(cells=[cell], metadata=dict(kernelspec=dict(display_name='python3', language='python', name='python3')), nbformat=4, nbformat_minor=5)
     (tmp_path/'fails.ipynb').write_text(json.dumps(nb))
+    monkeypatch.setattr('notebooks.Server', lambda: SimpleNamespace(start=forks().start, close=lambda: None))
     monkeypatch.setattr(build_docs, 'page_map', lambda: {str(tmp_path/'fails.ipynb'): 'fails.md'})
     with pytest.raises(SystemExit, match='one is not two[^$]*fails.ipynb fails'): build_docs.execute()
     assert '  1/1  ' in capsys.readouterr().out

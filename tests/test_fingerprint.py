@@ -7,7 +7,7 @@ from fastai_mixmatch.all import *
 from fastai_mixmatch.fingerprint import describe_items, differences, settings
 from functools import partial
 from pathlib import Path
-from helpers import IL, SMALL, X, Y, core_dls as digit_dls
+from helpers import IL, SMALL, X, Y, core_dls as digit_dls, forks
 from torch import nn
 
 @pytest.fixture(autouse=True)
@@ -303,6 +303,7 @@ def test_is_the_same_in_another_process(tmp_path):
     import subprocess, sys
     code = "import json,sys; sys.path.insert(0, 'tests'); import test_fingerprint as t; print('\\n'+json.dumps(t.identity(metrics=[t.closure(1.)], cbs=t.GradientClip(.4))[0]))"
     root = Path(__file__).resolve().parent.parent
-    def run(seed): return subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True, cwd=root, check=True,
-        env={**os.environ, 'PYTHONHASHSEED': seed, 'PYTHONPATH': str(root)}).stdout.strip().split('\n')[-1]
-    assert not differences(*(json.loads(run(o)) for o in '12'))
+    env = {**os.environ, 'PYTHONHASHSEED': '1', 'PYTHONPATH': str(root)}
+    new = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True, cwd=root, env=env)
+    fork = forks().run('-W', 'ignore', '-c', code, cwd=root, env=env) # Its seed of hashes is another one
+    assert not differences(*(json.loads(o.stdout.strip().split('\n')[-1]) for o in (new, fork))), new.stderr+fork.stderr

@@ -1,5 +1,5 @@
 "The learner that the factory gives is an ordinary fastai learner: every use of one, on real digits."
-import numpy as np, os, pty, pytest, re, subprocess, sys, textwrap, torch, traceback, warnings
+import numpy as np, os, pty, pytest, re, textwrap, torch, traceback, warnings
 import matplotlib.pyplot as plt
 from fastai.vision.all import (ClassificationInterpretation, CrossEntropyLossFlat, DataLoaders, FocalLossFlat, Image,
     ImageDataLoaders, LabelSmoothingCrossEntropy, Normalize, PILImage, PILImageBW, Resize, get_image_files,
@@ -10,7 +10,7 @@ from fastai_mixmatch.distributed import lost
 from fastai_mixmatch.finite import Finite
 from fastai_mixmatch.frozen import linear_head
 from fastai_mixmatch.heads import last_linear
-from helpers import IL, NAMES, RGB, SCRIPT, At, X, Y, alike, core_dls, core_learner, same, state_of, torch_sets
+from helpers import IL, NAMES, RGB, SCRIPT, At, X, Y, alike, core_dls, core_learner, forks, own_env, same, state_of, torch_sets
 from pathlib import Path
 from torch import nn
 from torchvision.models import resnet18
@@ -58,8 +58,12 @@ def test_pretrained(monkeypatch):
     assert learn.dls is not dls and learn.dls.vocab == dls.vocab and learn.opt is None and learn.lr == 1e-3
     seen = []
     learn.add_cb(At('after_pred', lambda l: seen.append(l.xb[0].min().item())))
+    fits = []
+    learn.add_cb(At('after_batch', lambda l: fits.append({o['lr'] for o in l.opt.hypers}))) # One epoch a fit
     learn.fine_tune(1)
-    assert min(seen) < -1.5
+    assert min(seen) < -1.5 and len(fits)==1 and len(fits[0])==1 # One fit, one rate
+    learn.fine_tune(1, freeze_epochs=1, lr_mult=10)
+    assert len(fits)==3 and len(fits[2])==3 # As fastai does
     learn = core_learner(learn.dls, il[200:232], resnet18, bs=8, pretrained=True)
     assert len([f for f in learn.dls.after_batch.fs if isinstance(f, Normalize)]) == 1
 
@@ -201,10 +205,9 @@ def test_load_in_a_new_learner():
     assert torch.equal(learn.get_preds()[0], other.get_preds()[0])
     other.fit(1)
 
-def python(code, *args, **kw):
+def python(code, *args):
     "Run `code` in a new Python process."
-    env = dict(os.environ, OMP_NUM_THREADS='1', MPLBACKEND='Agg', PYTHONPATH=str(Path(__file__).parent.parent), PYTHONWARNINGS='ignore')
-    return subprocess.run([sys.executable, '-c', textwrap.dedent(code), *map(str, args)], env=env, capture_output=True, text=True, timeout=120, **kw)
+    return forks().run('-W', 'ignore', '-c', textwrap.dedent(code), *args, env=own_env(), timeout=120)
 
 def test_export(folders, tmp_path):
     "Into a new process: the same predictions, no unlabeled data, and a clear error where it is to be trained."
@@ -267,13 +270,12 @@ ClassificationInterpretation.from_learner(learn)
     assert lines[0] == 'begin' and lines[4] == 'quiet' and lines[5] == 'again'
     assert lines[1].split() == lines[6].split() == NAMES and lines[2].split()[0] == '0' and lines[3].split()[0] == '1' and len(lines[3].split()) == 10
 
-@pytest.mark.parametrize('start, copies', [('spawn', 1), ('spawn', 100), ('forkserver', 100)])
+@pytest.mark.parametrize('start, copies', [('spawn', 100), ('forkserver', 1)])
 def test_workers_that_import_an_unguarded_program(start, copies, tmp_path):
     "One sentence, and no traceback of a worker; also where more is sent than a pipe holds, and the parent would wait for the dead worker"
     code = SCRIPT.replace('bs=20)', 'bs=20, num_workers=1)').replace('il[200:328]', f'list((x[200:328]*255).astype(np.uint8))*{copies}').replace('bs=32', 'bs=32, cache=False')
     (tmp_path / 'program.py').write_text(f"import multiprocessing; multiprocessing.set_start_method({start!r}, force=True)" + code + 'learn.fit(1)')
-    env = dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=str(Path(__file__).parent.parent))
-    p = subprocess.run([sys.executable, tmp_path / 'program.py'], env=env, capture_output=True, text=True, timeout=300)
+    p = forks().run(tmp_path / 'program.py', env=own_env(), timeout=300)
     lines = [o for o in p.stderr.splitlines() if o.strip()]
     assert p.returncode == 1 and "put the training under `if __name__=='__main__':`" in lines[-1] and lines[-1].startswith('RuntimeError: a worker')
     assert p.stderr.count('Traceback') == 1 and len(lines) < 20
@@ -296,8 +298,7 @@ def test_labels_of_one_class_give_no_linear_start():
 
 def test_bars_in_a_terminal():
     main, child = pty.openpty()
-    env = dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=str(Path(__file__).parent.parent), TERM='xterm', COLUMNS='150')
-    p = subprocess.Popen([sys.executable, '-c', SCRIPT + 'learn.fit(2)'], stdin=child, stdout=child, stderr=child, env=env, close_fds=True)
+    p = forks().start('-c', SCRIPT + 'learn.fit(2)', stdin=child, stdout=child, stderr=child, env=own_env(TERM='xterm', COLUMNS='150'))
     os.close(child)
     out = b''
     while True:

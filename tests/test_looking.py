@@ -1,5 +1,5 @@
 "What shows in a notebook while a learner trains: fastai's live plot draws our losses, with and without bars."
-import pytest, subprocess, sys
+import pytest
 from fastai.callback import progress
 from fastai.callback.progress import ShowGraphCallback
 from fastai.vision.all import error_rate
@@ -7,7 +7,7 @@ from fastprogress.fastprogress import NBMasterBar, NBProgressBar
 from fastai_mixmatch import learner
 from fastai_mixmatch.all import *
 from fastai_mixmatch.samples import digits_lists
-from helpers import SMALL, own_env
+from helpers import SMALL, forks, own_env
 
 @pytest.mark.parametrize('bars', [False, True])
 @pytest.mark.parametrize('method', [MixMatch, FixMatch])
@@ -21,7 +21,7 @@ def test_live_plot(method, bars, monkeypatch):
         monkeypatch.setattr(NBMasterBar, 'update_graph', lambda self, o, *a: graphs.append([(len(x), len(y)) for x,y in o]))
     train,test = digits_lists(100)
     labeled,rest = train.split(20)
-    learn = ssl_learner(labeled.dataloaders(test, bs=10), rest, SMALL, method=method(), cbs=ShowGraphCallback(), bs=32)
+    learn = ssl_learner(labeled.dataloaders(test, bs=10), rest[:128], SMALL, method=method(), cbs=ShowGraphCallback(), bs=32)
     learn.fit(2)
     assert len(graphs)==2*bars
     for n,g in enumerate(graphs, 1): # Iterations and losses of training, and an average loss for each validation
@@ -40,7 +40,7 @@ labeled,rest = train.split(100) # With 50, one draw of weights in about 30 is wo
 learn = mixmatch_learner(labeled.dataloaders(test, bs=25), rest, partial(small_cnn, width=16))
 with learn.no_bar(): learn.fit_one_cycle(8)
 """
-    r = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True, env=own_env(), cwd=tmp_path)
+    r = forks().run('-W', 'ignore', '-c', code, env=own_env(), cwd=tmp_path)
     assert r.returncode==0, r.stderr
     ours = [o for o in r.stderr.splitlines() if 'Warning' in o]
     assert not ours, ours
@@ -50,7 +50,7 @@ def test_history_of_learners_with_other_metrics():
     train,test = digits_lists(60)
     labeled,rest = train.split(20)
     def fitted(**kw):
-        learn = ssl_learner(labeled.dataloaders(test, bs=10), rest, SMALL, bs=32, **kw)
+        learn = ssl_learner(labeled.dataloaders(test, bs=10), rest[:128], SMALL, bs=32, **kw)
         learn.fit(1)
         return learn
     wrong,none = fitted(metrics=error_rate),fitted(metrics=[], method=Supervised())

@@ -37,7 +37,9 @@ def own(**kw): return SimMatch(strong=StrongView(cutout=.25), **kw)
 
 def test_short(): assert len(source.strip().splitlines()) <= 30
 
+@pytest.mark.nightly
 def test_learns():
+    "By commit the page says so of one seed"
     gains = []
     for seed in range(2):
         base, ours = [fit(make(m, seed), 10).validate()[1] for m in (Supervised(), own())]

@@ -1,10 +1,10 @@
 "What stands beside training: fastai's tools on the unlabeled images, a live plot, a quiet first run, and the page that needs Gradio."
-import json, os, pytest, subprocess, sys
+import json, os, pytest
 from fastai.vision.all import ClassificationInterpretation, Image, Interpretation, Path, PILImageBW, ShowGraphCallback
 from fastai_mixmatch import learner
 from fastai_mixmatch.all import *
 from fastprogress import fastprogress
-from helpers import IL, core_dls, core_learner, from_folder
+from helpers import IL, core_dls, core_learner, forks, from_folder
 
 repository = Path(__file__).resolve().parent.parent
 
@@ -50,10 +50,10 @@ from fastai_mixmatch.all import *
 path = digits_sample('digits')
 dls = ImageDataLoaders.from_folder(path, train='labeled', valid='test', img_cls=PILImageBW, bs=32, num_workers=0, batch_tfms=aug_transforms(do_flip=False))
 learn = mixmatch_learner(dls, path/'unlabeled', partial(small_cnn, width=8), lr=4e-3)
-learn.fit_one_cycle(3)
+learn.fit_one_cycle(1)
 learn.predict((path/'test'/'3').ls()[0])
 save_predictor(learn, 'p')'''
-    r = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, env=dict(os.environ, PYTHONPATH=str(repository)), capture_output=True, text=True)
+    r = forks().run('-c', code, cwd=tmp_path, env=dict(os.environ, PYTHONPATH=str(repository)))
     assert r.returncode == 0 and r.stderr == ''
 
 def test_gradio_page(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 "The reproductions: their command from beginning to end on small data, every data layout, what is written, and the ablations' mixing."
-import os, shlex, shutil, signal, subprocess, sys, tarfile, time
+import shlex, shutil, signal, sys, tarfile, time
 from pathlib import Path
+from subprocess import PIPE, STDOUT
 
 import numpy as np, pytest, torch
 from PIL import Image
@@ -15,6 +16,7 @@ from reproduce.data import load_data
 from reproduce.experiments import Ablation, archs, experiments
 from reproduce.run import run
 from reproduce.tables import counted, results_table
+from helpers import forks
 
 @pytest.fixture(scope='module')
 def cifar(tmp_path_factory):
@@ -147,18 +149,15 @@ def test_ema_guesses():
     assert len(seen)>5 and all(seen)
 
 def test_command_line_in_a_process(tmp_path):
-    r = subprocess.run([sys.executable, '-W', 'ignore', bench/'reproduce', '--list'], cwd=tmp_path, text=True,
-                       capture_output=True)
+    r = forks().run('-W', 'ignore', bench/'reproduce', '--list', cwd=tmp_path)
     assert r.returncode==0, r.stderr
     for k in experiments: assert k in r.stdout
 
 def test_killed_and_started_again(tmp_path):
     "The command goes on where it was killed, to the same numbers"
     def start(out):
-        cmd = [sys.executable, '-W', 'ignore', bench/'reproduce', 'ablation-digits', '--only', 'T=1', '--steps', '200',
-               '--every', '10steps', '--threads', '1', '--out', out]
-        return subprocess.Popen(cmd, cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                env={**os.environ, 'OMP_NUM_THREADS': '1'})
+        return forks().start('-W', 'ignore', bench/'reproduce', 'ablation-digits', '--only', 'T=1', '--steps', '200',
+                             '--every', '10steps', '--threads', '1', '--out', out, cwd=tmp_path, stdout=PIPE, stderr=STDOUT)
     whole = start('whole')
     text = whole.communicate(timeout=300)[0]
     assert whole.returncode==0, text

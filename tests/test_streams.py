@@ -177,6 +177,7 @@ def test_epochs_of_steps_walk_over_passes(root, kw):
     torch.manual_seed(3)
     dl, whole, states = make(), [], []
     for b in batches(dl, 5): whole.append(b), states.append((dl.state_dict(), rng_state()))
+    dl.load_state_dict(None)
     assert len(dl) == 3 and [e for e, *_ in whole] == [e for e in range(5) for _ in range(3)]
     seen = sum([idx for *_, idx in whole], [])
     for i in range(0, 150, 50): assert sorted(seen[i:i + 50]) == list(range(50))
@@ -189,6 +190,7 @@ def test_epochs_of_steps_walk_over_passes(root, kw):
         assert [idx for *_, idx in got] == [idx for *_, idx in whole[at + 1:]]
         assert all(torch.equal(a, b) for (_, a, _), (_, b, _) in zip(got, whole[at + 1:]))
         assert [e for e, *_ in got] == [e - at//3 for e, *_ in whole[at + 1:]]
+        dl.load_state_dict(None) # Ends the workers; the garbage collector would wait 5 s for each
 
 def test_steps_of_a_learner(root):
     "An epoch of 5 steps on a pool of two batches, and of 1 step: both streams go on"
