@@ -97,6 +97,7 @@ def _sampling(dl, unknown):
     own = {k: v for k,v in vars(dl).items() if k not in _loading}
     return {'': type(dl).__name__, **{k: plain(v, unknown, f'labeled order.{k}') for k,v in own.items()}}
 
+# %% ../nbs/22_fingerprint.ipynb #c5d80b92
 def _data(learn, method, unknown):
     "Which images, in which batches"
     dl,ldl,view = method.dl,method.labeled_dl,method.view
