@@ -7,7 +7,7 @@ __all__ = ['EntropyMin', 'PiModel', 'VAT', 'kl_loss', 'MeanTeacher', 'ICT', 'Mix
            'PseudoLabel', 'UDA', 'FlexMatch', 'FreeMatch', 'fairness_loss', 'SoftMatch', 'AdaMatch', 'DeFixMatch',
            'NoisyStudent', 'ReMixMatch', 'quarter_turns']
 
-# %% ../nbs/17_methods.ipynb #88acbbe4
+# %% ../nbs/17_methods.ipynb #34356aed
 import math
 from fastai.vision.all import *
 from .batch import refuse_unless
@@ -16,7 +16,6 @@ from .losses import *
 from .mixup import *
 from .semi import *
 from .targets import *
-from .targets import entropy
 
 # %% ../nbs/17_methods.ipynb #ccbd47e5
 class EntropyMin(SemiSupervised):

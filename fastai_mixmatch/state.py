@@ -149,13 +149,14 @@ def attributes(o)->dict:
     slots = {k: getattr(o, k) for c in mro for k in L(getattr(c, '__slots__', ())) if hasattr(o, k)}
     return {k: v for k,v in {**fixed, **slots, **getattr(o, '__dict__', {})}.items() if k not in moved}
 
-# %% ../nbs/82_state.ipynb #5c8647d5
+# %% ../nbs/82_state.ipynb #a6041fac
 def _sha(*parts): return f'digest {sha256_of(parts)[:12]}'
 
 def _code(f, known):
     "Code and captured values of a function"
     def parts(c):
-        return [c.co_code.hex(), *c.co_names, [parts(o) if isinstance(o, CodeType) else plain(o) for o in c.co_consts]]
+        consts = [parts(o) if isinstance(o, CodeType) else plain(o) for o in c.co_consts if o!=f.__doc__]
+        return [c.co_code.hex(), *c.co_names, consts]
     cells = [c.cell_contents for c in f.__closure__ or () if c!=CellType()]
     return [f.__qualname__, _sha(repr(parts(f.__code__)).encode()), *known([f.__defaults__, f.__kwdefaults__, cells])]
 

@@ -2,7 +2,7 @@
 import pytest, torch
 from fastai.vision.all import Callback, Learner
 from fastai_mixmatch import ema as module
-from fastai_mixmatch.all import EMA, ema_decay
+from fastai_mixmatch.all import EMA, ema_decay, guess_labels
 from helpers import core_dls, core_learner as learner, same, state_of as weights
 
 def test_two_are_refused():
@@ -127,3 +127,18 @@ def test_a_network_asked_with_averages_has_its_own_weights_after():
     assert same(raw, weights(learn))
     learn.ema.average()
     with torch.no_grad(): assert torch.equal(learn.model(x), got) and not torch.equal(got, own)
+
+def test_casts_of_other_weights_are_not_used():
+    "Autocast keeps the casts of weights: those of the trained ones are not asked as averages, nor those of the averages trained"
+    learn = learner()
+    learn.fit(1)
+    learn.ema.resume()
+    for o in learn.ema.avg: o.mul_(2)
+    model, x = learn.model.eval(), torch.rand(4, 1, 8, 8)
+    def asked(*fs):
+        "The last of several answers in one context"
+        with torch.autocast('cpu', torch.bfloat16): return [f() for f in fs][-1].detach().float()
+    def own(): return model(x)
+    def averages(): return guess_labels(learn.ema.averaged(), [x])
+    assert not torch.allclose(asked(own).softmax(1), asked(averages), atol=1e-2)
+    assert torch.equal(asked(own, averages), asked(averages)) and torch.equal(asked(averages, own), asked(own))

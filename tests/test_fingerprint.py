@@ -5,6 +5,7 @@ from fastai.vision.all import (AccumMetric, Callback, CategoryBlock, CrossEntrop
     IntToFloatTensor, PartialDL, PILImageBW, Resize, TensorImage, Transform, TransformBlock, WeightedDL, accuracy, error_rate, params, set_seed)
 from fastai_mixmatch.all import *
 from fastai_mixmatch.fingerprint import describe_items, differences, settings
+from fastai_mixmatch.state import plain
 from functools import partial
 from pathlib import Path
 from helpers import IL, SMALL, X, Y, core_dls as digit_dls, forks
@@ -122,7 +123,7 @@ def main(text, **kw):
     space = dict(globals(), __name__='__main__', **kw)
     exec(text, space)
     return space['mine']
-def main_function(k): return main(f'def mine(p, y):\n  "{k}"\n  return (p.argmax(1)==y).float().mean()*{k}')
+def main_function(k, doc=''): return main(f'def mine(p, y):\n  "{doc}"\n  return (p.argmax(1)==y).float().mean()*{k}')
 def main_callback(k): return main(f'class mine(Callback):\n  def after_loss(self): self.learn.loss_grad = self.learn.loss_grad*{k}')()
 def main_method(k): return main(f'class mine(FixMatch):\n  @property\n  def lam(self): return {k}')
 
@@ -270,6 +271,8 @@ def test_what_cannot_be_compared_is_named():
     assert identity(cbs=Holds(odd))[1] == ['holds.o.sparse', 'holds.o.meta']
     later = dict(odd, day=date(2026, 1, 2), frame=pd.DataFrame(dict(a=[date(2026, 1, 2)])))
     assert sorted(differences(*[identity(cbs=Holds(o))[0] for o in (odd, later)])) == ['holds.o.day', 'holds.o.frame']
+
+def test_a_docstring_is_no_setting(): assert plain(main_function(1, 'Mean')) == plain(main_function(1, 'A mean')) != plain(main_function(2, 'Mean'))
 
 @pytest.mark.filterwarnings('ignore')
 def test_hooks_loaders_and_what_is_not_there_yet():

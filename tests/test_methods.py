@@ -410,6 +410,13 @@ def test_worst_direction():
     rand = rand/rand.flatten(1).norm(dim=1).view(-1, 1, 1, 1)*length
     assert kl_loss(net(u+r), q) > 1.5*kl_loss(net(u+rand), q)
 
+def test_the_search_compares_like_with_like():
+    "Both predictions of the search are made in training mode: those by a batch's own statistics differ from those by the running ones without any perturbation"
+    modes, m = [], alone(VAT(), model=SMALL(1, C).train())
+    m.learn.model.register_forward_hook(lambda net, *_: modes.append(net.training))
+    m.worst(torch.rand(4, 1, 8, 8))
+    assert modes==[True, True]
+
 def test_vat_adds_the_perturbation():
     m = alone(VAT(), model=bumpy())
     x,u = torch.rand(3, 1, 8, 8),torch.rand(1, 1, 8, 8) # One unlabeled image is enough
