@@ -23,7 +23,7 @@ def read_table(
     "A table, whatever its separator, with or without a line of names"
     try:
         with open(file, encoding='utf-8-sig') as f:
-            told = re.fullmatch('"?sep=(.)"?\n', head := f.readline(), re.I) # By Excel
+            told = re.fullmatch('"?sep=(.)"?\n', head := f.readline(), re.I)
             if told: head = f.readline()
         sep = told[1] if told else max(',;\t', key=head.count)
         names = None if any(map(_names_image, head.split(sep))) else 0
