@@ -92,7 +92,7 @@ def _alone(a, found, run, start):
           'command goes on')
     fit_plan(learn, plan)
     end,files = _ended(learn, plan, found),dict(predictor=run/'predictor.safetensors', report=run/'report.html')
-    if all(o.is_file() for o in files.values()): return end | files # It was complete
+    if all(o.is_file() for o in files.values()): return end | files
     save_predictor(learn, files['predictor']) # Predictions reset the counts that `_ended` reads
     print("writing the report")
     _write_report(learn, files['report'], plan, run)
@@ -103,7 +103,7 @@ def _first_look(learn, left, each, strange, **kw):
     "Accuracies to beat, if in time; strangers, if asked"
     if strange and not kw: raise ValueError("without pretrained weights nothing tells which images are strangers")
     dls,u = learn.dls,method_of(learn).unlabeled.source
-    if not strange: u = u[drawn(len(u), 5000)] # Those of the report
+    if not strange: u = u[drawn(len(u), 5000)]
     n,beat = len(dls.train_ds)+len(dls.valid_ds)+len(u),len(dls.valid_ds)
     if not (kw and (beat or strange)): return {},None
     images,time = f"{n} images with the frozen network",format_time(n*each)
@@ -222,6 +222,7 @@ def predict(
     if file.is_dir(): file = file/'predictor.safetensors'
     if not file.is_file():
         raise FileNotFoundError(f"there is no predictor {file}: `fastai-mixmatch train` writes it at its end")
+    refuse_unless(bs>0, '--bs must be more than 0', bs)
     found = itertools.chain.from_iterable([_named_files(o) for o in L(files)])
     rows = predict_files(file, found, bs=bs, num_workers=num_workers)
     start = time.monotonic()
@@ -314,7 +315,7 @@ def main(
         print(f"fastai-mixmatch {name}: {text}", file=sys.stderr)
         if as_json: print(json.dumps(dict(error=text)))
     try:
-        getattr(sys.stdout, 'reconfigure', noop)(line_buffering=True)
+        getattr(sys.stdout, 'reconfigure', noop)(line_buffering=True, errors='backslashreplace')
         with warnings.catch_warnings():
             warnings.showwarning = _note
             if out not in (None,'-'): _refuse_place(out, name=='train')
@@ -326,7 +327,7 @@ def main(
         failed(f"stopped{e}{'; the same command goes on'*(name=='train')}")
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()) # Nobody reads any more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except _mistakes as e:
         if debug: raise

@@ -21,7 +21,7 @@ def read_table(
     "A table, whatever its separator, with or without a line of names"
     try:
         with open(file, encoding='utf-8-sig') as f:
-            told = re.fullmatch('"?sep=(.)"?\n', head := f.readline(), re.I) # By Excel
+            told = re.fullmatch('"?sep=(.)"?\n', head := f.readline(), re.I)
             if told: head = f.readline()
         sep = told[1] if told else max(',;\t', key=head.count)
         names = None if any(map(_names_image, head.split(sep))) else 0
@@ -146,7 +146,7 @@ def _task_label(task):
     done = [o for o in task.get('annotations', task.get('completions', [])) if not o.get('was_cancelled')]
     results = max(done, key=lambda o: str(o.get('created_at', '')), default={}).get('result') or []
     for t in (r.get('type', 'choices') for r in results):
-        if t not in ('choices','textarea'): # A comment is no label
+        if t not in ('choices','textarea'): # Comments are none
             refuse(f"the labels are of type {t}", 'numbers' if t in ('number','rating') else 'boxes')
     choices = [c for r in results for c in (r.get('value') or {}).get('choices', ())]
     if len(choices)>1: refuse(f"an image has the choices {', '.join(map(str, choices))}", 'several')

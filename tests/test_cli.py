@@ -229,6 +229,7 @@ def test_predictions_of_a_table_a_file_and_a_stream(trained, photos, tmp_path, m
     for run,found in ((photos/'labels.csv', one), (folder, photos/'gone.csv'), (folder, photos/'gone')):
         assert main('predict', run, found, '--out', tmp_path/'p.csv')[0]==1
     assert (tmp_path/'p.csv').read_text()==before, 'a mistake leaves the file of an earlier call'
+    assert '--bs must be more than 0; got 0' in main('predict', folder, one, '--bs', '0', '--out', tmp_path/'p.csv')[2]
     (photos/'p.csv').write_text('file\n'+one.name+'\n')
     assert main('predict', folder, photos/'p.csv', '--out', photos/'p.csv')[0]==0
     assert len(pd.read_csv(photos/'p.csv'))==1, 'the table that it reads may be the one that it writes'
