@@ -40,7 +40,7 @@ def run(labels, seed, method, epochs):
 def main():
     p = parser(__doc__, threads=2, seeds=5)
     p.add_argument('--labels', type=int, nargs='+', default=[20,50])
-    p.add_argument('--epochs', type=int, default=60)
+    p.add_argument('--epochs', type=int, default=15)
     a = begin(p)
     done = {(r['labels'], r['method'], r['seed'], r['epochs']) for r in read('digits')}
     for labels in a.labels:

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np, torch
 from fastai.vision.all import *
 from fastai_mixmatch.all import *
-from fastai_mixmatch import checkpoint as checkpoint_module
+from fastai_mixmatch import files as files_module
 from fastai_mixmatch.state import pack
 from digests import NAMES
 
@@ -178,7 +178,7 @@ def arm(fault):
 
 def arm_writing(kind, n, how=None):
     "Kill in the writing of checkpoint `n` of this process, or forbid files of more than a few KB from there on"
-    n,count,write,replace = int(n),[0],checkpoint_module.atomic_write,os.replace
+    n,count,write,replace = int(n),[0],files_module.atomic_write,os.replace
     class Part:
         "A file of which only a part is written before the kill"
         def __init__(self, f): self.f = f
@@ -200,7 +200,7 @@ def arm_writing(kind, n, how=None):
         if kind=='rename' and count[0]==n and how=='before': kill()
         replace(a, b)
         if kind=='rename' and count[0]==n and how=='after': kill()
-    checkpoint_module.atomic_write,os.replace = new_write,new_replace
+    files_module.atomic_write,os.replace = new_write,new_replace
 
 def child(name, data, checkpoint, fault, every, out):
     "Run a program in this process"

@@ -22,6 +22,15 @@ from common import append, begin, parser, provenance, read
 methods = dict(supervised=Supervised, mixmatch=MixMatch, fixmatch=FixMatch, flexmatch=FlexMatch, freematch=FreeMatch,
                softmatch=SoftMatch, adamatch=AdaMatch, defixmatch=DeFixMatch, remixmatch=ReMixMatch)
 
+def one_cycle(learn, epochs, lr):
+    learn.unfreeze()
+    learn.fit_one_cycle(epochs, lr)
+
+def fine_tune(learn, epochs, lr): learn.fine_tune(epochs)
+def fastai(learn, epochs, lr): learn.fine_tune(epochs-1, freeze_epochs=1, lr_mult=100) # What fastai does by default
+
+fits = dict(one_cycle=one_cycle, fine_tune=fine_tune, fastai=fastai)
+
 def folder(data_dir, name):
     "The images of `name`, unpacked from `name.tar` beside it or into the working folder if they are not yet"
     for root in (Path(data_dir), Path('.')):
@@ -85,9 +94,8 @@ def train(a):
     run = Path(a.checkpoint)/name if a.checkpoint else None
     learn = ssl_learner(dls, pool, a.arch, method=method, weights=a.weights, lr=a.lr, cbs=curve, checkpoint=run,
                         every=a.every, weak=None if tfms else WeakView(1/8, flip=.5), mu=a.mu, **json.loads(a.learner))
-    learn.unfreeze()
     epochs = max(1, round(a.steps/len(method.dl)))
-    with learn.no_bar(): learn.fit_one_cycle(epochs, a.lr)
+    with learn.no_bar(): fits[a.fit](learn, epochs, a.lr)
     acc,in_pool = (accuracy_on(learn, o) for o in (test,pool))
     last = (learn.report.rows or [{}])[-1]
     kept = {k: round(last[k], 4) for k in ('confidence','guess_acc','lambda_u','loss_x','loss_u') if k in last}
@@ -120,6 +128,7 @@ def main():
     p.add_argument('--mu', type=int, default=1, help='unlabeled images for each labeled one')
     p.add_argument('--set', default='{}', help='settings of the method, as JSON')
     p.add_argument('--learner', default='{}', help='arguments of `ssl_learner`, as JSON')
+    p.add_argument('--fit', choices=list(fits), default='one_cycle')
     p.add_argument('--views', choices=('weak','aug'), default='weak')
     p.add_argument('--tag', help='a word that names other settings')
     p.add_argument('--arch', default='tf_efficientnet_lite0')

@@ -198,6 +198,7 @@ def loop(a): return digits(a) + wide(a)
 
 def imports(a):
     env = dict(os.environ, OMP_NUM_THREADS='1')
+    env.pop('PYTHONDONTWRITEBYTECODE', None) # Compiled once, as installed libraries are
     python = sys.executable, '-W', 'ignore', '-c'
     def start(mod): return lambda: subprocess.run([*python, f'import {mod}'], check=True, env=env)
     names = ['fastai_mixmatch.all', 'fastai.vision.all']

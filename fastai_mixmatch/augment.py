@@ -12,7 +12,6 @@ import math
 from fastai.vision.all import *
 from torchvision.transforms.v2.functional import equalize as equalize_bytes
 from .batch import refuse_unless
-from .views import WeakView
 
 # %% ../nbs/06_augment.ipynb #258aba66
 def _per(m): return m.view(-1, 1, 1, 1)
@@ -76,14 +75,14 @@ def warp(x:Tensor, A:Tensor, mode:str='bilinear', fill:float=0.)->Tensor:
     return res+fill if fill else res
 
 # %% ../nbs/06_augment.ipynb #921502b0
-def cut(x:Tensor, size:float|Tensor, fill:float=0.5)->Tensor:
+def cut(x:Tensor, size:float|Tensor)->Tensor:
     "Gray out `size` (a number, or `(B,)`) of the height and width of each image, around a random pixel"
     def inside(n):
         length = (size*n).round().long()[:,None] if isinstance(size, Tensor) else round(size*n)
         d = torch.arange(n, device=x.device) - torch.randint(0, n, (len(x),1), device=x.device) + length//2
         return (d>=0) & (d<length)
     ys,xs = map(inside, x.shape[-2:])
-    return torch.where((ys[:,:,None] & xs[:,None,:])[:,None], fill, x)
+    return torch.where((ys[:,:,None] & xs[:,None,:])[:,None], 0.5, x)
 
 # %% ../nbs/06_augment.ipynb #f03788ee
 def _space(enhance, n_moves=5, degrees=30, shift=0.3, fill=0., mode='bilinear', levels=None, **ops):
@@ -198,30 +197,27 @@ class Cutout(StrongTransform):
     order = 91
     def __init__(self,
         size:float=0.5, # Height and width, as a fraction of the image's
-        fill:float=0.5, # Value
     ):
         refuse_unless(0<=size<=1, "size must be a fraction of the image in [0,1]", size)
-        self.size,self.fill = size,fill
+        self.size = size
         super().__init__()
 
     def __repr__(self): return f'Cutout(size={self.size:g})'
-    def view(self, x:Tensor)->Tensor: return cut(x, self.size, self.fill)
+    def view(self, x:Tensor)->Tensor: return cut(x, self.size)
 
 # %% ../nbs/06_augment.ipynb #fd39d342
 class StrongView(StrongTransform):
-    "Weak view if any, random operations, cutout"
+    "Random operations, then cutout"
     def __init__(self,
         aug:RandAugment|None=None, # Random operations; default: `RandAugment()`
         cutout:float=0.5, # Size of the cutout as a fraction of the image's; 0 for none
-        weak:WeakView|None=None, # What to do first
     ):
-        self.aug,self.cutout,self.weak = ifnone(aug, RandAugment()),Cutout(cutout),weak
+        self.aug,self.cutout = ifnone(aug, RandAugment()),Cutout(cutout)
         super().__init__()
 
     def __repr__(self): return f'StrongView({self.aug}, {self.cutout})'
     def view(self, x:Tensor)->Tensor:
         "One strong view of each image of the plain float tensor `x`"
-        if self.weak is not None: x = self.weak.view(x)
         x = self.aug.view(x)
         return self.cutout.view(x) if self.cutout.size else x
 

@@ -34,7 +34,6 @@ def check_names(
     for k in given:
         if k not in known: raise TypeError(f"{where} has no argument `{k}`{like(k, known, '`{}`'.format)}")
 
-
 # %% ../nbs/13_batch.ipynb #41443c19
 class Settings:
     "Base of classes whose annotated attributes are settings: arguments with a default"
@@ -73,6 +72,7 @@ class Unlabeled:
             n = getattr(self, k)
             good = n is None or isinstance(n, Integral) and n>=1
             refuse_unless(good, f'{k}, {what}, must be a whole number of at least 1', n)
+        refuse_unless(on_error in ('raise','skip'), "on_error must be 'raise' or 'skip'", on_error)
         refuse_unless(None in (bs,mu), "give `bs` or `mu`: both set the unlabeled batch", dict(bs=bs, mu=mu))
 
     def __getstate__(self): return dict(vars(self), source=None) # An exported learner holds no images
@@ -80,7 +80,6 @@ class Unlabeled:
     def __repr__(self):
         given = [f'{k}={v!r}' for k,v in vars(self).items() if k!='source' and v is not None]
         return f"Unlabeled({', '.join(given)})"
-
 
 # %% ../nbs/13_batch.ipynb #ff94773d
 @dataclasses.dataclass

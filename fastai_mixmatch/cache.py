@@ -6,12 +6,12 @@
 __all__ = ['DiskCache', 'KeptDL', 'KeepValid']
 
 # %% ../nbs/03_cache.ipynb #cd876f96
-import json, os, re
+import itertools, json, os, re
 from contextlib import contextmanager
 from fastai.vision.all import *
 from .batch import FitCallback
 from .distributed import on_any_device, own_loader, rank0_print
-from .files import atomic_write, fcntl, sha256_of
+from .files import atomic_write, fcntl, file_stamp, sha256_of
 from .images import item_name
 from .lists import Files
 from .sources import check_files, raw_items
@@ -33,17 +33,16 @@ class DiskCache:
             f"{type(bad).__name__}; leave `cache` out")
 
     def made_from(self, pool)->str:
-        def parts():
-            for o in self.items:
-                s = os.stat(o) if os.path.exists(o) else None
-                yield f'{o}\0{s and (s.st_size, s.st_mtime_ns)}\n'
-            pipe = nested_attr(pool.pipe, 'tl.tfms'),*(getattr(pool.pipe, o, None) for o in ('img_cls','after'))
-            yield re.sub(r' at 0x[0-9a-f]+', '', repr((pipe, pool.shape, pool.dtype, pool.label and vars(pool.label))))
-        return sha256_of(o.encode('utf-8', 'surrogateescape') for o in parts())
+        "Digest of what the decoded images of `pool` depend on"
+        pipe = nested_attr(pool.pipe, 'tl.tfms'),*(getattr(pool.pipe, o, None) for o in ('img_cls','after'))
+        how = repr((pipe, pool.shape, pool.dtype, pool.label and vars(pool.label)))
+        how = re.sub(r' at 0x[0-9a-f]+', '', how).encode('utf-8', 'surrogateescape')
+        return sha256_of(itertools.chain(map(file_stamp, self.items), [how]))
 
     def open(self): return np.lib.format.open_memmap(self.data, mode='c') # A change of it stays in memory
 
     def check(self, x, meta)->str:
+        "Digest of all pixels and of what `meta` says about them"
         return sha256_of([json.dumps([meta[o] for o in ('y','kept','skipped')]).encode(), x.data])
 
     def check_whole(self):
@@ -54,7 +53,7 @@ class DiskCache:
 # %% ../nbs/03_cache.ipynb #ebafc030
 @contextmanager
 def _alone(folder):
-    "One program at a time, on systems that can; others wait"
+    "One program at a time, on systems that can; others wait. Unlike `lock_folder` it works in one that is read only"
     fd = fcntl and os.open(folder, os.O_RDONLY)
     try:
         if fcntl: fcntl.flock(fd, fcntl.LOCK_EX)

@@ -9,11 +9,11 @@ __all__ = ['thumb', 'hash_bits', 'near_pairs', 'look_at', 'near_duplicates', 'de
 # %% ../nbs/30_collect.ipynb #94d98802
 import collections, inspect, math, random, warnings
 from fastai.vision.all import *
-from .batch import check_names, refuse_unless
-from .distributed import rank0_print
+from .batch import *
+from .distributed import *
 from .images import *
 from .lists import *
-from .sources import as_items
+from .sources import *
 from .tables import *
 
 # %% ../nbs/30_collect.ipynb #1170d688
@@ -50,10 +50,7 @@ def near_pairs(
 class _Look:
     "Gives `(position, size, thumb, turned?, error)` of each of some `items`"
     def __init__(self, items): self.items = items
-    def __call__(self, idxs):
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            return [self.look(i) for i in idxs]
+    def __call__(self, idxs): return [self.look(i) for i in idxs]
     def look(self, i):
         try:
             with open_file(self.items[i]) as im:
@@ -100,9 +97,10 @@ def deal(
 def drawn(
     n:int, # Of
     most:int|None, # None for all
+    seed:int=0, # Of the draw
 ): # Positions, in order
     "At most `most` of `n` images, at random, the same ones each time"
-    return range(n) if most is None or n<=most else sorted(random.Random(0).sample(range(n), most))
+    return range(n) if most is None or n<=most else sorted(random.Random(seed).sample(range(n), most))
 
 def uncertainty(
     n:int, # Validation images
@@ -139,7 +137,7 @@ def _named(df, root, file, label, say):
     if lost: say(f"{len(lost)} files that {file!r} names are not there, such as {lost[0]}")
     parts = [_row_part(o) for o in df[part]] if part else ['labeled']*len(df)
     if part and 'valid' not in parts: say(f"no {part!r} is valid or test, but {', '.join(map(str, df[part].unique()))}")
-    return [(f, label_text(l), p) for f,l,p in zip(found, df[label], parts) if f is not None]
+    return [(f, one_label(l), p) for f,l,p in zip(found, df[label], parts) if f is not None]
 
 def source_rows(
     source, # As in `survey`
@@ -183,7 +181,7 @@ def _once(rows, say):
     return list(seen.values())
 
 def _dealt(rows, folds, fold, seed, say):
-    refuse_unless(folds>1 and 0<=fold<folds, f'`fold` must be 0 to {folds-1}, and `folds` at least 2', (folds, fold))
+    refuse_unless(folds>1 and 0<=fold<folds, '`folds` must be 2 or more, and `fold` less', (folds, fold))
     known = [i for i,(_,l,_) in enumerate(rows) if l is not None]
     parts = dict(zip(known, deal([rows[i][1] for i in known], folds, seed)))
     return [(f,l,'valid' if parts.get(i)==fold else p) for i,(f,l,p) in enumerate(rows)]
@@ -191,7 +189,7 @@ def _dealt(rows, folds, fold, seed, say):
 # %% ../nbs/30_collect.ipynb #9365aa10
 class Survey:
     "The images of a source; printed, it says in five lines what they are"
-    def __init__(self, df, root, notes, given, check=True, num_workers=None, progress=True):
+    def __init__(self, df, root, notes, given, check, num_workers, progress):
         store_attr()
         some = df.index if check else df.index[::max(1, len(df)//64)]
         look = look_at(list(df.file[some]), num_workers, progress)
@@ -229,9 +227,12 @@ def classes(self:Survey)->dict:
     return dict(sorted(collections.Counter(y).items()))
 
 @patch
-def refuse_empty(self:Survey):
-    "`ValueError` where a training would lack labels, unlabeled images, or a class"
+def refuse_empty(self:Survey, each:bool=False):
+    "`ValueError` where a training, or `each` of some folds, would lack labels, unlabeled images, or a class"
     train,valid,n = set(self.of('labeled').label),set(self.of('valid').label),len(self.df)
+    if each and self.given: raise ValueError("with validation images given there are no folds of the labels")
+    if each and not valid: raise ValueError("more `folds` than labels, without those of classes that have one label; "
+                                            "give fewer, or label more")
     if not train: raise ValueError(f"none of the {n} images has a label to train on")
     if not len(self.of('unlabeled')): raise ValueError(f"all of the {n} images have labels; name unlabeled ones by "
                                                        "`unlabeled`, or keep few of the labels by `per_class`")
@@ -239,13 +240,14 @@ def refuse_empty(self:Survey):
     if valid-train: raise ValueError(f"no image to train on has the label {min(valid-train)!r}, as a validation "
                                      "image has")
 
-# %% ../nbs/30_collect.ipynb #c7276d44
 @patch(as_prop=True)
 def duplicates(self:Survey)->pd.DataFrame:
     "Pairs of images, of which at least one has a label, that show the same picture"
     d = self.df
     return pd.DataFrame([(self.name(i), d.part[i], self.name(j), d.part[j], n) for i,j,n in self.pairs],
                         columns=['file','part','other','other part','distance'])
+@patch
+def twins(self:Survey)->list: return [f"{a} ({p}) and {b} ({q})" for a,p,b,q,_ in self.duplicates.values]
 
 @patch
 def lines(self:Survey)->list:
@@ -259,13 +261,12 @@ def lines(self:Survey)->list:
     if lo==hi and len(n)>1: each = f"{lo} of each of {', '.join(n)}"
     if len(n)>12: each = f"{len(n)} classes, {lo if lo==hi else f'{lo} to {hi}'} images each"
     own = '' if self.given else ' of them'
-    dup = [f"{r.file} ({r.part}) and {r.other} ({r._4})" for r in self.duplicates[:3].itertuples()]
     def some(n, texts): return f"{n}{': ' if n else ''}{'; '.join(texts)}{'; …' if n>len(texts) else ''}"
     return [f"images      {len(self.df)}{span}",
             f"labeled     {sum(n.values())}: {each}; {len(valid)}{own} for validation",
             f"unlabeled   {len(self.of('unlabeled'))}",
             f"unreadable  {some(len(self.bad), [f'{self.name(i)}: {e}' for i,e in self.bad.error[:3].items()])}",
-            f"duplicates  {some(len(self.pairs), dup)}", *[f"note: {o}" for o in self.notes]]
+            f"duplicates  {some(len(self.pairs), self.twins()[:3])}", *[f"note: {o}" for o in self.notes]]
 
 # %% ../nbs/30_collect.ipynb #353a6390
 def survey(
@@ -309,6 +310,8 @@ def survey(
     refuse_labels([l for _,l,_ in rows if l is not None])
     if odd := sorted({l for _,l,_ in rows} & {'-','?','todo','unknown','unlabeled','unlabelled'}):
         notes.append(f"{', '.join(odd)} counts as a class; empty these cells if it means no label")
+    kinds = groupby(sorted({l for _,l,_ in rows if l}), lambda o: (*o.casefold().replace('_', ' ').split(),))
+    notes += [f"{o} are several classes; if they mean one, write them alike" for o in kinds.values() if len(o)>1]
     given = any(p=='valid' for *_,p in rows)
     if not given: rows = _dealt(rows, folds, fold, seed, notes.append)
     df = pd.DataFrame(rows, columns=['file','label','part'], dtype=object)
@@ -376,6 +379,7 @@ def each_fold(
 )->pd.DataFrame: # Columns file, label, guess, probability, fold; a row for each label
     "Train once without each part of the labels, and ask about it"
     rows = []
+    collect(source, folds=folds, fold=folds-1, **{**kwargs, 'verbose': False, 'check': False}).survey.refuse_empty(True)
     for i in range(folds):
         dls,u = collect(source, folds=folds, fold=i, **{'verbose': i==0, **kwargs})
         learn = make(dls, u)

@@ -16,13 +16,7 @@ from .distributed import listed
 class Finite(FitCallback):
     "Stop the training of `method` at the first step in which something was not finite"
     order,_stateattrs = 22,('recent','overflows')
-    def __init__(self,
-        method, # Its `SemiSupervised`
-        every:int=50, # Steps between two looks, where the model is not on a CPU
-    ):
-        super().__init__(method)
-        self.every = every
-
+    every = 50 # Steps between two looks, where the model is not on a CPU
     def _init_state(self): self.recent,self.overflows = [],0
 
     def before_fit(self): self._init_state()

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FORMATS', 'MAX_PIXELS', 'ImageError', 'item_name', 'reading', 'to_uint8', 'as_nchw', 'open_file', 'in_mode',
-           'as_image', 'as_shown', 'PILImageShown', 'PILImageShownBW', 'PILImageRGBA', 'PILImage16', 'ImageStack',
-           'remarks', 'pixels', 'item_key']
+           'as_image', 'as_shown', 'PILImageShown', 'picture', 'ImageStack', 'ImagePipe', 'remarks', 'pixels',
+           'item_key']
 
 # %% ../nbs/00_images.ipynb #a4b235ab
 import io, os, stat
@@ -80,6 +80,7 @@ def open_file(
     return im
 
 def _content(item):
+    "A path of a regular file, or a file in memory"
     if isinstance(item, bytes): return io.BytesIO(item)
     if not stat.S_ISREG(os.stat(item).st_mode): raise OSError("not a regular file")
     return item
@@ -104,9 +105,9 @@ def in_mode(
     "Convert `im`; `ValueError` where that would clip its pixels"
     mode = img_cls._open_args.get('mode', 'RGB')
     if im.mode==mode: return im.copy()
-    if mode=='F': return Image.fromarray(_up_to_255(np.asarray(im if im.mode[0]=='I' else im.convert('L'))))
     if im.mode[0] not in 'IF': return im.convert(mode)
-    raise ValueError(f"its pixels have more than 8 bits (mode {im.mode}) and would be clipped; convert it to 8 bits")
+    raise ValueError(f"its pixels have more than 8 bits (mode {im.mode}) and would be clipped; convert it to 8 bits, or "
+                     "open it as an `ImageStack`")
 
 def as_image(
     item, # Path, bytes, PIL image, or array or tensor of one image
@@ -147,26 +148,17 @@ class PILImageShown(PILImage):
         if not isinstance(fn, Image.Image): return super().create(fn, **kwargs)
         return cls(as_shown(fn).convert(kwargs.get('mode', cls._open_args['mode'])))
 
-class PILImageShownBW(PILImageShown):
-    "A `PILImageShown` in grey"
-    _show_args,_open_args,_tensor_cls = {'cmap':'Greys'},{'mode':'L'},TensorImageBW
-
 # %% ../nbs/00_images.ipynb #200982f5
-class PILImageRGBA(PILImage):
-    "A picture of four channels"
-    _open_args = {'mode':'RGBA'}
-
-class PILImage16(PILImageBW):
-    "A gray picture of up to 16 bits; its pixels are floats from 0 to 255"
-    _open_args = {'mode':'F'}
-    @classmethod
-    def create(cls, fn, **kwargs):
-        if not isinstance(fn, (str, Path, bytes)): return as_image(fn, cls)
-        with open_file(fn) as im:
-            return cls(Image.fromarray(_up_to_255(np.asarray(im))) if im.mode=='F' else in_mode(im, cls))
+def picture(
+    x:Tensor, # Image `(C,H,W)`; uint8, or floats of any range, which are stretched
+): # PIL image
+    "`x` as a picture of its first three channels, or of one where there are two"
+    x = x.detach().cpu().as_subclass(Tensor)[:3 if len(x)>2 else 1]
+    if x.dtype!=torch.uint8: x = to_uint8((x.float()-x.min())/(x.max()-x.min()).float().clamp(min=1e-6))
+    return Image.fromarray((x[0] if len(x)==1 else x.permute(1,2,0)).numpy())
 
 class ImageStack(TensorImage):
-    "An image of any number of channels `(C,H,W)`; its pixels are floats from 0 to 255"
+    "An image of any number of channels `(C,H,W)`, of 8 or 16 bits; its pixels are floats from 0 to 255"
     @classmethod
     def create(cls, fn, **kwargs):
         "Open a `.npy` file, a picture, its bytes, or an array `(H,W)`, `(C,H,W)` or `(H,W,C)`, C the smaller one"
@@ -184,7 +176,7 @@ class ImageStack(TensorImage):
 
     def show(self, ctx=None, **kwargs):
         "Show three channels, or one where there are two"
-        return show_image(self[:3 if len(self)>2 else 1].as_subclass(Tensor)/255, ctx=ctx, **kwargs)
+        return show_image(picture(self.round().to(torch.uint8)), ctx=ctx, **{'cmap': 'gray', **kwargs})
 
 # %% ../nbs/00_images.ipynb #28ef6561
 def crop_box(size, to, pcts=(.5,.5))->tuple:
@@ -202,6 +194,33 @@ def encodes(self, x:ImageStack):
     x = x[..., top:bottom, left:right]
     return ImageStack(F.interpolate(x.as_subclass(Tensor)[None], (height,width), mode='bilinear', antialias=True)[0])
 
+# %% ../nbs/00_images.ipynb #7d0e4b61
+class ImagePipe:
+    "Opens an item as an `img_cls` and applies item transforms; in fewer steps, to the same bits, where that is possible"
+    def __init__(self,
+        img_cls:type, # Class that opens an item
+        after:Pipeline, # Item transforms
+    ):
+        *sizing,last = [o for o in getattr(after, 'fs', [after]) if type(o) is not ToTensor] or [None]
+        methods = ('crop','squish') if getattr(after, 'split_idx', 0) else ('squish',) # In training it crops at random
+        known = not sizing and (last is None or type(last) is Resize and last.method in methods)
+        self.quick = known and img_cls in (PILImage,PILImageBW)
+        self.img_cls,self.after,self.resize = img_cls,after,last
+
+    def sized(self, im):
+        "`im`, cut and resized"
+        if self.resize is None: return im
+        size,full = self.resize.size,(0,0,*im.size)
+        box = crop_box(im.size, size) if self.resize.method=='crop' else full
+        return (im if box==full else im.crop(box)).resize(tuple(size), resample=self.resize.mode)
+
+    def __call__(self, item, i=None):
+        if not (self.quick and isinstance(item, (str, Path))): return self.after(as_image(item, self.img_cls, i))
+        with reading(lambda: item_name(item, i)), open_file(item) as im:
+            mode = self.img_cls._open_args.get('mode', 'RGB')
+            x = image2tensor(self.sized(im if im.mode==mode else in_mode(im, self.img_cls)))
+        return x.as_subclass(self.img_cls._tensor_cls)
+
 # %% ../nbs/00_images.ipynb #5c77749d
 def remarks(
     item, # Path or bytes of an image
@@ -217,8 +236,7 @@ def remarks(
             "a single pixel": im.size==(1,1),
             "CMYK, converted": im.mode=='CMYK',
             "its EXIF data turn it, and it is read unturned": plain and im.getexif().get(274, 1)!=1,
-            "its transparency is dropped": plain and img_cls is not PILImageRGBA and im.has_transparency_data}.items()
-            if holds]
+            "its transparency is dropped": plain and im.has_transparency_data}.items() if holds]
 
 # %% ../nbs/00_images.ipynb #83dd5072
 _real = lru_cache(4096)(os.path.realpath)

@@ -27,6 +27,7 @@ from .optim import FastAdam
 from .batch import *
 from .rng import kept_rng
 from .semi import *
+from .state import mark_computed
 
 # %% ../nbs/20_learner.ipynb #056c3a53
 class NoBar:
@@ -143,6 +144,7 @@ def own_dls(
     return with_loaders(dls, loaders)
 
 def _empty(dl):
+    "A loader like `dl` without images"
     ds = dl.dataset.new_empty() if hasattr(dl.dataset, 'new_empty') else torch.utils.data.Subset(dl.dataset, [])
     if isinstance(dl, DataLoader): return dl.new(ds, shuffle=False, drop_last=False)
     return torch.utils.data.DataLoader(ds, batch_size=dl.batch_size)
@@ -183,7 +185,7 @@ def linear_start(
         if len(head.classes_)==2: o = np.concatenate([-o, o])/2
         if p is None: continue
         p.data[head.classes_] = torch.from_numpy(o).to(p)
-        p.computed = p.data.clone() # A run that is resumed need not find the same bits
+        mark_computed(p)
 
 _every = '5min'
 
@@ -198,6 +200,24 @@ def _check_given(dls, unlabeled, method, stream, checkpoint, every):
         warnings.warn(f"`every={every!r}` does nothing without a folder, `checkpoint=…`, or beside a `Checkpoint`")
     if stream and isinstance(unlabeled, Unlabeled):
         raise TypeError(f"`{first(stream)}` belongs into your `Unlabeled`: `Unlabeled(…, {first(stream)}=…)`")
+
+# %% ../nbs/20_learner.ipynb #7be20d94
+@patch
+@delegates(Learner.fit_one_cycle)
+def fine_tune(self:SemiSupervisedLearner,
+    epochs, # How many
+    base_lr=2e-3, # Half of it is the largest learning rate of the last layers
+    freeze_epochs=None, # Epochs of the last layers alone, before; default: 1, or 0 with a head that was fitted first
+    lr_mult=None, # How many times slower the first layers learn; default: 100, or 1 with such a head
+    pct_start=0.3, div=5.0, # As in `fit_one_cycle`
+    **kwargs):
+    "fastai's `fine_tune`, which leaves out what a head that was fitted first makes needless"
+    fitted = any(isinstance(o, KeepNorm) for o in self.cbs)
+    freeze_epochs,lr_mult = ifnone(freeze_epochs, 1-fitted),ifnone(lr_mult, 1 if fitted else 100)
+    args = dict(pct_start=pct_start, div=div, **kwargs)
+    if freeze_epochs: return Learner.fine_tune(self, epochs, base_lr, freeze_epochs, lr_mult, **args)
+    self.unfreeze()
+    self.fit_one_cycle(epochs, slice(base_lr/2/lr_mult, base_lr/2), **args)
 
 # %% ../nbs/20_learner.ipynb #6326119c
 def ssl_learner(
@@ -264,6 +284,7 @@ def comments(
     return dict(reversed(re.findall(r'^\s+(\w+) ?[:=,].*?\s# (.*)', body[2] if body else '', re.M)))
 
 def _take(kwargs, f):
+    "Take the arguments of `f` out of `kwargs`"
     return {k: kwargs.pop(k) for k in list(kwargs) if k in _args(f)}
 
 def with_arguments(

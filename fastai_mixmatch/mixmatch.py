@@ -74,8 +74,9 @@ def weight(self:MixMatch):
 def prepared(self:MixMatch):
     "Find the class frequencies `(n_classes,)` that guesses should have"
     counts,prior = self.class_counts.double(),self.prior
-    if prior is None: w = counts+1
-    elif isinstance(prior, str): w = counts if prior=='labeled' else torch.ones_like(counts)
+    self.frequencies = laplace(counts)
+    if prior is None: return
+    if isinstance(prior, str): w = counts if prior=='labeled' else torch.ones_like(counts)
     else: w = torch.as_tensor(prior, dtype=torch.double)
     good = w.shape==counts.shape and (w>=0).all() and w.sum()>0
     refuse_unless(good, f"prior must hold {len(counts)} frequencies of at least 0", prior)

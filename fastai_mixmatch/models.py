@@ -23,7 +23,7 @@ def _linear(ni, no):
     nn.init.xavier_normal_(lin.weight); nn.init.zeros_(lin.bias)
     return lin
 
-def _bn_act(nf, mom, slope): return nn.Sequential(nn.BatchNorm2d(nf, eps=1e-3, momentum=mom), nn.LeakyReLU(slope))
+def _bn_act(nf, mom=.1): return nn.Sequential(nn.BatchNorm2d(nf, eps=1e-3, momentum=mom), nn.LeakyReLU(.1))
 
 # %% ../nbs/10_models.ipynb #6b561a9f
 class WideBlock(nn.Module):
@@ -34,12 +34,11 @@ class WideBlock(nn.Module):
         stride:int=1, # Of the first convolution, and of the shortcut
         act_first:bool=False, # Does the shortcut, too, start after the first activation?
         bn_momentum:float=.1, # Share of the new batch in running statistics
-        slope:float=.1, # Of the leaky ReLU, below 0
     ):
         super().__init__()
         self.act_first = act_first
-        self.pre = _bn_act(ni, bn_momentum, slope)
-        self.convs = nn.Sequential(_conv(ni, nf, 3, stride), _bn_act(nf, bn_momentum, slope), _conv(nf, nf))
+        self.pre = _bn_act(ni, bn_momentum)
+        self.convs = nn.Sequential(_conv(ni, nf, 3, stride), _bn_act(nf, bn_momentum), _conv(nf, nf))
         self.short = nn.Identity() if ni==nf and stride==1 else _conv(ni, nf, 1, stride)
 
     def forward(self, x):
@@ -55,7 +54,6 @@ class WideResNet(nn.Module):
         depth:int=28, # Layers, 6n+4
         width:int=2, # Factor on the channels 16, 32 and 64 of the three stages
         bn_momentum:float=.1, # Share of the new batch in running statistics; the official code's is 0.001
-        slope:float=.1, # Of the leaky ReLU, below 0
     ):
         super().__init__()
         n,rest = divmod(depth-4, 6)
@@ -64,9 +62,9 @@ class WideResNet(nn.Module):
         for s in range(3):
             for i in range(n):
                 nf = 16*width<<s
-                layers.append(WideBlock(ni, nf, 2 if s and not i else 1, not s and not i, bn_momentum, slope))
+                layers.append(WideBlock(ni, nf, 2 if s and not i else 1, not s and not i, bn_momentum))
                 ni = nf
-        self.body = nn.Sequential(*layers, _bn_act(ni, bn_momentum, slope))
+        self.body = nn.Sequential(*layers, _bn_act(ni, bn_momentum))
         self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), _linear(ni, n_out))
 
     def forward(self, x): return self.head(self.body(x))
@@ -97,12 +95,10 @@ def small_cnn(
     depth:int=1, # Convolutions in a stage
     stages:int=3, # Stages; each but the last halves the image
     mean:bool=False, # At the end the mean of each quarter, in place of the maximum?
-    bn_momentum:float=.1, # Share of the new batch in running statistics
-    slope:float=.1, # Of the leaky ReLU, below 0
 )->nn.Module: # Maps (N, n_in, H, W) to (N, n_out) logits
     "Stages of convolutions for images of some 8 to 32 pixels, on a CPU"
     def stage(ni, nf):
-        convs = [(_conv(nf if i else ni, nf), *_bn_act(nf, bn_momentum, slope)) for i in range(depth)]
+        convs = [(_conv(nf if i else ni, nf), *_bn_act(nf)) for i in range(depth)]
         return nn.Sequential(*sum(convs, ()))
     layers,nf = [stage(n_in, width)],width
     for _ in range(stages-1):
@@ -115,11 +111,13 @@ def small_cnn(
 def _floats(state): return {k: v for k,v in state.items() if torch.is_tensor(v) and v.is_floating_point()}
 
 def _by_name(own, given):
+    "Pairs of names: a name of `own` may have more in front"
     ends = lambda k: ('.'.join(k.split('.')[i:]) for i in range(k.count('.')+1))
     pairs = {k: next((g for g in ends(k) if g in given), None) for k in own}
     return {k: g for k,g in pairs.items() if g and own[k].shape==given[g].shape}
 
 def _by_order(own, given):
+    "Pairs of names, in order, as long as shapes agree"
     return dict(takewhile(lambda o: own[o[0]].shape==given[o[1]].shape, zip(own, given)))
 
 def load_weights(

@@ -27,8 +27,7 @@ class FastOptimizer(Optimizer):
             raise ValueError("the optimizer's averages are of other shapes than the weights")
 
     @torch.no_grad()
-    def step(self, closure=None):
-        if closure is not None: raise NotImplementedError("fastai optimizers take no closure")
+    def step(self):
         for pg,h in zip(self.param_lists, self.hypers):
             for do_wd in (True, False):
                 ps = [p for p in pg if p.grad is not None and self.decays(p)==do_wd]
@@ -73,16 +72,14 @@ class FastSGD(FastOptimizer):
         lr:float, # Learning rate
         mom:float=0.9, # μ: momentum; 0 for none
         wd:float=5e-4, # λ: weight decay, added to the gradient
-        nesterov:bool=True, # Look ahead?
     ):
         super().__init__(params, [], lr=lr, mom=mom, wd=wd)
-        self.nesterov = nesterov
 
     def decays(self, p): return p.ndim>1 and super().decays(p)
 
     def move(self, ps, grads, h):
         bufs = [self.state[p].get('grad_avg') for p in ps]
-        sgd(ps, grads, bufs, foreach=True, nesterov=self.nesterov and h['mom']>0, dampening=0, maximize=False,
+        sgd(ps, grads, bufs, foreach=True, nesterov=h['mom']>0, dampening=0, maximize=False,
             lr=h['lr'], momentum=h['mom'], weight_decay=h['wd'])
         if h['mom']:
             for p,b in zip(ps, bufs): self.state[p]['grad_avg'] = b

@@ -7,7 +7,7 @@ __all__ = ['find_arch', 'find_method', 'EpochLines', 'file_weights', 'plan_learn
            'read_plan', 'write_plan', 'same_plan']
 
 # %% ../nbs/31_plan.ipynb #ccc2c7d6
-import inspect, json, sys, time, torchvision
+import inspect, io, json, sys, time, torchvision
 from fastprogress.fastprogress import format_time
 from fastai.vision.all import *
 from . import methods, models
@@ -21,6 +21,7 @@ from .methods import Confident, NoisyStudent
 from .mixmatch import MixMatch
 from .rng import kept_rng
 from .semi import SemiSupervised, method_of
+from .state import mark_computed
 
 # %% ../nbs/31_plan.ipynb #b1426a21
 def find_arch(
@@ -51,18 +52,16 @@ def find_method(
 class EpochLines(Callback):
     "A line an epoch, with the time that is left"
     order,run_valid,in_checkpoint = 95,False,False
-    def __init__(self, out=None): self.out = out or sys.stdout
-    def before_fit(self): self.start,self.n,self.due,self.trained = time.monotonic(),0,0.,False
+    def before_fit(self): self.start,self.n,self.todo,self.due,self.trained = time.monotonic(),0,0,0.,False
     def after_train(self): self.trained = True
 
     def left(self):
         if hasattr(self.learn, 'budget'): return format_time(max(0, self.learn.budget.end-time.monotonic()))
-        t,todo = time.monotonic()-self.start,self.n_epoch*self.n_iter-self.epoch*self.n_iter-self.iter-1
-        return format_time(t/max(1, self.n)*todo)
+        return format_time((time.monotonic()-self.start)/max(1, self.n)*self.todo)
 
     def after_batch(self):
-        self.n += 1
-        if not self.out.isatty() or time.monotonic()<self.due: return
+        self.n,self.todo = self.n+1,(self.n_epoch-self.epoch)*self.n_iter-self.iter-1
+        if not sys.stdout.isatty() or time.monotonic()<self.due: return
         self.due = time.monotonic()+.2
         self.say(f"step {self.iter+1}/{self.n_iter}  loss {float(self.learn.loss_grad):.3f}", '\r')
 
@@ -76,7 +75,7 @@ class EpochLines(Callback):
 
     def say(self, text, end):
         line = f"epoch {self.epoch+1}/{self.n_epoch}  {text}  {self.left()} left"
-        print(f'{line:<100}' if self.out.isatty() else line, end=end, file=self.out, flush=True)
+        print(f'{line:<100}' if sys.stdout.isatty() else line, end=end, flush=True)
 
 # %% ../nbs/31_plan.ipynb #dc93c319
 def file_weights(
@@ -112,8 +111,9 @@ def plan_learner(
                          "train without any by --scratch") from e
     if again: learn.model.load_state_dict(torch.load(start, 'cpu', weights_only=True)) # Counts, too
     elif pre and start:
-        for p in learn.model.parameters(): vars(p).pop('computed', None) # It is not computed again
-        with atomic_write(start) as f: torch.save(learn.model.state_dict(), f)
+        for p in learn.model.parameters(): mark_computed(p, False) # Another start reads them
+        torch.save(learn.model.state_dict(), b := io.BytesIO())
+        with atomic_write(start) as f: f.write(b.getbuffer())
     learn.remove_cb(ProgressCallback)
     learn.logger = noop
     return learn
@@ -152,7 +152,6 @@ def planned(a, learn, left, each):
     epochs = min(epochs, steps//4)
     return dict(epochs=epochs, steps=[max(1, steps//epochs//2)], after=after)
 
-# %% ../nbs/31_plan.ipynb #c3a1f0e6
 class Budget(Callback):
     "As many steps as fit into the time that is left"
     order,run_valid,in_checkpoint = 94,False,False
@@ -182,8 +181,8 @@ def read_plan(
     f = Path(run)/'plan.json'
     try: return json.loads(f.read_text())
     except ValueError as e: raise ValueError(f"{f} is damaged: {e}; delete the folder to begin again") from e
-    except FileNotFoundError: pass
-    raise FileNotFoundError(f"{run} is no folder of a training: it has no plan.json; `fastai-mixmatch train` makes one")
+    except OSError as e: raise FileNotFoundError(
+        f"{run} is no folder of a training: it has no plan.json; `fastai-mixmatch train` makes one") from e
 
 def write_plan(run, plan):
     with atomic_write(Path(run)/'plan.json') as f: f.write(json.dumps(plan, indent=1).encode())

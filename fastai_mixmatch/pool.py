@@ -65,7 +65,7 @@ class ItemPipe:
         img = pair(get_item(dl.dataset, 0))[0]
         opened = isinstance(img, (PILBase,ImageStack))
         self.img_cls = type(img) if opened else PILImage if isinstance(img, Image.Image) else None
-        x,self.files = self.tensor(img),{} # Is an item of this type a file that is only opened?
+        x,self.files = self.tensor(img),{} # How an item of a type is read in fewer steps, if it can be
         self.cls,self.shape,self.dtype = type(x),tuple(x.shape),x.dtype
         if x.ndim!=3:
             raise ValueError(f"a labeled image must become a tensor (channels, height, width); got shape {self.shape}")
@@ -111,9 +111,9 @@ def tensor(self:ItemPipe, img)->Tensor:
 def __call__(self:ItemPipe, item, i=None)->Tensor:
     t = type(item)
     if t not in self.files:
-        self.files[t] = issubclass(t, (str, Path)) and self.img_cls in (PILImage, PILImageBW) and self.plain(item)
-    if not self.files[t]: return self.tensor(self.open(item, i))
-    with reading(lambda: item_name(item, i)), open_file(item) as im: return image2tensor(in_mode(im, self.img_cls))
+        pipe = ImagePipe(self.img_cls, self.after)
+        self.files[t] = pipe if issubclass(t, (str, Path)) and pipe.quick and not self.own_tfms(item) else None
+    return self.tensor(self.open(item, i)) if self.files[t] is None else self.files[t](item, i)
 
 # %% ../nbs/02_pool.ipynb #4a95216a
 CACHE_LIMIT = 2*2**30 # Bytes of decoded images to keep in memory, unless `cache` says otherwise
@@ -299,10 +299,6 @@ def stays(self:Pool, cache)->bool:
     return not self.random and fits(self.nbytes) if cache is None else bool(cache)
 
 # %% ../nbs/02_pool.ipynb #65af7cff
-def _text(o):
-    "A label as text; 3.0 is '3'"
-    return str(int(o)) if isinstance(o, float) and o.is_integer() else str(o)
-
 class LabelIndex:
     "Index in `vocab` of the label of an unlabeled image, -1 where it has none"
     def __init__(self,
@@ -311,13 +307,13 @@ class LabelIndex:
         labels=None, # Label of each item; default: what the item holds
     ):
         self.labels,self.told = labels,vocab is None
-        self.index = None if vocab is None else {_text(o): i for i,o in enumerate(vocab)}
-        named = {_text(o) for o in ifnone(labels, classes or ()) if isinstance(o, (int,float,str)) and o==o!=''}
+        self.index = None if vocab is None else {label_text(o): i for i,o in enumerate(vocab)}
+        named = {label_text(o) for o in ifnone(labels, classes or ()) if isinstance(o, (int,float,str))}-{None}
         other = [] if vocab is None else sorted(named.difference(self.index))
         strange = labels is None and 0<len(other)==len(named)
         if other: self.tell(other, *["their numbers are taken as those of `dls`"]*strange)
         names = () if labels is not None else vocab if strange else classes # A number is that of one of these
-        if self.index: self.index.update({i: self.index.get(str(o), -1) for i,o in enumerate(names or ())})
+        if self.index: self.index.update({i: self.index.get(label_text(o), -1) for i,o in enumerate(names or ())})
 
     def tell(self, names, how='they count as unknown'):
         "Warn, once, of labels that are no class"
@@ -329,17 +325,18 @@ class LabelIndex:
     def __call__(self, i, item)->int:
         y = pair(item)[1] if self.labels is None else self.labels[i]
         if isinstance(y, (Tensor,np.ndarray,np.generic)): y = y.item() if np.ndim(y)==0 else None
-        if not isinstance(y, (int,float,str)) or y!=y: return -1
+        text = label_text(y) if isinstance(y, (int,float,str)) else None
+        if text is None: return -1
         if self.index is None: return y if isinstance(y, int) and y>=0 else -1
-        idx = self.index.get(y, self.index.get(_text(y), -1))
-        if idx<0 and y!='' and (isinstance(y, str) or y>=0): self.tell([y])
+        idx = self.index.get(y, self.index.get(text, -1))
+        if idx<0 and (isinstance(y, str) or y>=0): self.tell([y])
         return idx
 
 # %% ../nbs/02_pool.ipynb #e137146d
-class OwnPipe:
-    "Opens and transforms an item as its `ImageList` does"
-    def __init__(self, il:ImageList): self.img_cls,self.after,self.known = il.img_cls,il.pipe,known_tfms(il.pipe.fs)
-    def __call__(self, item, i=None): return self.after(as_image(item, self.img_cls, i))
+class OwnPipe(ImagePipe):
+    "Opens and transforms an item as an `ImageList` does"
+    @property
+    def known(self): return known_tfms(self.after.fs)
 
 class LabeledPool(Pool):
     "The images of a labeled dataset; it opens them, and `pipe` applies the item transforms"
@@ -373,4 +370,4 @@ def as_pool(
         elif x.dtype!=pipe.dtype: raise TypeError(
             f"labeled images are {pipe.dtype}, unlabeled ones {x.dtype}; convert them in the same way")
         if pipe.img_cls is None or x.shape[1]==pipe.shape[0]: return ArrayPool(x, label)
-    return Pool(items.items, pipe if items.pipe is None else OwnPipe(items), label, **kwargs)
+    return Pool(items.items, pipe if items.pipe is None else OwnPipe(items.img_cls, items.pipe), label, **kwargs)

@@ -17,7 +17,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.nn.parameter import is_lazy
 from .images import *
 from .sources import class_names
-from .files import atomic_write, sha256_of
+from .files import sha256_of, write_checked
 from .distributed import plain_model
 from .arch import build_arch
 from .rng import seeded
@@ -58,6 +58,7 @@ def _described(f):
     return [name, kw]
 
 def _describe(dls):
+    "What validation does to an image, as JSON data"
     dl = dls.valid
     norm,div = [first(f for f in dl.after_batch.fs if isinstance(f, o)) for o in (Normalize, IntToFloatTensor)]
     mean,std = (None,None) if norm is None else [o.flatten().tolist() for o in (norm.mean, norm.std)]
@@ -67,8 +68,7 @@ def _describe(dls):
                 divide=None if div is None else float(div.div), mean=mean, std=std)
 
 # %% ../nbs/24_predictor.ipynb #a47ab68b
-_others = PILImageShown,PILImageShownBW,PILImageRGBA,PILImage16,ImageStack
-_opened = dict(RGB=PILImage, L=PILImageBW) | {o.__name__: o for o in _others} # What opens an image
+_opened = dict(RGB=PILImage, L=PILImageBW, PILImageShown=PILImageShown, ImageStack=ImageStack) # What opens an image
 
 class Predictor:
     "A classifier: `predict` takes what `learn.predict` took, and gives the same"
@@ -86,10 +86,11 @@ class Predictor:
         self.item_tfms = Pipeline([*tfms(t['items']), ToTensor()], split_idx=1)
         self.batch_tfms = Pipeline(tfms(t['batch']), split_idx=1)
         self.img_cls = _opened[meta['mode']]
+        self.read = ImagePipe(self.img_cls, self.item_tfms)
 
     def image(self, item, i=0)->Tensor:
         "`item` as `(C,H,W)`, sized"
-        return self.item_tfms(as_image(item, self.img_cls, i)).as_subclass(Tensor)
+        return self.read(item, i).as_subclass(Tensor)
 
     @torch.no_grad()
     def output(self,
@@ -194,6 +195,7 @@ def to_bytes(tensors:dict, meta:dict)->bytes:
     return whole(sha256_of([whole('')]))
 
 def _open(model, meta, b, device=None, sha256=None):
+    "A classifier from what `read_file` gave"
     digest = sha256_of([b])
     _need(sha256 in (None,digest), f"it is another file than was meant: its checksum is {digest}; expected {sha256}")
     tensors = read_tensors(b)
@@ -250,13 +252,11 @@ def save_predictor(
     tensors = {k: v.detach().contiguous().clone() for k,v in pred.model.state_dict().items()}
     tensors |= dict(zip(_sample, (image, pred.output(image[None])[0])))
     b = to_bytes(tensors, pred.meta)
-    try:
-        with atomic_write(file, 'w+b') as f:
-            f.write(b)
-            f.flush(); f.seek(0)
-            back = _open(*_read(f, None if pred.meta['arch'] else pred.model)).probs(imgs)
-            _need(torch.allclose(back, want, atol=1e-4), "the predictor would not give what `learn.predict` gives: "
-                  "it cannot store what loaders or loss function do at validation. `learn.export` can")
+    def check(f):
+        back = _open(*_read(f, None if pred.meta['arch'] else pred.model)).probs(imgs)
+        _need(torch.allclose(back, want, atol=1e-4), "the predictor would not give what `learn.predict` gives: "
+              "it cannot store what loaders or loss function do at validation. `learn.export` can")
+    try: write_checked(file, b, check)
     except OSError as e:
         raise PredictorError(f"cannot write {file}: {e}. An older file of this name is as it was") from e
     return sha256_of([b])

@@ -12,6 +12,7 @@ from .batch import FitCallback
 from .distributed import listed, rank0_print, sum_ranks
 from .sources import class_name
 from .state import pack, unpack
+from .targets import laplace
 
 # %% ../nbs/12_report.ipynb #bd8c1722
 class Meter:
@@ -43,9 +44,10 @@ class Report(FitCallback):
         if names and self.method.dl.pool.has_labels: names = (*names,'guess_acc')
         self.meters = {o: Meter(o) for o in names}
         if self.method.fitting.searching: return
-        self.columns = L() if self.apart else L(self.meters.values()).map(lambda m: ValueMetric(m, m.name))
+        rec = getattr(self.learn, 'recorder', None)
+        twice = rec is not None and rec.train_metrics and rec.valid_metrics # Then the table would show each column twice
+        self.columns = L() if twice else L(self.meters.values()).map(lambda m: ValueMetric(m, m.name))
         self.learn.metrics = self.learn.metrics + self.columns
-        if self.apart: self.stand_between()
 
     def before_train(self):
         self.counts = None
@@ -79,32 +81,11 @@ def after_train(self:Report):
     s = sum_ranks(torch.stack([torch.as_tensor(o, dtype=torch.float32, device=device) for o in sums]), world)
     for m,total,count in zip(self.meters.values(), s[::2], s[1::2]): m.total,m.count = total,count
 
-@patch(as_prop=True)
-def apart(self:Report)->bool:
-    "Does the recorder show metrics of training beside those of validation, so that columns cannot be metrics?"
-    rec = getattr(self.learn, 'recorder', None)
-    return rec is not None and rec.train_metrics and rec.valid_metrics
-
-@patch
-def stand_between(self:Report):
-    "Let the columns stand between the metrics of training and those of validation, once"
-    rec = self.learn.recorder
-    def before_fit():
-        del rec.before_fit
-        rec.before_fit()
-        n = 1 + sum(o.startswith('train_') for o in rec.metric_names)
-        rec.metric_names = L(*rec.metric_names[:n], *self.meters, *rec.metric_names[n:])
-    vars(rec)['before_fit'] = before_fit
-
-@patch
-def after_validate(self:Report):
-    if self.columns is None or not self.apart: return
-    self.learn.recorder.log += L(self.meters.values()).map(Self())
-
 @patch
 def after_epoch(self:Report):
     if self.columns is None or not hasattr(self.learn, 'recorder'): return
-    self.rows.append(dict(zip(self.learn.recorder.metric_names, self.learn.recorder.log)))
+    shown = dict(zip(self.learn.recorder.metric_names, self.learn.recorder.log))
+    self.rows.append(shown | {k: m() for k,m in self.meters.items()})
 
 # %% ../nbs/12_report.ipynb #ea0f2a17
 @patch
@@ -136,8 +117,7 @@ def doubts(self:Report)->list:
     n = torch.tensor((self.guess_counts or [[]])[-1], dtype=torch.float)
     if getattr(self.learn.opt, 'frozen_idx', 0) or not n.sum()>=10*len(n)>0: return []
     m,name = self.method,partial(class_name, self.learn.dls)
-    labeled = m.class_counts.to(n)+1
-    expected = labeled/labeled.sum()*n.sum()
+    expected = laplace(m.class_counts).to(n)*n.sum()
     times,most = n/expected,(n-1.75*expected-3*expected.sqrt()).max()
     never = [name(i) for i in (n==0).nonzero()[:,0].tolist()]
     res,more = [],f"label more{m.advice or ''}"

@@ -24,8 +24,7 @@ from .finite import Finite
 from .speed import Trim
 from .rng import kept_rng
 from .state import belongs, pack, unpack
-from .distributed import bare, listed, own_loader, on_any_device, rank0_print, ranks, sum_ranks
-from .distributed import with_loaders
+from .distributed import bare, listed, own_loader, on_any_device, rank0_print, ranks, sum_ranks, with_loaders
 
 # %% ../nbs/14_semi.ipynb #86f8d8d2
 class SemiSupervised(Settings, FitCallback):
@@ -188,8 +187,7 @@ def prepare(self:SemiSupervised):
         f"no unlabeled images: set `learn.{self.name}.unlabeled` (an exported learner holds none)")
     dls = with_loaders(dls, list(map(own_loader, dls.loaders))) # Made without `unlabeled`, trained in `distrib_ctx`
     labeled_dl = LabeledDL(dls, cache=u.cache)
-    dl = unlabeled_dl(u.source, dls, bs=u.bs or (u.mu or self.mu)*labeled_dl.bs, k=max(self.k, self.ks), cache=u.cache,
-                      on_error=u.on_error, steps=u.steps)
+    dl = unlabeled_dl(u, dls, bs=u.bs or (u.mu or self.mu)*labeled_dl.bs, k=max(self.k, self.ks))
     like = labeled_dl.pool.example(4, labeled_dl.device)
     view = BatchViews(dls.train, like, u.weak)
     if view.weak is not None: rank0_print(f"{type(self).__name__}: `dls` has no random batch transform, so views are "

@@ -45,7 +45,7 @@ def source_name(ds, i):
 
 # %% ../nbs/01_sources.ipynb #9ae1fd0c
 # fastai's names of transforms that open an image, and do no more
-OPENERS = {f'{o}.create' for o in ('PILBase','PILImageShown','PILImage16','ImageStack')}
+OPENERS = {f'{o}.create' for o in ('PILBase','PILImageShown','ImageStack')}
 
 def image_tfms(
     ds, # Dataset
@@ -169,13 +169,11 @@ def overlap(
     if len(valid)==0 or not hasattr(items, '__len__'): return 0
     known,items = set(map(item_key, raw_items(valid))),raw_items(items)
     names = {os.path.basename(o) for o in known if isinstance(o, str)}
-    links = getattr(items, 'links', None)
     if isinstance(items, Files): items = map(partial(os.path.join, items.root), items.names())
     if isinstance(items, (np.ndarray,Tensor)): # One after the other takes ten times as long
         parts = [items[i:i+256] for i in range(0, len(items), 256)]
         items = (o for part in parts for o in pixels(part))
-    def may(i, o):
+    def may(o):
         "May this be one of `known`? Most files are not, by their names"
-        if not isinstance(o, (str, Path)) or os.path.basename(o) in names: return True
-        return os.path.islink(o) if links is None else links[i]
-    return len({k for i,o in enumerate(items) if may(i, o) and (k := item_key(o)) in known})
+        return not isinstance(o, (str, Path)) or os.path.basename(o) in names or os.path.islink(o)
+    return len({k for o in items if may(o) and (k := item_key(o)) in known})

@@ -66,14 +66,13 @@ def compile_whole(model, **kwargs):
 # %% ../nbs/28_speed.ipynb #48d9771c
 @patch
 def to_fast(self:Learner,
-    channels_last:bool=True, # Images and weights with channels last?
     bf16:bool|None=None, # Train in bfloat16? Default: where the model is on CUDA
     compile:bool|str=False, # Compile the model? Or a mode of `torch.compile`, such as 'reduce-overhead'. The first steps take minutes
 )->Learner: # The same learner
     "Train on the fast path: losses stay on the device, channels last, bfloat16 on CUDA or where asked"
     device = one_param(self.model).device.type
     self.add_cb(FastPath(marks=bool(compile) and device=='cuda'))
-    if channels_last: self.add_cb(ChannelsLast())
+    self.add_cb(ChannelsLast())
     if ifnone(bf16, device=='cuda'): self.add_cb(Autocast())
     if compile: compile_whole(self.model, mode=compile if isinstance(compile, str) else None)
     return self

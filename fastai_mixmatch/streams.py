@@ -11,7 +11,7 @@ import itertools, re, warnings
 from collections import deque
 from fastai.vision.all import *
 from torch.utils.data import IterableDataset
-from .batch import refuse_unless
+from .batch import Unlabeled
 from .cache import DiskCache
 from .distributed import from_first, send
 from .lists import *
@@ -20,6 +20,7 @@ from .pool import *
 
 # %% ../nbs/04_streams.ipynb #fc9fe766
 def _collate(samples):
+    "Views, labels, positions, and what could not be read"
     good,bad = [o[:3] for o in samples if o[0] is not None],[msg for o in samples for msg in o[3]]
     if not good: return None,None,None,bad
     views,ys,idxs = zip(*good)
@@ -167,12 +168,14 @@ def check_labels(
 
 # %% ../nbs/04_streams.ipynb #698bd5a2
 def _settings(dls, bs, num_workers):
+    "Batch size, worker processes and device, those of `dls` where they are None"
     dl = dls.train
     return dict(bs=ifnone(bs, getattr(dl, 'bs', None) or getattr(dl, 'batch_size', None) or 64),
                 num_workers=ifnone(num_workers, getattr(getattr(dl, 'fake_l', dl), 'num_workers', 0)),
                 device=getattr(dls, 'device', None))
 
 def _order(dl):
+    "Positions of one pass of a fastai or PyTorch loader"
     if hasattr(dl, 'get_idxs'): return list(dl.get_idxs())
     return list(dl.sampler if dl.batch_size else itertools.chain.from_iterable(dl.batch_sampler))
 
@@ -191,37 +194,33 @@ class LabeledDL(PoolDL):
 
 # %% ../nbs/04_streams.ipynb #8352e04a
 class UnlabeledDL(PoolDL):
-    "Stream of unlabeled images, read as the labeled set of `dls` is; one pass is one epoch"
+    "Stream of unlabeled images with positions, read as the labeled set of `dls` is; one pass is one epoch"
     def __init__(self,
-        unlabeled, # What `Unlabeled` takes
+        unlabeled, # An `Unlabeled`, or what it takes
         dls, # `DataLoaders` of the labeled set
         bs:int|None=None, # Batch size; default: that of `dls`
         k:int=1, # Reads of an image, where item transforms are random
-        cache:bool|str|Path|None=None, # As in `Unlabeled`
-        on_error:str='raise', # 'raise' or 'skip' unreadable images
         num_workers:int|None=None, # Worker processes; default: those of `dls`
-        steps:int|None=None, # Batches in an epoch; default: those of one pass
+        **settings # For `Unlabeled`
     ):
-        refuse_unless(on_error in ('raise','skip'), "on_error must be 'raise' or 'skip'", on_error)
-        self.items,self.pipe = as_items(unlabeled, dls),ItemPipe(dls.train)
+        u = unlabeled if isinstance(unlabeled, Unlabeled) else Unlabeled(unlabeled, **settings)
+        self.items,self.pipe = as_items(u.source, dls),ItemPipe(dls.train)
         kw = _settings(dls, bs, num_workers)
-        n = None if steps is None else steps*kw['bs']
-        pool = self.make_pool(unlabeled, class_names(dls.train.dataset), cache, n, k=k, on_error=on_error)
-        super().__init__(pool, steps=steps, **kw)
+        n = None if u.steps is None else u.steps*kw['bs']
+        pool = self.make_pool(u, class_names(dls.train.dataset), n, k=k, on_error=u.on_error)
+        super().__init__(pool, steps=u.steps, **kw)
         if pool.shape!=self.pipe.shape: raise ValueError(
             f"labeled images are {self.pipe.shape} (channels, height, width), unlabeled ones {pool.shape}; bring both "
             "to one size, as with `item_tfms=Resize(224)`, and to as many channels")
         if pool.dtype!=self.pipe.dtype:
             raise TypeError(f"labeled images are {self.pipe.dtype}, unlabeled ones {pool.dtype}; convert them alike")
 
-    def make_pool(self, unlabeled, vocab, cache, n, **kwargs):
+    def make_pool(self, u, vocab, n, **kwargs):
         "What to read; `n` images an epoch, where it is given"
-        if isinstance(self.items, IterableDataset):
-            raise TypeError(f"{type(self.items).__name__} is an iterable dataset; use `IterableDL` or `unlabeled_dl`")
-        if len(self.items)==0: raise ValueError(nothing_in(unlabeled, self.items))
-        pool = as_pool(self.items, self.pipe, vocab, same=bool(cache), **kwargs)
-        self.cache = pool.stays(cache)
-        if isinstance(cache, (str, Path)): pool.disk = DiskCache(cache, self.items)
+        if len(self.items)==0: raise ValueError(nothing_in(u.source, self.items))
+        pool = as_pool(self.items, self.pipe, vocab, same=bool(u.cache), **kwargs)
+        self.cache = pool.stays(u.cache)
+        if isinstance(u.cache, (str, Path)): pool.disk = DiskCache(u.cache, self.items)
         return pool
 
 # %% ../nbs/04_streams.ipynb #3a3f7238
@@ -252,8 +251,8 @@ class IterablePool(Pool, IterableDataset):
 class IterableDL(UnlabeledDL):
     "Stream of an iterable dataset, in its order; the arguments are those of `UnlabeledDL`"
     iterable = True
-    def make_pool(self, unlabeled, vocab, cache, n, **kwargs):
-        if cache: raise ValueError(f"`cache={cache!r}`, but an iterable dataset may never end; leave `cache` out")
+    def make_pool(self, u, vocab, n, **kwargs):
+        if u.cache: raise ValueError(f"`cache={u.cache!r}`, but an iterable dataset may never end; leave `cache` out")
         if n is None and not hasattr(self.items, '__len__'):
             raise ValueError("an iterable dataset without a length needs `steps`, the number of batches in an epoch")
         label = LabelIndex(vocab, class_names(self.items))
@@ -297,12 +296,12 @@ def state_dict(self:IterableDL)->dict:
     return dict(given=self.given, items=self.items.state_dict() if self.has_state() else None)
 
 # %% ../nbs/04_streams.ipynb #346036a6
-@delegates(UnlabeledDL)
 def unlabeled_dl(
     unlabeled, # What `UnlabeledDL` takes
     dls, # `DataLoaders` of the labeled set
-    **kwargs
+    **kwargs # For `UnlabeledDL`
 )->PoolDL: # An `UnlabeledDL`, or an `IterableDL` for an iterable dataset
     "The stream that suits `unlabeled`"
-    iterable = isinstance(getattr(unlabeled, 'dataset', unlabeled), IterableDataset)
+    source = unlabeled.source if isinstance(unlabeled, Unlabeled) else unlabeled
+    iterable = isinstance(getattr(source, 'dataset', source), IterableDataset)
     return (IterableDL if iterable else UnlabeledDL)(unlabeled, dls, **kwargs)

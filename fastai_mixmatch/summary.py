@@ -11,13 +11,12 @@ from importlib.resources import files
 from html import escape
 from types import SimpleNamespace
 from fastai.vision.all import *
-from sklearn.manifold import TSNE
 from .choose import *
 from .collect import drawn, verdict
 from .files import atomic_write
 from .fingerprint import flat, settings
 from .frozen import linear_rows
-from .inspect import history
+from .inspect import history, ssl_method
 
 # %% ../nbs/33_summary.ipynb #4c31cfa2
 def reliability(
@@ -39,6 +38,7 @@ def flat_map(
     seed:int=0, # Of t-SNE
 )->np.ndarray: # `(N,2)`, each between 0 and 1
     "Places for images, so that those with similar features are neighbors"
+    from sklearn.manifold import TSNE # Slow to import
     x = torch.as_tensor(x).float()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -130,7 +130,6 @@ class Tiles:
         css = [f'.s{i} {{ background-image: url(data:image/jpeg;base64,{o}) }}' for i,o in enumerate(url)]
         return side, '\n'.join(css)
 
-# %% ../nbs/33_summary.ipynb #44cede0c
 def _short(name): return '/'.join(Path(name).parts[-2:])
 def _shown(name): return escape(_short(name)).replace('/', '/<wbr>')
 
@@ -314,7 +313,7 @@ def _all_settings(learn):
     if learn.opt is None: learn.create_opt()
     method.prepare()
     flatly = flat(settings(learn, method)[0])
-    lrs = getattr(getattr(learn, 'recorder', None), 'hps', {}).get('lr', [])
+    lrs = nested_attr(learn, 'recorder.hps', {}).get('lr', [])
     return {**flatly, **({'highest learning rate': float(max(lrs))} if len(lrs) else {})}
 
 def _own_names(kind, s, seen):

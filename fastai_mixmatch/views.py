@@ -142,12 +142,14 @@ def views(self:BatchViews,
 
 @patch
 def _pair(self:BatchViews, x, f):
+    "Images, and stand-ins for labels where a transform takes both, after `f`"
     if x.is_floating_point(): x = x.clone() # fastai divides in place
     if issubclass(self.cls, Tensor) and self.cls is not Tensor: x = x.as_subclass(self.cls)
     return f((x,TensorCategory(_stand_ins(x))) if self.pairs else (x,))
 
 @patch
 def _run(self:BatchViews, x, f):
+    "What the batch transforms `f` make of plain images"
     n,x = len(x),self._pair(x, f)[0]
     if len(x)==n: return _bare(x)
     raise ValueError(f"the batch transforms make {len(x)} images of {n}; a view is one image of each. Take out {f}")

@@ -5,6 +5,7 @@ import os
 os.environ['CUDA_VISIBLE_DEVICES'] = os.environ.get('FASTAI_MIXMATCH_CUDA', '')
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 os.environ.setdefault('MPLBACKEND', 'Agg')
+os.environ.pop('PYTHONDONTWRITEBYTECODE', None) # Else each process that a test starts compiles the package again
 
 import pytest, random, signal
 from hypothesis import HealthCheck, Phase, settings

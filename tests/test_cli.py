@@ -1,10 +1,12 @@
 "The commands, in real processes: help, mistakes, a training that is stopped and goes on, broken files."
-import csv, io, json, re, signal, subprocess, sys
+import csv, io, itertools, json, os, re, shutil, signal, subprocess, sys
 from subprocess import PIPE
 import pandas as pd, pytest
 from PIL import Image
 import torch
-from fastai_mixmatch import cli, learner, plan
+from fastai_mixmatch import cli, learner, plan, summary
+from fastai_mixmatch.files import lock_folder
+from fastai_mixmatch.export import predict_files
 from fastai_mixmatch.predictor import load_predictor
 from fastai_mixmatch.samples import sample_photos
 from helpers import forks, own_env
@@ -78,7 +80,7 @@ def test_budget(photos, tmp_path, main, monkeypatch):
     rc,text,err = main(*args, '--minutes', '1', '--out', tmp_path/'run', '--json')
     made,end = json.loads((tmp_path/'run'/'plan.json').read_text()),json.loads(text)
     assert rc==0 and end['steps'] == sum(made['steps']) and len(made['steps']) == made['epochs'] > 5
-    assert 40 < end['seconds'] < 60-made['after']+1 # All of what the report leaves
+    assert 40 < end['seconds'] < 60-made['after']+2 # All of what the report leaves
     assert 'give more --minutes' in main(*args, '--minutes', '0.01', '--out', tmp_path/'none')[2]
 
 PRETRAINED = '--model','resnet18','--size','32','--epochs','1','--weights'
@@ -145,6 +147,67 @@ def test_each_fold(photos, tmp_path, main):
     assert all((out/o/'predictor.safetensors').is_file() for o in ('.','fold1','fold2'))
     assert abs(end['accuracy']*16-round(end['accuracy']*16))<1e-6
 
+def test_each_fold_needs_a_label_in_each(photos, tmp_path, main):
+    args = 'train',photos/'labels.csv',*SMALL,'--epochs','1','--each-fold','--out',tmp_path/'run'
+    rc,text,err = main(*args, '--folds', '20')
+    assert rc==1 and 'more --folds than labels' in err and not (tmp_path/'run').exists()
+
+# --- stopped, and in the way
+
+def stop_at(monkeypatch, owner, name, then=None):
+    "Ctrl-C when `name` is called the first time, or when it is `then` done"
+    real,calls = getattr(owner, name),[]
+    def f(*args, **kw):
+        calls.append(name)
+        if len(calls)>1: return real(*args, **kw)
+        if then: real(*args, **kw)
+        signal.raise_signal(signal.SIGINT)
+    monkeypatch.setattr(owner, name, f)
+
+LATE = [(cli,'write_plan'),(cli,'fit_plan'),(plan.EpochLines,'after_train'),(cli,'save_predictor'),(summary,'_write','done')]
+
+def test_ctrl_c_at_each_stage(photos, tmp_path, main, monkeypatch):
+    "Before the training, before its first step, while it validates, and after it: the same command ends it"
+    out = tmp_path/'run'
+    args = 'train',photos/'labels.csv','--model','small_cnn','--size','16','--epochs','1','--out',out
+    for stage in LATE:
+        with monkeypatch.context() as m:
+            stop_at(m, *stage)
+            rc,text,err = main(*args)
+        told = [o for o in err.splitlines() if not o.startswith('note:')]
+        assert rc==130 and told==['fastai-mixmatch train: stopped; the same command goes on'], (stage, err)
+    assert main(*args)[0]==0 and not [*out.rglob('*.tmp')] # Nothing half written
+    with monkeypatch.context() as m:
+        stop_at(m, cli, 'export_onnx')
+        assert main('export', out)==(130, '', 'fastai-mixmatch export: stopped\n') and not (out/'model.onnx').exists()
+
+@pytest.mark.skipif(sys.platform=='win32', reason='Windows has no limit on the size of a file')
+def test_a_full_disk_is_one_sentence(photos, weights, tmp_path, main):
+    import resource
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, limit[1])) # A file of more fails in the middle
+    try: rc,text,err = main('train', photos/'labels.csv', *PRETRAINED, weights, '--out', tmp_path/'run')
+    finally: resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert rc==1 and err.startswith('fastai-mixmatch train: [Errno ') and err.count('\n')==1
+    assert sorted(o.name for o in (tmp_path/'run').iterdir())==['lock']
+
+def test_one_training_in_a_folder(photos, tmp_path, main):
+    with lock_folder(tmp_path/'run'): rc,text,err = main('train', photos/'labels.csv', *SMALL, '--out', tmp_path/'run')
+    assert rc==1 and 'in use by process' in err and not (tmp_path/'run'/'plan.json').exists()
+
+@pytest.mark.parametrize('command', ['train x --out FILE/run', 'predict r x --out FOLDER', 'next r --out FOLDER/gone/n.csv', 'export r --out FILE/m.onnx',
+                                     'train x --out FOLDER/new/run', 'report r --out FOLDER/r.html'])
+def test_places_are_refused_before_the_work(command, tmp_path, main, monkeypatch):
+    (tmp_path/'FILE').touch()
+    (tmp_path/'FOLDER').mkdir()
+    monkeypatch.chdir(tmp_path)
+    if command[0] in 'tr' and 'FOLDER' in command: monkeypatch.setattr(cli.os, 'access', lambda *args: False) # As in a folder of somebody else
+    name,*_,out = command.split()
+    rc,text,err = main(*command.split())
+    what = 'folder' if name=='train' else 'file in a folder'
+    assert (rc, text, err)==(1, '', f"fastai-mixmatch {name}: --out must name a {what} that can be written; got '{out}'\n")
+    assert not list((tmp_path/'FOLDER').iterdir())
+
 # --- predictions
 
 def test_predictions_of_a_folder(trained, photos, tmp_path, main):
@@ -163,8 +226,8 @@ def test_predictions_of_a_table_a_file_and_a_stream(trained, photos, tmp_path, m
     assert rc==0 and json.loads(text)['images']==3
     monkeypatch.setattr(sys, 'stdin', io.StringIO(f'{one}\n{photos}/gone.jpg\n'))
     before = (tmp_path/'p.csv').read_text()
-    for run,files in ((photos/'labels.csv', one), (folder, photos/'gone.csv'), (folder, photos/'gone')):
-        assert main('predict', run, files, '--out', tmp_path/'p.csv')[0]==1
+    for run,found in ((photos/'labels.csv', one), (folder, photos/'gone.csv'), (folder, photos/'gone')):
+        assert main('predict', run, found, '--out', tmp_path/'p.csv')[0]==1
     assert (tmp_path/'p.csv').read_text()==before, 'a mistake leaves the file of an earlier call'
     (photos/'p.csv').write_text('file\n'+one.name+'\n')
     assert main('predict', folder, photos/'p.csv', '--out', photos/'p.csv')[0]==0
@@ -172,6 +235,42 @@ def test_predictions_of_a_table_a_file_and_a_stream(trained, photos, tmp_path, m
     rc,text,err = main('predict', folder/'predictor.safetensors', '-', '--out', '-')
     rows = list(csv.DictReader(text.splitlines()))
     assert rc==1 and len(rows)==2 and rows[0]['class'] and not rows[1]['class'] and 'gone.jpg' in err
+
+ODD = ['a b.jpg','ünï 漢.jpg','-dash.jpg',"quo'te\".jpg",'com,ma;semi.jpg',' lead.jpg','trail .jpg','100%.jpg','#hash?.jpg','[br]*.jpg','two\nlines.jpg']
+
+def test_predictions_of_odd_names(trained, photos, tmp_path, main, monkeypatch):
+    folder,run = tmp_path/'odd',trained[0]
+    folder.mkdir()
+    for o in ODD: shutil.copy(photos/'IMG_0001.jpg', folder/o)
+    def told(*args):
+        rc,text,err = main('predict', run, *args, '--out', tmp_path/'p.csv')
+        assert rc==0, err
+        return sorted(pd.read_csv(tmp_path/'p.csv').file)
+    assert told(folder)==sorted(str(folder/o) for o in ODD)
+    pd.DataFrame(dict(name=ODD)).to_csv(folder/'list.csv', index=False)
+    assert told(folder/'list.csv')==sorted(str(folder/o) for o in ODD)
+    lines = [o for o in ODD if '\n' not in o]
+    (folder/'list.txt').write_text('\n'.join(lines)+'\n\n', 'utf-8')
+    assert told(folder/'list.txt')==sorted(str(folder/o) for o in lines)
+    monkeypatch.setattr(sys, 'stdin', io.StringIO(''.join(f'{folder/o}\n' for o in lines)))
+    assert told('-')==sorted(str(folder/o) for o in lines)
+
+@pytest.mark.skipif(sys.platform!='linux', reason='names that are no UTF-8 are those of Linux')
+def test_predictions_of_a_name_that_is_no_text(trained, photos, tmp_path, main, monkeypatch):
+    name = os.fsencode(tmp_path)+b'/caf\xe9.jpg'
+    shutil.copy(photos/'IMG_0001.jpg', name)
+    monkeypatch.setattr(sys, 'stdin', io.TextIOWrapper(io.BytesIO(name+b'\n')))
+    for o in (tmp_path,'-'):
+        assert main('predict', trained[0], o, '--out', tmp_path/'p.csv')[0]==0
+        assert pd.read_csv(tmp_path/'p.csv').file.tolist()==[f'{tmp_path}/caf\\udce9.jpg']
+
+def test_predictions_that_are_stopped(trained, photos, tmp_path, main, monkeypatch):
+    def rows(file, found, **kw):
+        yield from itertools.islice(predict_files(file, found, **kw), 3)
+        raise KeyboardInterrupt
+    monkeypatch.setattr(cli, 'predict_files', rows)
+    rc,text,err = main('predict', trained[0], photos, '--out', tmp_path/'p.csv')
+    assert rc==130 and f"stopped after 3 images, which {tmp_path/'p.csv'} holds" in err and len(pd.read_csv(tmp_path/'p.csv'))==3
 
 # --- looking
 
@@ -204,7 +303,7 @@ MISTAKES = {'no file or folder': ['check','nowhere.csv'], 'did you mean resnet18
     'no predictor': ['predict','nowhere','x.jpg'], 'no column': ['check','LABELS','--label','kind'], 'of weights': ['train','LABELS','--weights','nowhere.pth'],
     '--size must be more than 0': ['train','LABELS','--size','0'], '--bs must be': ['train','LABELS','--bs','-1'], 'no table in UTF-8': ['check','IMAGE'],
     'No columns to parse': ['check','empty.csv'], 'no image in': ['check','empty'], 'has a label to train on': ['train','nolabel.csv'],
-    'two classes at least': ['train','onelabel.csv'], 'keep few of the labels by --per-class': ['train','all.csv'], 'no list of tasks': ['check','bad.json'], '--fold must be 0 to 4': ['check','LABELS','--fold','7'],
+    'two classes at least': ['train','onelabel.csv'], 'keep few of the labels by --per-class': ['train','all.csv'], 'no list of tasks': ['check','bad.json'], '--folds must be 2 or more, and --fold less': ['check','LABELS','--fold','7'],
     'no file or folder gone.csv': ['check','LABELS','--valid','gone.csv'], 'no folder gone': ['check','LABELS','--unlabeled','gone'],
     'is damaged': ['report','broken'], 'no file of weights': ['train','LABELS','--model','small_cnn','--size','16','--epochs','1','--weights','LABELS'],
     'no folds of the labels': ['train','LABELS','--each-fold','--valid','LABELS']}

@@ -2,7 +2,7 @@
 import sys, json, unicodedata, numpy as np, pandas as pd, pytest
 from PIL import Image
 from fastai.vision.all import L
-from fastai_mixmatch.collect import collect, deal, hash_bits, loaders, near_duplicates, near_pairs, survey, thumb
+from fastai_mixmatch.collect import collect, deal, each_fold, hash_bits, loaders, near_duplicates, near_pairs, survey, thumb
 from fastai_mixmatch.images import PILImageShown
 from fastai_mixmatch.samples import digits_sample, sample_photos
 from fastai_mixmatch.tables import label_studio
@@ -35,14 +35,15 @@ def test_blank_labels_are_unlabeled(photos, blank):
     assert parts(found) == LABELED
     assert "columns 'image', 'species'" in found.notes
 
-@pytest.mark.parametrize('kind', ['semicolons','tabs','no names','no extension','other case','bom'])
+@pytest.mark.parametrize('kind', ['semicolons','tabs','no names','no extension','other case','bom','sep=;','"sep=;"','sep=\t'])
 def test_tables_as_people_save_them(photos, kind):
     df = answers(photos, keep_default_na=False)
     file = photos/('t.tsv' if kind=='tabs' else 't.csv')
-    sep = {'semicolons': ';', 'tabs': '\t'}.get(kind, ',')
+    sep = {'semicolons': ';', 'tabs': '\t', 'sep=\t': '\t'}.get(kind, ';' if 'sep=' in kind else ',')
     if kind=='no extension': df['file'] = df.file.str[:-4]
     if kind=='other case': df['file'] = df.file.str.upper()
     df.to_csv(file, sep=sep, index=False, header=kind!='no names', encoding='utf-8-sig' if kind=='bom' else 'utf-8')
+    if 'sep=' in kind: file.write_text(f'{kind}\n{file.read_text()}') # As Excel's first line
     assert parts(survey(file)) == LABELED
 
 def test_data_frame_with_missing_values_and_a_root(photos, tmp_path, monkeypatch):
@@ -134,6 +135,29 @@ def test_other_words_for_validation(photos, column, held):
     found = survey(df.rename(columns={column: 'split'}).replace({held: 'later'}), root=photos)
     assert "no 'split' is valid or test, but later, 0" in found.notes
 
+def test_addresses_of_files(photos):
+    df = answers(photos)
+    for to in (photos.as_uri(), 'file:///home/me/my%20photos', 'file://localhost/x'):
+        assert parts(survey(df.assign(file=[f'{to}/{o}' for o in df.file]), root=photos)) == LABELED
+
+def test_classes_that_differ_by_little_are_named(photos, tmp_path):
+    df = answers(photos)
+    known = df.index[df.label.notna()]
+    df.loc[known[0],'label'] = df.label[known[0]].upper()
+    note = f"{[df.label[known[0]], df.label[known[0]].lower()]} are several classes; if they mean one, write them alike"
+    assert note in survey(df, root=photos).notes
+    assert not any('write them alike' in o for o in survey(photos/'labels.csv').notes)
+    put(tmp_path, *(f'{c}/{i}.jpg' for c in ('red ball','red_ball ','-1','1') for i in range(2)))
+    assert [o for o in survey(tmp_path).notes if 'alike' in o]==["['red ball', 'red_ball '] are several classes; if they mean one, write them alike"]
+
+def test_too_many_folds_are_refused_before_any_training(photos):
+    df = answers(photos)
+    few = df[df.label.notna()].groupby('label').head(1).file.tolist()[:3]
+    df['label'] = df.label.where(df.file.isin(few) | (df.file==df.file[df.label.eq('ball')].iloc[1]))
+    with pytest.raises(ValueError, match='more `folds` than labels'): each_fold(df, None, folds=3, root=photos) # Two count
+    split = ['valid' if i%4==0 else 'train' for i in range(len(df))]
+    with pytest.raises(ValueError, match='no folds of the labels'): each_fold(answers(photos).assign(split=split), None, root=photos)
+
 # --- what is refused
 
 @pytest.mark.parametrize('task, labels', [('MultiCategoryBlock', ['ball|star','ball','star','tent|ball']), ('RegressionBlock', ['0.5','1.25','3','4.5']),
@@ -186,6 +210,13 @@ def test_the_last_annotation_counts_and_cancelled_ones_do_not(tmp_path):
     t['annotations'] += task('a.jpg', 'star', created_at='2026-02-01')['annotations'] + task('a.jpg', 'tent', created_at='2026-03-01', was_cancelled=True)['annotations']
     (tmp_path/'e.json').write_text(json.dumps([t]))
     assert label_studio(tmp_path/'e.json').label.tolist() == ['star']
+
+def test_annotations_without_a_choice_are_no_labels(tmp_path):
+    tasks = [task('a.jpg', 'ball'), *(task('b.jpg', 'x') for _ in range(4))]
+    for t,value in zip(tasks[1:], ({}, None, dict(text=['blurred']), dict(choices=[]))): t['annotations'][0]['result'][0].update(value=value)
+    tasks[3]['annotations'][0]['result'][0]['type'] = 'textarea' # A comment
+    (tmp_path/'e.json').write_text(json.dumps(tasks))
+    assert label_studio(tmp_path/'e.json').label.dropna().tolist() == ['ball']
 
 @pytest.mark.parametrize('kind, text', [('rectanglelabels','detector'), ('rating','RegressionBlock')])
 def test_label_studio_of_other_tasks(tmp_path, kind, text):

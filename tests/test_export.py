@@ -4,7 +4,7 @@ from fastai.vision.all import (Image, ImageDataLoaders, Normalize, Path, PILImag
     TensorImage, ToTensor, aug_transforms, load_learner)
 from fastai_mixmatch.all import *
 from fastai_mixmatch import export
-from fastai_mixmatch.export import QuickRead, resizing
+from fastai_mixmatch.export import resizing
 from fastai_mixmatch.rng import rng_state, same_state
 from functools import partial
 from sklearn.datasets import load_sample_images
@@ -132,8 +132,9 @@ def test_quick_reading_gives_the_same_bits(cls, tmp_path):
         Image.fromarray(rng.integers(0, 256, (h, w, 3), dtype=np.uint8)).convert(('RGB', 'L', 'P', 'RGBA', '1', 'LA')[i%6]).save(f)
         r = [Resize((a, b), method=('crop', 'squish')[i%2])] if i%5 else []
         fs = Pipeline([*r, ToTensor()], split_idx=1)
-        quick = QuickRead(lambda *o: pytest.fail('not known'), cls, fs.fs, lambda o: True)(f)
-        assert torch.equal(quick, want := fs(cls.create(f))) and type(quick) is type(want)
+        pipe = ImagePipe(cls, fs)
+        assert pipe.quick and torch.equal(quick := pipe(f), want := fs(cls.create(f))) and type(quick) is type(want)
+    assert not ImagePipe(cls, Pipeline([Resize(8), ToTensor()], split_idx=0)).quick, 'in training it crops at random'
 
 # --- ONNX
 
@@ -178,6 +179,18 @@ def test_onnx_says_what_it_takes(onnx):
     assert json.loads(about['fastai_mixmatch'])['tfms']['items'] == []
     want = wanted(learn, list(X[:70]))
     for n in (1, 2, 70): np.testing.assert_allclose(s.run(None, dict(images=X[:n, None]))[0], want[:n], atol=1e-4)
+
+def test_pooling_into_parts_that_overlap(onnx):
+    "`small_cnn` on images of 12, 20 or 28 pixels ends with 3, 5 or 7 rows, of which it makes 2; images of five channels"
+    from onnxruntime import InferenceSession
+    for h, w, size in itertools.product(range(1, 9), (1, 5, 7), (1, 2, 3, (2, 3))):
+        x = torch.randn(2, 3, h, w)
+        assert torch.equal(export._max_pool(x, size), nn.functional.adaptive_max_pool2d(x, size))
+    net = nn.Sequential(nn.AdaptiveMaxPool2d((2, 3)), nn.Flatten(), nn.Softmax(1))
+    x = torch.randn(3, 5, 5, 7)
+    s = InferenceSession(export.to_onnx(net, x, dict(classes=['a'])))
+    for n in (1, 3): np.testing.assert_allclose(s.run(None, dict(images=x[:n].numpy()))[0], net(x[:n]), atol=1e-6)
+    assert nn.functional.adaptive_max_pool2d is not export._max_pool
 
 class Doubled(nn.Module):
     "Tells its batches apart: a file for another number of images would be wrong"

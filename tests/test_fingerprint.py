@@ -1,8 +1,8 @@
 "Whatever a result depends on is in the fingerprint of the run, under its name."
-import json, numpy as np, os, pandas as pd, pytest, shutil, torch
+import functools, json, numpy as np, os, pandas as pd, pytest, shutil, torch
 from datetime import date
-from fastai.vision.all import (AccumMetric, Callback, DataLoaders, PartialDL, WeightedDL, params, CrossEntropyLossFlat, GradientClip, PILImageBW, Transform,
-    accuracy, error_rate, set_seed)
+from fastai.vision.all import (AccumMetric, Callback, CategoryBlock, CrossEntropyLossFlat, DataBlock, DataLoaders, GradientClip, IndexSplitter, IntToFloatTensor, PartialDL,
+    PILImageBW, Resize, TensorImage, Transform, TransformBlock, WeightedDL, accuracy, error_rate, params, set_seed)
 from fastai_mixmatch.all import *
 from fastai_mixmatch.fingerprint import describe_items, differences, settings
 from functools import partial
@@ -104,6 +104,67 @@ def altered(**kw):
         for k, v in kw.items(): setattr(learn.cbs.filter(lambda o: isinstance(o, SemiSupervised))[0], k, v)
         learn.fit(1)
     return dict(fit=fit)
+class Keeps(nn.Module):
+    "A setting under a private name, and one that is a tensor, no buffer"
+    def __init__(self, ni, no, k=1., private=False):
+        super().__init__()
+        self.net, self._k, self.k = SMALL(ni, no), k if private else 1., torch.tensor(1. if private else k)
+    def forward(self, x): return self.net(x)*self._k*self.k
+
+def wrapped(k):
+    "A function that bears the name of another"
+    @functools.wraps(accuracy)
+    def f(p, y): return accuracy(p, y)*k
+    return f
+
+def main(text, **kw):
+    "What the program itself defines, as it was edited between two starts"
+    space = dict(globals(), __name__='__main__', **kw)
+    exec(text, space)
+    return space['mine']
+def main_function(k): return main(f'def mine(p, y):\n  "{k}"\n  return (p.argmax(1)==y).float().mean()*{k}')
+def main_callback(k): return main(f'class mine(Callback):\n  def after_loss(self): self.learn.loss_grad = self.learn.loss_grad*{k}')()
+def main_method(k): return main(f'class mine(FixMatch):\n  @property\n  def lam(self): return {k}')
+
+def function_tfm(k):
+    def f(x: TensorImage): return x*k
+    return f
+def local_tfm(k):
+    class Local(Transform):
+        def encodes(self, x: TensorImage): return x*k
+    return Local()
+def averaged(k):
+    class Averaged(FreeMatch): averages = dict(tau=k, p_model=k, hist=k)
+    return Averaged
+class Sizes(Callback): sizes = 1, 2
+class OtherSizes(Callback): sizes = 1, 3
+OtherSizes.__qualname__ = OtherSizes.__name__ = 'Sizes'
+
+def pictures(read, unlabeled=None):
+    "Digits that a function opens"
+    def dls():
+        block = DataBlock((TransformBlock(type_tfms=read, batch_tfms=IntToFloatTensor), CategoryBlock), get_x=lambda i: X[i], get_y=lambda i: str(Y[i]), splitter=IndexSplitter(range(20, 40)))
+        return block.dataloaders(list(range(40)), bs=20, num_workers=0)
+    return dict(dls=dls, unlabeled=unlabeled)
+def opened(f): return PILImageBW.create(f)
+def turned(f): return PILImageBW(PILImageBW.create(f).rotate(90))
+
+class Folder(torch.utils.data.Dataset):
+    "As torchvision's `ImageFolder`"
+    def __init__(self, transform, odd=0): self.samples, self.transform, self.targets = [(f'{i}.png', i%10) for i in range(20)], transform, [(i+odd*(i==3))%10 for i in range(20)]
+    def __len__(self): return 20
+    def __getitem__(self, i): return self.transform(torch.tensor(X[i]/255.).float()[None]), self.targets[i]
+def of_folder(**kw):
+    make = lambda: Folder(**{'transform': Times(1.), **kw})
+    return dict(dls=lambda: DataLoaders(*[torch.utils.data.DataLoader(make(), 10) for _ in range(2)]), unlabeled=torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(1)))
+class Times:
+    def __init__(self, k): self.k = k
+    def __call__(self, x): return x*self.k
+def seeded_order(seed, n=20):
+    ds = torch.utils.data.TensorDataset(torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(1)), torch.arange(20)%10)
+    def sampler(): return torch.utils.data.RandomSampler(ds, True, n, generator=torch.Generator().manual_seed(seed))
+    return dict(dls=lambda: DataLoaders(torch.utils.data.DataLoader(ds, 10, sampler=sampler()), torch.utils.data.DataLoader(ds, 10)), unlabeled=ds.tensors[0])
+
 class Twin(Callback): pass
 class Other(Callback): pass
 
@@ -139,6 +200,19 @@ CASES = dict(
     local_net=(dict(arch=local_net(1.)), dict(arch=local_net(2.)), 'model'), local_loss=(dict(loss_func=local_loss(1.)), dict(loss_func=local_loss(2.)), 'loss function'),
     local_callback=(dict(cbs=local_callback(1.)), dict(cbs=local_callback(2.)), 'local'),
     local_method=(dict(method=local_method(1.)), dict(method=local_method(2.)), 'method'),
+    private=(dict(arch=Keeps), dict(arch=partial(Keeps, k=2., private=True)), 'model'), tensor=(dict(arch=Keeps), dict(arch=partial(Keeps, k=2.)), 'model'),
+    wrapped=(dict(metrics=wrapped(1.)), dict(metrics=wrapped(2.)), 'metric accuracy.func'),
+    main_function=(dict(metrics=main_function(1.)), dict(metrics=main_function(2.)), 'metric mine.func'),
+    main_callback=(dict(cbs=main_callback(1.)), dict(cbs=main_callback(2.)), 'mine'), main_method=(dict(method=main_method(1.)), dict(method=main_method(2.)), 'method'),
+    function_tfm=(dict(dls=partial(digit_dls, batch_tfms=function_tfm(1.))), dict(dls=partial(digit_dls, batch_tfms=function_tfm(.5))), 'function_tfm'),
+    local_tfm=(dict(dls=partial(digit_dls, batch_tfms=local_tfm(1.))), dict(dls=partial(digit_dls, batch_tfms=local_tfm(.5))), 'Local'),
+    class_values=(dict(cbs=Sizes()), dict(cbs=OtherSizes()), 'sizes'), averages=(dict(method=averaged(.9)), dict(method=averaged(.8)), 'averages'),
+    one_name=(dict(method=lambda: VAT(eps=6.)), dict(method=lambda: VAT(eps=3.)), 'eps'), twins=(dict(cbs=[Penalty(1), Penalty(2)]), dict(cbs=[Penalty(3), Penalty(2)]), 'penalty'),
+    opening=(pictures(opened), pictures(turned), 'labeled images.opening'),
+    own_list=(dict(unlabeled=ImageList(list(X[200:328]), tfms=Resize(8), img_cls=PILImageBW)), dict(unlabeled=ImageList(list(X[200:328]), tfms=Resize(8, method='squish'), img_cls=PILImageBW)),
+        'unlabeled images.opening'),
+    torchs_transform=(of_folder(), of_folder(transform=Times(.5)), 'labeled images.opening'), torchs_labels=(of_folder(), of_folder(odd=1), 'labeled images.labels'),
+    order_seed=(seeded_order(1), seeded_order(2), 'random numbers'), order_length=(seeded_order(1), seeded_order(1, 40), 'labeled order._num_samples'),
     threshold=(dict(), dict(method=lambda: FixMatch(threshold=.9)), 'threshold'))
 
 @pytest.mark.parametrize('name', CASES)
@@ -192,6 +266,20 @@ def test_what_cannot_be_compared_is_named():
     later = dict(odd, day=date(2026, 1, 2), frame=pd.DataFrame(dict(a=[date(2026, 1, 2)])))
     assert sorted(differences(*[identity(cbs=Holds(o))[0] for o in (odd, later)])) == ['holds.o.day', 'holds.o.frame']
 
+@pytest.mark.filterwarnings('ignore')
+def test_hooks_loaders_and_what_is_not_there_yet():
+    "The first two are named; a function that uses what is defined later is no error"
+    def hooked(ni, no):
+        net = SMALL(ni, no)
+        net.register_forward_pre_hook(lambda m, x: (x[0]*2,))
+        return net
+    def early():
+        def f(p, y): return later(p, y)
+        if not f: later = accuracy
+        return f
+    assert identity(arch=hooked)[1] == ['hooks of the model'] and identity(method=lambda: ReMixMatch(ks=1))[1] == []
+    assert identity(cbs=Penalty(digit_dls().valid), metrics=early())[1] == ['metric f.func', 'penalty._s']
+
 def test_a_head_that_was_computed_may_be_rounded_otherwise():
     "The linear start follows from images and network, which are compared; another number of threads gives other bits. What is moved afterwards counts"
     def start(learn, off, moved=0.):
@@ -208,7 +296,7 @@ def test_versions(monkeypatch):
     a, _ = identity()
     monkeypatch.setattr(torch, '__version__', '0.0.1')
     assert list(differences(a, identity()[0])) == ['versions.torch']
-    assert set(a['versions']) == {'torch', 'torchvision', 'fastai', 'numpy', 'Pillow'}
+    assert set(a['versions']) == {'torch', 'torchvision', 'fastai', 'fastai_mixmatch', 'numpy', 'Pillow'}
 
 def test_is_the_same_in_another_process(tmp_path):
     "No address, no order of a set, no hash seed"

@@ -58,8 +58,12 @@ def test_pretrained(monkeypatch):
     assert learn.dls is not dls and learn.dls.vocab == dls.vocab and learn.opt is None and learn.lr == 1e-3
     seen = []
     learn.add_cb(At('after_pred', lambda l: seen.append(l.xb[0].min().item())))
+    fits = []
+    learn.add_cb(At('after_batch', lambda l: fits.append({o['lr'] for o in l.opt.hypers}))) # One epoch a fit
     learn.fine_tune(1)
-    assert min(seen) < -1.5
+    assert min(seen) < -1.5 and len(fits)==1 and len(fits[0])==1 # One fit, one rate
+    learn.fine_tune(1, freeze_epochs=1, lr_mult=10)
+    assert len(fits)==3 and len(fits[2])==3 # As fastai does
     learn = core_learner(learn.dls, il[200:232], resnet18, bs=8, pretrained=True)
     assert len([f for f in learn.dls.after_batch.fs if isinstance(f, Normalize)]) == 1
 

@@ -30,11 +30,11 @@ def test_losses_of_half_are_float32(half):
     close(losses.soft_cross_entropy(z, y), oracle.cross_entropy(arr(z), arr(y)), torch.float32, 10)
     close(losses.l2_loss(z, y), oracle.l2(arr(z), arr(y)), torch.float32)
 
-@pytest.mark.parametrize('length', [0., .1, .5, 1., 3, 16384])
+@pytest.mark.parametrize('length', [0., .1, .5, 1., 0, 3, 16384])
 def test_ramp(length):
-    for pct in [0., 1e-9, .05, .1, .3, .5, .999, 1., 2., 100., 16384., 1e6]:
-        assert abs(losses.linear_ramp(pct, length) - oracle.linear_ramp(pct, length)) < 1e-10
-        assert type(losses.linear_ramp(pct, length)) is float
+    for done in [0., 1e-9, .05, .1, .3, .5, .999, 1., 2., 100., 16384., 1e6]:
+        got = losses.ramp_weight(length, done, done)
+        assert abs(got - oracle.linear_ramp(done, length)) < 1e-10 and type(got) is float
 
 def test_ramp_weight():
     "A float is a fraction of training, an integer a number of steps."
@@ -78,7 +78,7 @@ def test_l2_worst_case(z):
 
 @given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
 def test_ramp_rises_once(a, b, length):
-    f = lambda p: losses.linear_ramp(p, length)
+    f = lambda p: losses.ramp_weight(length, p, 0)
     lo, hi = sorted((a, b))
     assert 0 <= f(lo) <= f(hi) <= 1 and f(length) == f(1) == 1
     if length > 0: assert f(0) == 0
@@ -93,9 +93,6 @@ def test_good_ramps(ramp):
 def test_bad_ramps(ramp):
     with pytest.raises((ValueError, TypeError), match='ramp'): losses.check_ramp(ramp)
 
-def test_negative_ramp():
-    with pytest.raises(ValueError): losses.linear_ramp(.5, -1)
-
 # --- what the pieces reduce to
 
 @given(mixes(), st.floats(0, 100))
@@ -108,7 +105,7 @@ def test_without_unlabeled_weight_the_loss_is_the_labeled_one(mix, w):
     mx, my = mixup.mixup(torch.cat([x, x]), torch.cat([F.one_hot(k, c).double(), y]), 0)
     assert torch.equal(mx[:n], x)
     lx, lu = losses.soft_cross_entropy(z[:n], my[:n]), losses.l2_loss(z[n:], my[n:])
-    g0, = torch.autograd.grad(lx + 0. * losses.linear_ramp(.5, .5) * lu, z, retain_graph=True)
+    g0, = torch.autograd.grad(lx + 0. * losses.ramp_weight(.5, .5, 0) * lu, z, retain_graph=True)
     want, = torch.autograd.grad(F.cross_entropy(z[:n], k), z)
     torch.testing.assert_close(g0, want, rtol=0, atol=1e-12)
     gw, = torch.autograd.grad(lx + w * lu, z)
@@ -166,3 +163,7 @@ def test_labeled_loss_at_the_ends():
     dict(kind=len, weight=[1., 2.]), dict(kind=len, smoothing=.1), dict(kind=len, gamma=0.)])
 def test_bad_labeled_losses(kw):
     with pytest.raises(ValueError): losses.labeled_loss(**kw)
+
+@pytest.mark.parametrize('weight', [dict(cat=2., dog=1.), {0: 1., 1: 2.}, 'balanced', ['1', '2'], [[1., 2.]], 3., object(), [1., None], [1., -1.]], ids=str)
+def test_class_weights_of_another_form(weight):
+    with pytest.raises(ValueError, match='a finite number of at least 0 for each class, in the order of `dls.vocab`.*got '): losses.labeled_loss(weight=weight)

@@ -106,7 +106,9 @@ def test_the_map_holds_every_image_at_its_place(made):
     assert min(d['x'])==0 and max(d['y'])==1 and EVIL.replace('/', '∕') in d['t'][-1]
 
 def test_many_images_are_thinned_out(made, tmp_path):
-    page = report(made[1], tmp_path/'r.html', most=50).read_text()
+    "On the map; and pictures are as small as `max_bytes` asks"
+    page = report(made[1], tmp_path/'r.html', most=50, max_bytes=1).read_text()
+    assert '--s: 24 ' in page and '--s: 96 ' in made[3].read_text()
     d = data(page)
     assert [d['k'].count(i) for i in range(3)]==[19, 9, 22] and '18 unlabeled images, drawn at random, are left out' in page
     assert 'No rows to beat' in page
