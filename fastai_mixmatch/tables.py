@@ -146,7 +146,7 @@ def _task_label(task):
     done = [o for o in task.get('annotations', task.get('completions', [])) if not o.get('was_cancelled')]
     results = max(done, key=lambda o: str(o.get('created_at', '')), default={}).get('result') or []
     for t in (r.get('type', 'choices') for r in results):
-        if t not in ('choices','textarea'): # Comments are none
+        if t not in ('choices','textarea'):
             refuse(f"the labels are of type {t}", 'numbers' if t in ('number','rating') else 'boxes')
     choices = [c for r in results for c in (r.get('value') or {}).get('choices', ())]
     if len(choices)>1: refuse(f"an image has the choices {', '.join(map(str, choices))}", 'several')
@@ -216,7 +216,7 @@ def hub_open(
     text = str(source) if isinstance(source, (str,Path)) else ''
     name = text.removeprefix('hf:')
     saved = text and any((Path(name)/o).is_file() for o in ('dataset_dict.json','state.json'))
-    if not saved and name==text: return source
+    if not saved and name in ('',text): return source
     try: import datasets # chkstyle: ignore
     except ImportError as e: raise ImportError(f"{text} needs `pip install datasets`") from e
     if saved: return datasets.load_from_disk(name)

@@ -307,7 +307,7 @@ MISTAKES = {'no file or folder': ['check','nowhere.csv'], 'did you mean resnet18
     'two classes at least': ['train','onelabel.csv'], 'keep few of the labels by --per-class': ['train','all.csv'], 'no list of tasks': ['check','bad.json'], '--folds must be 2 or more, and --fold less': ['check','LABELS','--fold','7'],
     'no file or folder gone.csv': ['check','LABELS','--valid','gone.csv'], 'no folder gone': ['check','LABELS','--unlabeled','gone'],
     'is damaged': ['report','broken'], 'no file of weights': ['train','LABELS','--model','small_cnn','--size','16','--epochs','1','--weights','LABELS'],
-    'no folds of the labels': ['train','LABELS','--each-fold','--valid','LABELS']}
+    'no file or folder hf:': ['check','hf:'], 'no folds of the labels': ['train','LABELS','--each-fold','--valid','LABELS']}
 
 @pytest.mark.parametrize('text', MISTAKES)
 def test_mistakes_are_one_sentence(text, photos, tmp_path, monkeypatch, main):
