@@ -28,7 +28,7 @@ def soft_cross_entropy(
     "Mean over images of the cross entropy against soft targets (MixMatch eq. 3); `ValueError` where shapes differ"
     return F.cross_entropy(*_pair('soft_cross_entropy', logits, target))
 
-# %% ../nbs/09_losses.ipynb #8640e188
+# %% ../nbs/09_losses.ipynb #398b41c8
 def labeled_loss(
     kind='ce', # 'ce', 'focal' (`gamma=2`), or a function of logits and soft targets `(N,C)` that gives a scalar
     weight=None, # Weight of each class, (C,)
@@ -46,8 +46,8 @@ def labeled_loss(
     if weight is not None:
         with suppress(RuntimeError, TypeError, ValueError): weight = torch.as_tensor(weight)
         good = isinstance(weight, Tensor) and weight.ndim==1 and (weight>=0).all() and 0<weight.sum()<math.inf
-        if not good: raise ValueError("`weight` must hold a finite number of at least 0 for each class, in the order of "
-            f"`dls.vocab`, not all 0, as a list or tensor; got {weight}")
+        if not good: raise ValueError("`weight` must hold a finite number of at least 0 for each class, in the order "
+            f"of `dls.vocab`, not all 0, as a list or tensor; got {weight}")
     elif not gamma and not smoothing: return soft_cross_entropy
     return partial(_weighted_loss, weight=weight, smoothing=smoothing, gamma=gamma)
 
