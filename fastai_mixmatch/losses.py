@@ -28,7 +28,7 @@ def soft_cross_entropy(
     "Mean over images of the cross entropy against soft targets (MixMatch eq. 3); `ValueError` where shapes differ"
     return F.cross_entropy(*_pair('soft_cross_entropy', logits, target))
 
-# %% ../nbs/09_losses.ipynb #8640e188
+# %% ../nbs/09_losses.ipynb #398b41c8
 def labeled_loss(
     kind='ce', # 'ce', 'focal' (`gamma=2`), or a function of logits and soft targets `(N,C)` that gives a scalar
     weight=None, # Weight of each class, (C,)
