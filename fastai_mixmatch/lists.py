@@ -99,14 +99,14 @@ def found(cls:Files, path, recurse:bool=True, folders=None): # As in `ImageList.
     return cls(path, sorted(_find_images(str(path), recurse, folders or ())))
 
 # %% ../nbs/01_lists.ipynb #6be0a7f3
-def _composed(o): return unicodedata.normalize('NFC', o) # A Mac may write ü as u and ¨
+def _composed(o): return unicodedata.normalize('NFC', o.strip()) # A Mac may write ü as u and ¨
 
 def label_text(
     o, # Label, one value
 )->str|None:
     "A label as text, such as '3' for 3.0; None for a blank one"
     if o is None or o is pd.NA or o!=o: return None
-    return re.sub(r'^(-?\d+)\.0+$', r'\1', _composed(str(o).strip())) or None
+    return re.sub(r'^(-?\d+)\.0+$', r'\1', _composed(str(o))) or None
 
 # %% ../nbs/01_lists.ipynb #2d00f37e
 def _blank(o): return label_text(o) is None
