@@ -166,11 +166,13 @@ class ImageStack(TensorImage):
         if isinstance(fn, (str, Path)) and str(fn).endswith('.npy'):
             x = np.load(_content(fn), mmap_mode='r', allow_pickle=False)
         elif isinstance(fn, (str, Path, bytes)):
-            with open_file(fn) as im: x = np.asarray(im.convert(im.palette.mode) if im.mode[0]=='P' else im)
+            with open_file(fn) as im: return cls.create(im)
+        elif isinstance(fn, Image.Image):
+            x = np.atleast_3d(np.asarray(fn.convert(fn.palette.mode) if fn.mode[0]=='P' else fn)).transpose(2,0,1)
         else: x = np.asarray(fn)
         if x.ndim==2: x = x[None]
         if x.ndim!=3: raise ValueError(f"an image must be (H,W), (C,H,W) or (H,W,C); got shape {x.shape}")
-        if x.shape[2]<x.shape[0]: x = x.transpose(2,0,1)
+        if not isinstance(fn, Image.Image) and x.shape[2]<x.shape[0]: x = x.transpose(2,0,1)
         _bounded(*x.shape[:0:-1])
         return cls(torch.from_numpy(np.ascontiguousarray(_up_to_255(x))))
 

@@ -217,6 +217,8 @@ class UnlabeledDL(PoolDL):
 
     def make_pool(self, u, vocab, n, **kwargs):
         "What to read; `n` images an epoch, where it is given"
+        if isinstance(self.items, IterableDataset):
+            raise TypeError(f"{type(self.items).__name__} is an iterable dataset; use `IterableDL` or `unlabeled_dl`")
         if len(self.items)==0: raise ValueError(nothing_in(u.source, self.items))
         pool = as_pool(self.items, self.pipe, vocab, same=bool(u.cache), **kwargs)
         self.cache = pool.stays(u.cache)
