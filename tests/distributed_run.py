@@ -165,4 +165,6 @@ def main(folder):
     torch.save(parts, folder/f'{rank}.pt')
     broken(rank, folder)
 
-if __name__=='__main__': main(Path(sys.argv[1]))
+if __name__=='__main__': # As a module, since what a program itself defines is compared by its code
+    import distributed_run
+    distributed_run.main(Path(sys.argv[1]))
