@@ -53,7 +53,7 @@ class DiskCache:
 # %% ../nbs/03_cache.ipynb #ebafc030
 @contextmanager
 def _alone(folder):
-    "One program at a time, on systems that can; others wait. Unlike `lock_folder` it works in one that is read only"
+    "One program at a time, on systems that can, also in a folder that is read only; others wait"
     fd = fcntl and os.open(folder, os.O_RDONLY)
     try:
         if fcntl: fcntl.flock(fd, fcntl.LOCK_EX)

@@ -85,6 +85,7 @@ def _trained(a, kw, run, start):
     with lock_folder(run): return _alone(a, found, run, start)
 
 def _alone(a, found, run, start):
+    "Train what was found, alone in `run`"
     learn,plan = _run_of(a, found, run, start)
     for k,v in plan['frozen'].items(): print(f"to beat: accuracy {v:.1%}, linear classifier on the network, {k}")
     side = method_of(learn).labeled_dl.pool.shape[-1]

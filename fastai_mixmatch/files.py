@@ -58,7 +58,7 @@ def file_digest(file)->str:
     with open(file, 'rb') as f: return sha256_of(iter(partial(f.read, 2**20), b''))[:32]
 
 def file_stamp(file)->bytes:
-    "Path, size and time of a file, by which one that was changed is noticed"
+    "Path, size and time of a file; a changed one has others"
     s = os.stat(file) if os.path.exists(file) else None
     return f'{Path(file).absolute()}\0{s and (s.st_size, s.st_mtime_ns)}\n'.encode('utf-8', 'surrogateescape')
 

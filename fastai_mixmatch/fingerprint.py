@@ -102,8 +102,8 @@ def _data(learn, method, unknown):
     "Which images, in which batches"
     dl,ldl,view = method.dl,method.labeled_dl,method.view
     def described(ds, y=None): return describe_items(ds, y, unknown)
-    def known(ds): return hasattr(ds, 'tls') or hasattr(ds, 'targets')
-    def labels(ds, y=None): return y if y is not None else label_indices(ds) if known(ds) else None
+    def labels(ds, y=None):
+        return label_indices(ds) if y is None and (hasattr(ds, 'tls') or hasattr(ds, 'targets')) else y
     valid = [described(o.dataset, labels(o.dataset) if len(o.dataset) else None) for o in learn.dls.loaders[1:]]
     return ({'classes': plain(class_names(ldl.pool.items) or ldl.c), 'labels of a class': plain(method.class_counts),
             'labeled images': described(ldl.pool.items, labels(ldl.pool.items, ldl.pool.y)),

@@ -163,16 +163,15 @@ class ImageStack(TensorImage):
     def create(cls, fn, **kwargs):
         "Open a `.npy` file, a picture, its bytes, or an array `(H,W)`, `(C,H,W)` or `(H,W,C)`, C the smaller one"
         if isinstance(fn, cls): return fn
+        shown = isinstance(fn, Image.Image)
         if isinstance(fn, (str, Path)) and str(fn).endswith('.npy'):
             x = np.load(_content(fn), mmap_mode='r', allow_pickle=False)
         elif isinstance(fn, (str, Path, bytes)):
             with open_file(fn) as im: return cls.create(im)
-        elif isinstance(fn, Image.Image):
-            x = np.atleast_3d(np.asarray(fn.convert(fn.palette.mode) if fn.mode[0]=='P' else fn)).transpose(2,0,1)
-        else: x = np.asarray(fn)
+        else: x = np.asarray(fn.convert(fn.palette.mode) if shown and fn.mode[0]=='P' else fn)
         if x.ndim==2: x = x[None]
+        elif x.ndim==3 and (shown or x.shape[2]<x.shape[0]): x = x.transpose(2,0,1)
         if x.ndim!=3: raise ValueError(f"an image must be (H,W), (C,H,W) or (H,W,C); got shape {x.shape}")
-        if not isinstance(fn, Image.Image) and x.shape[2]<x.shape[0]: x = x.transpose(2,0,1)
         _bounded(*x.shape[:0:-1])
         return cls(torch.from_numpy(np.ascontiguousarray(_up_to_255(x))))
 

@@ -71,7 +71,7 @@ class TidyProgress(ProgressCallback):
 # %% ../nbs/20_learner.ipynb #eecb3deb
 class SemiSupervisedLearner(Learner):
     "A `Learner` whose callbacks tidy up however a fit ends"
-    in_fit = False
+    in_fit,head_fitted = False,False # `head_fitted`: before training
     def add_cb(self, cb):
         cb = TidyProgress() if ProgressCallback in (cb, type(cb)) else cb() if isinstance(cb, type) else cb
         if isinstance(cb, (EMA,SemiSupervised)): cb.alone(self.cbs)
@@ -206,14 +206,14 @@ def _check_given(dls, unlabeled, method, stream, checkpoint, every):
 @delegates(Learner.fit_one_cycle)
 def fine_tune(self:SemiSupervisedLearner,
     epochs, # How many
-    base_lr=2e-3, # Half of it is the largest learning rate of the last layers
-    freeze_epochs=None, # Epochs of the last layers alone, before; default: 1, or 0 with a head that was fitted first
+    base_lr=2e-3, # Half of it is the largest rate of the last layers
+    freeze_epochs=None, # Epochs of the last layers alone; default: 1, or 0 with a head that was fitted first
     lr_mult=None, # How many times slower the first layers learn; default: 100, or 1 with such a head
     pct_start=0.3, div=5.0, # As in `fit_one_cycle`
     **kwargs):
-    "fastai's `fine_tune`, which leaves out what a head that was fitted first makes needless"
-    fitted = any(isinstance(o, KeepNorm) for o in self.cbs)
-    freeze_epochs,lr_mult = ifnone(freeze_epochs, 1-fitted),ifnone(lr_mult, 1 if fitted else 100)
+    "fastai's `fine_tune`, less what a head fitted first makes needless"
+    freeze_epochs = ifnone(freeze_epochs, 0 if self.head_fitted else 1)
+    lr_mult = ifnone(lr_mult, 1 if self.head_fitted else 100)
     args = dict(pct_start=pct_start, div=div, **kwargs)
     if freeze_epochs: return Learner.fine_tune(self, epochs, base_lr, freeze_epochs, lr_mult, **args)
     self.unfreeze()
@@ -258,7 +258,7 @@ def ssl_learner(
     lr = ifnone(lr, 1e-3 if start else 2e-3)
     learn = SemiSupervisedLearner(dls, model, loss_func=loss_func, lr=lr, wd=wd, opt_func=opt_func, metrics=metrics,
                                   splitter=ifnone(splitter, split), cbs=extra, **kwargs)
-    learn.arch_spec = arch_spec(arch, model_args)
+    learn.arch_spec,learn.head_fitted = arch_spec(arch, model_args),start
     device = torch.device(getattr(dls, 'device', None) or default_device())
     with kept_rng(): x = method.example()
     if device.type=='cpu': to_channels_last(learn.model, x)

@@ -66,8 +66,9 @@ class Files(Sequence):
     def __init__(self,
         root, # Folder
         names, # Names below it, with forward slashes
+        linked=True, # May some be links?
     ):
-        self.root,self.block = Path(root),os.fsencode(''.join(names))
+        self.root,self.block,self.linked = Path(root),os.fsencode(''.join(names)),linked
         self.ends = np.cumsum([0, *(len(os.fsencode(o)) for o in names)])
 
     def __len__(self): return len(self.ends)-1
@@ -76,14 +77,14 @@ class Files(Sequence):
 
     def __getitem__(self, i):
         if isinstance(i, (int, np.integer)): return self.root/self.name(range(len(self))[i])
-        return Files(self.root, [*map(self.name, np.arange(len(self))[i])])
+        return Files(self.root, [*map(self.name, np.arange(len(self))[i])], self.linked)
 
     def __eq__(self, other): return isinstance(other, (list, tuple, L, Files)) and list(self)==list(other)
     def __repr__(self): return f'Files({len(self)} below {self.root})'
 
 # %% ../nbs/01_lists.ipynb #f382085d
 def _find_images(path, recurse=True, folders=(), below='', linked=False):
-    "Name of each image file below `path`"
+    "Name of each image file below `path`; does a link lead to it?"
     for o in list(os.scandir(path)):
         name,link = o.name,linked or o.is_symlink()
         if os.path.isdir(o) if o.is_symlink() else o.is_dir(): # A link to itself is none: to open it will say so
@@ -91,12 +92,13 @@ def _find_images(path, recurse=True, folders=(), below='', linked=False):
             if recurse and not loops and (name in folders if folders else name[0]!='.'):
                 yield from _find_images(o.path, below=f'{below}{name}/', linked=link)
         elif not folders or '.' in folders:
-            if name[0]!='.' and '.'+name.rpartition('.')[2].lower() in image_extensions: yield below+name
+            if name[0]!='.' and '.'+name.rpartition('.')[2].lower() in image_extensions: yield below+name,link
 
 @patch(cls_method=True)
 def found(cls:Files, path, recurse:bool=True, folders=None): # As in `ImageList.from_folder`
     "The image files below `path` that fastai's `get_image_files` finds, sorted by name"
-    return cls(path, sorted(_find_images(str(path), recurse, folders or ())))
+    links = dict(sorted(_find_images(str(path), recurse, folders or ())))
+    return cls(path, links, any(links.values()))
 
 # %% ../nbs/01_lists.ipynb #6be0a7f3
 def _composed(o): return unicodedata.normalize('NFC', o.strip()) # A Mac may write ü as u and ¨

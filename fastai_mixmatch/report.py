@@ -45,7 +45,7 @@ class Report(FitCallback):
         self.meters = {o: Meter(o) for o in names}
         if self.method.fitting.searching: return
         rec = getattr(self.learn, 'recorder', None)
-        twice = rec is not None and rec.train_metrics and rec.valid_metrics # Else the table shows each twice
+        twice = rec and rec.train_metrics and rec.valid_metrics # Else the table shows each twice
         self.columns = L() if twice else L(self.meters.values()).map(lambda m: ValueMetric(m, m.name))
         self.learn.metrics = self.learn.metrics + self.columns
 

@@ -172,7 +172,7 @@ def _methods(cls, known):
     return [cls.__qualname__, *(_code(f, known) for f in own)] if own else cls.__qualname__
 
 def mark_computed(p, on:bool=True):
-    "Are the values of the parameter `p` computed from the rest, so that another start need not find the same bits?"
+    "Say that another start need not find the same bits of the parameter `p`: they follow from the rest"
     if on: p.computed = p.data.clone()
     else: vars(p).pop('computed', None)
 

@@ -107,6 +107,7 @@ def test_files(folder, tmp_path):
     names = lambda **kw: [o.relative_to(tmp_path).as_posix() for o in ImageList.from_folder(tmp_path, **kw)]
     assert names()==['0.png','a/1.png','a/b/2.JPG','z.png']
     assert names(recurse=False)==['0.png','z.png'] and names(folders=['a'])==['a/1.png','a/b/2.JPG'] and names(folders=['.'])==['0.png','z.png']
+    assert ImageList.from_folder(tmp_path).items.linked and not ImageList.from_folder(tmp_path/'a', recurse=False).items.linked
 
 def test_overlap_of_a_folder(folder, tmp_path):
     (tmp_path/'u').mkdir()
