@@ -145,6 +145,7 @@ def waits(train, steps):
 def main():
     p = parser(__doc__, threads=torch.get_num_threads())
     p.add_argument('--batches', type=int, nargs='+', default=[64, 256, 1024])
+    p.add_argument('--only', nargs='+', help='what to measure, as the rows name it; default: all')
     p.add_argument('--steps', type=int, default=60)
     p.add_argument('--device', default='cuda')
     p.add_argument('--small', action='store_true')
@@ -172,7 +173,7 @@ def main():
         print(row, flush=True)
         if not a.small: append('gpu', dict(row, tb_s=a.tb_s))
     def todo(what, b):
-        if (what, b) in done: return False
+        if (what, b) in done or a.only and what not in a.only: return False
         if time.perf_counter()-start < 60*a.minutes: return True
         sys.exit(f'{a.minutes:g} minutes are over; start again for {what} at {b}, and what comes after it')
     for b in a.batches:

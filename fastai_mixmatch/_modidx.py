@@ -1162,6 +1162,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'fastai_mixmatch.sources.raw_items': ('sources.html#raw_items', 'fastai_mixmatch/sources.py'),
                                          'fastai_mixmatch.sources.source_name': ('sources.html#source_name', 'fastai_mixmatch/sources.py')},
             'fastai_mixmatch.speed': { 'fastai_mixmatch.speed.Autocast': ('speed.html#autocast', 'fastai_mixmatch/speed.py'),
+                                       'fastai_mixmatch.speed.Autocast.__init__': ( 'speed.html#autocast.__init__',
+                                                                                    'fastai_mixmatch/speed.py'),
                                        'fastai_mixmatch.speed.Autocast.after_cancel_batch': ( 'speed.html#autocast.after_cancel_batch',
                                                                                               'fastai_mixmatch/speed.py'),
                                        'fastai_mixmatch.speed.Autocast.after_fit': ( 'speed.html#autocast.after_fit',

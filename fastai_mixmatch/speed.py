@@ -44,10 +44,14 @@ class Trim(FitCallback):
 class Autocast(Callback):
     "Run the network in bfloat16"
     order,ctx = MixedPrecision.order,None # Before the guesses of `SemiSupervised`
+    def __init__(self, on=None): self.on = on
     def before_batch(self):
-        self.ctx = torch.autocast(one_param(self.model).device.type, torch.bfloat16)
+        device = one_param(self.model).device.type
+        if not ifnone(self.on, device=='cuda'): return
+        self.ctx = torch.autocast(device, torch.bfloat16)
         self.ctx.__enter__()
-    def after_pred(self): self.learn.pred = to_float(self.pred)
+    def after_pred(self):
+        if self.ctx: self.learn.pred = to_float(self.pred)
     def after_loss(self): self.tidy()
     def after_cancel_batch(self): self.tidy()
     def after_fit(self): self.tidy()
@@ -66,13 +70,10 @@ def compile_whole(model, **kwargs):
 # %% ../nbs/28_speed.ipynb #48d9771c
 @patch
 def to_fast(self:Learner,
-    bf16:bool|None=None, # Train in bfloat16? Default: where the model is on CUDA
+    bf16:bool|None=None, # Train in bfloat16? Default: on CUDA
     compile:bool|str=False, # Compile the model? Or a mode of `torch.compile`, such as 'reduce-overhead'. The first steps take minutes
 )->Learner: # The same learner
     "Train on the fast path: losses stay on the device, channels last, bfloat16 on CUDA or where asked"
-    device = one_param(self.model).device.type
-    self.add_cb(FastPath(marks=bool(compile) and device=='cuda'))
-    self.add_cb(ChannelsLast())
-    if ifnone(bf16, device=='cuda'): self.add_cb(Autocast())
+    self.add_cbs([FastPath(bool(compile)), ChannelsLast(), Autocast(bf16)])
     if compile: compile_whole(self.model, mode=compile if isinstance(compile, str) else None)
     return self

@@ -30,9 +30,20 @@ def test_every_method_trains(name): trained(method_learner(METHODS[name]()))
 
 @cuda
 def test_losses_are_those_of_the_cpu():
-    a,b = [trained(method_learner(Supervised()), o).recorder.losses[0].item() for o in ('cpu','cuda')]
+    "Without augmentation, for a GPU draws other views"
+    a,b = [trained(method_learner(Supervised(), weak=False), o).recorder.losses[0].item() for o in ('cpu','cuda')]
     assert a==pytest.approx(b, rel=1e-3)
 
 @cuda
 @pytest.mark.parametrize('compile', (False, True, 'reduce-overhead'))
 def test_fast_path(compile): trained(method_learner(MixMatch()).to_fast(compile=compile))
+
+@cuda
+def test_bfloat16_is_decided_where_a_fit_runs():
+    "A learner is made, and `to_fast` called, while the network is still on the CPU"
+    seen = set()
+    learn = method_learner(MixMatch()).to_fast()
+    conv = next(m for m in learn.model.modules() if isinstance(m, torch.nn.Conv2d))
+    conv.register_forward_hook(lambda m, x, y: seen.add(y.dtype) if m.training else None)
+    trained(learn)
+    assert seen=={torch.bfloat16}
