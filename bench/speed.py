@@ -368,7 +368,7 @@ def main():
     p = parser(__doc__)
     p.add_argument('--only', nargs='+', choices=list(suite), default=list(suite))
     p.add_argument('--runs', type=int, default=7)
-    p.add_argument('--epochs', type=int, default=5)
+    p.add_argument('--epochs', type=int, default=15)
     p.add_argument('--wide-runs', type=int, default=5)
     p.add_argument('--steps', type=int, default=2)
     p.add_argument('--images', type=int, default=2000)
