@@ -346,7 +346,7 @@ def report(
     arch=None, # Network whose features are used, as in `frozen_baseline`; default: the learner's own, and no frozen rows to beat
     weights=None, # Its weights, as in `frozen_baseline`
     cache=None, # Folder that keeps its features
-    others:dict|None=None, # More rows to beat: name → accuracy, or a learner that was fitted
+    others:dict|None=None, # More rows to beat: name → accuracy, or a fitted learner
     title:str|None=None, # Heading; default: the method's and the folder's name
     note:str='', # What else is needed to repeat the run, such as its command and seed
     n:int=6, # Pictures in a row of guesses
@@ -355,6 +355,7 @@ def report(
     max_bytes:int=3_500_000, # Of the pictures
 )->Path: # `file`
     "Write one HTML file about a training, with everything in it"
+    os.makedirs(Path(file).parent, exist_ok=True)
     method,dls = ssl_method(learn),learn.dls
     try: rows = history(learn)
     except ValueError: rows = None
