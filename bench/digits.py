@@ -1,9 +1,10 @@
 """The table of the README: test accuracy on handwritten digits with 20 and 50 labels, supervised, MixMatch, and MixMatch that is told that the digits come equally often.
 
-The code is the README's, on the same folders of PNG files, for as many epochs, or for the 60 of its table; a seed also
-draws which images are labeled. Can be stopped and started again: what is in the results file is not run twice.
+The code is the README's, on the same folders of PNG files, for as many epochs; a seed also draws which images are
+labeled. Can be stopped and started again: what is in the results file is not run twice.
 
-    python bench/digits.py --seeds 5 --epochs 60
+    python bench/digits.py --seeds 5
+    python bench/digits.py --seeds 5 --epochs 60  # as in earlier tables
 """
 import tempfile, time
 from functools import partial

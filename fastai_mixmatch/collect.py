@@ -27,7 +27,7 @@ def thumb(
 def hash_bits(
     thumbs, # Of `thumb`
 )->np.ndarray: # `(N,128)`, bool
-    "Is the right, and the lower, neighbor brighter, by more than what saving again changes?"
+    "Perceptual hash: is the right, and the lower, neighbor clearly brighter?"
     x = np.frombuffer(b''.join(thumbs), dtype=np.uint8).reshape(-1, 9, 9).astype(np.int16)
     return np.stack([x[:,:8,1:]>x[:,:8,:8]+3, x[:,1:,:8]>x[:,:8,:8]+3], 1).reshape(len(x), 128)
 

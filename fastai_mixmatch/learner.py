@@ -110,7 +110,7 @@ class SemiSupervisedLearner(Learner):
 # %% ../nbs/20_learner.ipynb #f6cc7814
 @patch
 def validation_context(self:SemiSupervisedLearner, cbs=None, inner=False):
-    "fastai's; inside a fit, that fit goes on afterwards as it was"
+    "fastai's; inside a fit, it leaves that fit as it was"
     cms = Learner.validation_context(self, cbs, inner or self.in_fit)
     return ContextManagers([self.aside(), cms]) if self.in_fit else cms
 
@@ -211,7 +211,7 @@ def fine_tune(self:SemiSupervisedLearner,
     lr_mult=None, # How many times slower the first layers learn; default: 100, or 1 with such a head
     pct_start=0.3, div=5.0, # As in `fit_one_cycle`
     **kwargs):
-    "fastai's `fine_tune`, less what a head fitted first makes needless"
+    "fastai's `fine_tune`, without the frozen epoch where the head is fitted"
     freeze_epochs = ifnone(freeze_epochs, 0 if self.head_fitted else 1)
     lr_mult = ifnone(lr_mult, 1 if self.head_fitted else 100)
     args = dict(pct_start=pct_start, div=div, **kwargs)

@@ -126,7 +126,7 @@ class Confident(SemiSupervised):
 # %% ../nbs/17_methods.ipynb #0724c262
 class FixMatch(Confident):
     "FixMatch (arXiv 2001.07685): guess on a weak view, learn it on a strong one where it is sure"
-    threshold:float = 0.95 # Confidence from which on a guess counts
+    threshold:float = 0.95 # Least confidence of a guess that counts
     def check(self):
         super().check()
         good = 0<=self.threshold<=1
@@ -234,9 +234,9 @@ def fairness_loss(
 
 # %% ../nbs/17_methods.ipynb #7547bba0
 class SoftMatch(Confident):
-    "SoftMatch (arXiv 2301.10921): in the place of a threshold, a weight like a bell below the mean confidence"
+    "SoftMatch (arXiv 2301.10921): a Gaussian weight below the mean confidence, not a threshold"
     momentum:float = 0.999 # Weight of the old averages in an update
-    n_sigma:float = 2. # The bell's width is this part of the deviation
+    n_sigma:float = 2. # Width of the Gaussian: the deviation / n_sigma
     uniform:bool = True # Align guesses to uniform class frequencies before their confidence is read?
     averages = ('mean','var','p_model')
     def targets(self, q, q_x):
@@ -251,7 +251,7 @@ class SoftMatch(Confident):
 # %% ../nbs/17_methods.ipynb #6b47a662
 class AdaMatch(FixMatch):
     "AdaMatch (arXiv 2106.04732): guesses aligned to labeled predictions, and a threshold relative to their confidence"
-    threshold:float = 0.9 # Part of the mean confidence on labeled images from which on a guess counts
+    threshold:float = 0.9 # Threshold, as a part of the mean confidence on labeled images
     interpolate:bool = True # Interpolate the labeled logits with those of the labeled images alone?
     ramp,averages = 0.5,dict(p_x=0.999, p_u=0.999)
     def targets(self, q, q_x):
@@ -265,7 +265,7 @@ class AdaMatch(FixMatch):
 
 # %% ../nbs/17_methods.ipynb #15d1fb57
 class DeFixMatch(FixMatch):
-    "Debiased FixMatch (arXiv 2203.07512): less the same loss on the labeled images"
+    "Debiased FixMatch (arXiv 2203.07512): minus the same loss on the labeled images"
     lambda_u = 0.5
     def make_batch(self, b):
         xb,yb = super().make_batch(b)

@@ -19,8 +19,8 @@ class MixMatch(SemiSupervised):
     k:int = 2 # Views whose predictions are averaged for a guess
     T:float = 0.5 # Temperature of sharpening
     alpha:float = 0.75 # Mixing: λ ~ Beta(α, α); 0 for none
-    adapt:bool = True # Let unlabeled images count as much as the labels are known? False: the paper's step
-    band:float = 2. # With `adapt`: how many times as often, or as seldom, as it is labeled may a class be guessed?
+    adapt:bool = True # Weigh unlabeled images by how well the labeled ones are learned? False: the paper's step
+    band:float = 2. # With `adapt`: largest ratio of guessed to labeled class frequency, and of the inverse
     prior:object = None # Class frequencies of the pool: `(n_classes,)`, 'uniform' or 'labeled'; default: within `band` of the labels'
     lambda_u,ramp = 75.,1.
     averages = property(lambda self: {o: 0.95 for o in ('known',)*self.adapt + ('seen',)*self.aligns})

@@ -140,7 +140,7 @@ def pace(
     with kept_rng(), torch.no_grad(): return min(look() for _ in range(4))/32 # Much is set up the first time
 
 def planned(a, learn, left, each):
-    "Epochs, steps of the first, and seconds for the report: what fits into `left` seconds, `each` an image"
+    "What fits into `left` seconds, `each` an image: epochs, steps of the first, seconds for the report"
     valid = len(learn.dls.valid_ds)
     after = 10+(each+.004)*min(len(method_of(learn).dl.items)+valid, 6000)
     left -= after

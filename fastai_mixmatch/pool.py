@@ -160,7 +160,7 @@ class Pool:
     def read(self, i, *item):
         "Tensor and label index of item `i`, or of the `item` that an iterable gave as number `i`"
         x,y = self.opened(item[0] if item else get_item(self.items, i), i)
-        if self.shape in (None, tuple(x.shape)): return x,y
+        if self.shape in (None, tuple(x.as_subclass(Tensor).shape)): return x,y
         raise ValueError(
             f"images of different sizes cannot form a batch: {self.kind} {self.name(i)} is {tuple(x.shape)}, others "
             f"are {self.shape} (channels, height, width). Pass `item_tfms`, such as `Resize(224)`")

@@ -87,6 +87,7 @@ def get_item(
     i:int, # Position
 ): # Item `i`
     "Item `i` of `ds`; `ImageError` names the image that cannot be read"
+    if type(ds) is list: return ds[i]
     with reading(lambda: source_name(ds, i)):
         check_file(ds, i)
         return ds[i]

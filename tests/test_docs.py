@@ -1,5 +1,6 @@
 "The documentation site builds from the stored outputs, strictly, and holds every page."
 import ast, html, json, os, re, subprocess, sys
+import pandas as pd
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -53,7 +54,8 @@ pretrained = 'tutorials/15_pretrained' if (root/'nbs/tutorials/15_pretrained.ipy
     ('resume', 'howto/resume'), ('wrong labels', 'howto/wrong_labels'), ('install', 'start/01_install'), ('mixmatch_learner', 'arguments'),
     ('epoch', 'howto/epochs'), ('onnx', 'howto/deploy'), ('TTA', 'howto/predict'), ('GPU', 'howto/gpus'), ('memory', 'howto/memory'), ('class weights', 'howto/imbalance'),
     ('custom method', 'tutorials/06_your_own_method'), ('which method', 'methods/which'), ('label next', 'tutorials/13_label_next'), ('terminal', '34_cli'),
-    ('kill', 'howto/resume'), ('blank labels', 'tutorials/10_your_own_photographs')])
+    ('kill', 'howto/resume'), ('few labels', 'howto/few_classes'), ('learning rate', 'howto/epochs'), ('lr_find', 'howto/epochs'),
+    ('mixed precision', 'howto/speed'), ('blank labels', 'tutorials/10_your_own_photographs')])
 def test_search_finds_the_right_page_first(search, query, page): assert search(query)[0]==f'{page}.html', search(query)[:5]
 
 def test_search_finds_the_api(site):
@@ -144,6 +146,13 @@ def test_angle_brackets(): assert build_docs.escape('a<b, in `x/<c>/`, <d>')=='a
 def test_one_head():
     assert build_docs.one_head('| method | a | b |\n| --- | --- | --- |\n| k |  |  |\n| x | 1 | 2 |')=='| k | a | b |\n| --- | --- | --- |\n| x | 1 | 2 |'
     assert build_docs.one_head('|  | a | b |\n| --- | --- | --- |\n| k |  |  |\n| x | 1 | 2 |')=='| k | a | b |\n| --- | --- | --- |\n| x | 1 | 2 |'
+
+def test_table_of_a_grouped_index():
+    df = pd.DataFrame(dict(a=[2,2,5], b=['x','y','x'], c=[1,2,3])).set_index(['a','b'])
+    table = lambda o: build_docs.one_head(build_docs.html_table(o.to_html()))
+    assert table(df)=='| a | b | c |\n| --- | --- | --- |\n| 2 | x | 1 |\n|  | y | 2 |\n| 5 | x | 3 |'
+    assert table(df.reset_index(0)[['a']])=='| b | a |\n| --- | --- |\n| x | 2 |\n| y | 2 |\n| x | 5 |'
+    assert table(df.unstack()).splitlines()[0]=='|  | c |  |'
 
 def test_printed_results():
     "A results table becomes a table, and a long sentence several lines; what has columns stays"

@@ -31,7 +31,7 @@ kinds = dict(dls='DataLoaders', unlabeled='Path | list | Series | Dataset | arra
     prior='str | list | array', strong='Callable', teacher='Learner | Predictor | Path')
 intro = '''# `mixmatch_learner`: every argument
 
-> One call takes what the learner, the stream of unlabeled images and the method can be told
+> All arguments of `mixmatch_learner`: of the learner, the unlabeled images and the method
 
 Two arguments are enough. The others have defaults:
 
@@ -109,7 +109,7 @@ def page():
         taken = {k: left.pop(k) for k in list(left) if k in sources[source] or k in ('dls','unlabeled','arch')}
         parts += [f'## {group}', rows(taken, said(fs['mixmatch_learner']), to)]
     if left: raise ValueError(f"no group has the arguments {', '.join(left)}")
-    parts += ['## The other methods', 'Each takes the arguments above, and its own in the place of those of MixMatch:']
+    parts += ['## The other methods', 'Each takes the arguments above, plus its own settings instead of MixMatch's:']
     for k,f in list(fs.items())[1:-1]:
         ps = inspect.signature(f).parameters
         ps = {a: p for a,p in ps.items() if a not in shared or a=='mu' and p.default!=1}

@@ -50,6 +50,8 @@ keywords = {
     'tutorials/10*': ['own data', 'own images', 'folder', 'CSV', 'blank'],
     'tutorials/06*': ['custom method', 'custom loss'], 'methods/which*': ['which method', 'compare methods'],
     'howto/wrong_labels*': ['wrong labels', 'label noise'],
+    'howto/few*': ['few labels', 'few classes'], 'howto/epochs*': ['learning rate', 'lr_find', 'steps'],
+    'howto/speed*': ['mixed precision', 'bfloat16'],
     'tutorials/13*': ['label next', 'active learning'], '34_cli*': ['terminal', 'command line'],
     'tutorials/15*': ['pretrained', 'transfer learning', 'timm'],
     'howto/deploy*': ['ONNX', 'production', 'serve'], 'howto/predict*': ['inference', 'batch prediction'],

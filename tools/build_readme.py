@@ -45,11 +45,12 @@ class _Table(HTMLParser):
         if tag=='table': self.depth += 1
         if self.depth!=1: return
         if tag=='tr': self.rows.append([])
-        if tag in ('td', 'th') and self.rows: self.cell = []
+        if tag in ('td', 'th') and self.rows: self.cell,self.attrs = [],dict(attrs)
     def handle_endtag(self, tag):
         if self.done: return
         if tag in ('td', 'th') and self.cell is not None:
-            self.rows[-1].append(' '.join(''.join(self.cell).split()).replace('|', '\\|'))
+            self.rows[-1].append((' '.join(''.join(self.cell).split()).replace('|', '\\|'), int(self.attrs.get('rowspan', 1))))
+            self.rows[-1] += [('', 1)]*(int(self.attrs.get('colspan', 1))-1)
             self.cell = None
         if tag=='table':
             self.depth -= 1
@@ -57,21 +58,36 @@ class _Table(HTMLParser):
     def handle_data(self, data):
         if self.cell is not None: self.cell.append(data)
 
+def filled(rows):
+    "Rows of `(text, rows that it spans)` as rows of texts; below a text that spans several rows, the cells are empty"
+    res,below = [],{} # Column → rows still to come
+    for row in rows:
+        cells,new = iter(row),[]
+        while (o := ('', 0) if below.get(len(new)) else next(cells, None)) is not None:
+            text,span = o
+            below[len(new)] = span-1 if span else below[len(new)]-1
+            new.append(text)
+        res.append(new)
+    return res
+
 def html_table(html):
     "The first table of `html` as Markdown, or None if there is none"
     p = _Table()
     p.feed(html)
-    rows = [r for r in p.rows if r]
+    rows = filled(r for r in p.rows if r)
     if not rows: return None
     n = max(map(len, rows))
     rows = [r + ['']*(n-len(r)) for r in rows]
     return '\n'.join('| ' + ' | '.join(r) + ' |' for r in [rows[0], ['---']*n, *rows[1:]])
 
 def one_head(table):
-    "A data frame's table with the name of its index in the head, not in a row below it"
+    "A data frame's table with the names of its index in the head, not in a row below it"
     lines = (table or '').split('\n')
-    if len(lines)<4 or not re.fullmatch(r'\| [^|]+ \|(  \|)+', lines[2]): return table
-    return '\n'.join([re.sub(r'^\|[^|]*', '|'+lines[2].split('|')[1], lines[0]), lines[1], *lines[3:]])
+    if len(lines)<4: return table
+    head,names = ([o.strip() for o in lines[i].strip('|').split(' | ')] for i in (0,2))
+    n = next((i for i,o in enumerate(names) if not o), len(names))
+    if not n or any(names[n:]) or n==len(names) or any(head[:n-1]): return table
+    return '\n'.join(['| ' + ' | '.join(names[:n]+head[n:]) + ' |', lines[1], *lines[3:]])
 
 def clean_text(s):
     "Terminal output as it looked at the end: no colors, and of an overwritten line only what stayed"
