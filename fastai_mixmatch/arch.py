@@ -76,7 +76,7 @@ def to_channels_last(
 def arch_spec(
     arch, # As in `ssl_learner`
     model_args:dict|None=None, # As in `ssl_learner`
-)->dict|None: # JSON data: source, name, arguments; None without a name, as a lambda or a module
+)->dict|None: # JSON data: source, name, arguments; None without a name
     "The name of an architecture"
     kw,f = dict(model_args or {}),arch
     while isinstance(f, partial) and not f.args: kw,f = {**f.keywords, **kw},f.func

@@ -12,7 +12,6 @@ from types import SimpleNamespace
 from fastai.vision.all import *
 from fastai.callback.mixup import MixHandler
 from .sources import class_name, overlap
-from .distributed import bare
 from .rng import kept_rng
 from .targets import frozen_stats
 
@@ -73,7 +72,7 @@ def probe(
 
 def check_model(method):
     "Refuse a model whose output is not one number per class, and batch norm that cannot work"
-    model,ldl,dl = bare(method.learn.model),method.labeled_dl,method.dl
+    model,ldl,dl = get_model(method.learn.model),method.labeled_dl,method.dl
     device = one_param(model).device
     out = probe(model, method.example().to(device))
     got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
@@ -134,6 +133,9 @@ def warn_about(
 def check_step(method):
     "See that a method reports in its first step what it declares"
     name,step = type(method).__name__,method.step
+    if new := [o for o in vars(method) if o not in method.fitting.had]: raise AttributeError(
+        f"{name} sets `self.{new[0]}` in its step, and a checkpoint would lose it. Use `self.learned.{new[0]}`, with its "
+        f"start in `fresh`; or, for this step alone, `self.step.{new[0]}`")
     if method.guesses and step.guess is None: raise RuntimeError(
         f"{name} made no guess in this step. Get guesses by `self.guess(views)` or `self.guess(logits, by='pred')`, or "
         "declare `guesses = False`")

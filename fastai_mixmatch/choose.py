@@ -181,7 +181,7 @@ def cross_probs(
     folds:int=5, # Parts
     C:float=10., # Of scikit-learn's `LogisticRegression`
     seed:int=0, # Of the parts
-)->np.ndarray: # Probabilities `(N,n_classes)`; NaN for the only image of a class: no other tells what that is
+)->np.ndarray: # Probabilities `(N,n_classes)`; NaN for the only image of a class
     "What a logistic regression says about images that it was not fitted on"
     y,counts = np.asarray(y),np.bincount(y)
     p = np.zeros((len(y), ifnone(n_out, len(counts))))

@@ -55,8 +55,7 @@ class _Look:
         try:
             with open_file(self.items[i]) as im:
                 size,jpeg = im.size,im.format=='JPEG'
-                turns = any(o in im.info.get('exif', b'') for o in (b'\1\x12', b'\x12\1')) # The tag's number, 274
-                turned = (turns or not jpeg) and (im.getexif().get(274, 1)!=1 or im.has_transparency_data)
+                turned = im.getexif().get(274, 1)!=1 or im.has_transparency_data
                 if jpeg: im.draft('L', (36,36)) # All of the file is read, and only the brightness computed
                 return i, size, thumb(im if im.mode in ('L','RGB') else in_mode(im)), turned, None
         except Exception as e:
@@ -176,7 +175,7 @@ def _once(rows, say):
         k = item_key(f) if isinstance(f, (str,Path)) else f
         _,old,_ = seen.setdefault(k, (f,l,p))
         if old is None and l is not None: seen[k] = (f,l,p)
-        elif l not in (None,old): refuse(f"{item_name(f)} has several labels, {old!r} and {l!r}", 'several')
+        elif l not in (None,old): raise ValueError(f"{item_name(f)} is labeled {old!r} and {l!r}; keep one")
     if len(seen)<len(rows): say(f"{len(rows)-len(seen)} rows name a file that another row names, too")
     return list(seen.values())
 

@@ -8,7 +8,7 @@ __all__ = ['ema_decay', 'EMA', 'Averaged']
 # %% ../nbs/18_ema.ipynb #1f4f4fa6
 from fastai.basics import *
 from .batch import refuse_unless
-from .distributed import bare, ranks, sum_ranks
+from .distributed import ranks, sum_ranks
 from .state import belongs, whole
 
 # %% ../nbs/18_ema.ipynb #f524f0ff
@@ -156,7 +156,7 @@ class Averaged(nn.Module):
 @patch
 def averaged(self:EMA)->nn.Module:
     "The model with the averages as its weights, to be asked without gradient"
-    model = bare(self.learn.model)
+    model = get_model(self.learn.model)
     if self.avg is None or self.active: return model
     return Averaged(model, [d[n] for d,n in self.slots], self.avg)
 

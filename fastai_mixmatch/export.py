@@ -34,7 +34,7 @@ class Prediction(NamedTuple):
 
 # %% ../nbs/35_export.ipynb #951c568a
 class ValidPipe(ItemPipe):
-    "What a learner does at validation to one image; its list of images may be empty, as after `load_learner`"
+    "What a learner does at validation to one image, also after `load_learner`"
     def __init__(self, dl):
         self.tl,self.files = dl.dataset.tls[0],{}
         self.after,cls = Pipeline(dl.after_item.fs, split_idx=1),self.tl.types[-1]
@@ -213,7 +213,7 @@ def export_onnx(
     check:int=100, # Images, of the validation set, on which the file must agree with `learn`
     tol:float=1e-4, # How far probabilities may differ
 )->OnnxPredictor: # What was written, opened again
-    "Write a classifier as an ONNX file, which takes its name when onnxruntime has given with it what `learn` gives"
+    "Write a classifier as an ONNX file, once onnxruntime gives with it what `learn` gives"
     pred,imgs,want = predictor_of(learn, check)
     x = torch.stack([pred.image(o) for o in imgs[:2]*2])
     b = to_onnx(OnnxNet(pred, pred.meta['shape']), x, pred.meta)

@@ -40,7 +40,7 @@ def atomic_write(file, mode:str='wb'):
         with suppress(FileNotFoundError): os.unlink(tmp)
 
 def write_checked(file, content, check):
-    "Write `content` to `file`, which takes its name once `check` has read it from the disk; gives what `check` gives"
+    "Write `content` to `file`, which takes its name once `check`, whose result this gives, has read it"
     with atomic_write(file, 'w+b') as f:
         f.write(content)
         f.flush(); f.seek(0)

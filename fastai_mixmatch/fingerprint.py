@@ -44,17 +44,18 @@ def _opening(ds):
     own = [getattr(ds, k, None) for k in ('pipe','img_cls','transform','loader')]
     return nested_attr(image_tfms(ds), 'tfms.fs') or list(filter(None, own))
 
-def describe_items(items, y=None, unknown:list|None=None)->dict:
-    "Digests of images and labels by name, and how many under ''; `unknown` takes what cannot be compared"
+def describe_items(items, y=None, unknown:list|None=None, x=None)->dict:
+    "Digests of images (decoded: `x`) and labels by name, how many under ''; `unknown` takes what has none"
     if not hasattr(items, '__len__'):
         ifnone(unknown, []).append(f'the images of {type(items).__name__}')
         return {'': type(items).__name__}
     raw,res = raw_items(items),{} if y is None else dict(labels=_digest([torch.as_tensor(y)]))
     if not len(raw): return {'': 0}
     if how := _opening(items): res['opening'] = plain(how, unknown, 'opening')
-    if isinstance(raw[0], tuple): res['dataset'] = plain(items, unknown, 'dataset')
-    elif isinstance(raw[0], (str,Path)): res |= _of_files(raw)
-    else: res['pixels'] = _digest(raw)
+    if isinstance(raw[0], (str,Path)): return {'': len(raw), **res, **_of_files(raw)}
+    if opaque := isinstance(raw[0], tuple): res['dataset'] = plain(items, unknown, 'dataset')
+    if opaque and x is None: ifnone(unknown, []).append(f'the images of {type(items).__name__}')
+    else: res['pixels'] = _digest(raw if x is None else [x])
     return {'': len(raw), **res}
 
 # %% ../nbs/22_fingerprint.ipynb #9d4bd39b
@@ -101,13 +102,13 @@ def _sampling(dl, unknown):
 def _data(learn, method, unknown):
     "Which images, in which batches"
     dl,ldl,view = method.dl,method.labeled_dl,method.view
-    def described(ds, y=None): return describe_items(ds, y, unknown)
+    def described(ds, y=None, x=None): return describe_items(ds, y, unknown, x)
     def labels(ds, y=None):
         return label_indices(ds) if y is None and (hasattr(ds, 'tls') or hasattr(ds, 'targets')) else y
     valid = [described(o.dataset, labels(o.dataset) if len(o.dataset) else None) for o in learn.dls.loaders[1:]]
     return ({'classes': plain(class_names(ldl.pool.items) or ldl.c), 'labels of a class': plain(method.class_counts),
-            'labeled images': described(ldl.pool.items, labels(ldl.pool.items, ldl.pool.y)),
-            'unlabeled images': described(dl.items),
+            'labeled images': described(ldl.pool.items, labels(ldl.pool.items, ldl.pool.y), ldl.pool.x),
+            'unlabeled images': described(dl.items, x=dl.pool.x),
             **{f'validation images{f" {i}" if i else ""}': o for i,o in enumerate(valid)},
             'image shape': list(dl.pool.shape), 'batches in an epoch': len(dl),
             'labeled order': _sampling(own_loader(learn.dls.train), unknown), 'labeled batch size': ldl.bs*ldl.world,
@@ -161,7 +162,7 @@ def settings(learn, method)->tuple:
     versions = {o.__name__: o.__version__ for o in packages} | dict(Pillow=PIL.__version__)
     start = {'initial weights': model.pop('weights'), 'random numbers': _digest([repr(plain(rngs)).encode()])}
     fixed = {k: v for c in cls.__mro__[::-1] for k,v in vars(c).items() if type(v) in (*_fixed,dict) and k[0]!='_'}
-    own = fixed | {k.lstrip('_'): v for k,v in vars(method).items() if not isinstance(v, Tensor)}
+    own = fixed | {k.lstrip('_'): v for k,v in vars(method).items()}
     moved = *method._stateattrs,'learn','learned','rank','run','unlabeled','world'
     args = {k: plain(v, unknown, k) for k,v in own.items() if k not in moved}
     res = _joined({'method': plain(cls, unknown, 'method'), **args, 'model': model}, *_data(learn, method, unknown),

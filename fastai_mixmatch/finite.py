@@ -8,7 +8,6 @@ __all__ = ['Finite']
 # %% ../nbs/13_finite.ipynb #3bc5fa44
 import math
 from fastai.vision.all import *
-from torch.utils.data import IterableDataset
 from .batch import FitCallback
 from .distributed import listed
 
@@ -68,6 +67,6 @@ def bad_inputs(self:Finite, idx, x_idx)->str:
     def bad(pool, i): return not all(x.float().isfinite().all() for x in pool[i][0])
     pools = (self.method.dl.pool,idx),(self.method.labeled_dl.pool,x_idx)
     names = [f"{pool.kind} image {pool.image_name(i)}" for pool,at in pools
-             if at is not None and not isinstance(pool, IterableDataset) for i in at.unique().tolist() if bad(pool, i)]
+             if at is not None for i in at.unique().tolist() if bad(pool, i)]
     if names: return ', '.join(names[:5]) + ' holds NaN or infinity; '
     return 'the images hold NaN or infinity after the batch transforms; '

@@ -10,10 +10,10 @@ from fastai.vision.all import *
 from fastai.optimizer import OptimWrapper
 from .batch import FitCallback
 from .checks import probe
-from .distributed import bare, from_first, sum_ranks
+from .distributed import from_first, sum_ranks
 from .optim import FastAdam
 from .rng import kept_rng
-from .state import pack, unpack, whole
+from .state import whole
 
 # %% ../nbs/11_heads.ipynb #c6be2330
 def last_linear(
@@ -21,7 +21,7 @@ def last_linear(
     x:Tensor, # Images for it `(B,C,H,W)`
     n_out:int|None=None, # Outputs of the layer; default: any number
 )->tuple: # The layer, its input `(B,n_features)`, and the output of the model
-    "The linear layer that runs last, in evaluation mode and without gradient; `ValueError` where there is none"
+    "The linear layer that runs last; `ValueError` where there is none"
     ran,linear = [],[m for m in model.modules() if isinstance(m, nn.Linear) and n_out in (None,m.out_features)]
     with Hooks(linear, lambda m, i, o: ran.append((m, i[0].flatten(1)))): out = probe(model, x)
     if ran: return *ran[-1],out
@@ -34,7 +34,7 @@ class Heads(FitCallback):
     order,_stateattrs,__deepcopy__ = 23,('nets','own_opt','hook','features'),whole
     def before_fit(self):
         self.tidy()
-        model,method = bare(self.learn.model),self.method
+        model,method = get_model(self.learn.model),self.method
         with kept_rng():
             x = method.example().to(one_param(model).device)
             layer = last_linear(model, x, method.labeled_dl.c)[0]
@@ -77,9 +77,9 @@ def tidy(self:Heads):
 
 @patch
 def state_dict(self:Heads)->dict:
-    return dict(nets=self.nets.state_dict(), opt=pack(self.own_opt.state_dict(), objects=False))
+    return dict(nets=self.nets.state_dict(), opt=self.own_opt.state_dict())
 
 @patch
 def load_state_dict(self:Heads, state):
     self.nets.load_state_dict(state['nets'])
-    self.own_opt.load_state_dict(unpack(state['opt']))
+    self.own_opt.load_state_dict(state['opt'])

@@ -197,7 +197,7 @@ def encodes(self, x:ImageStack):
 
 # %% ../nbs/00_images.ipynb #7d0e4b61
 class ImagePipe:
-    "Opens an item as an `img_cls` and applies item transforms; to the same bits in fewer steps, where possible"
+    "Opens an item as an `img_cls` and applies item transforms, in fewer steps where possible"
     def __init__(self,
         img_cls:type, # Class that opens an item
         after:Pipeline, # Item transforms

@@ -163,7 +163,6 @@ def on_pool(
 class Source(str):
     "Code, shown as such in notebooks"
     def _repr_markdown_(self): return f'```python\n{self}\n```'
-    def __repr__(self): return f'<{len(self.splitlines())} lines of code>'
 
 def show_source(
     *objs, # Classes and functions

@@ -207,7 +207,7 @@ def _check_given(dls, unlabeled, method, stream, checkpoint, every):
 def fine_tune(self:SemiSupervisedLearner,
     epochs, # How many
     base_lr=2e-3, # Half of it is the largest rate of the last layers
-    freeze_epochs=None, # Epochs of the last layers alone; default: 1, or 0 with a head that was fitted first
+    freeze_epochs=None, # Epochs of the last layers alone; default: 1, or 0 with a fitted head
     lr_mult=None, # How many times slower the first layers learn; default: 100, or 1 with such a head
     pct_start=0.3, div=5.0, # As in `fit_one_cycle`
     **kwargs):

@@ -57,7 +57,7 @@ def ssl_learner(dls, unlabeled, arch=..., *, method: SemiSupervised | None = Non
     bs : int | None
         Unlabeled images in a batch; default: `mu` times the labeled ones
     mu : int | None
-        Unlabeled images for each labeled one in a batch; default: the method's own, mostly 1
+        Unlabeled images for each labeled one in a batch; default: the method's own, 1 or 7
     cache : bool | str | pathlib.Path | None
         Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: the unlabeled ones there
     on_error : str
@@ -105,9 +105,9 @@ def mixmatch_learner(dls, unlabeled, arch=..., *, k: int = 2, T: float = 0.5, al
     alpha : float
         Mixing: λ ~ Beta(α, α); 0 for none
     adapt : bool
-        Let unlabeled images count as much as the labels are known? False: the paper's step
+        Weigh unlabeled images by how well the labeled ones are learned? False: the paper's step
     band : float
-        With `adapt`: how many times as often, or as seldom, as it is labeled may a class be guessed?
+        With `adapt`: largest ratio of guessed to labeled class frequency, and of the inverse
     prior : object
         Class frequencies of the pool: `(n_classes,)`, 'uniform' or 'labeled'; default: within `band` of the labels'
     lambda_u : float
@@ -119,7 +119,7 @@ def mixmatch_learner(dls, unlabeled, arch=..., *, k: int = 2, T: float = 0.5, al
     bs : int | None
         Unlabeled images in a batch; default: `mu` times the labeled ones
     mu : int | None
-        Unlabeled images for each labeled one in a batch; default: the method's own, mostly 1
+        Unlabeled images for each labeled one in a batch; default: the method's own, 1 or 7
     cache : bool | str | pathlib.Path | None
         Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: the unlabeled ones there
     on_error : str
@@ -210,7 +210,7 @@ def remixmatch_learner(dls, unlabeled, arch=..., *, ks: int = 8, T: float = 0.5,
     bs : int | None
         Unlabeled images in a batch; default: `mu` times the labeled ones
     mu : int | None
-        Unlabeled images for each labeled one in a batch; default: the method's own, mostly 1
+        Unlabeled images for each labeled one in a batch; default: the method's own, 1 or 7
     cache : bool | str | pathlib.Path | None
         Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: the unlabeled ones there
     on_error : str
@@ -285,7 +285,7 @@ def mean_teacher_learner(dls, unlabeled, arch=..., *, lambda_u: float = 50.0, ra
     bs : int | None
         Unlabeled images in a batch; default: `mu` times the labeled ones
     mu : int | None
-        Unlabeled images for each labeled one in a batch; default: the method's own, mostly 1
+        Unlabeled images for each labeled one in a batch; default: the method's own, 1 or 7
     cache : bool | str | pathlib.Path | None
         Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: the unlabeled ones there
     on_error : str
@@ -353,7 +353,7 @@ def fixmatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.95, ks: i
     arch : 
         Module, function of `(n_in, n_out)`, architecture function, or timm name
     threshold : float
-        Confidence from which on a guess counts
+        Least confidence of a guess that counts
     ks : int
         Strong views; 0: learn on the weak view itself
     strong : Optional[Callable]
@@ -367,7 +367,7 @@ def fixmatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.95, ks: i
     bs : int | None
         Unlabeled images in a batch; default: `mu` times the labeled ones
     mu : int | None
-        Unlabeled images for each labeled one in a batch; default: the method's own, mostly 1
+        Unlabeled images for each labeled one in a batch; default: the method's own, 1 or 7
     cache : bool | str | pathlib.Path | None
         Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: the unlabeled ones there
     on_error : str
@@ -435,7 +435,7 @@ def flexmatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.95, ks: 
     arch : 
         Module, function of `(n_in, n_out)`, architecture function, or timm name
     threshold : float
-        Confidence from which on a guess counts
+        Least confidence of a guess that counts
     ks : int
         Strong views; 0: learn on the weak view itself
     strong : Optional[Callable]
@@ -449,7 +449,7 @@ def flexmatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.95, ks: 
     bs : int | None
         Unlabeled images in a batch; default: `mu` times the labeled ones
     mu : int | None
-        Unlabeled images for each labeled one in a batch; default: the method's own, mostly 1
+        Unlabeled images for each labeled one in a batch; default: the method's own, 1 or 7
     cache : bool | str | pathlib.Path | None
         Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: the unlabeled ones there
     on_error : str
@@ -535,7 +535,7 @@ def freematch_learner(dls, unlabeled, arch=..., *, momentum: float = 0.999, fair
     bs : int | None
         Unlabeled images in a batch; default: `mu` times the labeled ones
     mu : int | None
-        Unlabeled images for each labeled one in a batch; default: the method's own, mostly 1
+        Unlabeled images for each labeled one in a batch; default: the method's own, 1 or 7
     cache : bool | str | pathlib.Path | None
         Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: the unlabeled ones there
     on_error : str
@@ -592,7 +592,7 @@ def softmatch_learner(dls, unlabeled, arch=..., *, momentum: float = 0.999, n_si
     cbs=None, checkpoint=None, every: str = '5min', path: str | Path | None = None,
     model_dir: str | Path = 'models', wd_bn_bias: bool = False, train_bn: bool = True,
     moms: tuple = (0.95, 0.85, 0.95), default_cbs: bool = True) -> SemiSupervisedLearner:
-    r"""A `Learner` that trains on the labeled `dls` and on `unlabeled` with SoftMatch (arXiv 2301.10921): in the place of a threshold, a weight like a bell below the mean confidence
+    r"""A `Learner` that trains on the labeled `dls` and on `unlabeled` with SoftMatch (arXiv 2301.10921): a Gaussian weight below the mean confidence, not a threshold
 
     Parameters
     ----------
@@ -605,7 +605,7 @@ def softmatch_learner(dls, unlabeled, arch=..., *, momentum: float = 0.999, n_si
     momentum : float
         Weight of the old averages in an update
     n_sigma : float
-        The bell's width is this part of the deviation
+        Width of the Gaussian: the deviation / n_sigma
     uniform : bool
         Align guesses to uniform class frequencies before their confidence is read?
     ks : int
@@ -621,7 +621,7 @@ def softmatch_learner(dls, unlabeled, arch=..., *, momentum: float = 0.999, n_si
     bs : int | None
         Unlabeled images in a batch; default: `mu` times the labeled ones
     mu : int | None
-        Unlabeled images for each labeled one in a batch; default: the method's own, mostly 1
+        Unlabeled images for each labeled one in a batch; default: the method's own, 1 or 7
     cache : bool | str | pathlib.Path | None
         Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: the unlabeled ones there
     on_error : str
@@ -689,7 +689,7 @@ def adamatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.9, interp
     arch : 
         Module, function of `(n_in, n_out)`, architecture function, or timm name
     threshold : float
-        Part of the mean confidence on labeled images from which on a guess counts
+        Threshold, as a part of the mean confidence on labeled images
     interpolate : bool
         Interpolate the labeled logits with those of the labeled images alone?
     ks : int
@@ -705,7 +705,7 @@ def adamatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.9, interp
     bs : int | None
         Unlabeled images in a batch; default: `mu` times the labeled ones
     mu : int | None
-        Unlabeled images for each labeled one in a batch; default: the method's own, mostly 1
+        Unlabeled images for each labeled one in a batch; default: the method's own, 1 or 7
     cache : bool | str | pathlib.Path | None
         Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: the unlabeled ones there
     on_error : str
@@ -777,7 +777,7 @@ def uda_learner(dls, unlabeled, arch=..., *, T: float = 0.4, tsa: str | None = N
     tsa : str | None
         Training-signal annealing: 'linear', 'log' or 'exp'
     threshold : float
-        Confidence from which on a guess counts
+        Least confidence of a guess that counts
     ks : int
         Strong views; 0: learn on the weak view itself
     strong : Optional[Callable]
@@ -791,7 +791,7 @@ def uda_learner(dls, unlabeled, arch=..., *, T: float = 0.4, tsa: str | None = N
     bs : int | None
         Unlabeled images in a batch; default: `mu` times the labeled ones
     mu : int | None
-        Unlabeled images for each labeled one in a batch; default: the method's own, mostly 1
+        Unlabeled images for each labeled one in a batch; default: the method's own, 1 or 7
     cache : bool | str | pathlib.Path | None
         Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: the unlabeled ones there
     on_error : str

@@ -80,7 +80,6 @@ class Files(Sequence):
         return Files(self.root, [*map(self.name, np.arange(len(self))[i])], self.linked)
 
     def __eq__(self, other): return isinstance(other, (list, tuple, L, Files)) and list(self)==list(other)
-    def __repr__(self): return f'Files({len(self)} below {self.root})'
 
 # %% ../nbs/01_lists.ipynb #f382085d
 def _find_images(path, recurse=True, folders=(), below='', linked=False):

@@ -11,7 +11,6 @@ __all__ = ['EntropyMin', 'PiModel', 'VAT', 'kl_loss', 'MeanTeacher', 'ICT', 'Mix
 import math
 from fastai.vision.all import *
 from .batch import refuse_unless
-from .distributed import bare
 from .losses import *
 from .mixup import *
 from .semi import *
@@ -38,7 +37,7 @@ class PiModel(SemiSupervised):
 class VAT(SemiSupervised):
     "Virtual adversarial training with entropy minimization (arXiv 1704.03976)"
     eps:float = 6. # Length of the perturbation of an image of 3·32·32 values; for n values it is `eps*sqrt(n/3072)`
-    xi:float = 1e-2 # Length of the step that looks for it, in the same unit; much less is lost in float32's rounding
+    xi:float = 1e-2 # Length of the step that looks for it, in the same unit
     entropy:float = 0.06 # Weight of the entropy; not ramped, and counted in `loss_x`
     lambda_u,ramp = 0.3,0.4
     def check(self):
@@ -70,7 +69,7 @@ def worst(self:VAT, u):
         each = -1,*[1]*(t.ndim-1)
         t = t.ldexp(-t.flatten(1).abs().float().amax(1).frexp()[1].view(each)) # Squares of 1e-30 are 0
         return t/t.flatten(1).norm(dim=1).clamp(min=1e-30).view(each)
-    scale,model = math.sqrt(u[0].numel()/3072),bare(self.learn.model)
+    scale,model = math.sqrt(u[0].numel()/3072),get_model(self.learn.model)
     d = unit(torch.randn_like(u)).requires_grad_()
     with torch.autocast(u.device.type, enabled=False), frozen_stats(model), torch.enable_grad():
         q = guess_labels(model, [u])
@@ -291,7 +290,7 @@ class NoisyStudent(SemiSupervised):
         self.trained.eval().requires_grad_(False)
 
     def prepared(self):
-        if bare(self.learn.model) is self.trained: raise ValueError(
+        if get_model(self.learn.model) is self.trained: raise ValueError(
             "teacher and student are one network; let the student be another: `arch=small_cnn`, or a copy of it")
 
     def make_batch(self, b):

@@ -39,18 +39,18 @@ class MixMatch(SemiSupervised):
         q = sharpen(self.guesses_of(b) if self.adapt else self.guess(b.weak, then=self.aligned), self.T)
         xs,ys = torch.cat([b.x, *b.weak]),torch.cat([b.y, *[q]*self.k])
         lam,perm = mixup_draws(len(xs), self.alpha, xs.device, xs.dtype)
-        if self.adapt: lam = 1 - self.trust*(1-lam)
+        if self.adapt: lam = 1 - self.step.trust*(1-lam)
         xs,ys = mixup(xs, ys, self.alpha, lam, perm)
         return xs, (ys[:len(b.y)], ys[len(b.y):])
 
 # %% ../nbs/16_mixmatch.ipynb #3d449f15
 @patch
 def guesses_of(self:MixMatch, b):
-    "Guesses `(B_u,n_classes)` for the unlabeled images of batch `b`, after a look at what is known of the labeled ones"
+    "Guesses `(B_u,n_classes)` for batch `b`, after a look at what is known of its labeled images"
     n,c = len(b.x),b.y.shape[1]
     def split(p):
         known = self.average('known', (p[-n:]*b.y).sum(1).mean(), 1/c)
-        self.trust = ((known-1/c)/(1-1/c)).clamp(0, 1)**2
+        self.step.trust = ((known-1/c)/(1-1/c)).clamp(0, 1)**2
         return self.aligned(p[:-n].view(self.k, -1, c).mean(0))
     return self.guess(torch.cat([*b.weak, b.x]), by='teacher' if hasattr(self.learn, 'ema') else 'model', then=split)
 
@@ -60,14 +60,14 @@ def aligned(self:MixMatch, p):
     if not self.aligns: return p
     seen,to = self.average('seen', p.mean(0)),self.frequencies.to(p)
     if self.prior is None:
-        band = self.band**self.trust.sqrt()
+        band = self.band**self.step.trust.sqrt()
         to = seen.clamp(to/band, to*band)
     return align(p, to/to.sum(), seen)
 
 @patch
 def weight(self:MixMatch):
     w = super(MixMatch, self).weight()
-    return w*self.trust*min(1, (len(self.class_counts)-1)/10) if self.adapt else w
+    return w*self.step.trust*min(1, (len(self.class_counts)-1)/10) if self.adapt else w
 
 # %% ../nbs/16_mixmatch.ipynb #230efabe
 @patch

@@ -122,25 +122,28 @@ def fit_plan(learn, plan):
     "Train as planned"
     a = plan['args']
     set_seed(a['seed'])
-    learn.fit_one_cycle(plan['epochs'], a['lr'])
+    n = plan['epochs']*len(method_of(learn).dl)*(1+bool(plan['steps'])) # Steps; a budget's first epoch has half
+    short = plan['pretrained'] and not a['lr'] and n<40 # They would end below the start
+    learn.fit_one_cycle(plan['epochs'], learn.lr*n/40 if short else a['lr'])
     return learn
 
 # %% ../nbs/31_plan.ipynb #b4c3c0bf
 def pace(
     learn, # Learner of `plan_learner`
 )->float: # Seconds
-    "How long an image takes: to be read, seen and answered"
+    "How long an image takes: to be seen and answered"
     dl,view = method_of(learn).labeled_dl,method_of(learn).view
     pool,device = dl.pool,dl.device or 'cpu'
     learn.model.to(device).eval()
+    x = torch.stack([pool.read(i%len(pool))[0] for i in range(32)]).as_subclass(pool.cls).to(device) # Read once
     def look():
-        t,x = time.monotonic(),torch.stack([pool.read(i%len(pool))[0] for i in range(32)])
-        learn.model(view(x.as_subclass(pool.cls).to(device)).as_subclass(Tensor)).sum().item()
+        t = time.monotonic()
+        learn.model(view(x).as_subclass(Tensor)).sum().item()
         return time.monotonic()-t
     with kept_rng(), torch.no_grad(): return min(look() for _ in range(4))/32 # Much is set up the first time
 
 def planned(a, learn, left, each):
-    "What fits into `left` seconds, `each` an image: epochs, steps of the first, seconds for the report"
+    "Epochs, steps of the first, seconds for the report: a plan for `left` seconds, `each` an image"
     valid = len(learn.dls.valid_ds)
     after = 10+(each+.004)*min(len(method_of(learn).dl.items)+valid, 6000)
     left -= after
@@ -149,7 +152,7 @@ def planned(a, learn, left, each):
     steps = max(0, int((left-epochs*valid*each)/step))
     if steps<20: raise ValueError(f"{a['minutes']:g} minutes are enough for about {steps} steps of {step:.1f} s; "
                                   "give more --minutes, or a smaller --size, --bs or --model")
-    epochs = min(epochs, steps//4)
+    epochs = max(2, min(epochs, steps//4))
     return dict(epochs=epochs, steps=[max(1, steps//epochs//2)], after=after)
 
 class Budget(Callback):

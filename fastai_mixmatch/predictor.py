@@ -214,7 +214,7 @@ def load_predictor(
     device=None, # Device; default: the CPU
     sha256:str|None=None, # What `save_predictor` gave, for a file from somebody else
 )->Predictor:
-    "Load a classifier without running code from its file. Raises `PredictorError` for a changed or forged one"
+    "Load a classifier, without running code; `PredictorError` for a changed or forged file"
     try: return _open(*read_file(file, arch), device, sha256)
     except Exception as e: raise PredictorError(f"{file} cannot be used as a predictor: {e}") from e
 

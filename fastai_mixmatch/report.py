@@ -11,7 +11,6 @@ from fastai.vision.all import *
 from .batch import FitCallback
 from .distributed import listed, rank0_print, sum_ranks
 from .sources import class_name
-from .state import pack, unpack
 from .targets import laplace
 
 # %% ../nbs/12_report.ipynb #bd8c1722
@@ -138,11 +137,10 @@ def doubts(self:Report)->list:
 def state_dict(self:Report)->dict:
     "Rows so far, guesses by class, and the sums of the running epoch"
     meters = {k: (m.total,m.count) for k,m in self.meters.items()}
-    return pack(dict(rows=self.rows, counts=self.counts, guess_counts=self.guess_counts, meters=meters))
+    return dict(rows=self.rows, counts=self.counts, guess_counts=self.guess_counts, meters=meters)
 
 @patch
 def load_state_dict(self:Report, state):
-    state = unpack(state)
     self.rows,self.counts,self.guess_counts = state['rows'],state['counts'],state['guess_counts']
     for k,(total,count) in state['meters'].items():
         if k in self.meters: self.meters[k].total,self.meters[k].count = total,count

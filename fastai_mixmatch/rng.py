@@ -56,7 +56,7 @@ def draws(f)->bool:
         return drew()
 
 def varies(*fs, n:int=2)->bool:
-    "Does one of the functions, called `n` times, give different tensors? The generators are put back"
+    "Does a function, called `n` times, give different tensors? Generators are put back"
     def differs(f):
         x = f()
         return any(x.shape!=y.shape or not torch.equal(x, y) for y in (f() for _ in range(n-1)))

@@ -24,7 +24,7 @@ from .finite import Finite
 from .speed import Trim
 from .rng import kept_rng
 from .state import belongs, pack, unpack
-from .distributed import bare, listed, own_loader, on_any_device, rank0_print, ranks, sum_ranks, with_loaders
+from .distributed import listed, own_loader, on_any_device, rank0_print, ranks, sum_ranks, with_loaders
 
 # %% ../nbs/14_semi.ipynb #86f8d8d2
 class SemiSupervised(Settings, FitCallback):
@@ -36,7 +36,7 @@ class SemiSupervised(Settings, FitCallback):
     _stateattrs = ('source','dl','labeled_dl','view','fitting','step','class_counts')
     k,ks,mu,strong = 1,0,1,None # Weak and strong views, unlabeled images for each labeled one, what makes strong views
     guesses = True # Does each step guess?
-    advice = '' # What to do, but label more, about classes that are guessed too often or never; None: that is as meant
+    advice = '' # What to do about classes guessed too often or never, besides labeling more; None: nothing
     _unlabeled = Unlabeled()
     averages = {} # Running averages: name → weight of the old value; or names alone, for `momentum`
     columns = () # More columns of the results table
@@ -91,7 +91,7 @@ def losses(self:SemiSupervised,
     y:Tensor, # The first of the targets that it gave: labels
     *qs, # The others: guesses
 )->tuple: # Labeled loss, unlabeled loss
-    "Both losses of a step; here the second is the squared error against the guesses, or 0 without any"
+    "Both losses of a step; here the second is the squared error against guesses, if any"
     return self.loss_x(pred[:len(y)], y), l2_loss(pred[len(y):], torch.cat(qs)) if qs else pred.new_zeros(())
 
 @patch
@@ -261,7 +261,7 @@ def teach(self:SemiSupervised, x, y):
         x,view.used = aug.probe(x)
         return x
     x = self.view.strong(x, SimpleNamespace(view=view))
-    model = self.learn.ema.averaged() if hasattr(self.learn, 'ema') else bare(self.learn.model)
+    model = self.learn.ema.averaged() if hasattr(self.learn, 'ema') else get_model(self.learn.model)
     aug.update(view.used, probe(model, x).softmax(-1), F.one_hot(y, self.labeled_dl.c), self.sum_ranks)
 
 # %% ../nbs/14_semi.ipynb #8ac28962
@@ -272,7 +272,7 @@ class Fit:
         self.device = one_param(learn.model).device
         self.labeled,self.searching = iter(method.labeled_dl),'lr_finder' in learn.__dict__
         self.before = deepcopy(method.adaptive()) if self.searching else None
-        self.checked = False # Did the first step report what the method declares?
+        self.checked,self.had = False,{'run',*vars(method)} # Did `check_step` see the first step? What had the method?
 
 @patch
 def before_fit(self:SemiSupervised):

@@ -169,13 +169,8 @@ def overlap(
     valid = dls.valid.dataset if len(dls.loaders)>1 else ()
     if len(valid)==0 or not hasattr(items, '__len__'): return 0
     known,items = set(map(item_key, raw_items(valid))),raw_items(items)
-    names = {os.path.basename(o) for o in known if isinstance(o, str)}
-    linked = getattr(items, 'linked', True)
     if isinstance(items, Files): items = map(partial(os.path.join, items.root), items.names())
     if isinstance(items, (np.ndarray,Tensor)): # One after the other takes ten times as long
         parts = [items[i:i+256] for i in range(0, len(items), 256)]
         items = (o for part in parts for o in pixels(part))
-    def may(o):
-        "May this be one of `known`? Most files are not, by their names"
-        return not isinstance(o, (str, Path)) or os.path.basename(o) in names or linked and os.path.islink(o)
-    return len({k for o in items if may(o) and (k := item_key(o)) in known})
+    return len(known.intersection(map(item_key, items)))

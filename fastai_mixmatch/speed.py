@@ -47,18 +47,17 @@ class Autocast(Callback):
     def __init__(self, on=None): self.on = on
     def before_batch(self):
         device = one_param(self.model).device.type
+        self.tidy()
         if not ifnone(self.on, device=='cuda'): return
         self.ctx = torch.autocast(device, torch.bfloat16)
         self.ctx.__enter__()
     def after_pred(self):
         if self.ctx: self.learn.pred = to_float(self.pred)
-    def after_loss(self): self.tidy()
-    def after_cancel_batch(self): self.tidy()
-    def after_fit(self): self.tidy()
     def tidy(self):
         "End the context, if it began"
         ctx,self.ctx = self.ctx,None
         if ctx is not None: ctx.__exit__(None, None, None)
+    after_loss = after_cancel_batch = after_cancel_train = after_cancel_validate = after_cancel_epoch = after_fit = tidy
 
 # %% ../nbs/28_speed.ipynb #c0a1f2e3
 def compile_whole(model, **kwargs):
@@ -74,6 +73,8 @@ def to_fast(self:Learner,
     compile:bool|str=False, # Compile the model? Or a mode of `torch.compile`, such as 'reduce-overhead'. The first steps take minutes
 )->Learner: # The same learner
     "Train on the fast path: losses stay on the device, channels last, bfloat16 on CUDA or where asked"
-    self.add_cbs([FastPath(bool(compile)), ChannelsLast(), Autocast(bf16)])
+    new = [FastPath(bool(compile)), ChannelsLast(), Autocast(bf16)]
+    self.remove_cbs([o for o in self.cbs if type(o) in map(type, new)])
+    self.add_cbs(new)
     if compile: compile_whole(self.model, mode=compile if isinstance(compile, str) else None)
     return self

@@ -65,7 +65,6 @@ _kinds = dict( # Name → which objects, what of them is packed, and the way bac
     frame=_some(pd.DataFrame, lambda o: [o.to_dict('tight'), [str(t) for t in o.dtypes]], _to_frame),
     series=_some(pd.Series, lambda o: [o.name, o.to_frame('o')], lambda v: v[1]['o'].rename(v[0])),
     bytes=_exact(bytes, lambda o: _array(np.frombuffer(o, 'uint8')), lambda v: _to_array(v).tobytes()),
-    complex=_exact(complex, lambda o: [o.real, o.imag], lambda v: complex(*v)),
     enum=_some(Enum, lambda o: [_class(o), o.value], lambda v: _found(v[0], Enum)(v[1])),
     image=_some(TensorBase, lambda o: [_class(o), o.as_subclass(Tensor)],
                 lambda v: v[1].as_subclass(_found(v[0], TensorBase))),
@@ -141,7 +140,7 @@ def attributes(o)->dict:
     own = {n for n,p in init.items() if p.kind!=p.VAR_POSITIONAL}-{'self'}
     fixed = {k: v for c in mro for k,v in vars(c).items() if type(v) in _fixed and k[0]!='_' and not lib}
     enough = own<=kept.keys() or lib and isinstance(o, (Transform,Metric))
-    if enough and isinstance(o, (Callback,Metric,Transform)):
+    if enough and (lib or isinstance(o, (Callback,Metric,Transform))):
         rngs = {k: v for k,v in vars(o).items() if isinstance(v, _generators)}
         return {k: v for k,v in {**fixed, **rngs, **kept}.items() if k!='split_idx'} # That one follows who reads
     learned = o.state_dict() if hasattr(type(o), 'state_dict') else ()
@@ -153,26 +152,32 @@ def attributes(o)->dict:
 def _sha(*parts): return f'digest {sha256_of(parts)[:12]}'
 
 def _code(f, known):
-    "Code and captured values of a function"
+    "Code of a function, captured values, and the plain values, functions and classes that it uses"
+    def names(c): return {*c.co_names, *(n for o in c.co_consts if isinstance(o, CodeType) for n in names(o))}
     def parts(c):
         consts = [parts(o) if isinstance(o, CodeType) else plain(o) for o in c.co_consts if o!=f.__doc__]
         return [c.co_code.hex(), *c.co_names, consts]
     cells = [c.cell_contents for c in f.__closure__ or () if c!=CellType()]
-    return [f.__qualname__, _sha(repr(parts(f.__code__)).encode()), *known([f.__defaults__, f.__kwdefaults__, cells])]
+    used = {n: o for n in sorted(names(f.__code__)) if type(o := f.__globals__.get(n)) in _fixed or
+            isinstance(o, (FunctionType,type)) and _own(o)}
+    return [f.__qualname__, _sha(repr(parts(f.__code__)).encode()),
+            *known([f.__defaults__, f.__kwdefaults__, cells]), known(used)]
 
 def _own(o): return '<' in o.__qualname__ or o.__module__=='__main__' # Made in a function, or by the program itself
 
 def _functions(f):
-    f = getattr(f, 'fget', getattr(f, '__func__', f)) # Of a property or class method
+    for k in ('fget','__func__','func'): f = getattr(f, k, f) # Of a property, a class method, a `cached_property`
     return [m.implementation for m in f.methods] if isinstance(f, Function) else [f]*isinstance(f, FunctionType)
 
 def _methods(cls, known):
-    "Name of a class; of one of the program's own also its methods' `_code`"
-    own = [f for c in cls.__mro__ if _own(c) for o in vars(c).values() for f in _functions(o)]
-    return [cls.__qualname__, *(_code(f, known) for f in own)] if own else cls.__qualname__
+    "Name of a class; of one of the program's own also its settings, and its methods' `_code`"
+    own = [(k,o) for c in cls.__mro__ if _own(c) for k,o in vars(c).items()]
+    fixed = {k: known(o) for k,o in own if type(o) in _fixed and k[:2]!='__'}
+    code = [_code(f, known) for _,o in own for f in _functions(o)]
+    return [cls.__qualname__, fixed, *code] if own else cls.__qualname__
 
 def mark_computed(p, on:bool=True):
-    "Say that another start need not find the same bits of the parameter `p`: they follow from the rest"
+    "Say that the parameter `p` follows from the rest, so that its bits are not compared"
     if on: p.computed = p.data.clone()
     else: vars(p).pop('computed', None)
 
@@ -212,17 +217,17 @@ def plain(v, unknown:list|None=None, name:str='', seen:tuple=()):
     if isinstance(v, dict): return {str(k): known(o, k) for k,o in v.items()}
     if isinstance(v, partial): return [known(v.func), known(v.args), known(v.keywords)]
     if isinstance(v, MethodType):
-        return [v.__qualname__, *([] if isinstance(v.__self__, Callback) else [known(v.__self__)])]
+        return [known(v.__func__), *([] if isinstance(v.__self__, Callback) else [known(v.__self__)])]
     if isinstance(v, Function): return known(_functions(v))
     if isinstance(v, FunctionType):
         if '<' in v.__qualname__: lost(v)
-        return _code(v, known) if v.__closure__ or _own(v) else v.__qualname__
+        return _code(v, known) if (v.__closure__ or _own(v)) and len(seen)<9 else v.__qualname__
     if isinstance(v, type): return _methods(v, known)
     if isinstance(v, nn.Module): return _modules(v, known)
     if not hasattr(v, '__dict__') and hasattr(v, '__qualname__'): return v.__qualname__
     if isinstance(v, _generators) or len(seen)>12: return lost(kind)
     found = attributes(v)
-    if not found and '<' not in kind: return lost(kind) if ' at 0x' in repr(v) else repr(v)
+    if not found and '<' not in kind: return lost(kind) if ' at 0x' in repr(v) else [known(type(v)), repr(v)]
     return {'': known(type(v)), **{k: known(o, k) for k,o in found.items()}}
 
 def _short(o):

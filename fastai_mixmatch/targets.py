@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn, Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
-from .distributed import bare
+from fastai.torch_core import get_model
 
 # %% ../nbs/07_targets.ipynb #232100f6
 def _up(t): return t.to(torch.promote_types(t.dtype, torch.float32))  # at least float32; float64 stays
@@ -57,7 +57,7 @@ def guess_labels(
     shapes = {tuple(v.shape) for v in views}
     if len(shapes)!=1: raise ValueError(f"at least one view (K>=1) is needed, all of one shape; got {sorted(shapes)}")
     x = views.flatten(0,1) if isinstance(views, Tensor) else torch.cat(views)
-    model = bare(model)
+    model = get_model(model)
     with frozen_stats(model): out = model(x)
     torch.clear_autocast_cache()  # torch versions that cache casts made without gradient would train on them next
     _check_logits(out, len(x))

@@ -15,7 +15,7 @@ from functools import cache, partial
 from pathlib import Path
 from re import RegexFlag
 from subprocess import PIPE
-from helpers import IL, METHODS as ALL, SMALL, X, Y, CpuPrecision, Scaled, core_dls as digit_dls, core_learner as learner, forks
+from helpers import IL, METHODS as ALL, SMALL, X, Y, CpuPrecision, Scaled, core_dls as digit_dls, core_learner as learner, forks, method_of, quiet
 from torch import nn
 
 root = Path(__file__).resolve().parent.parent
@@ -682,6 +682,19 @@ def test_changed_transforms():
         with pytest.raises(CheckpointError, match=text): program(partial(views, **kw))
     assert program(views).train_iter == 12
 
+def test_interrupted_and_fitted_again_in_one_session():
+    "What fastai's transforms drew last is no setting"
+    dls = IL[:200].split(20, seed=0)[0].dataloaders(IL[1700:1760], bs=20, batch_tfms=aug_transforms(do_flip=False))
+    left = [3]
+    def stop(self):
+        if self.learn.training and left and self.learn.train_iter==left[0]: raise KeyboardInterrupt(left.pop())
+    cb = Callback(after_batch=stop)
+    cb.order = 2000
+    learn = learner(dls, IL[200:328], checkpoint='cp', every='1 step', cbs=cb)
+    with pytest.raises(KeyboardInterrupt): quiet(learn).fit(1)
+    learn.fit(1)
+    assert learn.train_iter==len(method_of(learn).dl)
+
 def test_changed_fit():
     program(partial(learner, checkpoint='cp', every='3 steps'), 4)
     for fit, text in ((lambda o: o.fit_one_cycle(4), 'epochs: 3 then, 4 now'), (lambda o: o.fit(3), 'schedule of lr'), (lambda o: o.fit_one_cycle(3, 1e-2), 'schedule of lr')):
@@ -746,7 +759,7 @@ KINDS = dict(set=lambda v: {v}, frozenset=lambda v: frozenset([v]), deque=lambda
     default=lambda v: defaultdict(list, a=[v]), dataclass=lambda v: Best(float(v), [v]),
     frame=lambda v: pd.DataFrame(dict(a=[v, 1.5], b=['x', None])), series=lambda v: pd.Series([v], name='s'),
     array=lambda v: np.array([[v]], 'int16'), scalar=lambda v: np.float32(v),
-    nested=lambda v: [dict(a={v: (v, deque([v]))})], path=lambda v: Path(str(v)), complex=lambda v: complex(v, 1), bytes=lambda v: bytes([v]),
+    nested=lambda v: [dict(a={v: (v, deque([v]))})], path=lambda v: Path(str(v)), bytes=lambda v: bytes([v]),
     flag=lambda v: RegexFlag.A | RegexFlag.M, one_flag=lambda v: RegexFlag(2*v), attr=lambda v: AttrDict(a=v),
     image=lambda v: TensorImage(torch.tensor(v)), date=lambda v: dt.date(2026, 1, 1+v), moment=lambda v: dt.datetime(2026, 1, 1, v, tzinfo=dt.timezone.utc),
     hour=lambda v: dt.time(v, 30), gap=lambda v: dt.timedelta(v, 1, 1), stamp=lambda v: pd.Timestamp(v, tz='UTC'), pdgap=lambda v: pd.Timedelta(v, 'ns'),

@@ -1,6 +1,7 @@
 "The commands, in real processes: help, mistakes, a training that is stopped and goes on, broken files."
 import csv, io, itertools, json, os, re, shutil, signal, subprocess, sys
 from subprocess import PIPE
+from types import SimpleNamespace
 import pandas as pd, pytest
 from PIL import Image
 import torch
@@ -140,6 +141,15 @@ def test_frozen_rows_that_take_too_long_are_left_out(photos, weights, tmp_path, 
     rc,text,err = main('train', photos/'labels.csv', *args, weights, '--out', tmp_path/'run')
     assert rc==0 and 'no accuracy to beat: 61 images with the frozen network would take 10:10, more than' in text
     assert 'to beat: accuracy' not in text and json.loads((tmp_path/'run'/'plan.json').read_text())['frozen']=={}
+
+@pytest.mark.parametrize('pretrained, steps, lr, want', [(True, [5], None, 5e-4), (True, None, None, 2.5e-4), (False, None, None, None), (True, None, .1, .1)])
+def test_a_short_training_takes_a_smaller_rate(monkeypatch, pretrained, steps, lr, want):
+    "Twice 5 steps, or with a budget about 20: a quarter or half of the rate for 40 and more, unless one is given"
+    got = []
+    monkeypatch.setattr(plan, 'method_of', lambda learn: SimpleNamespace(dl=range(5)))
+    learn = SimpleNamespace(lr=1e-3, fit_one_cycle=lambda epochs, lr: got.append(lr))
+    plan.fit_plan(learn, dict(args=dict(seed=0, lr=lr), pretrained=pretrained, steps=steps, epochs=2))
+    assert got==[want and pytest.approx(want)]
 
 def test_each_fold(photos, tmp_path, main):
     out = tmp_path/'run'

@@ -1,7 +1,7 @@
 "Whatever a result depends on is in the fingerprint of the run, under its name."
 import functools, json, numpy as np, os, pandas as pd, pytest, shutil, torch
 from datetime import date
-from fastai.vision.all import (AccumMetric, Callback, CategoryBlock, CrossEntropyLossFlat, DataBlock, DataLoaders, GradientClip, IndexSplitter,
+from fastai.vision.all import (AccumMetric, Callback, CategoryBlock, CrossEntropyLossFlat, DataBlock, DataLoaders, GradientClip, F, IndexSplitter,
     IntToFloatTensor, PartialDL, PILImageBW, Resize, TensorImage, Transform, TransformBlock, WeightedDL, accuracy, error_rate, params, set_seed)
 from fastai_mixmatch.all import *
 from fastai_mixmatch.fingerprint import describe_items, differences, settings
@@ -125,6 +125,12 @@ def main(text, **kw):
     return space['mine']
 def main_function(k, doc=''): return main(f'def mine(p, y):\n  "{doc}"\n  return (p.argmax(1)==y).float().mean()*{k}')
 def main_callback(k): return main(f'class mine(Callback):\n  def after_loss(self): self.learn.loss_grad = self.learn.loss_grad*{k}')()
+def main_global(k): return main(f'K = {k}\ndef mine(p, y): return (p.argmax(1)==y).float().mean()*K')
+def main_helper(k): return main(f'def helper(): return {k}\ndef mine(p, y): return (p.argmax(1)==y).float().mean()*helper()')
+def main_private(k): return main(f'class mine(Callback):\n  _k = {k}\n  def after_loss(self): self.learn.loss_grad = self.learn.loss_grad*self._k')()
+def main_cached(k): return main(f'class mine(Callback):\n  @functools.cached_property\n  def factor(self): return {k}', functools=functools)()
+def main_repr(k): return main(f'class mine:\n  def __call__(self, p, y): return F.cross_entropy(p, y)*{k}\n  def __repr__(self): return "mine"', F=F)()
+def prior(k): return lambda: MixMatch(prior=torch.tensor([k]+[1.]*9))
 def main_method(k): return main(f'class mine(FixMatch):\n  @property\n  def lam(self): return {k}')
 
 def function_tfm(k):
@@ -219,6 +225,10 @@ CASES = dict(
         dict(unlabeled=ImageList(list(X[200:328]), tfms=Resize(8, method='squish'), img_cls=PILImageBW)), 'unlabeled images.opening'),
     torchs_transform=(of_folder(), of_folder(transform=Times(.5)), 'labeled images.opening'), torchs_labels=(of_folder(), of_folder(odd=1), 'labeled images.labels'),
     order_seed=(seeded_order(1), seeded_order(2), 'random numbers'), order_length=(seeded_order(1), seeded_order(1, 40), 'labeled order._num_samples'),
+    main_global=(dict(metrics=main_global(1.)), dict(metrics=main_global(2.)), 'metric mine.func'),
+    main_helper=(dict(metrics=main_helper(1.)), dict(metrics=main_helper(2.)), 'metric mine.func'),
+    main_private=(dict(cbs=main_private(1.)), dict(cbs=main_private(2.)), 'mine'), main_cached=(dict(cbs=main_cached(1.)), dict(cbs=main_cached(2.)), 'mine'),
+    prior=(dict(method=prior(1.)), dict(method=prior(2.)), 'prior'), main_repr=(dict(loss_func=main_repr(1.)), dict(loss_func=main_repr(2.)), 'loss function'),
     threshold=(dict(), dict(method=lambda: FixMatch(threshold=.9)), 'threshold'))
 
 @pytest.mark.parametrize('name', CASES)

@@ -265,18 +265,18 @@ def test_settings_at_the_ends():
 def test_trust(known, r):
     "How far the labels' probability is above chance, squared; worse than chance is no knowledge either."
     m, c = MixMatch(), 5
-    m.learn = SimpleNamespace()
+    m.learn, m.step = SimpleNamespace(), SimpleNamespace()
     m.guess = lambda views, by, then: then(torch.full((len(views), c), 1/c))
     m.average = lambda name, new, start=None: torch.tensor(known) if name == 'known' else new
     m.frequencies = torch.full((c,), 1/c)
     m.guesses_of(SimpleNamespace(x=torch.zeros(2, 1), y=torch.eye(c)[:2], weak=[torch.zeros(3, 1)]*2))
-    assert float(m.trust) == pytest.approx(r**2, abs=1e-6)
+    assert float(m.step.trust) == pytest.approx(r**2, abs=1e-6)
 
 @pytest.mark.parametrize('c, share', [(2, .1), (6, .5), (11, 1.), (31, 1.)])
 def test_weight_by_number_of_classes(c, share):
     "The loss is a mean over classes: with fewer than eleven it is weighed down, with more it is not weighed up."
     m = MixMatch(lambda_u=60.)
-    m.fitting, m.trust, m.class_counts = SimpleNamespace(searching=True), torch.tensor(.25), torch.ones(c)
+    m.fitting, m.step, m.class_counts = SimpleNamespace(searching=True), SimpleNamespace(trust=torch.tensor(.25)), torch.ones(c)
     assert float(m.weight()) == pytest.approx(60*.25*share)
     m.adapt = False
     assert m.weight() == 60.

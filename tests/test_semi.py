@@ -713,6 +713,12 @@ def test_what_is_forgotten_is_said():
     class Forgets(PiModel): columns = ('spread',)
     with pytest.raises(RuntimeError, match='Silent made no guess.*self.guess.*guesses = False'): train(method_learner(Silent(), 60))
     with pytest.raises(RuntimeError, match="Forgets declares the column 'spread' and did not report it"): train(method_learner(Forgets(), 60))
+    class Remembers(PiModel):
+        def losses(self, pred, y):
+            self.last = pred.detach()
+            return super().losses(pred, y)
+    with pytest.raises(AttributeError, match='Remembers sets `self.last` in its step.*self.learned.last.*self.step.last'):
+        train(method_learner(Remembers(), 60))
     class Still(Silent): guesses = False
     assert train(method_learner(Still(), 60)).train_iter>0
 

@@ -1,6 +1,7 @@
 "The fast path: the plain path's numbers, bfloat16 where it should be and only there, and no step that asks the device for a number."
 import copy, pytest, torch
-from fastai.vision.all import SGD, Callback, CancelBatchException, DataLoader, DataLoaders, ProgressCallback, nn, set_seed
+from fastai.vision.all import (SGD, Callback, CancelBatchException, CancelEpochException, CancelFitException, CancelTrainException, DataLoader,
+    DataLoaders, ProgressCallback, nn, set_seed)
 from fastai_mixmatch import learner as module
 from fastai_mixmatch.all import MixMatch, compile_whole, digits_arrays, mixmatch_learner, small_cnn
 from fastai_mixmatch.finite import Finite
@@ -70,6 +71,25 @@ def test_bf16_ends_however_a_batch_ends(event, error):
     except KeyboardInterrupt: assert error is KeyboardInterrupt
     assert not torch.is_autocast_enabled('cpu')
 
+@pytest.mark.parametrize('event', ['before_batch', 'after_pred', 'after_loss'])
+@pytest.mark.parametrize('error', [CancelTrainException, CancelEpochException, CancelFitException])
+def test_bf16_ends_with_what_is_canceled(event, error):
+    "After each epoch of a training in which a callback cancels more than a batch"
+    on = []
+    def stop(self):
+        if self.learn.training: raise error
+    learn = learner(lambda o: o.to_fast(bf16=True))
+    cb = Callback(**{event: stop, 'after_epoch': lambda self: on.append(torch.is_autocast_enabled('cpu'))})
+    cb.order = 100 if event=='before_batch' else -100
+    fit(learn.add_cb(cb), 2)
+    assert not torch.is_autocast_enabled('cpu') and not any(on)
+
+def test_to_fast_anew():
+    "The last call counts"
+    t = Types()
+    fit(learner(lambda o: o.to_fast(bf16=True).to_fast(bf16=False), cbs=t))
+    assert t.conv=={torch.float32}
+
 class Numbers(TorchDispatchMode):
     "Counts where a number is asked for"
     n = 0
@@ -94,7 +114,7 @@ def test_a_step_asks_for_no_number(monkeypatch, ask):
     "On a GPU each is a wait. Without the look at the losses, which is at each step on a CPU only, and the check of labels by `one_hot`, which is on a CPU only, too."
     monkeypatch.setattr(Finite, 'look', lambda self: None)
     monkeypatch.setattr(torch.nn.functional, 'one_hot', lambda y, c: torch.eye(c)[y])
-    if ask: monkeypatch.setattr(MixMatch, 'weight', lambda self: 1. if self.trust>2 else 0.)
+    if ask: monkeypatch.setattr(MixMatch, 'weight', lambda self: 1. if self.step.trust>2 else 0.)
     learn = learner(lambda o: o.to_fast(bf16=True), cbs=InSteps(), cache=True)
     fit(learn)
     assert learn.in_steps.numbers.n == (4 if ask else 0)

@@ -109,7 +109,7 @@ def page():
         taken = {k: left.pop(k) for k in list(left) if k in sources[source] or k in ('dls','unlabeled','arch')}
         parts += [f'## {group}', rows(taken, said(fs['mixmatch_learner']), to)]
     if left: raise ValueError(f"no group has the arguments {', '.join(left)}")
-    parts += ['## The other methods', 'Each takes the arguments above, plus its own settings instead of MixMatch's:']
+    parts += ['## The other methods', "Each takes the arguments above, plus its own settings instead of MixMatch's:"]
     for k,f in list(fs.items())[1:-1]:
         ps = inspect.signature(f).parameters
         ps = {a: p for a,p in ps.items() if a not in shared or a=='mu' and p.default!=1}
