@@ -134,8 +134,8 @@ def check_step(method):
     "See that a method reports in its first step what it declares"
     name,step = type(method).__name__,method.step
     if new := [o for o in vars(method) if o not in method.fitting.had]: raise AttributeError(
-        f"{name} sets `self.{new[0]}` in its step, and a checkpoint would lose it. Use `self.learned.{new[0]}`, with its "
-        f"start in `fresh`; or, for this step alone, `self.step.{new[0]}`")
+        f"{name} sets `self.{new[0]}` in its step, and a checkpoint would lose it. Use `self.learned.{new[0]}`, with "
+        f"its start in `fresh`; or, for this step alone, `self.step.{new[0]}`")
     if method.guesses and step.guess is None: raise RuntimeError(
         f"{name} made no guess in this step. Get guesses by `self.guess(views)` or `self.guess(logits, by='pred')`, or "
         "declare `guesses = False`")

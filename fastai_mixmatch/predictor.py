@@ -169,13 +169,13 @@ def _budget(numbers, tensors):
     seen = [0,0]
     def count(module, name, p):
         seen[:] = seen[0]+(0 if p is None else p.numel()),seen[1]+1
-        _need(seen[0]<=numbers and seen[1]<=tensors, "its network has more weights than the file, or than 2**30")
+        _need(seen[0]<=numbers and seen[1]<=tensors, "its network is too large")
     hook = register_module_parameter_registration_hook(count)
     try: yield
     finally: hook.remove()
 
 def _build(meta, shapes, arch):
-    "The network for tensors of these `shapes`; without memory first"
+    "The network for tensors of `shapes`; without memory first"
     def fitting(m):
         own = {k: shapes.get(k) if is_lazy(v) else list(v.shape) for k,v in m.state_dict().items()}
         _need(own==shapes, "its weights do not fit the network")
@@ -183,8 +183,10 @@ def _build(meta, shapes, arch):
     n_in,n_out = max(meta['shape'][0], len(meta['tfms']['mean'] or ())),len(meta['classes'])
     if arch is not None: return fitting(arch if isinstance(arch, nn.Module) else arch(n_in, n_out))
     _need(meta['arch'], f"it does not name its network; pass `arch`, the module or a function of ({n_in}, {n_out})")
+    args = json.dumps(meta['arch'].get('args'))
+    _need(not re.search(r'(?<![.\d])\d{5}', args), "its network is huge")
     n = sum(map(math.prod, shapes.values()))
-    with seeded(0), _budget(min(2*n+2**22, 2**30), 4*len(shapes)+256): # A body is cut off a whole network
+    with seeded(0), _budget(min(2*n+2**22, 2**30), 4*len(shapes)+256):
         with torch.device('meta'): fitting(build_arch(meta['arch'], n_in, n_out))
         return build_arch(meta['arch'], n_in, n_out)
 

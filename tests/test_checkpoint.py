@@ -685,12 +685,13 @@ def test_changed_transforms():
 def test_interrupted_and_fitted_again_in_one_session():
     "What fastai's transforms drew last is no setting"
     dls = IL[:200].split(20, seed=0)[0].dataloaders(IL[1700:1760], bs=20, batch_tfms=aug_transforms(do_flip=False))
-    left = [3]
-    def stop(self):
-        if self.learn.training and left and self.learn.train_iter==left[0]: raise KeyboardInterrupt(left.pop())
-    cb = Callback(after_batch=stop)
-    cb.order = 2000
-    learn = learner(dls, IL[200:328], checkpoint='cp', every='1 step', cbs=cb)
+    class Once(Callback):
+        order,in_checkpoint,at = 2000,False,3
+        def after_batch(self):
+            if not self.learn.training or self.learn.train_iter!=self.at: return
+            self.at = None
+            raise KeyboardInterrupt
+    learn = learner(dls, IL[200:328], checkpoint='cp', every='1 step', cbs=Once())
     with pytest.raises(KeyboardInterrupt): quiet(learn).fit(1)
     learn.fit(1)
     assert learn.train_iter==len(method_of(learn).dl)

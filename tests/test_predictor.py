@@ -298,6 +298,13 @@ def test_a_small_file_that_claims_a_large_network(good):
     Path('x').write_bytes(len(text).to_bytes(8, 'little')+text+bytes(9))
     refused('bytes are missing')
 
+@pytest.mark.parametrize('args', [dict(depth=10**7), dict(img_size=[10**5, 32])])
+def test_a_small_file_with_huge_arguments(good, args):
+    "timm works in Python before it makes a first weight"
+    pytest.importorskip('timm', reason='timm is not installed')
+    forged(good, arch=dict(source='timm', name='vit_tiny_patch16_224', args=args))
+    refused('its network is huge')
+
 def test_lazy_layers():
     class Lazy(nn.Module):
         def __init__(self):

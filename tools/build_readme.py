@@ -49,7 +49,8 @@ class _Table(HTMLParser):
     def handle_endtag(self, tag):
         if self.done: return
         if tag in ('td', 'th') and self.cell is not None:
-            self.rows[-1].append((' '.join(''.join(self.cell).split()).replace('|', '\\|'), int(self.attrs.get('rowspan', 1))))
+            text = ' '.join(''.join(self.cell).split()).replace('|', '\\|')
+            self.rows[-1].append((text, int(self.attrs.get('rowspan', 1))))
             self.rows[-1] += [('', 1)]*(int(self.attrs.get('colspan', 1))-1)
             self.cell = None
         if tag=='table':
