@@ -77,7 +77,9 @@ class Unlabeled:
 
     def __getstate__(self): return dict(vars(self), source=None) # An exported learner holds no images
     def __deepcopy__(self, memo): return type(self)(**vars(self))
-    def __repr__(self): return f'Unlabeled({ {k: v for k,v in vars(self).items() if k!="source" and v is not None} })'
+    def __repr__(self):
+        given = [f'{k}={v!r}' for k,v in vars(self).items() if k!='source' and v is not None]
+        return f"Unlabeled({', '.join(given)})"
 
 # %% ../nbs/13_batch.ipynb #ff94773d
 @dataclasses.dataclass

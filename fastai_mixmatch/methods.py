@@ -36,7 +36,7 @@ class PiModel(SemiSupervised):
 # %% ../nbs/17_methods.ipynb #7a1c4c1b
 class VAT(SemiSupervised):
     "Virtual adversarial training with entropy minimization (arXiv 1704.03976)"
-    eps:float = 6. # Length of the perturbation of an image of 3·32·32 values; for n values it is `eps*sqrt(n/3072)`
+    eps:float = 6. # Length of the perturbation for 3·32·32 values; n: `eps*sqrt(n/3072)`
     xi:float = 1e-2 # Length of the step that looks for it, in the same unit
     entropy:float = 0.06 # Weight of the entropy; not ramped, and counted in `loss_x`
     lambda_u,ramp = 0.3,0.4

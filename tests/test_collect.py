@@ -169,7 +169,7 @@ def test_other_tasks_are_refused(photos, task, labels):
 
 def test_boxes_and_rows_with_several_labels_are_refused(photos):
     df = pd.DataFrame(dict(file=['IMG_0000.jpg']*2, label=['ball','star']))
-    with pytest.raises(ValueError, match='several labels'): survey(df, root=photos)
+    with pytest.raises(ValueError, match="is labeled 'ball' and 'star'; keep one"): survey(df, root=photos)
     with pytest.raises(ValueError, match='detector'): survey(df.assign(xmin=0, ymin=1, xmax=2, ymax=3), root=photos)
 
 def test_a_misspelt_argument_gets_a_suggestion():
