@@ -1209,6 +1209,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'fastai_mixmatch.state._to_frame': ('state.html#_to_frame', 'fastai_mixmatch/state.py'),
                                        'fastai_mixmatch.state.attributes': ('state.html#attributes', 'fastai_mixmatch/state.py'),
                                        'fastai_mixmatch.state.belongs': ('state.html#belongs', 'fastai_mixmatch/state.py'),
+                                       'fastai_mixmatch.state.class_settings': ('state.html#class_settings', 'fastai_mixmatch/state.py'),
                                        'fastai_mixmatch.state.given': ('state.html#given', 'fastai_mixmatch/state.py'),
                                        'fastai_mixmatch.state.mark_computed': ('state.html#mark_computed', 'fastai_mixmatch/state.py'),
                                        'fastai_mixmatch.state.memory': ('state.html#memory', 'fastai_mixmatch/state.py'),

@@ -18,7 +18,7 @@ from .lists import Files
 from .sources import class_names, image_tfms, raw_items
 from .files import sha256_of
 from .rng import rng_state
-from .state import _fixed, given, plain
+from .state import class_settings, given, plain
 
 # %% ../nbs/22_fingerprint.ipynb #13e5abae
 def _of_files(items):
@@ -45,16 +45,18 @@ def _opening(ds):
     return nested_attr(image_tfms(ds), 'tfms.fs') or list(filter(None, own))
 
 def describe_items(items, y=None, unknown:list|None=None, x=None)->dict:
-    "Digests of images (decoded: `x`) and labels by name, how many under ''; `unknown` takes what has none"
+    "Digests of images (decoded: `x`) and labels by name, how many under ''; `unknown` takes the rest"
+    kind,unknown = type(items).__name__,ifnone(unknown, [])
+    def lost(): unknown.append(f'the images of {kind}')
     if not hasattr(items, '__len__'):
-        ifnone(unknown, []).append(f'the images of {type(items).__name__}')
-        return {'': type(items).__name__}
+        lost()
+        return {'': kind}
     raw,res = raw_items(items),{} if y is None else dict(labels=_digest([torch.as_tensor(y)]))
     if not len(raw): return {'': 0}
     if how := _opening(items): res['opening'] = plain(how, unknown, 'opening')
     if isinstance(raw[0], (str,Path)): return {'': len(raw), **res, **_of_files(raw)}
     if opaque := isinstance(raw[0], tuple): res['dataset'] = plain(items, unknown, 'dataset')
-    if opaque and x is None: ifnone(unknown, []).append(f'the images of {type(items).__name__}')
+    if opaque and x is None: lost()
     else: res['pixels'] = _digest(raw if x is None else [x])
     return {'': len(raw), **res}
 
@@ -102,12 +104,12 @@ def _sampling(dl, unknown):
 def _data(learn, method, unknown):
     "Which images, in which batches"
     dl,ldl,view = method.dl,method.labeled_dl,method.view
-    def described(ds, y=None, x=None): return describe_items(ds, y, unknown, x)
+    described = partial(describe_items, unknown=unknown)
     def labels(ds, y=None):
         return label_indices(ds) if y is None and (hasattr(ds, 'tls') or hasattr(ds, 'targets')) else y
     valid = [described(o.dataset, labels(o.dataset) if len(o.dataset) else None) for o in learn.dls.loaders[1:]]
     return ({'classes': plain(class_names(ldl.pool.items) or ldl.c), 'labels of a class': plain(method.class_counts),
-            'labeled images': described(ldl.pool.items, labels(ldl.pool.items, ldl.pool.y), ldl.pool.x),
+            'labeled images': described(ldl.pool.items, labels(ldl.pool.items, ldl.pool.y), x=ldl.pool.x),
             'unlabeled images': described(dl.items, x=dl.pool.x),
             **{f'validation images{f" {i}" if i else ""}': o for i,o in enumerate(valid)},
             'image shape': list(dl.pool.shape), 'batches in an epoch': len(dl),
@@ -161,8 +163,7 @@ def settings(learn, method)->tuple:
     packages = torch,torchvision,fastai,fastai_mixmatch,np
     versions = {o.__name__: o.__version__ for o in packages} | dict(Pillow=PIL.__version__)
     start = {'initial weights': model.pop('weights'), 'random numbers': _digest([repr(plain(rngs)).encode()])}
-    fixed = {k: v for c in cls.__mro__[::-1] for k,v in vars(c).items() if type(v) in (*_fixed,dict) and k[0]!='_'}
-    own = fixed | {k.lstrip('_'): v for k,v in vars(method).items()}
+    own = class_settings(cls, dict) | {k.lstrip('_'): v for k,v in vars(method).items()}
     moved = *method._stateattrs,'learn','learned','rank','run','unlabeled','world'
     args = {k: plain(v, unknown, k) for k,v in own.items() if k not in moved}
     res = _joined({'method': plain(cls, unknown, 'method'), **args, 'model': model}, *_data(learn, method, unknown),

@@ -219,8 +219,8 @@ class ImagePipe:
         if not (self.quick and isinstance(item, (str, Path))): return self.after(as_image(item, self.img_cls, i))
         with reading(lambda: item_name(item, i)), open_file(item) as im:
             mode = self.img_cls._open_args.get('mode', 'RGB')
-            x = np.array(self.sized(im if im.mode==mode else in_mode(im, self.img_cls)))
-        return torch.from_numpy(x.transpose(2,0,1) if x.ndim==3 else x[None]).as_subclass(self.img_cls._tensor_cls)
+            x = image2tensor(self.sized(im if im.mode==mode else in_mode(im, self.img_cls)))
+        return x.as_subclass(self.img_cls._tensor_cls)
 
 # %% ../nbs/00_images.ipynb #5c77749d
 def remarks(

@@ -71,7 +71,7 @@ class TidyProgress(ProgressCallback):
 # %% ../nbs/20_learner.ipynb #eecb3deb
 class SemiSupervisedLearner(Learner):
     "A `Learner` whose callbacks tidy up however a fit ends"
-    in_fit,head_fitted = False,False # `head_fitted`: before training
+    in_fit = head_fitted = False
     def add_cb(self, cb):
         cb = TidyProgress() if ProgressCallback in (cb, type(cb)) else cb() if isinstance(cb, type) else cb
         if isinstance(cb, (EMA,SemiSupervised)): cb.alone(self.cbs)

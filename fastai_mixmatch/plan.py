@@ -147,12 +147,12 @@ def planned(a, learn, left, each):
     valid = len(learn.dls.valid_ds)
     after = 10+(each+.004)*min(len(method_of(learn).dl.items)+valid, 6000)
     left -= after
-    epochs = int(min(20, max(1, left/6/max(valid*each, 1e-3))))
+    epochs = int(min(20, max(2, left/6/max(valid*each, 1e-3))))
     step = 12*each*learn.dls.bs # Two views and a guess of each, and the way back
     steps = max(0, int((left-epochs*valid*each)/step))
     if steps<20: raise ValueError(f"{a['minutes']:g} minutes are enough for about {steps} steps of {step:.1f} s; "
                                   "give more --minutes, or a smaller --size, --bs or --model")
-    epochs = max(2, min(epochs, steps//4))
+    epochs = min(epochs, steps//4)
     return dict(epochs=epochs, steps=[max(1, steps//epochs//2)], after=after)
 
 class Budget(Callback):

@@ -272,7 +272,7 @@ class Fit:
         self.device = one_param(learn.model).device
         self.labeled,self.searching = iter(method.labeled_dl),'lr_finder' in learn.__dict__
         self.before = deepcopy(method.adaptive()) if self.searching else None
-        self.checked,self.had = False,{'run',*vars(method)} # Did `check_step` see the first step? What had the method?
+        self.had = {'run',*vars(method)} # Attributes; None after the first step
 
 @patch
 def before_fit(self:SemiSupervised):
@@ -328,8 +328,8 @@ def step_loss(self:SemiSupervised, pred, *yb):
     step.loss_x,step.loss_u = self.losses(pred, *yb)
     step.weight = self.weight()
     step.loss = step.loss_x + step.weight*step.loss_u
-    if not self.fitting.checked: check_step(self)
-    self.fitting.checked = True
+    if self.fitting.had: check_step(self)
+    self.fitting.had = None
     return step.loss
 
 @patch

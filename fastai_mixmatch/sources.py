@@ -25,14 +25,15 @@ def pair(
         raise TypeError(f"an item is a dictionary of {', '.join(map(str, item))}; expected its image under 'image'")
     return (*item, None)[:2] if isinstance(item, (tuple,list)) and len(item) else (item, None)
 
+_plain = list,tuple,np.ndarray,Tensor,Files
+
 def raw_items(
     ds, # Dataset or list
 ): # Sequence of paths, arrays or images; `(id, position)` where that is unknown
     "What the images of a dataset are opened from"
     if isinstance(ds, Subset): return [*map(raw_items(ds.dataset).__getitem__, map(int, ds.indices))]
     if isinstance(ds, ConcatDataset): return [o for part in ds.datasets for o in raw_items(part)]
-    plain = isinstance(ds, (list, tuple, np.ndarray, Tensor, Files))
-    items = ds if plain else ifnone(getattr(ds, 'items', None), getattr(ds, 'samples', None))
+    items = ds if isinstance(ds, _plain) else ifnone(getattr(ds, 'items', None), getattr(ds, 'samples', None))
     if isinstance(items, pd.DataFrame) and hasattr(ds, 'tls'):
         return [ds.tls[0].tfms.fs[0](row) for _,row in items.iterrows()]
     if isinstance(items, (np.ndarray, Tensor, Files)): return items
@@ -87,7 +88,7 @@ def get_item(
     i:int, # Position
 ): # Item `i`
     "Item `i` of `ds`; `ImageError` names the image that cannot be read"
-    if type(ds) is list: return ds[i]
+    if type(ds) in _plain: return ds[i]
     with reading(lambda: source_name(ds, i)):
         check_file(ds, i)
         return ds[i]
@@ -169,8 +170,10 @@ def overlap(
     valid = dls.valid.dataset if len(dls.loaders)>1 else ()
     if len(valid)==0 or not hasattr(items, '__len__'): return 0
     known,items = set(map(item_key, raw_items(valid))),raw_items(items)
+    names,linked = {os.path.basename(o) for o in known if isinstance(o, str)},getattr(items, 'linked', True)
     if isinstance(items, Files): items = map(partial(os.path.join, items.root), items.names())
     if isinstance(items, (np.ndarray,Tensor)): # One after the other takes ten times as long
         parts = [items[i:i+256] for i in range(0, len(items), 256)]
         items = (o for part in parts for o in pixels(part))
-    return len(known.intersection(map(item_key, items)))
+    def may(o): return not isinstance(o, (str, Path)) or os.path.basename(o) in names or linked and os.path.islink(o)
+    return len(known.intersection(map(item_key, filter(may, items))))

@@ -760,7 +760,7 @@ KINDS = dict(set=lambda v: {v}, frozenset=lambda v: frozenset([v]), deque=lambda
     default=lambda v: defaultdict(list, a=[v]), dataclass=lambda v: Best(float(v), [v]),
     frame=lambda v: pd.DataFrame(dict(a=[v, 1.5], b=['x', None])), series=lambda v: pd.Series([v], name='s'),
     array=lambda v: np.array([[v]], 'int16'), scalar=lambda v: np.float32(v),
-    nested=lambda v: [dict(a={v: (v, deque([v]))})], path=lambda v: Path(str(v)), bytes=lambda v: bytes([v]),
+    nested=lambda v: [dict(a={v: (v, deque([v]))})], path=lambda v: Path(str(v)), complex=lambda v: complex(v, 1), bytes=lambda v: bytes([v]),
     flag=lambda v: RegexFlag.A | RegexFlag.M, one_flag=lambda v: RegexFlag(2*v), attr=lambda v: AttrDict(a=v),
     image=lambda v: TensorImage(torch.tensor(v)), date=lambda v: dt.date(2026, 1, 1+v), moment=lambda v: dt.datetime(2026, 1, 1, v, tzinfo=dt.timezone.utc),
     hour=lambda v: dt.time(v, 30), gap=lambda v: dt.timedelta(v, 1, 1), stamp=lambda v: pd.Timestamp(v, tz='UTC'), pdgap=lambda v: pd.Timedelta(v, 'ns'),

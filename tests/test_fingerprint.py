@@ -1,7 +1,7 @@
 "Whatever a result depends on is in the fingerprint of the run, under its name."
 import functools, json, numpy as np, os, pandas as pd, pytest, shutil, torch
 from datetime import date
-from fastai.vision.all import (AccumMetric, Callback, CategoryBlock, CrossEntropyLossFlat, DataBlock, DataLoaders, GradientClip, F, IndexSplitter,
+from fastai.vision.all import (AccumMetric, Callback, CategoryBlock, CrossEntropyLossFlat, DataBlock, DataLoaders, GradientClip, IndexSplitter,
     IntToFloatTensor, PartialDL, PILImageBW, Resize, TensorImage, Transform, TransformBlock, WeightedDL, accuracy, error_rate, params, set_seed)
 from fastai_mixmatch.all import *
 from fastai_mixmatch.fingerprint import describe_items, differences, settings
@@ -128,8 +128,8 @@ def main_callback(k): return main(f'class mine(Callback):\n  def after_loss(self
 def main_global(k): return main(f'K = {k}\ndef mine(p, y): return (p.argmax(1)==y).float().mean()*K')
 def main_helper(k): return main(f'def helper(): return {k}\ndef mine(p, y): return (p.argmax(1)==y).float().mean()*helper()')
 def main_private(k): return main(f'class mine(Callback):\n  _k = {k}\n  def after_loss(self): self.learn.loss_grad = self.learn.loss_grad*self._k')()
-def main_cached(k): return main(f'class mine(Callback):\n  @functools.cached_property\n  def factor(self): return {k}', functools=functools)()
-def main_repr(k): return main(f'class mine:\n  def __call__(self, p, y): return F.cross_entropy(p, y)*{k}\n  def __repr__(self): return "mine"', F=F)()
+def main_cached(k): return main(f'class mine(Callback):\n  @functools.cached_property\n  def factor(self): return {k}')()
+def main_repr(k): return main(f'class mine:\n  def __call__(self, p, y): return nn.functional.cross_entropy(p, y)*{k}\n  def __repr__(self): return "mine"')()
 def prior(k): return lambda: MixMatch(prior=torch.tensor([k]+[1.]*9))
 def main_method(k): return main(f'class mine(FixMatch):\n  @property\n  def lam(self): return {k}')
 
