@@ -130,6 +130,8 @@ def main_helper(k): return main(f'def helper(): return {k}\ndef mine(p, y): retu
 def main_private(k): return main(f'class mine(Callback):\n  _k = {k}\n  def after_loss(self): self.learn.loss_grad = self.learn.loss_grad*self._k')()
 def main_cached(k): return main(f'class mine(Callback):\n  @functools.cached_property\n  def factor(self): return {k}')()
 def main_repr(k): return main(f'class mine:\n  def __call__(self, p, y): return nn.functional.cross_entropy(p, y)*{k}\n  def __repr__(self): return "mine"')()
+def main_net(k): return main(f'class mine(nn.Module):\n  slope = {k}\n  def __init__(self, ni, no):\n    super().__init__()\n    self.body = nn.Sequential('
+    f'nn.Flatten(), nn.Linear(64*ni, no))\n  def forward(self, x): return self.body(x*self.slope)')
 def prior(k): return lambda: MixMatch(prior=torch.tensor([k]+[1.]*9))
 def main_method(k): return main(f'class mine(FixMatch):\n  @property\n  def lam(self): return {k}')
 
@@ -228,6 +230,7 @@ CASES = dict(
     main_global=(dict(metrics=main_global(1.)), dict(metrics=main_global(2.)), 'metric mine.func'),
     main_helper=(dict(metrics=main_helper(1.)), dict(metrics=main_helper(2.)), 'metric mine.func'),
     main_private=(dict(cbs=main_private(1.)), dict(cbs=main_private(2.)), 'mine'), main_cached=(dict(cbs=main_cached(1.)), dict(cbs=main_cached(2.)), 'mine'),
+    main_net=(dict(arch=main_net(1.)), dict(arch=main_net(2.)), 'model'),
     prior=(dict(method=prior(1.)), dict(method=prior(2.)), 'prior'), main_repr=(dict(loss_func=main_repr(1.)), dict(loss_func=main_repr(2.)), 'loss function'),
     threshold=(dict(), dict(method=lambda: FixMatch(threshold=.9)), 'threshold'))
 
