@@ -135,7 +135,7 @@ def given(o)->dict:
 _fixed = bool,int,float,str,tuple
 
 def class_settings(cls, *more)->dict:
-    "Plain values, and those of the types `more`, that a class and its bases hold"
+    "Plain values, and those of `more`, that a class and its bases hold"
     return {k: v for c in cls.__mro__[::-1] for k,v in vars(c).items() if type(v) in (*_fixed,*more) and k[:2]!='__'}
 
 def attributes(o)->dict:
@@ -167,7 +167,7 @@ def _code(f, known):
     code = _sha(repr(parts(f.__code__)).encode())
     used = {n: o for n in sorted(names) if type(o := f.__globals__.get(n)) in _fixed or
             isinstance(o, (FunctionType,type)) and _own(o)}
-    return [f.__qualname__, code, *known([f.__defaults__, f.__kwdefaults__, cells, used])]
+    return [f.__qualname__, code, *known([f.__defaults__, f.__kwdefaults__, cells]), known(used)]
 
 def _own(o): return '<' in o.__qualname__ or o.__module__=='__main__' # Made in a function, or by the program itself
 
@@ -225,13 +225,13 @@ def plain(v, unknown:list|None=None, name:str='', seen:tuple=()):
     if isinstance(v, MethodType):
         return [known(v.__func__), *([] if isinstance(v.__self__, Callback) else [known(v.__self__)])]
     if isinstance(v, Function): return known(_functions(v))
-    if isinstance(v, _generators) or len(seen)>12: return lost(kind)
     if isinstance(v, FunctionType):
         if '<' in v.__qualname__: lost(v)
-        return _code(v, known) if v.__closure__ or _own(v) else v.__qualname__
+        return _code(v, known) if (v.__closure__ or _own(v)) and len(seen)<9 else v.__qualname__
     if isinstance(v, type): return _methods(v, known)
     if isinstance(v, nn.Module): return _modules(v, known)
     if not hasattr(v, '__dict__') and hasattr(v, '__qualname__'): return v.__qualname__
+    if isinstance(v, _generators) or len(seen)>12: return lost(kind)
     found = attributes(v)
     if not found and '<' not in kind: return lost(kind) if ' at 0x' in repr(v) else [known(type(v)), repr(v)]
     return {'': known(type(v)), **{k: known(o, k) for k,o in found.items()}}

@@ -59,7 +59,7 @@ def guess_labels(
     x = views.flatten(0,1) if isinstance(views, Tensor) else torch.cat(views)
     model = get_model(model)
     with frozen_stats(model): out = model(x)
-    torch.clear_autocast_cache()  # Some torch versions would train on these casts
+    torch.clear_autocast_cache()  # Some torch versions train on these casts
     _check_logits(out, len(x))
     return torch.softmax(_up(out), -1).reshape(len(views), -1, out.shape[1]).mean(0)
 
