@@ -8,7 +8,7 @@ __all__ = ['Meter', 'Report']
 # %% ../nbs/12_report.ipynb #cc5e6a3a
 import warnings
 from fastai.vision.all import *
-from .batch import FitCallback
+from .batch import FitCallback, refuse_unless
 from .distributed import listed, rank0_print, sum_ranks
 from .sources import class_name
 from .targets import laplace
@@ -33,14 +33,15 @@ class Report(FitCallback):
     """
     order = 21
     _stateattrs = ('columns','meters','rows','counts','guess_counts')
+    own = 'loss_x','loss_u','lambda_u','confidence','guess_acc'
     def _init_state(self): self.columns,self.meters,self.rows,self.counts,self.guess_counts = None,{},[],None,[]
 
     def before_fit(self):
         self.tidy()
         self._init_state()
         if self.method.learn is None: return # It was taken out of the learner
-        names = ('loss_x','loss_u','lambda_u','confidence',*self.method.columns) if self.method.guesses else ()
-        if names and self.method.dl.pool.has_labels: names = (*names,'guess_acc')
+        names,own = self.method.columns,self.own[:4 + self.method.dl.pool.has_labels]
+        if self.method.guesses: names = *own[:4],*names,*own[4:]
         self.meters = {o: Meter(o) for o in names}
         if self.method.fitting.searching: return
         rec = getattr(self.learn, 'recorder', None)
@@ -49,15 +50,20 @@ class Report(FitCallback):
         self.learn.metrics = self.learn.metrics + self.columns
 
     def before_train(self):
+        table = getattr(getattr(self.learn, 'recorder', None), 'metric_names', ())
+        ours = [o.name for o in self.columns or ()]
+        bad = [o for o in self.method.columns if [*table,*self.own].count(o)>ours.count(o)]
+        refuse_unless(not bad, f"{type(self.method).__name__}.columns must not be names of others in the table", bad)
         self.counts = None
         for m in self.meters.values(): m.reset()
 
     def after_loss(self):
         step = self.method.step
         if not self.meters: return
+        for name,v in step.notes.items(): self.meters[name].add(v)
+        if not self.method.guesses: return
         for name,v in dict(loss_x=step.loss_x, loss_u=step.loss_u).items(): self.meters[name].add(v.detach())
         self.meters['lambda_u'].add(step.weight)
-        for name,v in step.notes.items(): self.meters[name].add(v)
         self.count(step.guess, step.batch.truth)
 
     def count(self, q, truth):

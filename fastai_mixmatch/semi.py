@@ -49,6 +49,7 @@ class SemiSupervised(Settings, FitCallback):
         self.set(settings)
         self._init_state()
         self.check()
+        for o in ('columns','averages','heads'): expect(self, o)
 
     @property
     def unlabeled(self): return self._unlabeled
@@ -61,16 +62,11 @@ class SemiSupervised(Settings, FitCallback):
 
     def check(self):
         "Refuse settings that cannot be; `ValueError` or `TypeError`"
-        for name,least,what in (('k',1,'weak'),('ks',0,'strong')):
-            n = getattr(self, name)
-            refuse_unless(isinstance(n, int) and n>=least,
-                          f'{name}, the number of {what} views, must be a whole number of at least {least}', n)
-        refuse_unless(self.lambda_u>=0, 'lambda_u, the weight of the unlabeled loss, must be at least 0', self.lambda_u)
+        for o in ('k','ks','lambda_u'): expect(self, o)
         check_ramp(self.ramp)
         self.loss_x = labeled_loss(self.loss_x)
         if self.ks and self.strong is None: self.strong = StrongView()
-        if self.ks and not hasattr(self.strong, 'view'):
-            raise TypeError(f"strong views need what makes them, such as `strong=StrongView()`; got {self.strong!r}")
+        if self.ks: expect(self, 'strong')
 
     def _init_state(self):
         super()._init_state()
@@ -105,15 +101,13 @@ def guess(self:SemiSupervised,
     else:
         views = views if isinstance(views, (tuple,list)) else [views]
         q = self.teacher(views) if by=='teacher' else guess_labels(self.learn.model if by=='model' else by, views)
-    self.step.guess = then(q)
+    self.step.guess = expect(self, 'guess', then(q))
     return self.step.guess
 
 @patch
 def note(self:SemiSupervised, **columns):
     "Report the mean of each of `columns`, which the class declares"
-    if bad := [o for o in columns if o not in self.columns]: raise AttributeError(
-        f"{type(self).__name__} reports the column {bad[0]!r}, which it does not declare: "
-        f"columns = {(*self.columns, *bad)!r}")
+    check_use(self, 'columns', *columns)
     self.step.notes.update({k: v.detach().mean() if isinstance(v, Tensor) else float(v) for k,v in columns.items()})
 
 # %% ../nbs/14_semi.ipynb #ca5de8f5
@@ -142,8 +136,7 @@ def head(self:SemiSupervised,
     name:str, # One of `heads`
 )->Tensor: # Its output for each image of this step, in the order of `make_batch`
     "What a further head makes of the features of this step"
-    if name not in self.heads: raise AttributeError(
-        f"{type(self).__name__} asks for the head {name!r}, which it does not declare: heads = dict({name}=4)")
+    check_use(self, 'heads', name)
     self.step.asked.add(name)
     return next(o for o in self.learn.cbs if isinstance(o, Heads) and o.method is self)[name]
 
@@ -154,7 +147,7 @@ def fresh(self:SemiSupervised)->dict: return {} # What is learned besides networ
 @patch
 def forget(self:SemiSupervised):
     "Drop what training has moved"
-    self.learned = AttrDict(self.fresh())
+    self.learned = AttrDict(expect(self, 'fresh', self.fresh()))
 
 @patch
 def average(self:SemiSupervised,
@@ -163,8 +156,7 @@ def average(self:SemiSupervised,
     start:float|None=None, # Average before the first step; default: `new`
 )->Tensor: # The average
     "Move a running average towards `new`, which is averaged over processes"
-    if name not in self.averages: raise AttributeError(
-        f"{type(self).__name__} keeps the average {name!r}, which it does not declare: averages = dict({name}=0.999)")
+    check_use(self, 'averages', name)
     new = self.sum_ranks(new.detach())/self.world
     old = self.learned.get(name)
     if old is None: old = new if start is None else torch.full_like(new, start)
@@ -189,11 +181,13 @@ def prepare(self:SemiSupervised):
     labeled_dl = LabeledDL(dls, cache=u.cache)
     dl = unlabeled_dl(u, dls, bs=u.bs or (u.mu or self.mu)*labeled_dl.bs, k=max(self.k, self.ks))
     like = labeled_dl.pool.example(4, labeled_dl.device)
+    x = like.as_subclass(Tensor)
+    if u.weak: expect(u, 'weak', tried(lambda: u.weak.view(x, 2)), like=x)
     view = BatchViews(dls.train, like, u.weak)
     if view.weak is not None: rank0_print(f"{type(self).__name__}: `dls` has no random batch transform, so views are "
         f"made with {view.weak}; pass `batch_tfms` to `dls` for others")
     warn_about(self, dl, dls)
-    if self.ks: check_strong(view, like, self.strong)
+    if self.ks: view.strong(like, SimpleNamespace(view=partial(expect, dls, 'image')))
     self.class_counts = class_counts(labeled_dl, self.learn.dls)
     vars(self).update(labeled_dl=labeled_dl, dl=dl, view=view, source=now)
     self.prepared()
@@ -241,7 +235,9 @@ def draw(self:SemiSupervised, raw, truth):
     raw = [o.to(device) for o in raw]
     reads = lambda n: (raw[i%len(raw)] for i in range(n))
     weak = view.views(raw[0], self.k) if len(raw)==1 else tuple(map(view, reads(self.k)))
-    strong = tuple(view.strong(o, self.strong) for o in reads(self.ks))
+    def checked(x): return expect(self.strong, 'view', self.strong.view(x), like=x)
+    aug = SimpleNamespace(view=checked) if self.fitting.had else self.strong
+    strong = tuple(view.strong(o, aug) for o in reads(self.ks))
     (x,),y = next(self.fitting.labeled)
     x,y = x.to(device),y.to(device)
     self.teach(x, y)
@@ -272,7 +268,7 @@ class Fit:
         self.device = one_param(learn.model).device
         self.labeled,self.searching = iter(method.labeled_dl),'lr_finder' in learn.__dict__
         self.before = deepcopy(method.adaptive()) if self.searching else None
-        self.had = {'run',*vars(method)} # Attributes; None after the first step
+        self.had,self.strong = dict(vars(method)),state_of(method.strong) # Before the first step; then None
 
 @patch
 def before_fit(self:SemiSupervised):
@@ -325,8 +321,8 @@ class StepLoss(GetAttr):
 def step_loss(self:SemiSupervised, pred, *yb):
     "Loss of this step: labeled loss + weight × unlabeled loss"
     step = self.step
-    step.loss_x,step.loss_u = self.losses(pred, *yb)
-    step.weight = self.weight()
+    step.loss_x,step.loss_u = ask(self, 'losses', pred, *yb)
+    step.weight = ask(self, 'weight')
     step.loss = step.loss_x + step.weight*step.loss_u
     if self.fitting.had: check_step(self)
     self.fitting.had = None
@@ -348,7 +344,7 @@ def before_batch(self:SemiSupervised):
     b.x,b.y = self.learn.xb[0].as_subclass(Tensor),y # Another callback may have changed them
     if not y.is_floating_point(): b.y = F.one_hot(y.as_subclass(Tensor), self.labeled_dl.c).to(b.x.dtype)
     self.fitting.y = y
-    xb,self.learn.yb = self.make_batch(b)
+    xb,self.learn.yb = ask(self, 'make_batch', b)
     self.learn.xb = (xb,)
 
 @patch

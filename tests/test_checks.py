@@ -1,9 +1,10 @@
 "What can be known before training is said before it, in one sentence."
-import pytest, torch
+import numpy as np, pytest, torch, warnings
 from fastai.callback.mixup import CutMix, MixUp
 from fastai.losses import CrossEntropyLossFlat, FocalLossFlat
+from fastai.vision.all import Callback, DataLoaders, ValueMetric, noop
 from fastai_mixmatch.all import *
-from helpers import IL, SMALL, X, core_dls, core_learner
+from helpers import IL, SMALL, X, core_dls, core_learner, method_learner, torch_sets, train
 from torch import nn
 
 UX = X[200:230]
@@ -29,13 +30,13 @@ def test_batch_norm_over_one_image():
     learner(digit_dls(bs=1)).fit(1)
     learner(dls, arch=nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), bs=1, k=1).fit(1)
 
-LOSSES = dict(indices=(nn.NLLLoss(), 'fails: '), fastais=(CrossEntropyLossFlat(), 'fails: '), focal=(FocalLossFlat(), 'fails: '), each=(nn.CrossEntropyLoss(reduction='none'), r'gives torch.Size([1])'),
-    number=(lambda p, y: 1., 'gives 1.0'), few=(labeled_loss(weight=[1., 2.]), '10 classes need as many weights'))
+LOSSES = dict(indices=(nn.NLLLoss(), 'Error('), fastais=(CrossEntropyLossFlat(), 'Error('), focal=(FocalLossFlat(), 'Error('), each=(nn.CrossEntropyLoss(reduction='none'), 'got a tensor (1,) of torch.float32'),
+    number=(lambda p, y: 1., 'got 1.0'), few=(labeled_loss(weight=[1., 2.]), '10 classes need as many weights'))
 @pytest.mark.parametrize('name', LOSSES)
 def test_labeled_losses_of_another_form(name):
     "Most losses take class indices, and these have probabilities"
     loss, words = LOSSES[name]
-    refused(ValueError, '`loss_x` must make one number', '(B,10)', words, 'labeled_loss(weight=', loss_x=loss)
+    refused(ValueError, 'MixMatch.loss_x: expected one number', '(B,n_classes)', words, 'labeled_loss(weight=', loss_x=loss)
 
 def test_a_labeled_loss_that_would_not_be_used():
     with pytest.raises(ValueError, match="tsa anneals cross entropy; loss_x must be 'ce'; got"): UDA(tsa='linear', loss_x='focal')
@@ -48,7 +49,7 @@ def test_model_output_of_another_kind():
     class Two(nn.Module):
         def __init__(self): super().__init__(); self.m = SMALL(1, 10)
         def forward(self, x): return self.m(x), x
-    refused(ValueError, 'tuple', '(1, 10)', model=Two())
+    refused(ValueError, 'got (a tensor (1, 10)', model=Two())
     refused(ValueError, '(1, 10, 1)', '(1, 10)', model=nn.Sequential(SMALL(1, 10), nn.Unflatten(1, (10, 1))))
 
 def test_two_methods_in_one_learner():
@@ -74,7 +75,7 @@ def test_settings_of_a_stream_without_images():
     with pytest.raises(ValueError, match=r'`unlabeled` is Unlabeled\(bs=3.*; pass a folder'): learner(unlabeled=Unlabeled(bs=3))
 
 @pytest.mark.parametrize('cls', [MixUp, CutMix])
-def test_callbacks_that_mix(cls): refused(ValueError, f'{cls.__name__} exchanges the images and labels of a batch', 'Leave it out', 'MixUpLabeled', cbs=cls())
+def test_callbacks_that_mix(cls): refused(ValueError, f'{cls.__name__} exchanges the images and labels of a batch', 'Leave it out, and mix in `make_batch`', cbs=cls())
 
 def test_labels_of_torchvision_are_counted_as_they_are_trained():
     "`targets` are what stands in the files; `target_transform` says what is learned"
@@ -83,3 +84,162 @@ def test_labels_of_torchvision_are_counted_as_they_are_trained():
     ds = FakeData(6, (3, 8, 8), 3, target_transform=lambda y: 2-y)
     ds.targets = [2-ds[i][1] for i in range(6)]
     assert label_indices(ds)==[ds[i][1] for i in range(6)]!=ds.targets
+
+# --- methods, views and columns of one's own
+
+class Own(SemiSupervised):
+    "Learns its own guesses"
+    def losses(self, pred, y, *qs):
+        x,u = self.parts(pred, y)
+        return self.loss_x(x, y), l2_loss(u, self.guess(u, by='pred'))
+
+def own(base=Own, **kw): return type('Own', (base,), kw)
+def using(do, **kw):
+    "A method that does something more in each step"
+    def losses(self, pred, y):
+        do(self, pred)
+        return Own.losses(self, pred, y)
+    return own(losses=losses, **kw)
+def noting(*names): return using(lambda self, pred: self.note(**{o: pred.mean() for o in names}), columns=names)
+def batch(f): return own(make_batch=lambda self, b: f(torch.cat([b.x, *b.weak]), b))
+def losses(f): return own(losses=lambda self, pred, y: f(self, *Own.losses(self, pred, y), pred))
+def guessing(then): return own(losses=lambda self, pred, y: (pred.mean(), self.guess(pred[len(y):], by='pred', then=then).sum()))
+
+class Later(Callback):
+    "Adds a column after the method's"
+    order = 40
+    def before_fit(self): self.learn.metrics = self.learn.metrics + ValueMetric(lambda: 1., 'mine')
+    def after_fit(self): self.learn.metrics = self.learn.metrics.filter(lambda m: m.name!='mine')
+
+AVERAGES,DECLARED,LOSSES_OF = 'Own.averages: expected such as dict(p=0.999), or names and a setting `momentum`; ', 'Own.make_batch: ', 'Own.losses: expected labeled and unlabeled loss, two tensors of one number; '
+MISTAKES = dict( # chkstyle: ignore-node (one case a line)
+    columns_as_text=(own(columns='agreement'), 'Own.columns: expected names, such as (\'mask_rate\',); got \'agreement\''),
+    columns_of_numbers=(own(columns=(3,)), 'Own.columns: expected names'),
+    averages_as_text=(own(averages='p', momentum=.9), AVERAGES, "got 'p'"),
+    averages_without_momentum=(own(averages=('p',)), AVERAGES, "got ('p')"),
+    averages_of_a_number=(own(averages=3), AVERAGES, 'got 3'),
+    averages_of_texts=(own(averages=dict(p='x')), AVERAGES, "got {'p': 'x'}"),
+    averages_that_fresh_gives=(own(averages=dict(p=.9), fresh=lambda self: dict(p=0)), AVERAGES, 'other names than `fresh` gives', "got {'p': 0.9}"),
+    averages_of_a_dictionary=(own(averages=dict(items=.9)), AVERAGES, "got {'items': 0.9}"),
+    averages_of_the_strong_view=(own(averages=dict(strong=.9)), AVERAGES, "got {'strong': 0.9}"),
+    fresh_none=(own(fresh=lambda self: None), 'Own.fresh: expected a dictionary', 'got None'),
+    fresh_of_a_dictionary=(own(fresh=lambda self: dict(keys=1)), 'Own.fresh: expected a dictionary, with other names than one has itself'),
+    heads_as_list=(own(heads=['turn']), "Own.heads: expected such as dict(turn=4); got ['turn']"),
+    heads_as_names=(own(heads=('turn',)), 'Own.heads: expected such as dict(turn=4)'),
+    heads_of_floats=(own(heads=dict(turn=4.)), "got {'turn': 4.0}"),
+    strong_view=(batch(lambda x, b: (torch.cat([x, b.strong[0]]), (b.y,))), DECLARED, 'declares k = 1 weak and ks = 0 strong views; declare as many as it uses'),
+    strong_views_unpacked=(batch(lambda x, b: [v for v, in [b.strong]]), DECLARED, 'not enough values', 'ks = 0'),
+    strong_views_joined=(batch(lambda x, b: torch.cat(b.strong)), DECLARED, 'ks = 0'),
+    second_weak_view=(batch(lambda x, b: b.weak[1]), DECLARED, 'k = 1 weak'),
+    parts_unpacked=(own(losses=lambda self, pred, y: [0 for x,u,v in [self.parts(pred, y)]]), 'Own.losses: not enough values', 'k = 1 weak'),
+    batch_alone=(batch(lambda x, b: x), 'Own.make_batch: expected images like `b.x`', 'a tuple of targets', 'got a tensor (32, 1, 8, 8) of torch.float32'),
+    batch_none=(batch(lambda x, b: None), 'Own.make_batch: expected', 'got None'),
+    targets_alone=(batch(lambda x, b: (x, b.y)), 'a tuple of targets', 'a tensor (16, 10)'),
+    no_targets=(batch(lambda x, b: (x, ())), 'a tuple of targets'),
+    flat_images=(batch(lambda x, b: (x.flatten(1), (b.y,))), 'images like `b.x`', '(32, 64)'),
+    class_indices=(batch(lambda x, b: (x, (b.y.argmax(1),))), 'labels like `b.y` first', 'a tensor (16,) of torch.int64'),
+    few_images=(batch(lambda x, b: (x[:2], (b.y,))), 'labeled ones first', '(2, 1, 8, 8)'),
+    one_loss=(losses(lambda self, x, u, p: x), LOSSES_OF, 'got tensor('), three_losses=(losses(lambda self, x, u, p: (x, u, u)), LOSSES_OF),
+    loss_of_each=(losses(lambda self, x, u, p: (x, p.mean(1))), LOSSES_OF, 'a tensor (32,)'), loss_as_number=(losses(lambda self, x, u, p: (x, 0.)), LOSSES_OF, '0.0)'),
+    no_loss=(losses(lambda self, *o: None), LOSSES_OF, 'got None'),
+    weight_none=(own(weight=lambda self: None), 'Own.weight: expected a number without gradient; got None'),
+    weight_with_gradient=(own(weight=lambda self: torch.tensor(1., requires_grad=True)), 'without gradient; got tensor(1., requires_grad=True)'),
+    weight_of_each=(own(weight=lambda self: torch.ones(10)), 'a number without gradient; got a tensor (10,)'),
+    guess_none=(guessing(lambda q: None), 'Own.guess: expected probabilities `(B_u,n_classes)`; got None'),
+    guess_of_classes=(guessing(lambda q: q.argmax(1)), 'Own.guess: expected probabilities', 'torch.int64'),
+    **{f'column_{o}': (noting(o), f"Own.columns must not be names of others in the table; got ['{o}']")
+       for o in ('accuracy', 'loss_u', 'guess_acc', 'epoch', 'train_loss', 'time', 'mine')})
+
+@pytest.mark.parametrize('name', MISTAKES)
+def test_mistakes_in_a_method_of_ones_own(name):
+    "At its first step at the latest: the weights have not moved"
+    (method, *words),model = MISTAKES[name],SMALL(1, 10)
+    start = [p.clone() for p in model.parameters()]
+    with pytest.raises(ValueError) as e: train(method_learner(method(), 60, arch=model, cbs=Later()))
+    for w in words: assert w in str(e.value), (w, str(e.value))
+    assert all(map(torch.equal, start, model.parameters()))
+
+def test_what_is_right_is_not_refused():
+    class Right(FixMatch):
+        columns,averages,momentum,heads = ['mean'],['p'],.9,dict(turn=lambda n: nn.Linear(n, 4))
+        def weight(self): return torch.tensor(.5)
+        def fresh(self): return dict(last=None)
+        def losses(self, pred, y):
+            self.note(mean=self.average('p', pred.mean()), mask_rate=1.)
+            return [o + 0*self.head('turn').sum() for o in super().losses(pred, y)]
+    with pytest.raises(AttributeError, match=r"Right uses the column 'mask_rate', which it does not declare: `columns = \('mask_rate',\)`"): train(method_learner(Right(), 60))
+    Right.columns = ['mean','mask_rate']
+    assert train(method_learner(Right(), 60)).report.rows[0]['mean'] is not None
+
+def test_columns_without_guesses():
+    "A method that makes none has the columns that it declares, and no others"
+    class Counts(Supervised):
+        columns = ('two',)
+        def losses(self, *a):
+            self.note(two=2.)
+            return super().losses(*a)
+    row = train(method_learner(Counts(), 60)).report.rows[0]
+    assert row['two']==2 and 'loss_x' not in row
+
+def test_settings_without_annotation():
+    class Plain(Own): alpha = .5
+    class Typed(Plain): alpha:float = .6
+    for f in (lambda: Plain(alpha=.1), lambda: SemiSupervised(k=2)):
+        with pytest.raises(TypeError, match='`(alpha|k)` of (Plain|SemiSupervised) is no argument, as it has no annotation, such as `'): f()
+    assert Typed(alpha=.1).alpha==.1
+
+def test_settings_that_a_step_changes():
+    with pytest.raises(AttributeError, match='Own sets `self.lambda_u` in its step.*self.learned.lambda_u'): train(method_learner(using(lambda self, pred: setattr(self, 'lambda_u', .5))(), 60))
+
+class View:
+    "A strong view that does `f`"
+    def __init__(self, f): self.f = f
+    def view(self, x): return self.f(x)
+
+VIEWS = dict(shape=lambda x: x[...,1:], few=lambda x: x[:2], none=lambda x: None, images=list, half=torch.Tensor.half, double=torch.Tensor.double, device=lambda x: x.to('meta'),
+    range=lambda x: x*255, negative=lambda x: x-1, nan=lambda x: x/0)
+@pytest.mark.parametrize('name', VIEWS)
+def test_strong_views_of_another_form(name):
+    with pytest.raises(ValueError, match=r'View.view: expected one view of each image.*in \[0,1\].*for a tensor \(40, 1, 8, 8\) of torch.float32 from 0.0 to 1.0 on cpu; got'):
+        train(method_learner(FixMatch(strong=View(VIEWS[name])), 60))
+
+def test_nan_in_an_image_is_not_blamed_on_the_strong_view():
+    labeled,valid,x = torch_sets()
+    learn = ssl_learner(DataLoaders.from_dsets(labeled, valid, bs=10), x.clone(), SMALL, FixMatch(strong=View(noop)))
+    learn.fix_match.dl.pool.x[:,0,3,3] = torch.nan
+    with pytest.raises(FloatingPointError, match='unlabeled image .* holds NaN'): train(learn)
+
+@pytest.mark.parametrize('weak', [noop, WeakView, 3, View(noop), View(lambda x: x[...,1:])])
+def test_weak_views_of_another_form(weak):
+    with pytest.raises(ValueError, match=r'Unlabeled.weak: expected an object such as `WeakView\(\)`, whose `view\(x, 2\)` gives two views of each image, for a tensor \(4, 1, 8, 8\).*; got'): learner(weak=weak)
+
+class Counted(View):
+    "Counts its calls"
+    n = 0
+    def view(self, x):
+        self.n += 1
+        return super().view(x)
+class Filled(Counted):
+    def __init__(self, f): self.f,self.buf = f,torch.zeros(3)
+    def view(self, x): self.buf += 1; return x
+class Drawn(Counted):
+    def __init__(self, f): self.f,self.rng = f,np.random.default_rng(0)
+    def view(self, x): return (x*self.rng.random()).float()
+class CountedAug(RandAugment):
+    n_seen = 0
+    def view(self, x): self.n_seen += 1; return super().view(x)
+class Saved(Counted):
+    def state_dict(self): return dict(n=self.n)
+    def load_state_dict(self, s): self.n = s['n']
+
+@pytest.mark.parametrize('strong,lost', [(Counted, 'n of Counted'), (Filled, 'buf of Filled'), (Drawn, 'rng of Drawn'), (lambda f: StrongView(CountedAug()), 'aug of StrongView'),
+    (View, None), (Saved, None), (lambda f: StrongView(), None), (lambda f: StrongView(CTAugment()), None)])
+def test_strong_views_that_a_checkpoint_does_not_hold(strong, lost):
+    "What changes in a step and is no part of a `state_dict` is named"
+    from fastai_mixmatch.state import warn_once
+    warn_once.cache_clear()
+    with warnings.catch_warnings(record=True) as ws:
+        warnings.simplefilter('always')
+        train(method_learner(FixMatch(strong=strong(noop)), 60))
+    said = [str(o.message) for o in ws if 'a checkpoint does not hold' in str(o.message)]
+    assert said==([f'a checkpoint does not hold {lost}, which its view changes; give it `state_dict` and `load_state_dict`'] if lost else [])

@@ -72,8 +72,8 @@ def test_heads_are_declared_and_asked():
     class Idle(PiModel): heads = dict(turn=4)
     class Unknown(PiModel):
         def losses(self, pred, y): return self.head('turn').mean(), pred.mean()
-    with pytest.raises(RuntimeError, match=r"declares the head 'turn' and did not ask"): train(method_learner(Idle(), 60))
-    with pytest.raises(AttributeError, match=r"asks for the head 'turn', which it does not declare"): train(method_learner(Unknown(), 60))
+    with pytest.raises(RuntimeError, match=r"declares the head 'turn' and did not use it"): train(method_learner(Idle(), 60))
+    with pytest.raises(AttributeError, match=r"uses the head 'turn', which it does not declare"): train(method_learner(Unknown(), 60))
 
 def test_in_a_plain_learner():
     learn = quiet(Learner(core_dls(), SMALL(1, 10), loss_func=nn.CrossEntropyLoss(), cbs=ReMixMatch(Unlabeled(IL[200:264], bs=32), ks=1)))
