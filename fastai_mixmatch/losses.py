@@ -11,13 +11,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from torch import Tensor
+from .batch import refuse_unless
 from .targets import _up
 
 # %% ../nbs/09_losses.ipynb #0ccd59ce
 def _pair(nm, logits, target):
-    if logits.shape!=target.shape:
-        got = f"{[*logits.shape]} and {[*target.shape]}"
-        raise ValueError(f"{nm}: logits and target must have one shape (N, C), got {got}")
+    refuse_unless(logits.shape==target.shape, f"{nm}: logits and target must have one shape (N, C)", (logits,target))
     logits = _up(logits)
     return logits,target.to(logits.dtype)
 
@@ -39,15 +38,15 @@ def labeled_loss(
     own = weight is None and not smoothing and gamma is None
     if callable(kind) and own: return kind
     if callable(kind): raise ValueError("a function takes no `weight`, `smoothing` or `gamma`; build them into it")
-    if kind not in ('ce','focal'): raise ValueError(f"the loss must be 'ce', 'focal' or a function, got {kind!r}")
-    if not 0<=smoothing<1: raise ValueError(f"smoothing must be in [0,1), got {smoothing}")
+    refuse_unless(kind in ('ce','focal'), "the loss must be 'ce', 'focal' or a function", kind)
+    refuse_unless(0<=smoothing<1, "smoothing must be in [0,1)", smoothing)
     if gamma is None: gamma = 2. if kind=='focal' else 0.
-    if not gamma>=0: raise ValueError(f"gamma must be at least 0, got {gamma}")
+    refuse_unless(gamma>=0, "gamma must be at least 0", gamma)
     if weight is not None:
         with suppress(RuntimeError, TypeError, ValueError): weight = torch.as_tensor(weight)
         good = isinstance(weight, Tensor) and weight.ndim==1 and (weight>=0).all() and 0<weight.sum()<math.inf
-        if not good: raise ValueError("`weight` must hold a finite number of at least 0 for each class, in the "
-            f"order of `dls.vocab`, not all 0, as a list or tensor; got {weight}")
+        refuse_unless(good, "`weight` must hold a finite number of at least 0 for each class, in the order of "
+                      "`dls.vocab`, not all 0, as a list or tensor", weight)
     elif not gamma and not smoothing: return soft_cross_entropy
     return partial(_weighted_loss, weight=weight, smoothing=smoothing, gamma=gamma)
 
@@ -55,7 +54,7 @@ def _weighted_loss(logits, target, weight, smoothing, gamma):
     logits,target = _pair('labeled_loss', logits, target)
     c = target.shape[1]
     w = logits.new_ones(c) if weight is None else weight.to(logits)
-    if w.shape!=(c,): raise ValueError(f"labeled_loss: {c} classes need as many weights, got {[*w.shape]}")
+    refuse_unless(w.shape==(c,), f"labeled_loss: {c} classes need as many weights", w)
     lp = logits.log_softmax(1)
     hard = (1-lp.exp()).clamp(min=1e-12)**gamma if gamma else 1. # The power of 0 has no finite gradient
     total = (w*(target*(1-smoothing) + smoothing/c)*hard*-lp).sum()

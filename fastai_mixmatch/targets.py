@@ -11,6 +11,7 @@ import torch
 from torch import nn, Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from fastai.torch_core import get_model
+from .batch import refuse_unless
 
 # %% ../nbs/07_targets.ipynb #232100f6
 def _up(t): return t.to(torch.promote_types(t.dtype, torch.float32))  # at least float32; float64 stays
@@ -20,7 +21,7 @@ def sharpen(
     T:float, # Temperature above 0: 1 changes nothing, near 0 only the largest class is left
 )->Tensor: # Same shape, rows sum to 1; float32, or float64 where `p` is
     "`p**(1/T)`, renormalized over the last axis (MixMatch eq. 7); `ValueError` unless `0<T<inf`"
-    if not 0<T<float('inf'): raise ValueError(f"the temperature T must be a finite number above 0, got T={T!r}")
+    refuse_unless(0<T<float('inf'), "the temperature T must be a finite number above 0", T)
     lp = _up(p).log()
     lp = lp - lp.amax(-1, keepdim=True)
     return torch.softmax(lp * min(1/T, torch.finfo(lp.dtype).max), -1)  # 0*inf would be nan for the largest class
@@ -55,18 +56,14 @@ def guess_labels(
     "Mean over views of `softmax(model(view))` (MixMatch eq. 6); `ValueError` for bad views or output"
     views = views if isinstance(views, Tensor) else list(views)
     shapes = {tuple(v.shape) for v in views}
-    if len(shapes)!=1: raise ValueError(f"at least one view (K>=1) is needed, all of one shape; got {sorted(shapes)}")
+    refuse_unless(len(shapes)==1, "at least one view (K>=1) is needed, all of one shape", sorted(shapes))
     x = views.flatten(0,1) if isinstance(views, Tensor) else torch.cat(views)
     model = get_model(model)
     with frozen_stats(model): out = model(x)
     torch.clear_autocast_cache()  # Some torch versions train on these casts
-    _check_logits(out, len(x))
+    good = isinstance(out, Tensor) and out.ndim==2 and len(out)==len(x)
+    refuse_unless(good, f"the model must give logits of shape ({len(x)}, C) for {len(x)} images", out)
     return torch.softmax(_up(out), -1).reshape(len(views), -1, out.shape[1]).mean(0)
-
-def _check_logits(out, n):
-    if isinstance(out, Tensor) and out.ndim==2 and len(out)==n: return
-    got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
-    raise ValueError(f"the model must give logits of shape ({n}, C) for {n} images, got {got}")
 
 # %% ../nbs/07_targets.ipynb #93f16ebb
 def align(
@@ -76,8 +73,8 @@ def align(
     eps:float=1e-6, # Frequencies below this count as this, so that no class is ruled out
 )->Tensor: # (B, C), rows sum to 1; float32, or float64 where `p` is
     "`p*prior/p_model`, renormalized (ReMixMatch, arXiv 1911.09785, section 3.1)"
-    c,*got = p.shape[-1],tuple(prior.shape),tuple(p_model.shape)
-    if got!=[(c,)]*2: raise ValueError(f"p has {c} classes, so prior and p_model must have shape ({c},), got {got}")
+    c,good = p.shape[-1],prior.shape==p_model.shape==p.shape[-1:]
+    refuse_unless(good, f"p has {c} classes, so prior and p_model must have shape ({c},)", (prior,p_model))
     p = _up(p)
     q = p * (prior.to(p.dtype).clamp_min(eps) / p_model.to(p.dtype).clamp_min(eps))
     return q / q.sum(-1, keepdim=True)

@@ -196,7 +196,8 @@ class View:
     def __init__(self, f): self.f = f
     def view(self, x): return self.f(x)
 
-VIEWS = dict(shape=lambda x: x[...,1:], few=lambda x: x[:2], none=lambda x: None, images=list, half=torch.Tensor.half, double=torch.Tensor.double, device=lambda x: x.to('meta'),
+VIEWS = dict(shape=lambda x: x[...,1:], few=lambda x: x[:2], none=lambda x: None, images=list, half=torch.Tensor.half, double=torch.Tensor.double,
+    device=lambda x: x.to('meta'),
     range=lambda x: x*255, negative=lambda x: x-1, nan=lambda x: x/0)
 @pytest.mark.parametrize('name', VIEWS)
 def test_strong_views_of_another_form(name):
