@@ -1033,6 +1033,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'fastai_mixmatch/report.py'),
                                         'fastai_mixmatch.report.Report.before_train': ( 'report.html#report.before_train',
                                                                                         'fastai_mixmatch/report.py'),
+                                        'fastai_mixmatch.report.Report.check_columns': ( 'report.html#report.check_columns',
+                                                                                         'fastai_mixmatch/report.py'),
                                         'fastai_mixmatch.report.Report.conclude': ( 'report.html#report.conclude',
                                                                                     'fastai_mixmatch/report.py'),
                                         'fastai_mixmatch.report.Report.count': ('report.html#report.count', 'fastai_mixmatch/report.py'),

@@ -50,8 +50,8 @@ def _named(o, *kinds): return isinstance(o, kinds) and all(isinstance(k, str) fo
 _taken = {'strong',*dir(dict)} # Not for what is learned
 
 def _averages(m, o):
-    weights = o.values() if isinstance(o, dict) else [m.momentum for _ in o]
-    return _named(o, dict, list, tuple) and all(isinstance(v, Real) for v in weights) and not {*o} & {*_taken,*m.learned}
+    if not _named(o, dict, list, tuple) or {*o} & {*_taken,*m.learned}: return False
+    return all(isinstance(v, Real) for v in (o.values() if isinstance(o, dict) else [m.momentum for _ in o]))
 
 def _make_batch(m, o):
     (x,(y,*_)),b = o,m.step.batch
@@ -63,9 +63,9 @@ _expected = dict( # Name → what is expected, and is it that?
     lambda_u=("a weight of at least 0", lambda m, o: o>=0),
     strong=("an object with a method `view`, such as `StrongView()`", lambda m, o: o.view and not isinstance(o, type)),
     columns=("names, such as ('mask_rate',)", lambda m, o: _named(o, list, tuple)),
-    averages=("such as dict(p=0.999), or names and a setting `momentum`; with other names than `fresh` gives, or a "
-              "dictionary has", _averages),
-    heads=("such as dict(turn=4)",
+    averages=("a dictionary such as dict(p=0.999), or names and a setting `momentum`; with other names than `fresh` gives, "
+              "or a dictionary has itself", _averages),
+    heads=("a dictionary such as dict(turn=4)",
            lambda m, o: _named(o, dict) and all(callable(v) or isinstance(v, int) for v in o.values())),
     fresh=("a dictionary, with other names than one has itself", lambda m, o: _named(o, dict) and not _taken & {*o}),
     make_batch=("images like `b.x`, labeled ones first, and a tuple of targets, labels like `b.y` first", _make_batch),
@@ -80,7 +80,7 @@ _expected = dict( # Name → what is expected, and is it that?
     weak=("an object such as `WeakView()`, whose `view(x, 2)` gives two views of each image", partial(_alike, k=2)))
 
 def expect(owner, name, *got, like=None):
-    "What an attribute `name` is, or a method of that name `got`; `ValueError` if not as expected, for the images `like`"
+    "An attribute, or what a hook gave; `ValueError` where that is not as expected, of views for the images `like`"
     (what,good),got = _expected[name],got[0] if got else getattr(owner, name)
     try: good = good(ifnone(like, owner), got)
     except (AttributeError,IndexError,TypeError,ValueError): good = False
@@ -163,8 +163,9 @@ _declared = dict( # What a method declares → its kind, how a step uses it, how
 def check_use(method, kind, *names):
     "`AttributeError` for what a step uses and the method does not declare"
     what,_,how = _declared[kind]
-    if bad := [o for o in names if o not in getattr(method, kind)]: raise AttributeError(
-        f"{type(method).__name__} uses the {what} {bad[0]!r}, which it does not declare: `{how.format(bad[0])}`")
+    for o in names:
+        if o not in getattr(method, kind): raise AttributeError(
+            f"{type(method).__name__} uses the {what} {o!r}, which it does not declare: `{how.format(o)}`")
 
 def ask(method, hook, *args):
     "What a hook gives; in the first step of a fit, say what is wrong with it"
@@ -173,7 +174,7 @@ def ask(method, hook, *args):
     try: return expect(method, hook, f(*args))
     except (IndexError,RuntimeError,ValueError) as e:
         if not re.search('to unpack|tuple index|non-empty|at least one view', str(e)): raise
-        raise ValueError(f"{type(method).__name__}.{hook}: {e}. Its class declares k = {method.k} weak and "
+        raise ValueError(f"{type(method).__name__}.{hook}: {e}. The class declares k = {method.k} weak and "
                          f"ks = {method.ks} strong views; declare as many as it uses") from e
 
 def state_of(o)->dict:

@@ -50,10 +50,7 @@ class Report(FitCallback):
         self.learn.metrics = self.learn.metrics + self.columns
 
     def before_train(self):
-        table = getattr(getattr(self.learn, 'recorder', None), 'metric_names', ())
-        ours = [o.name for o in self.columns or ()]
-        bad = [o for o in self.method.columns if [*table,*self.own].count(o)>ours.count(o)]
-        refuse_unless(not bad, f"{type(self.method).__name__}.columns must not be names of others in the table", bad)
+        self.check_columns()
         self.counts = None
         for m in self.meters.values(): m.reset()
 
@@ -77,6 +74,14 @@ class Report(FitCallback):
         self.meters['guess_acc'].add(right, known.sum())
 
 # %% ../nbs/12_report.ipynb #ef16d40a
+@patch
+def check_columns(self:Report):
+    "Refuse columns of the method that are in the table by another's name"
+    table = getattr(getattr(self.learn, 'recorder', None), 'metric_names', ())
+    ours = [o.name for o in self.columns or ()]
+    bad = [o for o in self.method.columns if [*table,*self.own].count(o)>ours.count(o)]
+    refuse_unless(not bad, f"{type(self.method).__name__}.columns must not be names of others in the table", bad)
+
 @patch
 def after_train(self:Report):
     world = self.method.world

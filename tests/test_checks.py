@@ -111,7 +111,7 @@ class Later(Callback):
     def before_fit(self): self.learn.metrics = self.learn.metrics + ValueMetric(lambda: 1., 'mine')
     def after_fit(self): self.learn.metrics = self.learn.metrics.filter(lambda m: m.name!='mine')
 
-AVERAGES,DECLARED,LOSSES_OF = 'Own.averages: expected such as dict(p=0.999), or names and a setting `momentum`; ', 'Own.make_batch: ', 'Own.losses: expected labeled and unlabeled loss, two tensors of one number; '
+AVERAGES,DECLARED,LOSSES_OF = 'Own.averages: expected a dictionary such as dict(p=0.999), or names and a setting `momentum`; ', 'Own.make_batch: ', 'Own.losses: expected labeled and unlabeled loss, two tensors of one number; '
 MISTAKES = dict( # chkstyle: ignore-node (one case a line)
     columns_as_text=(own(columns='agreement'), 'Own.columns: expected names, such as (\'mask_rate\',); got \'agreement\''),
     columns_of_numbers=(own(columns=(3,)), 'Own.columns: expected names'),
@@ -124,8 +124,8 @@ MISTAKES = dict( # chkstyle: ignore-node (one case a line)
     averages_of_the_strong_view=(own(averages=dict(strong=.9)), AVERAGES, "got {'strong': 0.9}"),
     fresh_none=(own(fresh=lambda self: None), 'Own.fresh: expected a dictionary', 'got None'),
     fresh_of_a_dictionary=(own(fresh=lambda self: dict(keys=1)), 'Own.fresh: expected a dictionary, with other names than one has itself'),
-    heads_as_list=(own(heads=['turn']), "Own.heads: expected such as dict(turn=4); got ['turn']"),
-    heads_as_names=(own(heads=('turn',)), 'Own.heads: expected such as dict(turn=4)'),
+    heads_as_list=(own(heads=['turn']), "Own.heads: expected a dictionary such as dict(turn=4); got ['turn']"),
+    heads_as_names=(own(heads=('turn',)), 'Own.heads: expected a dictionary such as dict(turn=4)'),
     heads_of_floats=(own(heads=dict(turn=4.)), "got {'turn': 4.0}"),
     strong_view=(batch(lambda x, b: (torch.cat([x, b.strong[0]]), (b.y,))), DECLARED, 'declares k = 1 weak and ks = 0 strong views; declare as many as it uses'),
     strong_views_unpacked=(batch(lambda x, b: [v for v, in [b.strong]]), DECLARED, 'not enough values', 'ks = 0'),

@@ -589,7 +589,7 @@ def test_labeled_loss_by_name():
     assert PiModel(loss_x='focal').loss_x(x, y)==labeled_loss('focal')(x, y) and PiModel().loss_x is soft_cross_entropy
     f = labeled_loss(weight=[1.,2.,3.])
     assert PiModel(loss_x=f).loss_x is f
-    with pytest.raises(ValueError, match="'ce', 'focal' or a function, got 'huber'"): PiModel(loss_x='huber')
+    with pytest.raises(ValueError, match="'ce', 'focal' or a function; got 'huber'"): PiModel(loss_x='huber')
     train(method_learner(PiModel(loss_x='focal')))
 
 # --- settings
