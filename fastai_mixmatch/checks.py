@@ -63,8 +63,8 @@ _expected = dict( # Name → what is expected, and is it that?
     lambda_u=("a weight of at least 0", lambda m, o: o>=0),
     strong=("an object with a method `view`, such as `StrongView()`", lambda m, o: o.view and not isinstance(o, type)),
     columns=("names, such as ('mask_rate',)", lambda m, o: _named(o, list, tuple)),
-    averages=("a dictionary such as dict(p=0.999), or names and a setting `momentum`; with other names than `fresh` gives, "
-              "or a dictionary has itself", _averages),
+    averages=("a dictionary such as dict(p=0.999), or names and a setting `momentum`; with other names than `fresh` "
+              "gives, or a dictionary has itself", _averages),
     heads=("a dictionary such as dict(turn=4)",
            lambda m, o: _named(o, dict) and all(callable(v) or isinstance(v, int) for v in o.values())),
     fresh=("a dictionary, with other names than one has itself", lambda m, o: _named(o, dict) and not _taken & {*o}),
