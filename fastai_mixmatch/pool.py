@@ -8,7 +8,6 @@ __all__ = ['CACHE_LIMIT', 'known_tfms', 'known_source', 'ItemPipe', 'fits', 'Poo
 
 # %% ../nbs/02_pool.ipynb #db8da202
 import itertools, math, time, warnings
-from fastprogress.fastprogress import progress_bar
 from fastai.vision.all import *
 from torch.utils.data import ConcatDataset, Subset, TensorDataset
 from torchvision.datasets.folder import default_loader
@@ -236,7 +235,7 @@ class _Decode:
         if workers: self.room.share_memory_()
         self.batches = [(b%len(self.room), range(i, min(i+bs, n))) for b,i in enumerate(range(0, n, bs))]
 
-    def __getitem__(self, batch):
+    def __call__(self, batch):
         (part,idxs),ys,kept,bad = batch,[],[],[]
         for i in idxs:
             x,y,_,err = self.pool.try_read(i)
@@ -251,14 +250,13 @@ class _Decode:
 def decode(self:Pool, put:Callable, num_workers:int)->tuple: # `y`, `kept`, `skipped`
     "Decode all images; `put` takes some, and the first one's position"
     n,t,ys,kept,bad = len(self.items),time.perf_counter(),[],[],[]
-    _Decode(self)[0,range(min(8, n))]
-    slow,bars = (time.perf_counter()-t)*max(1, n/8) > 2,has_bars()
+    _Decode(self)((0,range(min(8, n))))
+    slow = (time.perf_counter()-t)*max(1, n/8) > 2
     workers = num_workers if slow else 0
-    ds = _Decode(self, workers)
-    dl = torch.utils.data.DataLoader(ds, None, sampler=ds.batches, num_workers=workers, generator=torch.Generator())
-    if slow and not bars: rank0_print(f"decoding {n} images once, {self.nbytes/2**20:.0f} MB")
-    for part,y,i,err in progress_bar(dl, leave=False) if slow and bars else dl:
-        put(len(ys), ds.room[part,:len(y)])
+    part_of = _Decode(self, workers)
+    if slow and not has_bars(): rank0_print(f"decoding {n} images once, {self.nbytes/2**20:.0f} MB")
+    for part,y,i,err in by_workers(part_of, part_of.batches, workers, 1, first, slow):
+        put(len(ys), part_of.room[part,:len(y)])
         for old,new in ((ys,y), (kept,i), (bad,err)): old += new
     if not bad or self.on_error=='skip': return torch.tensor(ys, dtype=torch.long),kept,bad
     skip = ", or pass `on_error='skip'`" if self.kind=='unlabeled' else ''
