@@ -12,13 +12,14 @@ from fastcore.script import anno_parser
 from fastprogress.fastprogress import format_time
 from fastai.vision.all import *
 from . import __version__, summary
+from .arch import is_arch
 from .batch import *
 from .choose import *
 from .collect import *
 from .export import *
 from .files import lock_folder
 from .frozen import *
-from .lists import Files
+from .lists import Files, quietly
 from .plan import *
 from .predictor import *
 from .semi import *
@@ -117,15 +118,14 @@ def _first_look(learn, left, each, strange, **kw):
     v = frozen.labeled(dls.valid_ds) if beat else (None,)
     z = frozen.unlabeled(u, dls)
     found = strangers(z, labeled=x, y=y, valid=v[0], names=[*map(str, u.items)]) if strange else None
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore') # With few labels scikit-learn asks whether they are classes
-        return dict(linear_rows(x, y, *v, z)) if beat else {}, found
+    # With few labels scikit-learn asks whether they are classes
+    return quietly(dict, linear_rows(x, y, *v, z)) if beat else {}, found
 
 def _run_of(a, images, run, start):
     "The learner of a training in the folder `run`, and its plan"
     plan = read_plan(run) if (run/'plan.json').is_file() else None
     if plan: same_plan(plan, a, run)
-    new,pre,timed = plan is None,not (a['scratch'] or a['model'] in ('small_cnn','wrn_28_2')),not a['epochs']
+    new,pre,timed = plan is None,is_arch(find_arch(a['model'])) and not a['scratch'],not a['epochs']
     if new:
         plan = dict(args=a, pretrained=pre, epochs=a['epochs'], steps=[1] if timed else None, spent=0)
         (run/'start.pt').unlink(missing_ok=True)

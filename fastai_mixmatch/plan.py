@@ -7,10 +7,11 @@ __all__ = ['find_arch', 'find_method', 'EpochLines', 'file_weights', 'plan_learn
            'read_plan', 'write_plan', 'same_plan']
 
 # %% ../nbs/31_plan.ipynb #ccc2c7d6
-import inspect, io, json, sys, time, torchvision
+import inspect, io, json, sys, time
 from fastprogress.fastprogress import format_time
 from fastai.vision.all import *
-from . import methods, models
+from . import methods
+from .arch import archs
 from .batch import Unlabeled, like
 from .checkpoint import Checkpoint
 from .choose import leave_out
@@ -28,11 +29,8 @@ def find_arch(
     name:str, # Such as 'resnet18'
 ): # Function of this package or of torchvision; the name itself for timm
     "The network that a name means"
-    own = 'wrn_28_2','small_cnn'
-    if name in own: return getattr(models, name)
-    known = torchvision.models.list_models(torchvision.models)
-    if name in known: return getattr(torchvision.models, name)
-    known += own
+    known = {k: f for fs in archs.values() for k,f in fs.items()}
+    if name in known: return known[name]
     try: import timm # chkstyle: ignore
     except ImportError as e:
         raise ImportError(f"no network {name} in torchvision{like(name, known)}; timm's need `pip install timm`") from e
