@@ -21,7 +21,7 @@ from .images import picture
 from .inspect import ssl_method
 from .lists import ImageList
 from .pool import ItemPipe, LabeledPool, as_pool
-from .sources import as_items, class_names
+from .sources import as_items, class_names, raw_items
 
 # %% ../nbs/32_choose.ipynb #ec984737
 @dataclasses.dataclass
@@ -62,7 +62,8 @@ def _pass(learn, pool, cls, view, bs, thumb, most):
         ims = [picture(o).convert('RGB') for o in x]
         grays += [gray(o) for o in ims]
         if thumb: thumbs += [_small(o, thumb) for o in ims]
-    h,z,names = torch.cat(hs),torch.cat(zs),[str(pool.name(i)) for i in kept]
+    h,z,raw = torch.cat(hs),torch.cat(zs),raw_items(pool.items)
+    names = [str(raw[i]) if isinstance(raw[i], (str,Path)) else pool.name(i) for i in kept]
     return Looked(names, F.normalize(h).numpy(), z.softmax(1).numpy(), np.array(ys), np.array(kept), thumbs,
                   hash_bits(grays))
 

@@ -50,6 +50,8 @@ class FeatureCache:
 
     def save(self):
         if not self.file: return
+        if not os.access(first(o for o in self.file.absolute().parents if o.exists()), os.W_OK):
+            return warnings.warn(f"features are not kept: {self.file.parent} cannot be written")
         self.file.parent.mkdir(parents=True, exist_ok=True)
         keys,rows = zip(*self.rows.items())
         with atomic_write(self.file) as f: np.savez(f, keys=np.array(keys), features=np.stack(rows))

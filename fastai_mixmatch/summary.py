@@ -12,7 +12,7 @@ from html import escape
 from types import SimpleNamespace
 from fastai.vision.all import *
 from .choose import *
-from .collect import drawn, verdict
+from .collect import drawn, setback, verdict
 from .files import atomic_write
 from .fingerprint import flat, settings
 from .frozen import linear_rows
@@ -140,8 +140,12 @@ def _beat(p):
     if p.arch and 'frozen' not in rows: rows |= linear_rows(l.x, l.y, v.x, v.y, p.seen['unlabeled'].x)
     rows = {k: history(o).iloc[-1]['accuracy'] if isinstance(o, Learner) else o for k,o in rows.items()}
     own = (v.guess==v.y).mean()
-    text = f'This run: {verdict(own, max(rows.values()), len(v))}.' if rows else (
-        'No rows to beat were given: pass <code>arch=</code> of a pretrained network, or <code>others=</code>.')
+    none = ('pass <code>arch=</code> of a pretrained network, or <code>others=</code>',
+            '<code>train</code> makes them with pretrained weights, if there is time')[p.command]
+    text = f'This run: {verdict(own, max(rows.values()), len(v))}.' if rows else f'No rows to beat were given: {none}.'
+    accs = [] if p.rows is None else [*p.rows.get('accuracy', ())]
+    worse = setback([*accs, own], {k: o for k,o in rows.items() if k.startswith('frozen')}, len(v), p.command)
+    text += f' <b>Careful: {worse}.</b>'*bool(worse)
     rows[f'this run: {type(ssl_method(p.learn)).__name__}'] = own
     cells = [(escape(str(k)), f'{o:.1%}') for k,o in rows.items()]
     what = f'Accuracy on {len(v)} validation images'
@@ -280,9 +284,9 @@ def _twice(p):
 def _strange(p):
     df = strangers(p.seen)
     rows = [([p.where[r.file]], _shown(r.file)) for r in df.head(p.lists).itertuples()]
+    out = '--leave-out-strangers' if p.command else 'leave_out(source, strangers(learn))'
     return _tiles_of(p, rows, f'{len(df)} unlabeled images lie farther from every labeled one than nearly all images '
-                     'that are known to belong. The strangest come first; <code>leave_out(source, strangers(learn))'
-                     '</code> gives the pool without them.')
+                     f'that are known to belong. The strangest come first; <code>{out}</code> leaves them out.')
 
 def _next(p):
     chosen = label_next(p.seen, p.lists, classes=p.classes)
@@ -336,7 +340,7 @@ def _write(file, p):
     fill = {'/*TITLE*/': escape(p.title), '/*SHEETS*/': f':root {{ --s: {side} }}\n{css}', '/*DATA*/': data,
             '<!--BODY-->': f'{head}<nav aria-label="Parts">{nav}</nav><main>{body}</main>'}
     parts = re.split('('+'|'.join(map(re.escape, fill))+')', page)
-    with atomic_write(file) as f: f.write(''.join(fill.get(o, o) for o in parts).encode())
+    with atomic_write(file) as f: f.write(''.join(fill.get(o, o) for o in parts).encode(errors='backslashreplace'))
     return file
 
 # %% ../nbs/33_summary.ipynb #725a355d
@@ -349,6 +353,7 @@ def report(
     others:dict|None=None, # More rows to beat: name → accuracy, or a fitted learner
     title:str|None=None, # Heading; default: the method's and the folder's name
     note:str='', # What else is needed to repeat the run, such as its command and seed
+    command:bool=False, # Name the command's options in place of Python's arguments?
     n:int=6, # Pictures in a row of guesses
     lists:int=24, # Pictures in a list, such as that of suspected labels
     most:int=5000, # Unlabeled images to look at, drawn at random where there are more, and images on the map
