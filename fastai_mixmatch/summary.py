@@ -168,6 +168,8 @@ def _curves(p):
                                           for k,(cols,lim) in shown.items() if cols)+'</div>'
 
 # %% ../nbs/33_summary.ipynb #55277d18
+def _brief(o, n): return o if len(o := str(o))<=n else f'{o[:n//2]}…{o[1-n//2:]}'
+
 def _confusion(p):
     v,c = p.seen.get('valid'),p.classes
     if v is None: return '<p>There are no validation images.</p>'
@@ -177,8 +179,8 @@ def _confusion(p):
     left,top,out = 14+6*min(18, long),14+6*min(16, long),[]
     for i in range(n):
         x = left+(i+.6)*w
-        out.append(_text(left-6, top+(i+.7)*w, str(c[i])[:18], 'end'))
-        out.append(_text(x, top-6, str(c[i])[:16], 'start', f' transform="rotate(-60 {x:.0f} {top-6})"'*(long>2)))
+        out.append(_text(left-6, top+(i+.7)*w, _brief(c[i], 18), 'end'))
+        out.append(_text(x, top-6, _brief(c[i], 16), 'start', f' transform="rotate(-60 {x:.0f} {top-6})"'*(long>2)))
         for j in np.flatnonzero(m[i]) if n>15 else range(n):
             says = f'<title>{escape(str(c[i]))} taken for {escape(str(c[j]))}: {m[i,j]}</title>'
             place = f'x="{left+j*w}" y="{top+i*w}" width="{w-1}" height="{w-1}"'
@@ -187,7 +189,7 @@ def _confusion(p):
                 dark = ' style="fill:var(--bg)"' if share[i,j]>.55 else ''
                 out.append(_text(left+(j+.5)*w, top+(i+.65)*w, m[i,j], extra=dark))
     width = left+n*w+(6*min(16, long)//2 if long>2 else 0)
-    svg = (f'<svg viewBox="0 0 {width} {top+n*w}" style="min-width:{min(width, 22*n+left)}px;max-width:{width}px" '
+    svg = (f'<svg viewBox="0 0 {width} {top+n*w}" style="min-width:{min(width, 20*n+left)}px;max-width:{width}px" '
            f'role="img" aria-label="Confusion matrix: rows are labels, columns guesses">{"".join(out)}</svg>')
     off = [(m[i,j], i, j) for i,j in zip(*np.nonzero(m)) if i!=j]
     rows = [(escape(str(c[i])), escape(str(c[j])), k, f'{share[i,j]:.0%}') for k,i,j in sorted(off, reverse=True)[:10]]

@@ -6,7 +6,7 @@ import pandas as pd, pytest
 from PIL import Image
 import torch
 from fastai.callback.core import Callback
-from fastai_mixmatch import cli, learner, plan, summary
+from fastai_mixmatch import cli, collect, learner, plan, summary
 from fastai_mixmatch.checkpoint import read_checkpoint
 from fastai_mixmatch.collect import survey
 from fastai_mixmatch.files import lock_folder
@@ -346,6 +346,53 @@ def test_predictions_of_a_name_that_is_no_text(trained, photos, tmp_path, main, 
         assert pd.read_csv(tmp_path/'p.csv').file.tolist()==[f'{tmp_path}/caf\\udce9.jpg']
 
 HARD = [os.fsdecode(o) for o in (b'caf\xe9.jpg',b'car\rriage.jpg',b'both\r\n.jpg',b'two\nlines.jpg',b'\\udce9.jpg',b'"q"\xff,.jpg')]
+
+def test_predictions_as_lines_of_json(trained, photos):
+    "With `--out -` and `--json`: an object a line for each image on the standard output, and one for all on the other"
+    rc,text,err = run('predict', trained[0], photos, '--json', '--out', '-')
+    rows = [json.loads(o) for o in text.splitlines()]
+    assert rc==1 and len(rows)==62 and all(list(o)==['file','class','probability','margin','error'] for o in rows)
+    bad = [o for o in rows if o['error']]
+    assert len(bad)==1 and bad[0]['class'] is None and bad[0]['file'].endswith('broken.jpg')
+    *_,end = err.splitlines()
+    assert json.loads(end)['images']==62 and err.count('unreadable')==2
+    rc,text,err = run('predict', trained[0], photos/'IMG_0001.jpg', '--out', '-')
+    assert rc==0 and text.startswith('file,class,') and len(text.splitlines())==2 and '1 of 1 images' in err
+
+@pytest.mark.skipif(sys.platform=='win32', reason='Windows has no pseudo-terminals')
+@pytest.mark.parametrize('options, shown', [([], True), (['--quiet'], False), (['--json'], False)])
+def test_progress_of_predictions(trained, photos, tmp_path, options, shown):
+    "On a terminal: how many of all, how fast, and the time left; nothing where it is asked for, or where no terminal is"
+    ours,theirs = os.openpty()
+    args = 'predict',trained[0],photos,'--out',tmp_path/'p.csv',*options
+    p = subprocess.Popen([sys.executable, '-W', 'ignore', '-m', 'fastai_mixmatch', *map(str, args)], stdout=PIPE, stderr=theirs, text=True, env=own_env())
+    os.close(theirs)
+    p.communicate()
+    text = b''
+    while chunk := _read(ours): text += chunk
+    os.close(ours)
+    assert bool(re.search(r'\d+ of 62 images, \d+ a second, \d\d:\d\d left', text.decode()))==shown
+    assert ' a second,' not in run(*args)[2]
+
+def _read(fd):
+    try: return os.read(fd, 4096)
+    except OSError: return b'' # The other side is closed
+
+def test_messages_name_options_that_there_are():
+    "Arguments that only Python has are left out, with the words around them"
+    for text,want in {
+            'If not, label more or pass class frequencies as `prior`': 'If not, label more',
+            'as the network learns its labels, or along `ramp`: train longer': 'as the network learns its labels: train longer',
+            "remove them, or pass `on_error='skip'`:\nx": 'remove them:\nx', 'or pass `per_class`': 'or pass --per-class'}.items():
+        assert cli._options(text)==want
+
+def test_a_harmful_training_is_told(photos, tmp_path, main, monkeypatch):
+    monkeypatch.setattr(collect, 'uncertainty', lambda n: 1.)
+    out,more = tmp_path/'run',sample_photos(tmp_path/'more', 40, 40, seed=1)
+    rc,text,err = main('train', photos/'labels.csv', '--valid', more/'labels.csv', *SMALL, '--epochs', '6', '--lr', '3', '--out', out)
+    assert rc==0, err
+    got = re.search(r'\nworse       (the training did harm: .* \(--lr, --minutes, --method\))\n', text)
+    assert got and got[1] in (out/'report.html').read_text()
 
 def rows_of(file):
     with open(file, newline='', encoding='utf-8') as f: return list(csv.DictReader(f))
