@@ -15,25 +15,29 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 from torch.utils.data import IterableDataset, Subset
 from .collect import drawn, hash_bits, near_pairs, thumb as gray
-from .frozen import FrozenFeatures
-from .heads import last_linear
+from .frozen import FrozenFeatures, valid_pipe, valid_view
+from .heads import pool_features
 from .images import picture
 from .inspect import ssl_method
 from .lists import ImageList
-from .pool import ItemPipe, LabeledPool, as_pool
+from .pool import LabeledPool, as_pool
 from .sources import as_items, class_names, raw_items
 
 # %% ../nbs/32_choose.ipynb #ec984737
 @dataclasses.dataclass
 class Looked:
     "Images of one kind, and what a network makes of them"
-    names:list # What each image is called: its file, or its number in its list
-    x:np.ndarray # L2-normed features `(N,n_features)`
-    p:np.ndarray # Probabilities `(N,n_classes)`
-    y:np.ndarray # Label indices `(N,)`; -1 where unknown
-    idx:np.ndarray # Positions `(N,)` in what the user passed
-    thumbs:list # Small pictures `(h,w,3)` in uint8, if asked for
+    names:list=None # What each image is called: its file, or its number in its list
+    x:np.ndarray=None # L2-normed features `(N,n_features)`
+    p:np.ndarray=None # Probabilities `(N,n_classes)`
+    y:np.ndarray=None # Label indices `(N,)`; -1 where unknown
+    idx:np.ndarray=None # Positions `(N,)` in what the user passed
+    thumbs:list=() # Small pictures `(h,w,3)` in uint8, if asked for
     bits:np.ndarray=None # Perceptual hashes `(N,128)`, bool
+    def __post_init__(self):
+        n = range(len(next((o for o in (self.x, self.p) if o is not None), ())))
+        self.names,self.idx = ifnone(self.names, n),np.array(n) if self.idx is None else self.idx
+
     def __len__(self): return len(self.names)
     @property
     def guess(self): return self.p.argmax(1)
@@ -43,29 +47,19 @@ def _small(im, size):
     im.thumbnail((size,size)) # It never enlarges
     return np.asarray(im)
 
-def _readable(pool, most):
-    "Position, tensor and label of each image that can be read, of `most` that are drawn"
-    for i in drawn(len(pool), most):
-        x,y,_,bad = pool.try_read(i)
-        pool.replaced(bad)
-        if x is not None: yield i,x[0],y
-
-def _pass(learn, pool, cls, view, bs, thumb, most):
+def _pass(learn, pool, view, bs, thumb, most):
     "Send a pool through the model: its `Looked`"
-    device,n_out = next(learn.model.parameters()).device,learn.dls.c
-    hs,zs,kept,ys,thumbs,grays = [],[],[],[],[],[]
-    for batch in chunked(_readable(pool, most), bs):
-        i,x,y = zip(*batch)
-        xs = view(torch.stack(x).as_subclass(cls).to(device)).as_subclass(Tensor)
-        for to,o in zip((hs,zs), last_linear(learn.model, xs, n_out)[1:]): to.append(o.float().cpu())
-        kept += i; ys += y
+    parts,thumbs,grays = [],[],[]
+    for x,*part in pool_features(learn.model, pool, view, learn.dls.c, drawn(len(pool), most), bs):
+        parts.append(part)
         ims = [picture(o).convert('RGB') for o in x]
         grays += [gray(o) for o in ims]
         if thumb: thumbs += [_small(o, thumb) for o in ims]
-    h,z,raw = torch.cat(hs),torch.cat(zs),raw_items(pool.items)
-    names = [str(raw[i]) if isinstance(raw[i], (str,Path)) else pool.name(i) for i in kept]
-    return Looked(names, F.normalize(h).numpy(), z.softmax(1).numpy(), np.array(ys), np.array(kept), thumbs,
-                  hash_bits(grays))
+    y,idx,_,h,z = zip(*parts)
+    y,idx,h,z = (torch.cat(o) for o in (y,idx,h,z))
+    raw = raw_items(pool.items)
+    names = [str(raw[i]) if isinstance(raw[i], (str,Path)) else pool.name(i) for i in idx.tolist()]
+    return Looked(names, F.normalize(h).numpy(), z.softmax(1).numpy(), y.numpy(), idx.numpy(), thumbs, hash_bits(grays))
 
 # %% ../nbs/32_choose.ipynb #cee27529
 def look(
@@ -81,26 +75,28 @@ def look(
     dls,u = learn.dls,ssl_method(learn).unlabeled
     if isinstance(u.source, IterableDataset): raise TypeError(
         "an iterable dataset has no positions to look images up by; pass the unlabeled images as files or as an array")
-    pipe,after = ItemPipe(dls.train),getattr(dls.valid, 'after_batch', None)
-    if isinstance(pipe.after, Pipeline): pipe.after = Pipeline(dls.valid.after_item.fs, split_idx=1)
-    view = Pipeline(getattr(after, 'fs', ()), split_idx=1)
+    pipe = valid_pipe(dls)
     pools = dict(labeled=LabeledPool(dls.train_ds, pipe),
                  unlabeled=as_pool(as_items(u.source, dls), pipe, class_names(dls.train_ds), on_error=u.on_error))
     if len(dls.valid_ds): pools['valid'] = LabeledPool(dls.valid_ds, pipe)
-    frozen = arch and FrozenFeatures(dls, arch, weights, cache, bs)
-    def see(pool, most): return _pass(learn, pool, pipe.cls, lambda x: view((x,))[0], bs, thumb, most)
-    seen = {k: see(pool, most if k=='unlabeled' else None) for k,pool in pools.items()}
+    view,frozen = valid_view(dls.valid, pipe.cls),arch and FrozenFeatures(dls, arch, weights, cache, bs)
+    seen = {k: _pass(learn, o, view, bs, thumb, most if k=='unlabeled' else None) for k,o in pools.items()}
     for k,o in seen.items() if arch else ():
         pool = pools[k]
         if len(o)<len(pool): pool.items = [pool.items[i] for i in o.idx]
         o.x = frozen(pool)
     return seen
 
-def _seen(o, kw):
-    "What `look` gives of a learner; what it gave before; None for arrays"
+def _seen(o, kw, arrays):
+    "What `look` gives of a learner; what it gave before; or `arrays`, a function, as it would give them"
     if isinstance(o, Learner): return look(o, **kw)
     if kw: raise TypeError(f"{', '.join(kw)}: only `look` takes these, for a learner; got {type(o).__name__}")
-    return o if isinstance(o, dict) else None
+    return o if isinstance(o, dict) else arrays()
+
+def _joined(parts):
+    "The images of several kinds as one"
+    def all(k): return None if getattr(parts[0], k) is None else np.concatenate([getattr(o, k) for o in parts])
+    return Looked([f for o in parts for f in o.names], *map(all, ('x','p','y')), bits=all('bits'))
 
 # %% ../nbs/32_choose.ipynb #e31bea91
 def typicality(
@@ -159,17 +155,15 @@ def label_next(
 )->L: # Pairs of file (or position) and reason
     "Which images to label next, and why"
     if isinstance(o, Learner): classes = ifnone(classes, o.dls.vocab)
-    if (seen := _seen(o, kwargs)):
-        u = seen['unlabeled']
-        o,labeled,p,names = u.x,seen['labeled'].x,u.p,u.names
     if n<1: raise ValueError(f"`n` must be at least 1; got {n}")
-    m = 0 if labeled is None else len(labeled)
-    if by is None: by = 'contested' if p is not None and m>=few*p.shape[1] else 'typical'
+    seen = _seen(o, kwargs, lambda: dict(unlabeled=Looked(names, np.asarray(o), p), labeled=Looked(x=labeled)))
+    u,known = seen['unlabeled'],seen['labeled']
+    p,name = u.p,u.names
+    if by is None: by = 'contested' if p is not None and len(known)>=few*p.shape[1] else 'typical'
     if by not in ('typical','contested'): raise ValueError(f"`by` must be 'typical' or 'contested'; got {by!r}")
     if by=='contested' and p is None: raise ValueError("contested images are found by probabilities; pass `p`")
-    name = ifnone(names, range(len(o)))
     if by=='typical':
-        return L((name[i], f'typical of {size} images') for i,size in typical(np.asarray(o), n, labeled, seed).T)
+        return L((name[i], f'typical of {size} images') for i,size in typical(u.x, n, known.x, seed).T)
     best,kind = np.argsort(-p, axis=1)[:,:2],ifnone(classes, range(p.shape[1]))
     def why(i): return 'contested: ' + ' or '.join(f'{kind[c]} ({p[i,c]:.0%})' for c in best[i])
     return L((name[i], why(i)) for i in np.argsort(margin(p))[:n])
@@ -221,11 +215,10 @@ def label_issues(
 )->pd.DataFrame: # Columns file, given, suggested, and p, the probability of the given label; the most doubtful first
     "Labels that look wrong, among the labeled and the validation images"
     if isinstance(o, Learner): classes = ifnone(classes, o.dls.vocab)
-    if (seen := _seen(o, kwargs)):
-        parts = [seen[k] for k in ('labeled','valid') if k in seen]
-        y,names = np.concatenate([s.y for s in parts]),[f for s in parts for f in s.names]
-        p = cross_probs(np.concatenate([s.x for s in parts]), y, parts[0].p.shape[1])
-    else: p,y = map(np.asarray, o)
+    seen = _seen(o, kwargs, lambda: dict(labeled=Looked(names, None, *map(np.asarray, o))))
+    known = _joined([seen[k] for k in ('labeled','valid') if k in seen])
+    y,name = known.y,known.names
+    p = known.p if known.x is None else cross_probs(known.x, y, known.p.shape[1])
     by = ifnone(by, 'cleanlab' if find_spec('cleanlab') else 'plain')
     if by=='plain': bad = confident_issues(p, y)
     elif by=='cleanlab':
@@ -233,7 +226,7 @@ def label_issues(
         known = np.flatnonzero(~np.isnan(p[:,0]))
         bad = known[find_label_issues(y[known], p[known], return_indices_ranked_by='normalized_margin', n_jobs=1)]
     else: raise ValueError(f"`by` must be 'cleanlab' or 'plain'; got {by!r}")
-    name,kind = ifnone(names, range(len(y))),ifnone(classes, range(p.shape[1]))
+    kind = ifnone(classes, range(p.shape[1]))
     def other(i): return kind[np.where(np.arange(p.shape[1])==y[i], -1, p[i]).argmax()]
     rows = [(name[i], kind[y[i]], other(i), p[i,y[i]]) for i in bad]
     return pd.DataFrame(rows, columns=['file','given','suggested','p'])
@@ -297,15 +290,12 @@ def strangers(
     **kwargs # With a learner: for `look`
 )->pd.DataFrame: # Columns file, position and score, the strangest first
     "Unlabeled images that seem to belong to no class"
-    idx = None
-    if (seen := _seen(o, kwargs)):
-        u,known = seen['unlabeled'],seen.get('valid')
-        o,labeled,y,valid,names,idx = u.x,seen['labeled'].x,seen['labeled'].y,known and known.x,u.names,u.idx
-    score,usual = strangeness(o, labeled, y, valid)
+    seen = _seen(o, kwargs, lambda: dict(unlabeled=Looked(names, o), labeled=Looked(x=labeled, y=y), valid=Looked(x=valid)))
+    u,known = seen['unlabeled'],seen['labeled']
+    score,usual = strangeness(u.x, known.x, known.y, getattr(seen.get('valid'), 'x', None))
     bad = np.flatnonzero(score>np.quantile(usual, 1-share))
     bad = bad[np.argsort(-score[bad])]
-    name,idx = ifnone(names, range(len(score))),np.arange(len(score)) if idx is None else idx
-    return pd.DataFrame(dict(file=[name[i] for i in bad], position=idx[bad], score=score[bad]))
+    return pd.DataFrame(dict(file=[u.names[i] for i in bad], position=u.idx[bad], score=score[bad]))
 
 def leave_out(
     source, # Unlabeled images, whatever `Unlabeled` takes with positions
@@ -327,20 +317,16 @@ def near_duplicates_by_features(
     **kwargs # With a learner: for `look`
 )->pd.DataFrame: # Columns a and b (files), where (the kinds of both), similarity; the most similar first
     "Pairs of images that look the same, by their pixels or to a network"
-    kinds = None
-    if (seen := _seen(o, kwargs)):
-        o,names = np.concatenate([s.x for s in seen.values()]),[f for s in seen.values() for f in s.names]
-        kinds = [k for k,s in seen.items() for _ in s.names]
-        bits = np.concatenate([s.bits for s in seen.values()])
-    x,rows = torch.as_tensor(np.asarray(o)),{}
+    seen = _seen(o, kwargs, lambda: {'': Looked(names, np.asarray(o), bits=bits)})
+    all,kinds = _joined([*seen.values()]),[k for k,s in seen.items() for _ in s.names]
+    x,rows = torch.as_tensor(all.x),{}
     x = F.normalize(x-x.mean(0)) # What all images share says nothing
     for i in chunked(range(len(x)), 1024):
         sim = (x[i]@x.T).triu(1+i[0])
         a,b = (sim>=same).nonzero().T
         rows |= dict(zip(zip((a+i[0]).tolist(), b.tolist()), sim[a,b].tolist()))
-    for a,b,_ in near_pairs(bits, None, 10) if bits is not None else ():
+    for a,b,_ in near_pairs(all.bits, None, 10) if all.bits is not None else ():
         if (sim := float(x[a]@x[b]))>=alike: rows[a,b] = sim
-    name,kinds = ifnone(names, range(len(x))),ifnone(kinds, ['']*len(x))
-    rows = [(name[a], name[b], ' and '.join(dict.fromkeys((kinds[a], kinds[b]))), s) for (a,b),s in rows.items()]
+    rows = [(all.names[a], all.names[b], ' and '.join(dict.fromkeys((kinds[a], kinds[b]))), s) for (a,b),s in rows.items()]
     df = pd.DataFrame(rows, columns=['a','b','where','similarity'])
     return df.sort_values('similarity', ascending=False, ignore_index=True)

@@ -12,6 +12,7 @@ from fastcore.script import anno_parser
 from fastprogress.fastprogress import format_time
 from fastai.vision.all import *
 from . import __version__, summary
+from .arch import find_arch, is_arch
 from .batch import *
 from .checkpoint import Checkpoint
 from .choose import *
@@ -131,7 +132,7 @@ def _run_of(a, images, run, start):
     "The learner of a training in the folder `run`, and its plan"
     plan = read_plan(run) if (run/'plan.json').is_file() else None
     if plan: same_plan(plan, a, run)
-    new,pre,timed = plan is None,not (a['scratch'] or a['model'] in ('small_cnn','wrn_28_2')),not a['epochs']
+    new,pre,timed = plan is None,is_arch(find_arch(a['model'])) and not a['scratch'],not a['epochs']
     if new:
         plan = dict(args=a, pretrained=pre, epochs=a['epochs'], steps=[1] if timed else None, spent=0)
         (run/'start.pt').unlink(missing_ok=True)

@@ -47,20 +47,17 @@ def near_pairs(
     return res
 
 # %% ../nbs/30_collect.ipynb #18c252d5
-class _Look:
-    "Gives `(position, size, thumb, turned?, error)` of each of some `items`"
-    def __init__(self, items): self.items = items
-    def __call__(self, idxs): return [self.look(i) for i in idxs]
-    def look(self, i):
-        try:
-            with open_file(self.items[i]) as im:
-                size,jpeg = im.size,im.format=='JPEG'
-                turned = im.getexif().get(274, 1)!=1 or im.has_transparency_data
-                if jpeg: im.draft('L', (36,36)) # All of the file is read, and only the brightness computed
-                return i, size, thumb(im if im.mode in ('L','RGB') else in_mode(im)), turned, None
-        except Exception as e:
-            says = str(e).replace(repr(str(self.items[i])), 'it').replace('file it', 'file it; convert it to JPEG')
-            return i, None, None, False, says
+def _look(items, i):
+    "Size, thumb, turned?, error of item `i`"
+    try:
+        with open_file(items[i]) as im:
+            size,jpeg = im.size,im.format=='JPEG'
+            turned = im.getexif().get(274, 1)!=1 or im.has_transparency_data
+            if jpeg: im.draft('L', (36,36)) # All of the file is read, and only the brightness computed
+            return size, thumb(im if im.mode in ('L','RGB') else in_mode(im)), turned, None
+    except Exception as e:
+        says = str(e).replace(repr(str(items[i])), 'it').replace('file it', 'file it; convert it to JPEG')
+        return None, None, False, says
 
 def look_at(
     items, # Paths, or bytes of files
@@ -68,8 +65,8 @@ def look_at(
     progress:bool=True, # Draw a progress bar?
 )->pd.DataFrame: # Columns size `(width, height)`, thumb, turned, error: what is wrong, or None
     "Open every image once"
-    rows = list(by_workers(_Look(items), len(items), num_workers, progress))
-    return pd.DataFrame(rows, columns=['i','size','thumb','turned','error'], dtype=object).set_index('i').sort_index()
+    rows = by_workers(partial(quietly, _look, items), range(len(items)), num_workers, progress=progress)
+    return pd.DataFrame([o for b in rows for o in b], columns=['size','thumb','turned','error'], dtype=object)
 
 def near_duplicates(
     files, # Paths, or bytes of files

@@ -14,10 +14,11 @@ from typing import NamedTuple
 from unittest import mock
 from fastai.vision.all import *
 from .arch import to_channels_last
-from .distributed import guard, plain_model
+from .distributed import plain_model
 from .files import write_checked
 from .images import ImageStack
 from .learner import ssl_learner
+from .lists import by_workers, quietly, usual_workers
 from .methods import NoisyStudent
 from .pool import ItemPipe
 from .predictor import *
@@ -65,14 +66,10 @@ def _parts(o):
     raise TypeError(f"pass a learner, a predictor, or a predictor's file; got {type(o).__name__}")
 
 # %% ../nbs/35_export.ipynb #a4836140
-class _Items:
-    "Dataset of what `read` gives of `(position, item)`: a tensor `(C,H,W)`, or the text of an error"
-    def __init__(self, read): self.read = read
-    def __getitem__(self, o):
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            try: return self.read(o[1], o[0])
-            except Exception as e: return str(e)
+def _tensor(read, o):
+    "What `read` gives of `(position, item)`: a tensor `(C,H,W)`, or the text of an error"
+    try: return read(o[1], o[0])
+    except Exception as e: return str(e)
 
 def _by_shape(xs):
     "Images of a batch, stacked where they have one shape: `(class, positions, tensor)` of each; errors by position"
@@ -82,11 +79,11 @@ def _by_shape(xs):
 
 def _rows(answered, bad, items, classes):
     "One `Prediction` for each of `items`"
-    rows = {i: Prediction(items[i], None, None, None, e) for i,e in bad.items()}
+    rows = {i: (None, None, None, e) for i,e in bad.items()}
     for g,p in answered:
         top,idx = p.topk(min(2, p.shape[1]))
-        for i,t,c in zip(g, top.tolist(), idx.tolist()): rows[i] = Prediction(items[i], classes[c[0]], t[0], t[0]-t[-1])
-    return [rows[i] for i in range(len(items))]
+        for i,t,c in zip(g, top.tolist(), idx.tolist()): rows[i] = classes[c[0]],t[0],t[0]-t[-1]
+    return [Prediction(items.popleft(), *rows[i]) for i in range(len(rows))]
 
 def predict_files(
     predictor, # Learner, `Predictor`, or the file of one
@@ -96,22 +93,18 @@ def predict_files(
 ): # Iterator of `Prediction`, in the order of `files`
     "Classify any number of files while they are read, in bounded memory; a broken file becomes a row with its error"
     read,output,classes = _parts(predictor)
-    few = hasattr(files, '__len__') and len(files)<4*bs
-    if num_workers is None: num_workers = 0 if few else min(8, defaults.cpus)
-    return _predict(read, output, classes, files, bs, num_workers)
+    n = len(files) if hasattr(files, '__len__') else math.inf
+    return _predict(read, output, classes, files, bs, ifnone(num_workers, usual_workers(n, 4*bs-1)))
 
 def _predict(read, output, classes, files, bs, num_workers):
-    guard(num_workers)
-    sent = deque() # Batches that the workers have and the network has not: two for each worker
-    def batches():
-        for b in chunked(enumerate(files), bs):
-            sent.append([o for _,o in b])
-            yield b
-    dl = torch.utils.data.DataLoader(_Items(read), batch_sampler=batches(), num_workers=num_workers,
-                                     collate_fn=_by_shape, generator=torch.Generator())
-    for groups,bad in dl:
+    sent = deque() # What the workers have and the network has not: two batches for each worker
+    def items():
+        for o in enumerate(files):
+            sent.append(o[1])
+            yield o
+    for groups,bad in by_workers(partial(quietly, _tensor, read), items(), num_workers, bs, _by_shape):
         answered = [(g, output(x.as_subclass(cls))) for cls,g,x in groups]
-        yield from _rows(answered, bad, sent.popleft(), classes)
+        yield from _rows(answered, bad, sent, classes)
 
 # %% ../nbs/35_export.ipynb #9532b314
 def _one_side(tfms, shape, size):

@@ -15,9 +15,9 @@ from .arch import arch_spec, is_arch, make_model, to_channels_last
 from .checkpoint import Checkpoint
 from .distributed import guard, has_bars, lost, meet, rank0_print, unguarded, with_loaders
 from .fingerprint import SameRanks
-from .heads import last_linear
+from .heads import pool_features
 from .pool import ItemPipe, LabeledPool
-from .streams import PoolDL, check_labels
+from .streams import check_labels
 from .views import BatchViews
 from .ema import EMA
 from .methods import *
@@ -173,11 +173,9 @@ def linear_start(
     from fastai_mixmatch.frozen import linear_head
     method = method_of(learn)
     ldl = method.labeled_dl
-    device = ldl.device or 'cpu'
-    model,dl = learn.model.to(device),PoolDL(ldl.pool, 64, ldl.num_workers, idxs=lambda: range(len(ldl.pool)))
-    def look(x): return last_linear(model, method.view(x.to(device)), ldl.c)[:2]
-    with kept_rng(): (last,*_),h,y = zip(*[(*look(x), y) for (x,),y in dl])
-    h,y = torch.cat(h).float().cpu(),torch.cat(y)
+    seen = pool_features(learn.model.to(ldl.device or 'cpu'), ldl.pool, method.view, ldl.c, num_workers=ldl.num_workers)
+    with kept_rng(): y,(last,*_),h = zip(*[(y,last,h) for _,y,_,last,h,_ in seen])
+    h,y = torch.cat(h),torch.cat(y)
     if len(y.unique())<2: return # Nothing to tell apart
     head = linear_head(F.normalize(h).numpy(), y.numpy())
     length = h.norm(dim=1).mean().clamp(min=1e-12).item()

@@ -19,13 +19,6 @@ from .sources import *
 from .pool import *
 
 # %% ../nbs/04_streams.ipynb #fc9fe766
-def _collate(samples):
-    "Views, labels, positions, and what could not be read"
-    good,bad = [o[:3] for o in samples if o[0] is not None],[msg for o in samples for msg in o[3]]
-    if not good: return None,None,None,bad
-    views,ys,idxs = zip(*good)
-    return [torch.stack(vs) for vs in zip(*views)],torch.tensor(ys),torch.tensor(idxs),bad
-
 class PoolDL:
     "Batches from `pool`, in random order; `now` are the positions in the batch given last"
     iterable,cache = False,False
@@ -59,7 +52,7 @@ class PoolDL:
     def loader(self, dataset, seed, **kwargs):
         "Batches that PyTorch's loader reads from `dataset`"
         rng = torch.Generator().manual_seed(seed)
-        for x,y,self.now,bad in torch.utils.data.DataLoader(dataset, collate_fn=_collate, generator=rng, **kwargs):
+        for x,y,self.now,bad in torch.utils.data.DataLoader(dataset, collate_fn=collate_reads, generator=rng, **kwargs):
             self.pool.replaced(bad, x is None and not self.iterable)
             if x is not None: yield x,y
 

@@ -1,7 +1,7 @@
 "Features of a frozen network, their cache, and weights from a file."
 import numpy as np, os, pytest, timm, torch
 from fastai.vision.all import ImageDataLoaders, Normalize, PILImage, Pipeline, Resize, imagenet_stats
-from fastai_mixmatch.frozen import _valid_tfms, FrozenFeatures, frozen_baseline, frozen_model, linear_head, surer_half
+from fastai_mixmatch.frozen import valid_view, FrozenFeatures, frozen_baseline, frozen_model, linear_head, surer_half
 from fastai_mixmatch.heads import last_linear
 from fastai_mixmatch.models import load_weights, small_cnn
 from functools import partial
@@ -71,7 +71,7 @@ def test_transforms_see_images_on_the_device_of_the_loader():
     def see(x):
         seen.append(x.device.type)
         return torch.zeros(x.shape)
-    _valid_tfms(SimpleNamespace(after_batch=Pipeline([see]), device='meta'), None)(torch.zeros(1, 3, 4, 4))
+    valid_view(SimpleNamespace(after_batch=Pipeline([see]), device='meta'), torch.Tensor)(torch.zeros(1, 3, 4, 4))
     assert seen == ['meta']
 
 def test_the_surer_half_keeps_every_guessed_class():

@@ -1,5 +1,6 @@
 "Which images there are, which are labeled, and which cannot be read."
 import json, numpy as np, os, pickle, pytest, torch
+from fastcore.basics import defaults
 from fastai.vision.all import PILImage, RandomResizedCrop, image2tensor, parent_label
 from helpers import *
 
@@ -141,4 +142,10 @@ def test_blank_labels_are_no_class(blank):
     assert ImageList(il.items, il.labels, [Resize(8)], img_cls=PILImageBW)[28][1] == -1
     assert len(some) == 28 and some.dataloaders(il[:5], bs=5).vocab == [*'0123456789']
 
-def test_many_images_are_read_by_workers(): assert usual_workers(1000)==0 and usual_workers(1001)==min(8, os.cpu_count())
+def test_many_images_are_read_by_workers(): assert usual_workers(1000)==0 and usual_workers(1001)==min(8, defaults.cpus)
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_checking_draws_no_random_number(workers):
+    il, before = ImageList.from_arrays(X[:9], img_cls=PILImageBW), torch.get_rng_state()
+    il.verify(workers, progress=False)
+    assert torch.equal(torch.get_rng_state(), before)

@@ -102,7 +102,7 @@ def test_pools_pickle(root, photos):
         new = pickle.loads(pickle.dumps(pool))
         assert torch.equal(next(iter(new))[0][0], next(iter(pool))[0][0]), kind
     il = ImageList.from_folder(root/'unlabeled')
-    assert pickle.loads(pickle.dumps(il.problems))([0]) == il.problems([0]), 'what verifies'
+    assert pickle.loads(pickle.dumps(il.problem))(0) == il.problem(0), 'what verifies'
     pool = LabeledDL(dls).pool
     assert torch.equal(pickle.loads(pickle.dumps(pool))[3][0][0], pool[3][0][0])
 
