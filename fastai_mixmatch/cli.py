@@ -68,7 +68,7 @@ def _refuse_place(out, folder):
 def _ended(learn, plan, found):
     accs,n = [o['accuracy'] for o in learn.report.rows if 'accuracy' in o],len(found.of('valid'))
     return dict(epochs=plan['epochs'], steps=learn.train_iter, accuracy=last(accs), frozen=plan['frozen'],
-                validated_on=n, worse=setback(accs, plan['frozen'], n, True) if accs else '')
+                validated_on=n, worse=setback(accs[-1], max(*accs, *plan['frozen'].values(), 0), n, True) if accs else '')
 
 def _frozen_of(plan, run):
     "The pretrained network that the training began with, if any, as arguments of `look`"
@@ -235,9 +235,8 @@ def _watched(rows, total):
             yield o
             if (now := time.monotonic())<due: continue
             due,speed = now+.2,n/max(now-start, 1e-9)
-            text = f"{n} images, {speed:.0f} a second"
-            if total: text = f"{n} of {total}{text.removeprefix(str(n))}, {format_time((total-n)/speed)} left"
-            print(f'{text:<79}', end='\r', file=sys.stderr, flush=True)
+            of,left = (f' of {total}', f', {format_time((total-n)/speed)} left') if total else ('','')
+            print(f'{n}{of} images, {speed:.0f} a second{left}'.ljust(79), end='\r', file=sys.stderr, flush=True)
     finally: print(' '*79, end='\r', file=sys.stderr, flush=True)
 
 def _row(o, as_json):

@@ -116,17 +116,15 @@ def verdict(
     return f"{abs(d):.1f} points {'better' if d>0 else 'worse'} than the best, {best:.1%} (±{m:.0f} points)"
 
 def setback(
-    accs, # Accuracy after each epoch; the last is that of the end
-    frozen, # Accuracies without any training, by name
+    own, # Accuracy
+    before, # The best after any epoch, or without training
     n, # Validation images
     command:bool=False, # Name the command's options?
-)->str: # Empty where it did not
-    "Whether a training ended clearly below where it had been, and what to do"
-    own,best = accs[-1],max(accs)
-    had = {f'after epoch {accs.index(best)+1}': best, 'before it, by a linear classifier': max(frozen.values(), default=0)}
-    had = ' and '.join(f'{v:.1%} {k}' for k,v in had.items() if 100*(v-own)>uncertainty(n))
-    return had and (f"the training did harm: {own:.1%} at its end, {had}. Train again with a smaller learning rate, for "
-                    f"longer, or by another method{' (--lr, --minutes, --method)'*command}")
+)->str: # Empty where they are alike
+    "What to do about a training that ended clearly below where it had been"
+    return '' if 100*(before-own)<=uncertainty(n) else (
+        f"the training did harm: {before:.1%} before, {own:.1%} at its end. Train again with a smaller learning rate, for "
+        f"longer, or by another method{' (--lr, --minutes, --method)'*command}")
 
 # %% ../nbs/30_collect.ipynb #97e9491f
 def _row_part(o):

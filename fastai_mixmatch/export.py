@@ -157,31 +157,28 @@ def _max_pool(x, size, *_):
         x = torch.cat([x.narrow(d, a, b-a).amax(d, True) for a,b in ends], d)
     return x
 
-_opens = dict(RGB='converted to RGB', L='converted to L (gray)', ImageStack='every channel, scaled to 0 to 255',
-              PILImageShown='turned by its EXIF data, 16 bits scaled to 8, laid over white, converted to RGB')
-_steps = dict( # A picture has width W and height H; int(…) cuts off, // rounds down
-    crop='m = min(W/w, H/h); cut out int(m*w) × int(m*h) at int((W-int(m*w))/2), int((H-int(m*h))/2)',
-    pad='m = max(W/w, H/h); pad, by `fill`, to int(m*w) × int(m*h), at int((W-int(m*w))/2), int((H-int(m*h))/2)',
-    resize='resize to w × h, bilinear with antialiasing over the area: Pillow\'s `resize((w,h), BILINEAR)`',
-    center='cut out, or pad by `fill`, w × h at (W-w)//2, (H-h)//2')
+_opens = dict(ImageStack='as floats from 0 to 255, every channel',
+              PILImageShown='turned by its EXIF data, 16 bits scaled to 8, laid over white, in RGB')
+_at = 'int(m*w) × int(m*h) at int((W-int(m*w))/2), int((H-int(m*h))/2)'
+_steps = dict(crop=f'm = min(W/w, H/h): cut out {_at}', pad=f'm = max(W/w, H/h): pad by `fill` to {_at}',
+              resize="to w × h, bilinear, antialiased: Pillow's `resize((w,h), BILINEAR)`",
+              center='cut out, or pad by `fill`, w × h at (W-w)//2, (H-h)//2') # Of a picture W × H
 
 def recipe(
     meta:dict, # Of a `Predictor`
 )->dict: # JSON data
-    "How a program that has only the ONNX file makes of a picture what it takes"
-    steps,t = [],meta['tfms']
+    "How a program that has the ONNX file alone makes its input of a picture"
+    steps,t,mode = [],meta['tfms'],meta['mode']
     for name,kw in t['items']:
         h,w = kw['size']
         x = math.ceil(max(h, w)*kw.get('val_xtra', 0)/8)*8
         kinds = dict(CropPad=['center'], RandomResizedCrop=['resize','center']).get(name)
-        for o in kinds or [*[kw['method']]*(kw['method']!='squish'),'resize']:
-            step = dict(do=o, w=w+x*(o=='resize'), h=h+x*(o=='resize'), how=_steps[o])
-            steps.append(step | (dict(fill=kw['pad_mode']) if o in ('pad','center') and 'pad_mode' in kw else {}))
-    (c,h,w),stack = meta['shape'],meta['mode']=='ImageStack'
-    takes = dict(shape=['N',c,h,w], channels='RGB' if c==3 and not stack else c, range=[0,255])
+        for o in kinds or [*{kw['method']}-{'squish'},'resize']:
+            a,b = (k+x*(o=='resize') for k in (w, h))
+            steps.append(dict(do=o, w=a, h=b, fill=kw.get('pad_mode', 'zeros'), how=_steps[o]))
     inside = dict(divide=t['divide'], resize=[o['size'] for _,o in t['batch']], mean=t['mean'], std=t['std'])
-    return dict(open=_opens[meta['mode']], steps=steps, input=dict(takes, dtype='float32' if stack else 'uint8'),
-                inside_the_network=inside)
+    takes = dict(shape=['N',*meta['shape']], dtype='float32' if mode=='ImageStack' else 'uint8', range=[0,255])
+    return dict(open=_opens.get(mode, f'in {mode}'), steps=steps, input=takes, inside_the_network=inside)
 
 def to_onnx(
     net:nn.Module, # Maps images to probabilities

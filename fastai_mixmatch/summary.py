@@ -143,8 +143,8 @@ def _beat(p):
     none = ('pass <code>arch=</code> of a pretrained network, or <code>others=</code>',
             '<code>train</code> makes them with pretrained weights, if there is time')[p.command]
     text = f'This run: {verdict(own, max(rows.values()), len(v))}.' if rows else f'No rows to beat were given: {none}.'
-    accs = [] if p.rows is None else [*p.rows.get('accuracy', ())]
-    worse = setback([*accs, own], {k: o for k,o in rows.items() if k.startswith('frozen')}, len(v), p.command)
+    before = [] if p.rows is None else [*p.rows.get('accuracy', ())]
+    worse = setback(own, max(own, *before, *[o for k,o in rows.items() if k.startswith('frozen')]), len(v), p.command)
     text += f' <b>Careful: {worse}.</b>'*bool(worse)
     rows[f'this run: {type(ssl_method(p.learn)).__name__}'] = own
     cells = [(escape(str(k)), f'{o:.1%}') for k,o in rows.items()]

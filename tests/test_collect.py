@@ -394,14 +394,12 @@ def test_a_column_of_long_texts(photos, tmp_path):
     df.to_csv(photos/'long.csv', index=False)
     assert parts(survey(photos/'long.csv'))==LABELED
 
-@pytest.mark.parametrize('accs, frozen, n, says', [
-    ([.3,.53,.35], {}, 100, '35.0% at its end, 53.0% after epoch 2. Train again with a smaller learning rate'), ([.3,.4,.35], {}, 100, ''),
-    ([.3,.53,.35], {}, 16, ''), ([.35], dict(frozen=.5, other=.6), 100, '60.0% before it, by a linear classifier. Train'),
-    ([.6,.35], dict(frozen=.5), 100, '60.0% after epoch 1 and 50.0% before it'), ([.5,.6,.7], dict(frozen=.65), 1000, '')])
-def test_a_training_that_did_harm(accs, frozen, n, says):
-    got = setback(accs, frozen, n)
-    assert says in got if says else got==''
-    assert not says or '--lr' not in got and '(--lr, --minutes, --method)' in setback(accs, frozen, n, True)
+def test_a_training_that_did_harm():
+    "Told beyond what chance explains for so many validation images, with what to do"
+    assert setback(.35, .53, 16)==setback(.5, .53, 100)==setback(.53, .35, 100)==''
+    text = setback(.35, .53, 100)
+    assert '53.0% before, 35.0% at its end' in text and 'smaller learning rate' in text and '--' not in text
+    assert setback(.35, .53, 100, True)==text+' (--lr, --minutes, --method)'
 
 def test_without_datasets(monkeypatch):
     monkeypatch.setitem(sys.modules, 'datasets', None)

@@ -188,7 +188,7 @@ from PIL import Image
 session = onnxruntime.InferenceSession('p.onnx')
 about = session.get_modelmeta().custom_metadata_map
 recipe,classes = json.loads(about['preprocessing']),json.loads(about['classes'])
-mode = dict(RGB='RGB').get(recipe['input']['channels'], 'L')
+mode = recipe['open'].split()[-1]
 def cut(im, left, top, w, h):
     box = max(left, 0), max(top, 0), min(left+w, im.width), min(top+h, im.height)
     new = Image.new(im.mode, (w, h)) # Padding by zeros
@@ -230,7 +230,7 @@ def test_the_recipe_says_what_the_network_does_itself(onnx, photos):
     learn.fit(1)
     export_onnx(learn, 'p.onnx')
     said = json.loads({o.key: o.value for o in onnx.load('p.onnx').metadata_props}['preprocessing'])
-    assert said['input']==dict(shape=['N',3,96,96], channels='RGB', range=[0,255], dtype='uint8')
+    assert said['input']==dict(shape=['N',3,96,96], range=[0,255], dtype='uint8')
     inside = said['inside_the_network']
     assert inside['divide']==255 and inside['resize']==[32] and np.allclose([inside['mean'],inside['std']], STATS)
     assert [o['do'] for o in said['steps']]==['crop','resize'] and 'antialias' in said['steps'][1]['how'] and 'RGB' in said['open']
