@@ -67,8 +67,9 @@ def _refuse_place(out, folder):
 # %% ../nbs/34_cli.ipynb #95ff8143
 def _ended(learn, plan, found):
     accs,n = [o['accuracy'] for o in learn.report.rows if 'accuracy' in o],len(found.of('valid'))
+    worse = setback(accs[-1], max(*accs, *plan['frozen'].values(), 0), n, True) if accs else ''
     return dict(epochs=plan['epochs'], steps=learn.train_iter, accuracy=last(accs), frozen=plan['frozen'],
-                validated_on=n, worse=setback(accs[-1], max(*accs, *plan['frozen'].values(), 0), n, True) if accs else '')
+                validated_on=n, worse=worse)
 
 def _frozen_of(plan, run):
     "The pretrained network that the training began with, if any, as arguments of `look`"
@@ -304,6 +305,7 @@ def _predictor(run):
     if (run/'plan.json').is_file(): return _open_run(run)[0]
     raise FileNotFoundError(f"there is no predictor {file}: `fastai-mixmatch train` writes it at its end")
 
+# %% ../nbs/34_cli.ipynb #8c268428
 def report(
     run, # Folder of a training
     out:str=None, # HTML file to write; default: report.html in that folder
@@ -343,6 +345,7 @@ def usage()->str:
     return (f"fastai-mixmatch {__version__}: a few labels and many images, trained to a classifier\n\n{lines}\n\n"
             "fastai-mixmatch COMMAND --help tells more; --debug shows where an error comes from")
 
+# %% ../nbs/34_cli.ipynb #e127fb70
 def main(
     argv=None, # Arguments; default: those of the program
 )->int: # Exit code

@@ -123,8 +123,8 @@ def setback(
 )->str: # Empty where they are alike
     "What to do about a training that ended clearly below where it had been"
     return '' if 100*(before-own)<=uncertainty(n) else (
-        f"the training did harm: {before:.1%} before, {own:.1%} at its end. Train again with a smaller learning rate, for "
-        f"longer, or by another method{' (--lr, --minutes, --method)'*command}")
+        f"the training did harm: {before:.1%} before, {own:.1%} at its end. Train again with a smaller learning rate, "
+        f"for longer, or by another method{' (--lr, --minutes, --method)'*command}")
 
 # %% ../nbs/30_collect.ipynb #97e9491f
 def _row_part(o):

@@ -157,6 +157,7 @@ def _max_pool(x, size, *_):
         x = torch.cat([x.narrow(d, a, b-a).amax(d, True) for a,b in ends], d)
     return x
 
+# %% ../nbs/35_export.ipynb #f42b6838
 _opens = dict(ImageStack='as floats from 0 to 255, every channel',
               PILImageShown='turned by its EXIF data, 16 bits scaled to 8, laid over white, in RGB')
 _at = 'int(m*w) × int(m*h) at int((W-int(m*w))/2), int((H-int(m*h))/2)'
@@ -180,6 +181,7 @@ def recipe(
     takes = dict(shape=['N',*meta['shape']], dtype='float32' if mode=='ImageStack' else 'uint8', range=[0,255])
     return dict(open=_opens.get(mode, f'in {mode}'), steps=steps, input=takes, inside_the_network=inside)
 
+# %% ../nbs/35_export.ipynb #12882a98
 def to_onnx(
     net:nn.Module, # Maps images to probabilities
     x:Tensor, # Two images or more, for the shape
