@@ -21,7 +21,7 @@ from .images import picture
 from .inspect import ssl_method
 from .lists import ImageList, quietly
 from .pool import LabeledPool, as_pool
-from .sources import as_items, class_names
+from .sources import as_items, class_names, raw_items
 
 # %% ../nbs/32_choose.ipynb #ec984737
 @dataclasses.dataclass
@@ -57,8 +57,9 @@ def _pass(learn, pool, view, bs, thumb, most):
         if thumb: thumbs += [_small(o, thumb) for o in ims]
     y,idx,_,h,z = zip(*parts)
     y,idx,h,z = (torch.cat(o) for o in (y,idx,h,z))
-    return Looked([str(pool.name(i)) for i in idx.tolist()], F.normalize(h).numpy(), z.softmax(1).numpy(), y.numpy(),
-                  idx.numpy(), thumbs, hash_bits(grays))
+    raw = raw_items(pool.items)
+    names = [str(raw[i]) if isinstance(raw[i], (str,Path)) else pool.name(i) for i in idx.tolist()]
+    return Looked(names, F.normalize(h).numpy(), z.softmax(1).numpy(), y.numpy(), idx.numpy(), thumbs, hash_bits(grays))
 
 # %% ../nbs/32_choose.ipynb #cee27529
 def look(

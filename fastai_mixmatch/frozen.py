@@ -73,8 +73,11 @@ class FrozenFeatures:
         for _,_,b,_,h,_ in pool_features(self.model, pool, new, self.tfms, bs=self.bs):
             self.rows.update(zip([keys[i] for i in b], h.numpy()))
         if new and self.file:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_write(self.file) as f: np.savez(f, keys=[*self.rows], features=[*self.rows.values()])
+            if not os.access(first(o for o in self.file.absolute().parents if o.exists()), os.W_OK):
+                warnings.warn(f"features are not kept: {self.file.parent} cannot be written")
+            else:
+                self.file.parent.mkdir(parents=True, exist_ok=True)
+                with atomic_write(self.file) as f: np.savez(f, keys=[*self.rows], features=[*self.rows.values()])
         return F.normalize(torch.from_numpy(np.stack([self.rows[k] for k in keys]))).numpy()
 
     def labeled(self, ds):

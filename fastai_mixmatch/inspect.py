@@ -142,7 +142,7 @@ def on_pool(
     n:int|None=None, # Look at some unlabeled images, drawn at random; default: all
     seed:int=0, # Of the draw
 )->Learner: # It shares the network with `learn`; not to be fitted
-    "The network of `learn`, with its unlabeled images as validation set, for fastai's tools"
+    "The network of `learn`, with its unlabeled images as validation set: those with truth, or, without any, all"
     method = ssl_method(learn)
     method.prepare()
     pool,vocab,raw = method.dl.pool,list(learn.dls.vocab),raw_items(method.dl.pool.items)
@@ -150,14 +150,16 @@ def on_pool(
     rows = list(predict_files(learn, [raw[i] for i in idx]))
     label,y = getattr(pool, 'label', None),ifnone(pool.y, [-1]*len(raw)) # One of the two, or none
     truth = [label(i, get_item(pool.items, i)) if label else int(y[i]) for i in idx]
-    names = {str(o): o for o in vocab}
-    items = [(o.file, vocab[t] if t>=0 else names[o.label]) for o,t in zip(rows, truth) if o.error is None]
+    names,some = {str(o): o for o in vocab},max(truth, default=-1)>=0
+    items = [(o.file, vocab[t] if some else names[o.label]) for o,t in zip(rows, truth)
+             if o.error is None and (t>=0 or not some)]
     dl,pipe = learn.dls.valid,ValidPipe(learn.dls.valid)
     def opened(item): return pipe.open(item)
     tfms = [[ItemGetter(0), opened], [ItemGetter(1), Categorize(vocab, sort=False)]]
     ds = Datasets(items, tfms, split_idx=1)
     loaders = [dl.new(ds, shuffle=False, drop_last=False) for _ in range(2)]
-    return Learner(DataLoaders(*loaders, device=learn.dls.device), learn.model, learn.loss_func, metrics=learn.metrics)
+    return Learner(DataLoaders(*loaders, device=learn.dls.device), learn.model, learn.loss_func,
+                   metrics=learn.metrics if some else None)
 
 # %% ../nbs/26_inspect.ipynb #e7a5b4f6
 class Source(str):

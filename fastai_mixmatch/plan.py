@@ -91,6 +91,7 @@ def plan_learner(
     found:Survey, # Its images
     run=None, # Folder of the training
     cbs=None, # Callbacks
+    checkpoint=None, # Default: one that writes to `run`
 )->Learner:
     "The learner of a plan"
     a = plan['args']
@@ -102,7 +103,7 @@ def plan_learner(
     weights = start if again else a['weights'] and file_weights(a['weights'])
     try: learn = ssl_learner(dls, Unlabeled(unlabeled, steps=steps), find_arch(a['model']), weights=weights, cbs=cbs,
                              method=find_method(a['method'])(), pretrained=pre and not weights,
-                             checkpoint=run and Checkpoint(Path(run)/'checkpoints', '2min'))
+                             checkpoint=checkpoint or run and Checkpoint(Path(run)/'checkpoints', '2min'))
     except OSError as e:
         if weights or not pre: raise
         raise ValueError(f"the weights of {a['model']} cannot be downloaded ({e}); give their file by --weights, or "

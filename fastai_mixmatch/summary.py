@@ -12,7 +12,7 @@ from html import escape
 from types import SimpleNamespace
 from fastai.vision.all import *
 from .choose import *
-from .collect import drawn, verdict
+from .collect import drawn, setback, verdict
 from .files import atomic_write
 from .fingerprint import flat, settings
 from .frozen import linear_rows
@@ -140,8 +140,12 @@ def _beat(p):
     if p.arch and 'frozen' not in rows: rows |= linear_rows(l.x, l.y, v.x, v.y, p.seen['unlabeled'].x)
     rows = {k: history(o).iloc[-1]['accuracy'] if isinstance(o, Learner) else o for k,o in rows.items()}
     own = (v.guess==v.y).mean()
-    text = f'This run: {verdict(own, max(rows.values()), len(v))}.' if rows else (
-        'No rows to beat were given: pass <code>arch=</code> of a pretrained network, or <code>others=</code>.')
+    none = ('pass <code>arch=</code> of a pretrained network, or <code>others=</code>',
+            '<code>train</code> makes them with pretrained weights, if there is time')[p.command]
+    text = f'This run: {verdict(own, max(rows.values()), len(v))}.' if rows else f'No rows to beat were given: {none}.'
+    before = [] if p.rows is None else [*p.rows.get('accuracy', ())]
+    worse = setback(own, max(own, *before, *[o for k,o in rows.items() if k.startswith('frozen')]), len(v), p.command)
+    text += f' <b>Careful: {worse}.</b>'*bool(worse)
     rows[f'this run: {type(ssl_method(p.learn)).__name__}'] = own
     cells = [(escape(str(k)), f'{o:.1%}') for k,o in rows.items()]
     what = f'Accuracy on {len(v)} validation images'
@@ -164,6 +168,8 @@ def _curves(p):
                                           for k,(cols,lim) in shown.items() if cols)+'</div>'
 
 # %% ../nbs/33_summary.ipynb #55277d18
+def _brief(o, n): return o if len(o := str(o))<=n else f'{o[:n//2]}…{o[1-n//2:]}'
+
 def _confusion(p):
     v,c = p.seen.get('valid'),p.classes
     if v is None: return '<p>There are no validation images.</p>'
@@ -173,8 +179,8 @@ def _confusion(p):
     left,top,out = 14+6*min(18, long),14+6*min(16, long),[]
     for i in range(n):
         x = left+(i+.6)*w
-        out.append(_text(left-6, top+(i+.7)*w, str(c[i])[:18], 'end'))
-        out.append(_text(x, top-6, str(c[i])[:16], 'start', f' transform="rotate(-60 {x:.0f} {top-6})"'*(long>2)))
+        out.append(_text(left-6, top+(i+.7)*w, _brief(c[i], 18), 'end'))
+        out.append(_text(x, top-6, _brief(c[i], 16), 'start', f' transform="rotate(-60 {x:.0f} {top-6})"'*(long>2)))
         for j in np.flatnonzero(m[i]) if n>15 else range(n):
             says = f'<title>{escape(str(c[i]))} taken for {escape(str(c[j]))}: {m[i,j]}</title>'
             place = f'x="{left+j*w}" y="{top+i*w}" width="{w-1}" height="{w-1}"'
@@ -183,7 +189,7 @@ def _confusion(p):
                 dark = ' style="fill:var(--bg)"' if share[i,j]>.55 else ''
                 out.append(_text(left+(j+.5)*w, top+(i+.65)*w, m[i,j], extra=dark))
     width = left+n*w+(6*min(16, long)//2 if long>2 else 0)
-    svg = (f'<svg viewBox="0 0 {width} {top+n*w}" style="min-width:{min(width, 22*n+left)}px;max-width:{width}px" '
+    svg = (f'<svg viewBox="0 0 {width} {top+n*w}" style="min-width:{min(width, 20*n+left)}px;max-width:{width}px" '
            f'role="img" aria-label="Confusion matrix: rows are labels, columns guesses">{"".join(out)}</svg>')
     off = [(m[i,j], i, j) for i,j in zip(*np.nonzero(m)) if i!=j]
     rows = [(escape(str(c[i])), escape(str(c[j])), k, f'{share[i,j]:.0%}') for k,i,j in sorted(off, reverse=True)[:10]]
@@ -280,9 +286,9 @@ def _twice(p):
 def _strange(p):
     df = strangers(p.seen)
     rows = [([p.where[r.file]], _shown(r.file)) for r in df.head(p.lists).itertuples()]
+    out = '--leave-out-strangers' if p.command else 'leave_out(source, strangers(learn))'
     return _tiles_of(p, rows, f'{len(df)} unlabeled images lie farther from every labeled one than nearly all images '
-                     'that are known to belong. The strangest come first; <code>leave_out(source, strangers(learn))'
-                     '</code> gives the pool without them.')
+                     f'that are known to belong. The strangest come first; <code>{out}</code> leaves them out.')
 
 def _next(p):
     chosen = label_next(p.seen, p.lists, classes=p.classes)
@@ -336,7 +342,7 @@ def _write(file, p):
     fill = {'/*TITLE*/': escape(p.title), '/*SHEETS*/': f':root {{ --s: {side} }}\n{css}', '/*DATA*/': data,
             '<!--BODY-->': f'{head}<nav aria-label="Parts">{nav}</nav><main>{body}</main>'}
     parts = re.split('('+'|'.join(map(re.escape, fill))+')', page)
-    with atomic_write(file) as f: f.write(''.join(fill.get(o, o) for o in parts).encode())
+    with atomic_write(file) as f: f.write(''.join(fill.get(o, o) for o in parts).encode(errors='backslashreplace'))
     return file
 
 # %% ../nbs/33_summary.ipynb #725a355d
@@ -349,6 +355,7 @@ def report(
     others:dict|None=None, # More rows to beat: name → accuracy, or a fitted learner
     title:str|None=None, # Heading; default: the method's and the folder's name
     note:str='', # What else is needed to repeat the run, such as its command and seed
+    command:bool=False, # Name the command's options in place of Python's arguments?
     n:int=6, # Pictures in a row of guesses
     lists:int=24, # Pictures in a list, such as that of suspected labels
     most:int=5000, # Unlabeled images to look at, drawn at random where there are more, and images on the map

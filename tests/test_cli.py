@@ -6,7 +6,9 @@ import pandas as pd, pytest
 from PIL import Image
 import torch
 from fastai.callback.core import Callback
-from fastai_mixmatch import cli, learner, plan, summary
+from fastai_mixmatch import cli, collect, learner, plan, summary
+from fastai_mixmatch.checkpoint import read_checkpoint
+from fastai_mixmatch.collect import survey
 from fastai_mixmatch.files import lock_folder
 from fastai_mixmatch.export import predict_files
 from fastai_mixmatch.predictor import load_predictor
@@ -164,6 +166,72 @@ def test_each_fold_needs_a_label_in_each(photos, tmp_path, main):
     rc,text,err = main(*args, '--folds', '20')
     assert rc==1 and 'more --folds than labels' in err and not (tmp_path/'run').exists()
 
+# --- a training of somebody else, or one that goes on
+
+READ_ONLY = """
+import os, sys
+from pathlib import Path
+run = os.path.abspath(sys.argv[1])
+def inside(o): return isinstance(o, (str,bytes,Path)) and os.path.abspath(os.fsdecode(o)).startswith(run)
+def deny(event, args):
+    writes = event=='open' and type(args[2]) is int and args[2]&(os.O_WRONLY|os.O_RDWR|os.O_CREAT)
+    if (writes or event in ('os.mkdir','os.rename','os.remove','os.chmod')) and inside(args[0]): raise PermissionError(13, 'Permission denied', args[0])
+sys.addaudithook(deny)
+access = os.access
+os.access = lambda o, mode: not (mode&os.W_OK and inside(o)) and access(o, mode)
+from fastai_mixmatch.cli import main
+sys.exit(main(sys.argv[2:]))
+"""
+
+def read_only(folder, *args):
+    "A command in a process that cannot write into `folder`"
+    p = forks().start('-c', READ_ONLY, str(folder), *map(str, args), stdout=PIPE, stderr=PIPE, env=own_env())
+    out,err = p.communicate()
+    return p.returncode,out,err
+
+def traces(folder): return {o: (o.stat().st_mtime_ns, o.stat().st_size) for o in [folder, *folder.rglob('*')]}
+
+def test_a_training_is_read_where_nothing_can_be_written(photos, weights, tmp_path):
+    out,own = tmp_path/'run',tmp_path/'own'
+    own.mkdir()
+    assert run('train', photos/'labels.csv', *PRETRAINED, weights, '--out', out)[0]==0
+    shutil.rmtree(out/'features')
+    before = traces(out)
+    for name,file in dict(report='r.html', next='n.csv', predict='p.csv').items():
+        rc,text,err = read_only(out, name, out, *[photos/'IMG_0001.jpg']*(name=='predict'), '--out', own/file)
+        assert rc==0 and (own/file).is_file(), err
+        assert ('features are not kept' in err)==(name!='predict')
+    for name in ('report','export'):
+        rc,text,err = read_only(out, name, out)
+        assert rc==1 and 'features' not in err and '--out must name a file in a folder that can be written; got' in err, err
+    assert traces(out)==before
+
+def test_a_training_is_read_while_it_goes_on(photos, tmp_path, main):
+    "Nothing before its first checkpoint; then the averaged weights of that, as all commands say, and the training does not notice"
+    out,now = tmp_path/'run',tmp_path/'now'
+    args = [str(o) for o in ('train',photos/'labels.csv',*SMALL,'--epochs','3000','--out',out)]
+    def until_epochs():
+        p = start(*args)
+        while not re.search(r'epoch \d+/', p.stdout.readline()): assert p.poll() is None
+        return p
+    p = until_epochs()
+    assert 'no checkpoint yet' in main('next', out)[2] and 'no checkpoint yet' in main('predict', out, photos)[2]
+    p.send_signal(signal.SIGINT)
+    p.communicate(timeout=300)
+    p = until_epochs()
+    state = read_checkpoint(next((out/'checkpoints').glob('fit1-*')))
+    says = f"(as saved in epoch {state['epoch']+1} of 3000: the training goes on, or was stopped)"
+    for name,*more in (('report','--out',f'{now}.html'), ('next','--n','1'), ('export','--out',f'{now}.onnx'), ('predict',photos/'IMG_0001.jpg','--out',f'{now}.csv')):
+        if name=='export': pytest.importorskip('onnxscript')
+        rc,text,err = main(name, out, *more)
+        assert rc==0 and f'note: this is {out} {says}' in err, err
+    assert says in now.with_suffix('.html').read_text()
+    learn = cli._open_run(out)[0]
+    assert learn.ema.active and learn.train_iter==state['step'] and len(learn.report.rows)==state['epoch']
+    assert p.poll() is None
+    p.send_signal(signal.SIGINT)
+    assert 'Checkpoint: interrupted' in p.communicate(timeout=300)[0]
+
 # --- stopped, and in the way
 
 def stop_at(monkeypatch, owner, name, then=None):
@@ -276,6 +344,94 @@ def test_predictions_of_a_name_that_is_no_text(trained, photos, tmp_path, main, 
     for o in (tmp_path,'-'):
         assert main('predict', trained[0], o, '--out', tmp_path/'p.csv')[0]==0
         assert pd.read_csv(tmp_path/'p.csv').file.tolist()==[f'{tmp_path}/caf\\udce9.jpg']
+
+HARD = [os.fsdecode(o) for o in (b'caf\xe9.jpg',b'car\rriage.jpg',b'both\r\n.jpg',b'two\nlines.jpg',b'\\udce9.jpg',b'"q"\xff,.jpg')]
+
+def test_predictions_as_lines_of_json(trained, photos):
+    "With `--out -` and `--json`: an object a line for each image on the standard output, and one for all on the other"
+    rc,text,err = run('predict', trained[0], photos, '--json', '--out', '-')
+    rows = [json.loads(o) for o in text.splitlines()]
+    assert rc==1 and len(rows)==62 and all(list(o)==['file','class','probability','margin','error'] for o in rows)
+    bad = [o for o in rows if o['error']]
+    assert len(bad)==1 and bad[0]['class'] is None and bad[0]['file'].endswith('broken.jpg')
+    *_,end = err.splitlines()
+    assert json.loads(end)['images']==62 and err.count('unreadable')==2
+    rc,text,err = run('predict', trained[0], photos/'IMG_0001.jpg', '--out', '-')
+    assert rc==0 and text.startswith('file,class,') and len(text.splitlines())==2 and '1 of 1 images' in err
+
+@pytest.mark.skipif(sys.platform=='win32', reason='Windows has no pseudo-terminals')
+@pytest.mark.parametrize('options, shown', [([], True), (['--quiet'], False), (['--json'], False)])
+def test_progress_of_predictions(trained, photos, tmp_path, options, shown):
+    "On a terminal: how many of all, how fast, and the time left; nothing where it is asked for, or where no terminal is"
+    ours,theirs = os.openpty()
+    args = 'predict',trained[0],photos,'--out',tmp_path/'p.csv',*options
+    p = subprocess.Popen([sys.executable, '-W', 'ignore', '-m', 'fastai_mixmatch', *map(str, args)], stdout=PIPE, stderr=theirs, text=True, env=own_env())
+    os.close(theirs)
+    p.communicate()
+    text = b''
+    while chunk := _read(ours): text += chunk
+    os.close(ours)
+    assert bool(re.search(r'\d+ of 62 images, \d+ a second, \d\d:\d\d left', text.decode()))==shown
+    assert ' a second,' not in run(*args)[2]
+
+def _read(fd):
+    try: return os.read(fd, 4096)
+    except OSError: return b'' # The other side is closed
+
+def test_messages_name_options_that_there_are():
+    "Arguments that only Python has are left out, with the words around them"
+    for text,want in {
+            'If not, label more or pass class frequencies as `prior`': 'If not, label more',
+            'as the network learns its labels, or along `ramp`: train longer': 'as the network learns its labels: train longer',
+            "remove them, or pass `on_error='skip'`:\nx": 'remove them:\nx', 'or pass `per_class`': 'or pass --per-class'}.items():
+        assert cli._options(text)==want
+
+def test_a_harmful_training_is_told(photos, tmp_path, main, monkeypatch):
+    monkeypatch.setattr(collect, 'uncertainty', lambda n: 1.)
+    out,more = tmp_path/'run',sample_photos(tmp_path/'more', 40, 40, seed=1)
+    rc,text,err = main('train', photos/'labels.csv', '--valid', more/'labels.csv', *SMALL, '--epochs', '6', '--lr', '3', '--out', out)
+    assert rc==0, err
+    got = re.search(r'\nworse       (the training did harm: .* \(--lr, --minutes, --method\))\n', text)
+    assert got and got[1] in (out/'report.html').read_text()
+
+def rows_of(file):
+    with open(file, newline='', encoding='utf-8') as f: return list(csv.DictReader(f))
+
+@pytest.mark.skipif(sys.platform!='linux', reason='such names are those of Linux')
+def test_names_come_back_from_what_is_written(trained, photos, tmp_path):
+    "Line ends, and bytes that are no UTF-8, in real processes: a CSV and lists of names mean the same files again"
+    folder,out = tmp_path/'hard',trained[0]
+    folder.mkdir()
+    for o in HARD: shutil.copy(photos/'IMG_0001.jpg', folder/o)
+    def told(file):
+        rc,text,err = run('predict', out, file, '--json', '--out', '-')
+        assert rc==0, err
+        return sorted(json.loads(o)['file'] for o in text.splitlines())
+    assert run('predict', out, folder, '--out', folder/'p.csv')[0]==0
+    assert len(rows_of(folder/'p.csv'))==len(pd.read_csv(folder/'p.csv'))==len(HARD)
+    assert told(folder/'p.csv')==sorted(str(folder/o) for o in HARD)
+    lines = [o for o in HARD if '\n' not in o]
+    for end in ('\n','\r\n'): # As `ls` and as Windows write lists
+        (folder/'p.txt').write_bytes(os.fsencode(''.join(o+end for o in lines)))
+        assert told(folder/'p.txt')==sorted(str(folder/o) for o in lines)
+
+@pytest.mark.skipif(sys.platform!='linux', reason='such names are those of Linux')
+def test_hard_names_and_labels_from_check_to_next(photos, tmp_path, main):
+    "A label of two lines: five lines stay five. Hard names: the report is written, and the list to label means the same files"
+    folder,known = tmp_path/'own',[f'IMG_{i:04d}.jpg' for i in range(6)]
+    folder.mkdir()
+    for i,o in enumerate([*known, *HARD]): shutil.copy(photos/f'IMG_{i:04d}.jpg', folder/o)
+    (folder/'labels.csv').write_text('file,label\n'+''.join('%s,"%s"\n'%(o, ('a','b\nc')[i%2]) for i,o in enumerate(known)))
+    text = main('check', folder/'labels.csv')[1]
+    assert r'3 of each of a, b\nc;' in text and [o.split()[0] for o in text.splitlines()][:5]==['images','labeled','unlabeled','unreadable','duplicates']
+    assert all(o.startswith('note: ') for o in text.splitlines()[5:])
+    rc,text,err = main('train', folder/'labels.csv', '--model', 'small_cnn', '--size', '16', '--bs', '2', '--epochs', '1', '--out', tmp_path/'run')
+    assert rc==0 and 'caf' in (tmp_path/'run'/'report.html').read_text('utf-8'), err
+    rc,text,err = main('next', tmp_path/'run', '--n', '9', '--out', folder/'next.csv')
+    assert rc==0 and len(text.splitlines())==6
+    with open(folder/'next.csv', newline='') as f: (folder/'done.csv').write_text(f.read().replace(',,', ',a,'), newline='')
+    found = survey(folder/'done.csv', check=False).df
+    assert sorted(map(str, found.file[found.label=='a']))==sorted(str(folder/o) for o in HARD)
 
 def test_predictions_that_are_stopped(trained, photos, tmp_path, main, monkeypatch):
     def rows(file, found, **kw):

@@ -2,7 +2,7 @@
 import sys, json, unicodedata, numpy as np, pandas as pd, pytest
 from PIL import Image
 from fastai.vision.all import L
-from fastai_mixmatch.collect import collect, deal, each_fold, hash_bits, loaders, near_duplicates, near_pairs, survey, thumb
+from fastai_mixmatch.collect import collect, deal, each_fold, hash_bits, loaders, near_duplicates, near_pairs, setback, survey, thumb
 from fastai_mixmatch.images import PILImageShown
 from fastai_mixmatch.samples import digits_sample, sample_photos
 from fastai_mixmatch.tables import label_studio
@@ -310,6 +310,7 @@ def test_turned_photographs_are_read_as_shown(tmp_path):
 class StoredImages(list):
     "What `collect` uses of a `datasets.Dataset`"
     def __init__(self, rows, features): super().__init__(rows); self.features = features
+    def with_format(self, kind): return self
     def cast_column(self, name, feature):
         assert not feature.decode
         return self
@@ -368,11 +369,37 @@ def test_names_of_hub_datasets(hub, tmp_path):
     assert sum(survey(f'hf:{folder}').classes().values()) == 21
     with pytest.raises(OSError, match='nobody/nothing'): survey('hf:nobody/nothing')
 
+def test_hub_dataset_with_holes(hub, photos):
+    "No image, a lost file, damaged bytes: listed as unreadable, each by its place; a format that was set plays no part"
+    import datasets
+    whole,half = (photos/'IMG_0001.jpg').read_bytes(),(photos/'broken.jpg').read_bytes()
+    images = [dict(bytes=whole, path=None), dict(bytes=half[:200], path='x/half.jpg'), None, dict(bytes=None, path='/gone.jpg'), None]
+    odd = datasets.Dataset.from_dict(dict(image=images, label=[0,1,1,-1,0]), features=hub.features)
+    found = survey(datasets.concatenate_datasets([hub, odd]))
+    assert parts(found)==dict(LABELED, labeled=LABELED['labeled']+1)
+    assert [found.name(i) for i in found.bad.index]==['train[62]','train[63]','/gone.jpg','train[65]']
+    for o in (hub.with_format('torch'), hub.with_transform(lambda o: dict(image=[0]*len(o['image']), label=o['label']))):
+        assert parts(survey(o))==LABELED
+
 @pytest.mark.parametrize('text, column, values', [('MultiCategoryBlock','label',[[0,1]]), ('RegressionBlock','label',[.5,1.5,2.5]),
                                                   ('detection','objects',[dict(bbox=[[0,0,1,1]])])])
 def test_hub_datasets_of_other_tasks(hub, text, column, values):
     ds = hub.remove_columns('label').add_column(column, (values*len(hub))[:len(hub)])
     with pytest.raises(ValueError, match=text): survey(ds)
+
+def test_a_column_of_long_texts(photos, tmp_path):
+    "No file has a name of 300 letters, and to ask for one is an error of some systems"
+    df = pd.read_csv(photos/'labels.csv')
+    df.insert(0, 'description', 'long text '*30)
+    df.to_csv(photos/'long.csv', index=False)
+    assert parts(survey(photos/'long.csv'))==LABELED
+
+def test_a_training_that_did_harm():
+    "Told beyond what chance explains for so many validation images, with what to do"
+    assert setback(.35, .53, 16)==setback(.5, .53, 100)==setback(.53, .35, 100)==''
+    text = setback(.35, .53, 100)
+    assert '53.0% before, 35.0% at its end' in text and 'smaller learning rate' in text and '--' not in text
+    assert setback(.35, .53, 100, True)==text+' (--lr, --minutes, --method)'
 
 def test_without_datasets(monkeypatch):
     monkeypatch.setitem(sys.modules, 'datasets', None)

@@ -1,7 +1,7 @@
 "What leaves the house: predictions of many files, ONNX files, and small networks taught by large ones."
-import itertools, json, multiprocessing, numpy as np, pickle, pytest, sys, torch, torchvision
-from fastai.vision.all import (Image, ImageDataLoaders, Normalize, Path, PILImage, PILImageBW, Pipeline, RandomResizedCropGPU, Resize, ResizeMethod,
-    TensorImage, ToTensor, aug_transforms, load_learner)
+import itertools, json, multiprocessing, numpy as np, pickle, pytest, subprocess, sys, torch, torchvision
+from fastai.vision.all import (CropPad, Image, ImageDataLoaders, Normalize, Path, PILImage, PILImageBW, Pipeline,
+    RandomResizedCrop, RandomResizedCropGPU, Resize, ResizeMethod, TensorImage, ToTensor, aug_transforms, load_learner)
 from fastai_mixmatch.all import *
 from fastai_mixmatch import export
 from fastai_mixmatch.export import resizing
@@ -179,6 +179,61 @@ def test_onnx_says_what_it_takes(onnx):
     assert json.loads(about['fastai_mixmatch'])['tfms']['items'] == []
     want = wanted(learn, list(X[:70]))
     for n in (1, 2, 70): np.testing.assert_allclose(s.run(None, dict(images=X[:n, None]))[0], want[:n], atol=1e-4)
+
+PIL_ONLY = """
+import json, sys
+for o in ('torch','fastai','fastai_mixmatch','torchvision'): sys.modules[o] = None
+import numpy as np, onnxruntime
+from PIL import Image
+session = onnxruntime.InferenceSession('p.onnx')
+about = session.get_modelmeta().custom_metadata_map
+recipe,classes = json.loads(about['preprocessing']),json.loads(about['classes'])
+mode = recipe['open'].split()[-1]
+def cut(im, left, top, w, h):
+    box = max(left, 0), max(top, 0), min(left+w, im.width), min(top+h, im.height)
+    new = Image.new(im.mode, (w, h)) # Padding by zeros
+    new.paste(im.crop(box), (max(-left, 0), max(-top, 0)))
+    return new
+def done(im, do, w, h, **_):
+    W,H = im.size
+    if do=='resize': return im.resize((w, h), Image.BILINEAR)
+    if do=='center': return cut(im, (W-w)//2, (H-h)//2, w, h)
+    m = (min if do=='crop' else max)(W/w, H/h)
+    w,h = int(m*w),int(m*h)
+    return cut(im, int((W-w)/2), int((H-h)/2), w, h)
+for line in sys.stdin:
+    im = Image.open(line.strip()).convert(mode)
+    for step in recipe['steps']: im = done(im, **step)
+    x = np.array(im)
+    x = x[None] if x.ndim==2 else x.transpose(2, 0, 1)
+    assert list(x.shape)==recipe['input']['shape'][1:] and x.dtype==np.uint8
+    print(json.dumps(session.run(None, dict(images=x[None]))[0][0].tolist()))
+"""
+
+MORE = dict(TFMS, crop_pad=dict(item_tfms=CropPad((48, 64))),
+    random_crop=dict(item_tfms=RandomResizedCrop((40, 32))), two=dict(item_tfms=[Resize(50), CropPad(60)]))
+
+@pytest.mark.parametrize('name', MORE)
+def test_the_recipe_is_all_that_pillow_needs(onnx, name, photos):
+    "A program with onnxruntime, numpy and Pillow alone gives what the learner gives, to 1e-4, on pictures of every size and mode"
+    learn = core_learner(photo_dls(photos, **MORE[name]), photos/'unlabeled', bs=8)
+    learn.fit(1)
+    export_onnx(learn, 'p.onnx')
+    files = files_of(photos)
+    r = subprocess.run([sys.executable, '-c', PIL_ONLY], input='\n'.join(map(str, files)), text=True, capture_output=True)
+    got = [json.loads(o) for o in r.stdout.splitlines()]
+    assert len(got)==len(files), r.stderr
+    np.testing.assert_allclose(got, wanted(learn, files), atol=1e-4)
+
+def test_the_recipe_says_what_the_network_does_itself(onnx, photos):
+    learn = core_learner(photo_dls(photos, **TFMS['presizing']), photos/'unlabeled', bs=8)
+    learn.fit(1)
+    export_onnx(learn, 'p.onnx')
+    said = json.loads({o.key: o.value for o in onnx.load('p.onnx').metadata_props}['preprocessing'])
+    assert said['input']==dict(shape=['N',3,96,96], range=[0,255], dtype='uint8')
+    inside = said['inside_the_network']
+    assert inside['divide']==255 and inside['resize']==[32] and np.allclose([inside['mean'],inside['std']], STATS)
+    assert [o['do'] for o in said['steps']]==['crop','resize'] and 'antialias' in said['steps'][1]['how'] and 'RGB' in said['open']
 
 def test_pooling_into_parts_that_overlap(onnx):
     "`small_cnn` on images of 12, 20 or 28 pixels ends with 3, 5 or 7 rows, of which it makes 2; images of five channels"

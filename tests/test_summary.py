@@ -1,11 +1,13 @@
 "The report of a training: what it says is right, it opens in a real browser without an error, and nothing in it can run code."
 import json, numpy as np, pytest, re, shutil, subprocess
-from fastai.vision.all import Image, ImageDataLoaders, PILImage, Resize, set_seed
+from fastai.vision.all import Image, ImageDataLoaders, Path, PILImage, Resize, set_seed
+from fastai_mixmatch import summary
 from fastai_mixmatch.all import *
 from fastai_mixmatch.frozen import frozen_baseline
 from fastai_mixmatch.summary import Tiles, flat_map, reliability, report
 from helpers import SMALL
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 BROWSER = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome', 'chrome'))), None)
 EVIL = 'a<b>&"\'</script><script>throw 1'
@@ -67,6 +69,27 @@ def test_the_page_is_not_wider_than_the_screen(made, width):
     dom, _ = browse(made[3], '--dump-dom', f'--window-size={width},900', script=script)
     inner, wide = map(int, re.search(r'<title>(\d+) (\d+)</title>', dom).groups())
     assert wide<=inner
+
+@pytest.mark.parametrize('n', [2, 10, 43])
+def test_the_confusion_matrix_on_a_phone(n, tmp_path):
+    "In a frame of 390 pixels: the page is no wider, and the last column is there, at once or after scrolling in its box, which shows that there is more"
+    r = np.random.default_rng(0)
+    y, classes = r.integers(0, n, 300), [f'Natural-Yoghurt-of-Strawberries-{i}' for i in range(n)]
+    body = summary._confusion(SimpleNamespace(seen=dict(valid=SimpleNamespace(y=y, guess=np.roll(y, 1))), classes=classes))
+    page = Path(summary.__file__).with_name('report.html').read_text().replace('<!--BODY-->', body).replace('/*DATA*/', '{}')
+    assert len(set(re.findall('>(Natural-Y…[^<]*)<', body)))==n, 'names that differ at their ends stay apart'
+    (tmp_path/'inner.html').write_text(page)
+    frame, script = tmp_path/'frame.html', """
+        const d = document.querySelector('iframe').contentDocument, box = d.querySelector('.wide'), root = d.documentElement
+        const right = () => Math.max(...[...box.querySelectorAll('rect, text')].map(o => o.getBoundingClientRect().right))
+        const before = right(), size = parseFloat(getComputedStyle(box).backgroundSize.split(',')[2])
+        box.scrollLeft = 1e5
+        document.title = JSON.stringify([root.clientWidth, root.scrollWidth, before, right(), box.getBoundingClientRect().right, size])"""
+    frame.write_text(f'<body><iframe src="inner.html" style="width:390px;height:900px"></iframe><script>onload = () => {{ {script} }}</script>')
+    dom, says = browse(frame, '--dump-dom', '--allow-file-access-from-files')
+    width, wide, before, after, edge, shade = json.loads(re.search(r'<title>(.*?)</title>', dom)[1])
+    assert not says and wide<=width<=390 and after<=edge+1 and shade>5
+    assert (before<=edge+1)==(n<43)
 
 class Tags(HTMLParser):
     def __init__(self): super().__init__(); self.open, self.all = [], []
