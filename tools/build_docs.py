@@ -98,12 +98,23 @@ def prose(md, src, page, pages):
     return ''.join(p if i%2 else text(p) for i,p in enumerate(parts))
 
 def diagrams(md):
-    "`md` with its indented diagrams marked, so that on a phone they scroll and their lines are not broken"
+    """`md` with its indented diagrams marked, so that on a phone they scroll and their lines are not broken, and with
+    the name of the language at blocks of Python that have none, so that they are colored"""
     def mark(m):
-        if not re.search('[─-╿►▼]', m[0]): return m[0]
-        return f'<div class="output" markdown>\n\n```text\n{textwrap.dedent(m[0]).rstrip()}\n```\n\n</div>\n'
+        code = textwrap.dedent(m[0]).rstrip()
+        if is_python(code): return f'```python\n{code}\n```\n'
+        drawn = re.search('[─-╿►▼]', code)
+        return f'<div class="output" markdown>\n\n```text\n{code}\n```\n\n</div>\n' if drawn else m[0]
+    def named(s): return '```python'+s[3:] if s.startswith('```\n') and is_python(s[4:-3]) else s
     parts = re.split(r'(^```.*?^```)', md, flags=re.M|re.S)
-    return ''.join(p if i%2 else re.sub(r'(?:^ {4}.*(?:\n|\Z))+', mark, p, flags=re.M) for i,p in enumerate(parts))
+    def unnamed(s): return re.sub(r'(?:^ {4}.*(?:\n|\Z))+', mark, s, flags=re.M)
+    return ''.join(named(p) if i%2 else unnamed(p) for i,p in enumerate(parts))
+
+def is_python(code):
+    "Is `code` Python that does something? A command of a terminal, a list of files or a line of prose is not"
+    try: found = ast.walk(ast.parse(code))
+    except SyntaxError: return False
+    return any(isinstance(o, (ast.Call,ast.Import,ast.ImportFrom)) for o in found)
 
 # --- definitions
 
@@ -187,8 +198,9 @@ def output_md(out, name, pictures, say=str):
     if 'text/markdown' in data: return say(data['text/markdown'])
     if 'image/png' in data:
         f = f'{Path(name).stem}_{len(pictures)}.png'
-        pictures[f] = base64.b64decode(data['image/png'])
-        return f'![Figure {len(pictures)}]({f})'
+        pictures[f] = png = base64.b64decode(data['image/png'])
+        wide = '{ .wide }'*(int.from_bytes(png[16:20], 'big')>800) # Pixels; too wide to be read on a phone as a whole
+        return f'![Figure {len(pictures)}]({f}){wide}'
     table = one_head(html_table(data['text/html'])) if 'text/html' in data else None
     txt = clean_text(data.get('text/plain', ''))
     if table and re.match(r'\| epoch \|', table): return results(table)
