@@ -199,7 +199,7 @@ def output_md(out, name, pictures, say=str):
     if 'image/png' in data:
         f = f'{Path(name).stem}_{len(pictures)}.png'
         pictures[f] = png = base64.b64decode(data['image/png'])
-        wide = '{ .wide }'*(int.from_bytes(png[16:20], 'big')>800) # Pixels; too wide to be read on a phone as a whole
+        wide = '{ .wide }'*(int.from_bytes(png[16:20], 'big')>1000) # Pixels; too wide to be read on a phone as a whole
         return f'![Figure {len(pictures)}]({f}){wide}'
     table = one_head(html_table(data['text/html'])) if 'text/html' in data else None
     txt = clean_text(data.get('text/plain', ''))
