@@ -97,18 +97,21 @@ def prose(md, src, page, pages):
     parts = re.split(r'(^```.*?^```|`[^`\n]+`)', diagrams(md), flags=re.M|re.S)
     return ''.join(p if i%2 else text(p) for i,p in enumerate(parts))
 
+scrolling = '<div class="output" markdown>\n\n```text\n{}\n```\n\n</div>\n'
+
 def diagrams(md):
-    """`md` with its indented diagrams marked, so that on a phone they scroll and their lines are not broken, and with
-    the name of the language at blocks of Python that have none, so that they are colored"""
-    def mark(m):
-        code = textwrap.dedent(m[0]).rstrip()
-        if is_python(code): return f'```python\n{code}\n```\n'
-        drawn = re.search('[─-╿►▼]', code)
-        return f'<div class="output" markdown>\n\n```text\n{code}\n```\n\n</div>\n' if drawn else m[0]
-    def named(s): return '```python'+s[3:] if s.startswith('```\n') and is_python(s[4:-3]) else s
+    """`md` with its diagrams marked, so that on a phone they scroll and their lines are not broken, and with the name
+    of the language at blocks of Python that have none, so that they are colored"""
+    def block(was, text, kind=''):
+        code = textwrap.dedent(text).rstrip()
+        if re.search('[─-╿►▼]', code): return scrolling.format(code)
+        return f'```python\n{code}\n```\n' if not kind and is_python(code) else was
+    def fenced(s):
+        kind,text = re.match('```(.*?)\n(.*)```', s, re.S).groups()
+        return block(s, text, kind) if kind in ('','text') else s
+    def plain(s): return re.sub(r'(?:^ {4}.*(?:\n|\Z))+', lambda m: block(m[0], m[0]), s, flags=re.M)
     parts = re.split(r'(^```.*?^```)', md, flags=re.M|re.S)
-    def unnamed(s): return re.sub(r'(?:^ {4}.*(?:\n|\Z))+', mark, s, flags=re.M)
-    return ''.join(named(p) if i%2 else unnamed(p) for i,p in enumerate(parts))
+    return ''.join(fenced(p) if i%2 else plain(p) for i,p in enumerate(parts))
 
 def is_python(code):
     "Is `code` Python that does something? A command of a terminal, a list of files or a line of prose is not"
