@@ -86,10 +86,18 @@ def test_formulas_and_pictures(site):
         for src in re.findall(r'<img[^>]+src="([^"]+)"', f.read_text()): assert (f.parent/src).exists(), f'{f.name}: {src}'
 
 def test_diagrams_scroll_on_a_phone():
-    "Drawn blocks are marked; commands and fenced code stay as they are"
+    "Drawn blocks are marked; commands and code with the name of its language stay as they are"
     drawn = build_docs.diagrams('a\n\n    x ─┐\n    yy ┴─► z\n\nb')
     assert drawn=='a\n\n<div class="output" markdown>\n\n```text\nx ─┐\nyy ┴─► z\n```\n\n</div>\n\nb'
+    assert build_docs.diagrams('```text\nx ─┐\nyy ┴─► z\n```')==drawn[3:-2]
     for o in ('a\n\n    python x.py\n\nb', '```python\n    s = "─"\n```'): assert build_docs.diagrams(o)==o
+
+@pytest.mark.parametrize('md, colored', [
+    ('a\n\n    f(x) # y\n\nb', 'a\n\n```python\nf(x) # y\n```\n\nb'), ('```\nimport a\n\nf()\n```', '```python\nimport a\n\nf()\n```\n'),
+    ('```\npip install x\n```', None), ('- a\n\n    word\n', None), ('    labels.csv   file,label\n', None), ('```text\nf()\n```', None)])
+def test_python_is_colored(md, colored):
+    "Where it is not said what a block holds, Python is found; everything else stays as it is"
+    assert build_docs.diagrams(md)==(colored or md)
 
 def _cell(src, kind='markdown', **kwargs): return dict(cell_type=kind, source=src, **kwargs)
 

@@ -17,7 +17,8 @@ groups = {
     'MixMatch': ('MixMatch', 'methods/08_mixmatch.md'),
     "fastai's `Learner`": ('Learner', 'https://docs.fast.ai/learner.html#learner')}
 # Arguments with a page of their own
-more = dict(arch='10_arch.md', pretrained='10_arch.md', weights='10_arch.md', model_args='10_arch.md', ema='18_ema.md',
+more = dict(arch='10_arch.md', pretrained='tutorials/15_pretrained.md', weights='tutorials/15_pretrained.md',
+    model_args='10_arch.md', ema='18_ema.md',
     opt_func='19_optim.md', checkpoint='howto/resume.md', every='howto/resume.md', steps='howto/epochs.md',
     mu='howto/epochs.md', bs='howto/epochs.md', cache='howto/memory.md', loss_x='howto/imbalance.md',
     prior='howto/imbalance.md', weak='05_views.md', unlabeled='01_sources.md', band='howto/imbalance.md',

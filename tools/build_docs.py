@@ -97,13 +97,27 @@ def prose(md, src, page, pages):
     parts = re.split(r'(^```.*?^```|`[^`\n]+`)', diagrams(md), flags=re.M|re.S)
     return ''.join(p if i%2 else text(p) for i,p in enumerate(parts))
 
+scrolling = '<div class="output" markdown>\n\n```text\n{}\n```\n\n</div>\n'
+
 def diagrams(md):
-    "`md` with its indented diagrams marked, so that on a phone they scroll and their lines are not broken"
-    def mark(m):
-        if not re.search('[─-╿►▼]', m[0]): return m[0]
-        return f'<div class="output" markdown>\n\n```text\n{textwrap.dedent(m[0]).rstrip()}\n```\n\n</div>\n'
+    """`md` with its diagrams marked, so that on a phone they scroll and their lines are not broken, and with the name
+    of the language at blocks of Python that have none, so that they are colored"""
+    def block(was, text, kind=''):
+        code = textwrap.dedent(text).rstrip()
+        if re.search('[─-╿►▼]', code): return scrolling.format(code)
+        return f'```python\n{code}\n```\n' if not kind and is_python(code) else was
+    def fenced(s):
+        kind,text = re.match('```(.*?)\n(.*)```', s, re.S).groups()
+        return block(s, text, kind) if kind in ('','text') else s
+    def plain(s): return re.sub(r'(?:^ {4}.*(?:\n|\Z))+', lambda m: block(m[0], m[0]), s, flags=re.M)
     parts = re.split(r'(^```.*?^```)', md, flags=re.M|re.S)
-    return ''.join(p if i%2 else re.sub(r'(?:^ {4}.*(?:\n|\Z))+', mark, p, flags=re.M) for i,p in enumerate(parts))
+    return ''.join(fenced(p) if i%2 else plain(p) for i,p in enumerate(parts))
+
+def is_python(code):
+    "Is `code` Python that does something? A command of a terminal, a list of files or a line of prose is not"
+    try: found = ast.walk(ast.parse(code))
+    except SyntaxError: return False
+    return any(isinstance(o, (ast.Call,ast.Import,ast.ImportFrom)) for o in found)
 
 # --- definitions
 
@@ -187,8 +201,9 @@ def output_md(out, name, pictures, say=str):
     if 'text/markdown' in data: return say(data['text/markdown'])
     if 'image/png' in data:
         f = f'{Path(name).stem}_{len(pictures)}.png'
-        pictures[f] = base64.b64decode(data['image/png'])
-        return f'![Figure {len(pictures)}]({f})'
+        pictures[f] = png = base64.b64decode(data['image/png'])
+        wide = '{ .wide }'*(int.from_bytes(png[16:20], 'big')>1000) # Pixels; too wide to be read on a phone as a whole
+        return f'![Figure {len(pictures)}]({f}){wide}'
     table = one_head(html_table(data['text/html'])) if 'text/html' in data else None
     txt = clean_text(data.get('text/plain', ''))
     if table and re.match(r'\| epoch \|', table): return results(table)
