@@ -153,6 +153,15 @@ def test_a_short_training_takes_a_smaller_rate(monkeypatch, pretrained, steps, l
     plan.fit_plan(learn, dict(args=dict(seed=0, lr=lr), pretrained=pretrained, steps=steps, epochs=2))
     assert got==[want and pytest.approx(want)]
 
+def test_a_short_budget_is_read_back(photos, weights, tmp_path, main, monkeypatch):
+    "The rate of few steps is that of the plan, also in the process that made the plan"
+    monkeypatch.setattr(cli, 'planned', lambda *args: dict(epochs=2, steps=[4], after=0))
+    args = [o for o in PRETRAINED if o not in ('--epochs','1')]
+    rc,text,err = main('train', photos/'labels.csv', *args, weights, '--out', tmp_path/'run')
+    assert rc==0, err
+    rc,text,err = main('next', tmp_path/'run', '--n', '2')
+    assert rc==0 and len(text.splitlines())==2, err
+
 def test_each_fold(photos, tmp_path, main):
     out = tmp_path/'run'
     rc,text,err = main('train', photos/'labels.csv', *SMALL, '--epochs', '1', '--folds', '3', '--each-fold', '--out', out, '--json')
