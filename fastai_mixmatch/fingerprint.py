@@ -18,7 +18,7 @@ from .lists import Files
 from .sources import class_names, image_tfms, raw_items
 from .files import sha256_of
 from .rng import rng_state
-from .state import Unknown, class_settings, given, plain
+from .state import Unknown, given, plain
 
 # %% ../nbs/22_fingerprint.ipynb #13e5abae
 def _of_files(items):
@@ -164,25 +164,23 @@ def _used(learn, unknown, whose=''):
     unknown += [k for k in moved if k.split('.')[0] in sys.modules] # A checkpoint holds what callbacks have
     return {f'{k}{whose}': v for k,v in dict(code=code, globals={k: first[k] for k in values}).items() if v}
 
-def _versions(packages):
-    "Of Python, and of the packages whose code is used"
-    names = {*'torch torchvision fastai fastai_mixmatch numpy PIL'.split(), *(o.split('.')[0] for o in packages if o)}
-    found = {k: getattr(sys.modules.get(k), '__version__', 0) for k in sorted(names)}
-    return {'Python': '{}.{}'.format(*sys.version_info), **{k: v for k,v in found.items() if isinstance(v, str)}}
-
 def settings(learn, method)->tuple:
     "All that a result depends on, by name, as JSON data; and the names of what cannot be compared"
     unknown,net,cls,rngs = Unknown(),plain_model(learn),type(method),rng_state(loader_rngs(learn.dls))
     model = plain(net, unknown, 'model')
     hooks = [h for m in net.modules() for d in (m._forward_hooks, m._forward_pre_hooks) for h in d.values()]
     if any(not isinstance(getattr(h, '__self__', 0), Callback) for h in hooks): unknown.append('hooks of the model')
+    packages = 'torch','torchvision','fastai','fastai_mixmatch','numpy','PIL'
+    versions = {k: sys.modules[k].__version__ for k in packages} | {'Python': '{}.{}'.format(*sys.version_info)}
     start = {'initial weights': model.pop('weights'), 'random numbers': _digest([repr(plain(rngs)).encode()])}
-    own = class_settings(cls, dict) | {k.lstrip('_'): v for k,v in vars(method).items()}
+    own = {k: v for c in cls.__mro__[::-1] for k,v in vars(c).items()
+           if type(v) in (bool,int,float,str,tuple,dict) and k[:2]!='__'}
+    own |= {k.lstrip('_'): v for k,v in vars(method).items()}
     moved = *method._stateattrs,'learn','learned','rank','run','unlabeled','world'
     args = {k: plain(v, unknown, k) for k,v in own.items() if k not in moved}
     res = _joined({'method': plain(cls, unknown, 'method'), **args, 'model': model}, *_data(learn, method, unknown),
                   *_training(learn, unknown), _used(learn, unknown), _callbacks(learn, unknown),
-                  _used(learn, unknown, ' of callbacks'), {'versions': _versions(unknown.packages), **start})
+                  _used(learn, unknown, ' of callbacks'), {'versions': versions, **start})
     return json.loads(json.dumps(res)),list(dict.fromkeys(unknown))
 
 # %% ../nbs/22_fingerprint.ipynb #72079b0b
