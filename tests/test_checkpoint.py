@@ -939,7 +939,7 @@ def test_tidy(error):
 def test_needs_a_method():
     from fastai.vision.all import Learner
     learn = Learner(digit_dls(), SMALL(1, 10), cbs=Checkpoint('cp'))
-    with pytest.raises(CheckpointError, match='needs a method'): learn.fit(1)
+    with pytest.raises(CheckpointError, match='needs a method of this package.*callbacks are TrainEvalCallback, .*Checkpoint. Make it with `ssl_learner`'): learn.fit(1)
 
 def test_plain_learner():
     "The callbacks beside fastai's own `Learner` do as well."
