@@ -577,11 +577,12 @@ class Interrupt(Callback):
 
 def learners_state(learn):
     "What is as before after any fit"
-    own = vars(learn)
-    return dict(loss=learn.loss_func, metrics=list(learn.metrics), logger=learn.logger, dls=learn.dls, loaders=list(learn.dls.loaders), cbs=list(learn.cbs), dl=own.get('dl'), xb=own.get('xb', (None,)),
-        pred=own.get('pred'), hooks=[len(d) for m in learn.model.modules() for d in (m._forward_hooks, m._forward_pre_hooks, m._backward_hooks)], grad=torch.is_grad_enabled(),
-        averages=learn.ema.avg is None or learn.ema.active and all(map(torch.equal, learn.ema.tensors(), learn.ema.avg)), handlers=[signal.getsignal(o) for o in (signal.SIGINT, signal.SIGTERM)],
-        fitting=[first_method(learn).fitting, first_method(learn).step, learn.in_fit, learn.lock.locked()], awake=first_method(learn).run)
+    own,method,ema = vars(learn),first_method(learn),learn.ema
+    users = dict(loss=learn.loss_func, metrics=list(learn.metrics), logger=learn.logger, dls=learn.dls, loaders=list(learn.dls.loaders), cbs=list(learn.cbs))
+    hooks = [len(d) for m in learn.model.modules() for d in (m._forward_hooks, m._forward_pre_hooks, m._backward_hooks)]
+    averages = ema.avg is None or ema.active and all(map(torch.equal, ema.tensors(), ema.avg))
+    return dict(users, hooks=hooks, averages=averages, dl=own.get('dl'), xb=own.get('xb', (None,)), pred=own.get('pred'), grad=torch.is_grad_enabled(), awake=method.run,
+        handlers=[signal.getsignal(o) for o in (signal.SIGINT, signal.SIGTERM)], fitting=[method.fitting, method.step, learn.in_fit, learn.lock.locked()])
 
 @pytest.mark.parametrize('moment', MOMENTS)
 def test_ctrl_c_at_every_event(moment):
