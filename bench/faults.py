@@ -26,7 +26,7 @@ from fastai_mixmatch.state import pack
 from digests import NAMES
 
 PATIENCE = 600
-VERSION = 2 # Of the plan; rows of another one are run again
+VERSION = 3 # Of the plan; rows of another one are run again
 arch = partial(small_cnn, width=8)
 
 # --- the programs, and what they leave

@@ -52,7 +52,7 @@ def network(
     meta,new = model_meta.get(arch, _default_meta),'weights' in inspect.signature(arch).parameters
     if n_out is None: model = arch(weights='DEFAULT' if fetch else None) if new else arch(pretrained=fetch)
     else: model = create_vision_model(arch, n_out, pretrained=fetch, n_in=n_in, **kwargs)
-    return model, meta['split'], meta.get('stats')
+    return model, meta['split'], meta.get('stats', imagenet_stats) # fastai has none for half of torchvision's
 
 # %% ../nbs/10_arch.ipynb #a1c0de02
 def make_model(

@@ -219,7 +219,8 @@ def begin(self:Checkpoint):
     "Look, at a fit's first training, for where it goes on"
     method = method_of(self.learn)
     if method is None:
-        raise CheckpointError("`Checkpoint` needs a method beside it; use `ssl_learner`")
+        raise CheckpointError("`Checkpoint` needs a method of this package beside it; the learner's callbacks are "
+                              f"{', '.join(type(o).__name__ for o in self.learn.cbs)}. Make it with `ssl_learner`")
     values,unknown = settings(self.learn, method)
     self.this_fit = fit = AttrDict(n=self.fits+1, settings=values, world=method.world, since=time.monotonic(),
         lock=None, state=None, done=False, exact=True, diff={}, gate=None, wait=None, stop=0, held=True, timer=None)

@@ -6,7 +6,7 @@
 __all__ = ['describe_items', 'named_cbs', 'loader_rngs', 'settings', 'flat', 'differences', 'SameRanks']
 
 # %% ../nbs/22_fingerprint.ipynb #5d4825d2
-import fastai, fastai_mixmatch, hashlib, json, os, PIL, random, torchvision
+import hashlib, json, os, random, sys, weakref
 from contextlib import suppress
 from fastai.vision.all import *
 from torch.utils.data import ConcatDataset, Subset
@@ -18,7 +18,7 @@ from .lists import Files
 from .sources import class_names, image_tfms, raw_items
 from .files import sha256_of
 from .rng import rng_state
-from .state import class_settings, given, plain
+from .state import Unknown, given, plain
 
 # %% ../nbs/22_fingerprint.ipynb #13e5abae
 def _of_files(items):
@@ -44,9 +44,9 @@ def _opening(ds):
     own = [getattr(ds, k, None) for k in ('pipe','img_cls','transform','loader')]
     return nested_attr(image_tfms(ds), 'tfms.fs') or list(filter(None, own))
 
-def describe_items(items, y=None, unknown:list|None=None, x=None)->dict:
+def describe_items(items, y=None, unknown:Unknown|None=None, x=None)->dict:
     "Digests of images (decoded: `x`) and labels by name, how many under ''; `unknown` takes the rest"
-    kind,unknown = type(items).__name__,ifnone(unknown, [])
+    kind,unknown = type(items).__name__,Unknown() if unknown is None else unknown
     def lost(): unknown.append(f'the images of {kind}')
     if not hasattr(items, '__len__'):
         lost()
@@ -154,20 +154,33 @@ def _callbacks(learn, unknown):
     return [('callbacks', [type(o).__name__ for o in L(cbs).sorted('order')]),
             *((o.name, plain(given(o) if isinstance(o, Recorder) else o, unknown, o.name)) for o in cbs)]
 
+_first = weakref.WeakKeyDictionary() # Learner → values at its first fit
+
+def _used(learn, unknown, whose=''):
+    "What functions of the program use; values, which training may move, as at the learner's first fit"
+    code,values = unknown.used()
+    first = _first.setdefault(learn, {})
+    moved = [k for k,v in values.items() if first.setdefault(k, v)!=v]
+    unknown += [k for k in moved if k.split('.')[0] in sys.modules] # A checkpoint holds what callbacks have
+    return {f'{k}{whose}': v for k,v in dict(code=code, globals={k: first[k] for k in values}).items() if v}
+
 def settings(learn, method)->tuple:
     "All that a result depends on, by name, as JSON data; and the names of what cannot be compared"
-    unknown,net,cls,rngs = [],plain_model(learn),type(method),rng_state(loader_rngs(learn.dls))
+    unknown,net,cls,rngs = Unknown(),plain_model(learn),type(method),rng_state(loader_rngs(learn.dls))
     model = plain(net, unknown, 'model')
     hooks = [h for m in net.modules() for d in (m._forward_hooks, m._forward_pre_hooks) for h in d.values()]
     if any(not isinstance(getattr(h, '__self__', 0), Callback) for h in hooks): unknown.append('hooks of the model')
-    packages = torch,torchvision,fastai,fastai_mixmatch,np
-    versions = {o.__name__: o.__version__ for o in packages} | dict(Pillow=PIL.__version__)
+    packages = 'torch','torchvision','fastai','fastai_mixmatch','numpy','PIL'
+    versions = {k: sys.modules[k].__version__ for k in packages} | {'Python': '{}.{}'.format(*sys.version_info)}
     start = {'initial weights': model.pop('weights'), 'random numbers': _digest([repr(plain(rngs)).encode()])}
-    own = class_settings(cls, dict) | {k.lstrip('_'): v for k,v in vars(method).items()}
+    own = {k: v for c in cls.__mro__[::-1] for k,v in vars(c).items()
+           if type(v) in (bool,int,float,str,tuple,dict) and k[:2]!='__'}
+    own |= {k.lstrip('_'): v for k,v in vars(method).items()}
     moved = *method._stateattrs,'learn','learned','rank','run','unlabeled','world'
     args = {k: plain(v, unknown, k) for k,v in own.items() if k not in moved}
     res = _joined({'method': plain(cls, unknown, 'method'), **args, 'model': model}, *_data(learn, method, unknown),
-                  *_training(learn, unknown), _callbacks(learn, unknown), {'versions': versions, **start})
+                  *_training(learn, unknown), _used(learn, unknown), _callbacks(learn, unknown),
+                  _used(learn, unknown, ' of callbacks'), {'versions': versions, **start})
     return json.loads(json.dumps(res)),list(dict.fromkeys(unknown))
 
 # %% ../nbs/22_fingerprint.ipynb #72079b0b
@@ -195,7 +208,8 @@ def differences(old:dict, new:dict)->dict:
 def _shared(learn, method):
     "What must be equal in all processes"
     def ours(o): return type(o).__module__.split('.')[0]==SemiSupervised.__module__.split('.')[0]
-    free = {'callbacks','random numbers', *(o.name for o in named_cbs(learn).values() if not ours(o))}
+    free = {'callbacks','code of callbacks','globals of callbacks','random numbers',
+            *(o.name for o in named_cbs(learn).values() if not ours(o))}
     named = flat(settings(learn, method)[0])
     return {k: v for k,v in named.items() if re.split(r'\.| \d', k)[0] not in free and not k.endswith('.times')}
 

@@ -86,13 +86,14 @@ class SemiSupervisedLearner(Learner):
     @delegates(Learner.fit)
     def fit(self, *args, cbs=None, **kwargs):
         guard()
-        grad = torch.is_grad_enabled()
+        grad,logger = torch.is_grad_enabled(),self.logger
         with self.added_cbs(cbs):
             try:
                 self.in_fit = True
                 super().fit(*args, **kwargs)
             except BaseException as e:
                 torch.set_grad_enabled(grad) # An interrupt inside `no_grad` can leave it off
+                self.logger = logger # fastai's `CSVLogger` would call itself
                 for cb in self.cbs.sorted('order'):
                     # `lr_find` moves nothing, however it ends
                     (cb.after_fit if isinstance(cb, LRFinder) else getattr(cb, 'tidy', noop))()

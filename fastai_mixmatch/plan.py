@@ -121,7 +121,8 @@ def fit_plan(learn, plan):
     "Train as planned"
     a = plan['args']
     set_seed(a['seed'])
-    n = plan['epochs']*len(method_of(learn).dl)*(1+bool(plan['steps'])) # Steps; a budget's first epoch has half
+    first = plan['steps'] and plan['steps'][0]
+    n = plan['epochs']*(2*first if first else len(method_of(learn).dl)) # A budget's first epoch has half
     short = plan['pretrained'] and not a['lr'] and n<40 # They would end below the start
     learn.fit_one_cycle(plan['epochs'], learn.lr*n/40 if short else a['lr'])
     return learn
@@ -149,7 +150,7 @@ def planned(a, learn, left, each):
     epochs = int(min(20, max(2, left/6/max(valid*each, 1e-3))))
     step = 12*each*learn.dls.bs # Two views and a guess of each, and the way back
     steps = max(0, int((left-epochs*valid*each)/step))
-    if steps<20: raise ValueError(f"{a['minutes']:g} minutes are enough for about {steps} steps of {step:.1f} s; "
+    if steps<20: raise ValueError(f"--minutes {a['minutes']:g} is enough for about {steps} steps of {step:.1f} s; "
                                   "give more --minutes, or a smaller --size, --bs or --model")
     epochs = min(epochs, steps//4)
     return dict(epochs=epochs, steps=[max(1, steps//epochs//2)], after=after)

@@ -556,6 +556,53 @@ def test_ctrl_c_in_validation():
         assert learn.train_iter == last
     assert result(program(partial(learner, checkpoint='cp', every='9 hours'))) == whole()
 
+TRAINING = ['before_batch', 'after_pred', 'after_loss', 'before_backward', 'after_backward', 'before_step', 'after_step', 'after_batch']
+MOMENTS = ['before_fit', 'before_epoch', 'before_train', *TRAINING, 'after_train', 'before_validate', *[f'valid {o}' for o in ('before_batch', 'after_pred', 'after_loss', 'after_batch')],
+    'after_validate', 'after_epoch', 'after_fit']
+
+class Interrupt(Callback):
+    "Ctrl-C at one moment of the second epoch, once: the signal, or what Python makes of it"
+    in_checkpoint = False
+    def __init__(self, moment, order, real):
+        valid, _, event = moment.rpartition(' ')
+        self.order, self.real, self.training_only, self.valid, self.done = order, real, event in TRAINING, bool(valid), False
+        setattr(self, event, partial(self.now, event))
+    def now(self, event):
+        learn = self.learn
+        if self.done or (self.training_only and (learn.epoch != 1 or learn.training == self.valid or not self.valid and learn.iter != 1)): return
+        if event not in ('before_fit', 'after_fit') and learn.epoch != 1: return
+        self.done = True
+        if not self.real: raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
+
+def learners_state(learn):
+    "What is as before after any fit"
+    own,method,ema = vars(learn),first_method(learn),learn.ema
+    users = dict(loss=learn.loss_func, metrics=list(learn.metrics), logger=learn.logger, dls=learn.dls, loaders=list(learn.dls.loaders), cbs=list(learn.cbs))
+    hooks = [len(d) for m in learn.model.modules() for d in (m._forward_hooks, m._forward_pre_hooks, m._backward_hooks)]
+    averages = ema.avg is None or ema.active and all(map(torch.equal, ema.tensors(), ema.avg))
+    return dict(users, hooks=hooks, averages=averages, dl=own.get('dl'), xb=own.get('xb', (None,)), pred=own.get('pred'), grad=torch.is_grad_enabled(), awake=method.run,
+        handlers=[signal.getsignal(o) for o in (signal.SIGINT, signal.SIGTERM)], fitting=[method.fitting, method.step, learn.in_fit, learn.lock.locked()])
+
+@pytest.mark.parametrize('moment', MOMENTS)
+def test_ctrl_c_at_every_event(moment):
+    "Before and after our callbacks, with and without a checkpoint: the learner is as after a normal end, and fits again, with a checkpoint to the same bits"
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for folder, order, real in ((None, 3000, True), ('cp', -2000, False), ('cp', 3000, True)):
+        shutil.rmtree('cp', ignore_errors=True)
+        set_seed(3)
+        learn = learner(**dict(checkpoint=folder, every='2 steps') if folder else {})
+        before = learners_state(learn)
+        with pytest.raises(KeyboardInterrupt): learn.fit_one_cycle(3, cbs=Interrupt(moment, order, real))
+        assert learners_state(learn) == before, (folder, order, real)
+        assert folder is None or learn.checkpoint.this_fit is None and (learn.checkpoint.fits == 1) == (moment == 'after_fit' and order > 1000)
+        learn.get_preds()
+        if learn.ema.avg is None or folder is None or learn.checkpoint.fits: learn.fit(1)
+        else:
+            learn.fit_one_cycle(3)
+            assert result(learn) == whole(), (folder, order, real)
+        assert learners_state(learn) == before
+
 LONG = """
 import sys; sys.path.insert(0, {tests!r})
 from test_checkpoint import *
@@ -893,7 +940,7 @@ def test_tidy(error):
 def test_needs_a_method():
     from fastai.vision.all import Learner
     learn = Learner(digit_dls(), SMALL(1, 10), cbs=Checkpoint('cp'))
-    with pytest.raises(CheckpointError, match='needs a method'): learn.fit(1)
+    with pytest.raises(CheckpointError, match='needs a method of this package.*callbacks are TrainEvalCallback, .*Checkpoint. Make it with `ssl_learner`'): learn.fit(1)
 
 def test_plain_learner():
     "The callbacks beside fastai's own `Learner` do as well."

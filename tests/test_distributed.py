@@ -1,12 +1,12 @@
 "Two real processes on the CPU train together as one would: the same steps, nothing seen twice, everything that adapts equal."
-import importlib.util, itertools, os, socket, tarfile, time
+import importlib.util, itertools, json, os, socket, tarfile, time
 from pathlib import Path
 from subprocess import STDOUT
 
 import numpy as np, pytest, torch
 from fastai.vision.all import PILImageBW
 from torch.utils.data import IterableDataset, get_worker_info
-from fastai_mixmatch import streams
+from fastai_mixmatch import distributed, streams
 from fastai_mixmatch.all import ImageList, digits_sample
 from fastai_mixmatch.distributed import meet
 from fastai_mixmatch.streams import LabeledDL, PoolDL, Walk, unlabeled_dl
@@ -180,6 +180,15 @@ def test_who_does_not_come_is_named(rank, world, says, monkeypatch):
     for k,v in dict(RANK=rank, WORLD_SIZE=world, MASTER_ADDR='127.0.0.1', MASTER_PORT=port, MIXMATCH_TIMEOUT=1).items(): monkeypatch.setenv(k, str(v))
     with pytest.raises(RuntimeError, match=says): meet(cpu=True)
     assert not torch.distributed.is_initialized()
+
+def test_a_process_knows_its_number(monkeypatch):
+    "A global `rank` of the program is no difference; any other value is one, and so is a setting that happens to be 0 and 1"
+    def compare(*each):
+        monkeypatch.setattr(distributed, '_each', lambda _: [{k: json.dumps(v) for k,v in o.items()} for o in each])
+        distributed.same_on_all(each[0])
+    compare({'globals.__main__.rank': 0}, {'globals.__main__.rank': 1})
+    for k,vs in (('globals.__main__.K', ([1],[2])), ('globals.__main__.rank', (1,0)), ('lambda_u', (0,1))):
+        with pytest.raises(RuntimeError, match=k): compare(*({k: v} for v in vs))
 
 def test_a_process_alone_meets_nobody():
     meet()

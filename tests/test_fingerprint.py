@@ -1,11 +1,11 @@
 "Whatever a result depends on is in the fingerprint of the run, under its name."
-import functools, json, numpy as np, os, pandas as pd, pytest, shutil, torch
+import functools, json, numpy as np, os, pandas as pd, pytest, shutil, sys, time, torch, types
 from datetime import date
 from fastai.vision.all import (AccumMetric, Callback, CategoryBlock, CrossEntropyLossFlat, DataBlock, DataLoaders, GradientClip, IndexSplitter,
     IntToFloatTensor, PartialDL, PILImageBW, Resize, TensorImage, Transform, TransformBlock, WeightedDL, accuracy, error_rate, params, set_seed)
 from fastai_mixmatch.all import *
 from fastai_mixmatch.fingerprint import describe_items, differences, settings
-from fastai_mixmatch.state import plain
+from fastai_mixmatch.state import Unknown, plain
 from functools import partial
 from pathlib import Path
 from helpers import IL, SMALL, X, Y, core_dls as digit_dls, forks
@@ -199,7 +199,7 @@ CASES = dict(
     closure=(dict(metrics=closure(1.)), dict(metrics=closure(2.)), 'metric <lambda>.func'),
     weights_of_loss=(dict(loss_func=weighted(1.)), dict(loss_func=weighted(2.)), 'loss function'), slots=(dict(loss_func=Slotted(1)), dict(loss_func=Slotted(2)), 'loss function.weight'),
     smoothing=(dict(loss_func=nn.CrossEntropyLoss()), dict(loss_func=nn.CrossEntropyLoss(label_smoothing=.1)), 'loss function'),
-    other_name=(dict(cbs=Penalty(1)), dict(cbs=Penalty(2)), 'penalty._s'), class_value=(dict(cbs=Fixed()), dict(cbs=FixedMore()), 'callbacks'),
+    other_name=(dict(cbs=Penalty(1)), dict(cbs=Penalty(2)), 'globals of callbacks.penalty._s'), class_value=(dict(cbs=Fixed()), dict(cbs=FixedMore()), 'callbacks'),
     clip=(dict(cbs=GradientClip(.4)), dict(cbs=GradientClip(.2)), 'gradient_clip.max_norm'),
     optimizer=(dict(opt_func=partial(FastAdam, sqr_mom=.9)), dict(opt_func=partial(FastAdam, sqr_mom=.8)), 'optimizer'),
     frozen=(only(1), only(2), 'weights in training'), groups=(cut(1), cut(3), 'weights in training'), decay=(dict(wd_bn_bias=False), dict(wd_bn_bias=True), 'weights in training'),
@@ -219,18 +219,18 @@ CASES = dict(
     main_callback=(dict(cbs=main_callback(1.)), dict(cbs=main_callback(2.)), 'mine'), main_method=(dict(method=main_method(1.)), dict(method=main_method(2.)), 'method'),
     function_tfm=(dict(dls=partial(digit_dls, batch_tfms=function_tfm(1.))), dict(dls=partial(digit_dls, batch_tfms=function_tfm(.5))), 'function_tfm'),
     local_tfm=(dict(dls=partial(digit_dls, batch_tfms=local_tfm(1.))), dict(dls=partial(digit_dls, batch_tfms=local_tfm(.5))), 'Local'),
-    class_values=(dict(cbs=Sizes()), dict(cbs=OtherSizes()), 'sizes'), averages=(dict(method=averaged(.9)), dict(method=averaged(.8)), 'averages'),
+    class_values=(dict(cbs=Sizes()), dict(cbs=OtherSizes()), 'globals of callbacks.test_fingerprint.Sizes.sizes'), averages=(dict(method=averaged(.9)), dict(method=averaged(.8)), 'averages'),
     one_name=(dict(method=lambda: VAT(eps=6.)), dict(method=lambda: VAT(eps=3.)), 'eps'),
-    twins=(dict(cbs=[Penalty(1), Penalty(2)]), dict(cbs=[Penalty(3), Penalty(2)]), 'penalty'),
+    twins=(dict(cbs=[Penalty(1), Penalty(2)]), dict(cbs=[Penalty(3), Penalty(2)]), 'globals of callbacks.penalty._s'),
     opening=(pictures(opened), pictures(turned), 'labeled images.opening'),
     own_list=(dict(unlabeled=ImageList(list(X[200:328]), tfms=Resize(8), img_cls=PILImageBW)),
         dict(unlabeled=ImageList(list(X[200:328]), tfms=Resize(8, method='squish'), img_cls=PILImageBW)), 'unlabeled images.opening'),
     torchs_transform=(of_folder(), of_folder(transform=Times(.5)), 'labeled images.opening'), torchs_labels=(of_folder(), of_folder(odd=1), 'labeled images.labels'),
     order_seed=(seeded_order(1), seeded_order(2), 'random numbers'), order_length=(seeded_order(1), seeded_order(1, 40), 'labeled order._num_samples'),
-    main_global=(dict(metrics=main_global(1.)), dict(metrics=main_global(2.)), 'metric mine.func'),
-    main_helper=(dict(metrics=main_helper(1.)), dict(metrics=main_helper(2.)), 'metric mine.func'),
-    main_private=(dict(cbs=main_private(1.)), dict(cbs=main_private(2.)), 'mine'), main_cached=(dict(cbs=main_cached(1.)), dict(cbs=main_cached(2.)), 'mine'),
-    main_net=(dict(arch=main_net(1.)), dict(arch=main_net(2.)), 'model'),
+    main_global=(dict(metrics=main_global(1.)), dict(metrics=main_global(2.)), 'globals.__main__.K'),
+    main_helper=(dict(metrics=main_helper(1.)), dict(metrics=main_helper(2.)), 'code.__main__.helper'),
+    main_private=(dict(cbs=main_private(1.)), dict(cbs=main_private(2.)), 'globals of callbacks.__main__.mine._k'), main_cached=(dict(cbs=main_cached(1.)), dict(cbs=main_cached(2.)), 'mine'),
+    main_net=(dict(arch=main_net(1.)), dict(arch=main_net(2.)), 'globals.__main__.mine.slope'),
     prior=(dict(method=prior(1.)), dict(method=prior(2.)), 'prior'), main_repr=(dict(loss_func=main_repr(1.)), dict(loss_func=main_repr(2.)), 'loss function'),
     threshold=(dict(), dict(method=lambda: FixMatch(threshold=.9)), 'threshold'))
 
@@ -243,6 +243,105 @@ def test_a_difference_is_named(name):
     diff = differences(old, new)
     assert any(k == expected or k.startswith(f'{expected}.') for k in diff), diff
     assert all(f'{k}: ' in v and ' then, ' in v and v.endswith(' now') for k, v in diff.items())
+
+PROJECT = dict(own='', deep='''
+def first(): return second()
+def second(): return third()
+def third(): return 1.
+''', values='''
+K, W, unused = [1., 2.], dict(a=dict(b=[1])), 3
+''', main='''
+import threading
+from collections import namedtuple
+from fastai.vision.all import *
+from own import values
+from own.deep import first
+lock, ready, shape = threading.Lock(), None, namedtuple('Shape', 'h w')(8, 8)
+class Cfg:
+    rate = 1.
+    class sizes: small = [1, 2]
+def decorated(f):
+    @functools.wraps(f)
+    def g(*args): return f(*args)
+    return g
+@decorated
+def helper(x): return x*1.5
+def mine(p, y):
+    from own.lazy import late
+    with lock: return accuracy(p, y)*first()*values.K[0]*len(values.W)*Cfg.rate*len(Cfg.sizes.small)*helper(shape.h)
+class Loss:
+    def __call__(self, p, y): return nn.functional.cross_entropy(p, y)
+class Mine(Callback):
+    table = [1]
+    def after_loss(self): self.seen, self.learn.loss_grad = self.scale, self.learn.loss_grad*self.scale
+''', lazy='def late(): return 1')
+
+@pytest.fixture
+def project(monkeypatch, tmp_path):
+    "Import the modules of a program, after an edit; settings and unknown names of its run"
+    def load(old='', new='', lazy=False, **attrs):
+        text = {k: v.replace(old, new) if old else v for k, v in PROJECT.items()}
+        assert not old or text != PROJECT, old
+        for n in ('own', 'own.deep', 'own.values', 'own.lazy', 'own.main'):
+            mod = types.ModuleType(n)
+            mod.__file__, mod.__package__ = str(tmp_path/f'{n}.py'), 'own'
+            monkeypatch.setitem(sys.modules, n, mod)
+            exec(text[n.split('.')[-1]], vars(mod))
+            if n != 'own': setattr(sys.modules['own'], n[4:], mod)
+        if not lazy: monkeypatch.delitem(sys.modules, 'own.lazy')
+        main, cb = sys.modules['own.main'], sys.modules['own.main'].Mine()
+        for k, v in dict(dict(scale=1., kernel=[1, 2], lock=main.lock), **attrs).items(): setattr(cb, k, v)
+        return identity(metrics=main.mine, loss_func=main.Loss(), cbs=[cb, Callback(after_batch=lambda self: 1)])
+    return load
+
+@pytest.mark.filterwarnings('ignore')
+def test_the_whole_program(project):
+    "Functions of its modules to any depth, lists and dictionaries that they use, and what a callback without arguments was given"
+    (whole, unknown), (again, _) = project(), project()
+    assert not differences(whole, again)
+    assert unknown == ['own.lazy', 'own.main.lock', 'callback.after_batch', 'mine.lock']
+    for edit, name in (('third(): return 1.', 'third(): return 2.'), 'code.own.deep.third'), (('K, W, unused = [1., 2.]', 'K, W, unused = [1., 3.]'), 'globals.own.values.K'), (
+            ('b=[1]', 'b=[2]'), 'globals.own.values.W.a.b'), (('rate = 1.', 'rate = 2.'), 'globals.own.main.Cfg.rate'), (('[1, 2]', '[1]'), 'globals.own.main.Cfg.sizes.small'), (
+            ('x*1.5', 'x*2.5'), 'code.own.main.helper'), (('(8, 8)', '(8, 9)'), 'globals.own.main.shape'), (('cross_entropy', 'nll_loss'), 'loss function'), (
+            ('table = [1]', 'table = [2]'), 'globals of callbacks.own.main.Mine.table'):
+        assert list(differences(whole, project(*edit)[0])) == [name]
+    assert not differences(whole, project('unused = [1., 2.], dict(a=dict(b=[1])), 3', 'unused = [1., 2.], dict(a=dict(b=[1])), 4')[0])
+    assert set(differences(whole, project(scale=2., kernel=[1, 3])[0])) == {'globals of callbacks.mine.kernel', 'globals of callbacks.mine.scale'}
+    late = project(lazy=True)
+    assert 'own.lazy' not in late[1] and list(differences(whole, late[0])) == ['code.own.lazy.late']
+
+def test_what_training_moves_is_compared_as_it_was():
+    "A list that grows does not refuse the second of two fits; a warning names it. What a callback holds is saved with it"
+    grows = main('seen = []\nN = [1]\ndef mine(p, y):\n  seen.append(len(N))\n  return accuracy(p, y)')
+    class Grows(Callback):
+        def __init__(self): self.seen = []
+        def after_batch(self): self.seen.append(1)
+    found = []
+    class See(Callback):
+        order, in_checkpoint = 1000, False
+        def before_fit(self): found.append(settings(self.learn, next(o for o in self.learn.cbs if isinstance(o, SemiSupervised))))
+    learn = ssl_learner(digit_dls(), IL[200:328], SMALL, method=FixMatch(), bs=32, metrics=grows, cbs=[Grows(), See()])
+    with learn.no_bar(), learn.no_logging():
+        for _ in range(2): learn.fit(1)
+    (a, nothing), (b, unknown) = found
+    assert nothing == [] and unknown == ['__main__.seen']
+    assert set(differences(a, b)) <= {'initial weights', 'random numbers'} and a['globals']['__main__.seen'] == []
+
+def test_bounded():
+    "Functions that use each other are described once, a huge list not at all, and a long one of plain values in a moment"
+    text = ''.join(f'def f{i}(): return f{(i+1)%300}()+f{(i*7)%300}()+f{(i*13)%300}()\n' for i in range(300))
+    deep, unknown = main(text+'mine = f0'), Unknown()
+    plain(deep, unknown, 'f')
+    code, values = unknown.used()
+    assert len(code) == 300 and not values and not unknown
+    huge = [1]*(5*10**6+1)
+    assert plain(huge, unknown, 'huge') == 'list' and list(unknown) == ['huge']
+    nested = [[[1]]*1000]*5000
+    plain(nested, unknown, 'nested')
+    assert len(unknown) == 2
+    start = time.perf_counter()
+    a, b = plain(list(range(10**6))), plain([*range(10**6-1), 0])
+    assert a != b and len(a) < 50 and time.perf_counter()-start < 5
 
 def test_one_pixel_of_many():
     x = X[200:328].copy(); x[77, 3, 3] ^= 1
@@ -317,7 +416,7 @@ def test_versions(monkeypatch):
     a, _ = identity()
     monkeypatch.setattr(torch, '__version__', '0.0.1')
     assert list(differences(a, identity()[0])) == ['versions.torch']
-    assert set(a['versions']) == {'torch', 'torchvision', 'fastai', 'fastai_mixmatch', 'numpy', 'Pillow'}
+    assert set(a['versions']) == {'torch', 'torchvision', 'fastai', 'fastai_mixmatch', 'numpy', 'PIL', 'Python'}
 
 def test_is_the_same_in_another_process(tmp_path):
     "No address, no order of a set, no hash seed"

@@ -1,7 +1,7 @@
 "The loop of all methods: fastai's callbacks and schedules in it, interrupts at every moment, and what is the user's stays the user's."
 import copy, gc, math, numpy as np, os, pytest, signal, sys, time, torch, warnings, weakref
-from fastai.callback.all import EarlyStoppingCallback, GradientAccumulation, GradientClip, SaveModelCallback
-from fastai.vision.all import (Callback, CancelBatchException, CancelEpochException, CancelFitException, Transform,
+from fastai.callback.all import CSVLogger, EarlyStoppingCallback, GradientAccumulation, GradientClip, SaveModelCallback
+from fastai.vision.all import (Callback, CancelBatchException, CancelEpochException, CancelFitException, ProgressCallback, Transform,
     CancelStepException, CancelTrainException, DataLoader, DataLoaders, Learner, Resize, accuracy, noop, set_seed)
 from fastai_mixmatch.all import *
 from helpers import (IL, NAMES, SCRIPT, SMALL, At, X, alike, copied, core_dls, core_learner, forks, interrupt, method_learner,
@@ -183,6 +183,17 @@ def test_interrupt(cb, tmp_path):
     n = learn.ema.n
     learn.fit(1)
     assert learn.ema.n == n + 4 and list(learn.recorder.metric_names) == NAMES and len(learn.recorder.values[0]) == 8
+
+@pytest.mark.parametrize('bar', [True, False])
+def test_csv_logger_after_an_interrupt(bar, tmp_path):
+    "fastai's logger stays in place when a fit is cut off, and calls itself in the next one where no progress bar stands between"
+    learn = core_learner(noisy=True, cbs=CSVLogger(tmp_path/'h.csv'))
+    if not bar: learn.remove_cb(ProgressCallback)
+    for end in (KeyboardInterrupt, RuntimeError):
+        def stop(learn): raise end('x')
+        with pytest.raises(end): learn.fit(2, cbs=At('after_batch', stop))
+        learn.fit(2)
+        assert len((tmp_path/'h.csv').read_text().splitlines()) == 3
 
 def test_interrupted_lr_find():
     learn = core_learner()
