@@ -100,8 +100,8 @@ def take(self:DiskCache, pool, digest:str)->str|None: # Why not
 def make(self:DiskCache, pool, digest:str, num_workers:int):
     "Decode the images of `pool` and store them"
     with atomic_write(self.data) as f:
-        descr = np.lib.format.dtype_to_descr(torch.empty(0, dtype=pool.dtype).numpy().dtype)
-        np.lib.format.write_array_header_1_0(f, dict(descr=descr, fortran_order=False, shape=(len(pool), *pool.shape)))
+        none = np.lib.format.header_data_from_array_1_0(torch.empty(0, dtype=pool.dtype).numpy())
+        np.lib.format.write_array_header_1_0(f, dict(none, shape=(len(pool), *pool.shape)))
         size = f.tell()+pool.nbytes
         y,kept,skipped = pool.decode(lambda at, x: f.write(x.contiguous().numpy()), num_workers)
         f.truncate(size) # Rows of images that were skipped stay empty, at the end

@@ -7,7 +7,7 @@ __all__ = ['Looked', 'look', 'typicality', 'typical', 'margin', 'label_next', 'c
            'nearest', 'relative', 'strangeness', 'strangers', 'leave_out', 'near_duplicates_by_features']
 
 # %% ../nbs/32_choose.ipynb #d5421153
-import dataclasses, warnings
+import dataclasses
 from importlib.util import find_spec
 from fastai.vision.all import *
 from sklearn.covariance import LedoitWolf
@@ -19,7 +19,7 @@ from .frozen import FrozenFeatures, valid_pipe, valid_view
 from .heads import pool_features
 from .images import picture
 from .inspect import ssl_method
-from .lists import ImageList
+from .lists import ImageList, quietly
 from .pool import LabeledPool, as_pool
 from .sources import as_items, class_names, raw_items
 
@@ -50,7 +50,7 @@ def _small(im, size):
 def _pass(learn, pool, view, bs, thumb, most):
     "Send a pool through the model: its `Looked`"
     parts,thumbs,grays = [],[],[]
-    for x,*part in pool_features(learn.model, pool, view, learn.dls.c, drawn(len(pool), most), bs):
+    for x,*part in pool_features(learn.model, pool, drawn(len(pool), most), view, learn.dls.c, bs):
         parts.append(part)
         ims = [picture(o).convert('RGB') for o in x]
         grays += [gray(o) for o in ims]
@@ -95,8 +95,8 @@ def _seen(o, kw, arrays):
 
 def _joined(parts):
     "The images of several kinds as one"
-    def all(k): return None if getattr(parts[0], k) is None else np.concatenate([getattr(o, k) for o in parts])
-    return Looked([f for o in parts for f in o.names], *map(all, ('x','p','y')), bits=all('bits'))
+    def both(k): return None if getattr(parts[0], k) is None else np.concatenate([getattr(o, k) for o in parts])
+    return Looked([f for o in parts for f in o.names], *map(both, ('x','p','y')), bits=both('bits'))
 
 # %% ../nbs/32_choose.ipynb #e31bea91
 def typicality(
@@ -182,10 +182,8 @@ def cross_probs(
     p = np.zeros((len(y), ifnone(n_out, len(counts))))
     folds = min(folds, counts.max())
     if folds<2: raise ValueError("no class has two labels, so nothing can tell whether one of them is wrong")
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore') # A class may have fewer labels than there are parts
-        parts = list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(x, y))
-    for a,b in parts:
+    parts = StratifiedKFold(folds, shuffle=True, random_state=seed).split(x, y)
+    for a,b in quietly(list, parts): # A class may have fewer labels than there are parts
         head = LogisticRegression(C=C, max_iter=1000).fit(x[a], y[a])
         p[b[:,None],head.classes_] = head.predict_proba(x[b])
     p[counts[y]==1] = np.nan
@@ -290,7 +288,8 @@ def strangers(
     **kwargs # With a learner: for `look`
 )->pd.DataFrame: # Columns file, position and score, the strangest first
     "Unlabeled images that seem to belong to no class"
-    seen = _seen(o, kwargs, lambda: dict(unlabeled=Looked(names, o), labeled=Looked(x=labeled, y=y), valid=Looked(x=valid)))
+    def given(): return dict(unlabeled=Looked(names, o), labeled=Looked(x=labeled, y=y), valid=Looked(x=valid))
+    seen = _seen(o, kwargs, given)
     u,known = seen['unlabeled'],seen['labeled']
     score,usual = strangeness(u.x, known.x, known.y, getattr(seen.get('valid'), 'x', None))
     bad = np.flatnonzero(score>np.quantile(usual, 1-share))
@@ -319,15 +318,15 @@ def near_duplicates_by_features(
 )->pd.DataFrame: # Columns a and b (files), where (the kinds of both), similarity; the most similar first
     "Pairs of images that look the same, by their pixels or to a network"
     seen = _seen(o, kwargs, lambda: {'': Looked(names, np.asarray(o), bits=bits)})
-    all,kinds = _joined([*seen.values()]),[k for k,s in seen.items() for _ in s.names]
-    x,rows = torch.as_tensor(all.x),{}
+    every,kinds = _joined([*seen.values()]),[k for k,s in seen.items() for _ in s.names]
+    x,name,rows = torch.as_tensor(every.x),every.names,{}
     x = F.normalize(x-x.mean(0)) # What all images share says nothing
     for i in chunked(range(len(x)), 1024):
         sim = (x[i]@x.T).triu(1+i[0])
         a,b = (sim>=same).nonzero().T
         rows |= dict(zip(zip((a+i[0]).tolist(), b.tolist()), sim[a,b].tolist()))
-    for a,b,_ in near_pairs(all.bits, None, 10) if all.bits is not None else ():
+    for a,b,_ in near_pairs(every.bits, None, 10) if every.bits is not None else ():
         if (sim := float(x[a]@x[b]))>=alike: rows[a,b] = sim
-    rows = [(all.names[a], all.names[b], ' and '.join(dict.fromkeys((kinds[a], kinds[b]))), s) for (a,b),s in rows.items()]
+    rows = [(name[a], name[b], ' and '.join(dict.fromkeys((kinds[a], kinds[b]))), s) for (a,b),s in rows.items()]
     df = pd.DataFrame(rows, columns=['a','b','where','similarity'], dtype=object).astype(dict(similarity=float))
     return df.sort_values('similarity', ascending=False, ignore_index=True)

@@ -12,7 +12,7 @@ from fastcore.script import anno_parser
 from fastprogress.fastprogress import format_time
 from fastai.vision.all import *
 from . import __version__, summary
-from .arch import find_arch, is_arch
+from .arch import is_arch
 from .batch import *
 from .checkpoint import Checkpoint
 from .choose import *
@@ -21,7 +21,7 @@ from .export import *
 from .files import lock_folder
 from .frozen import *
 from .images import item_name
-from .lists import Files
+from .lists import Files, quietly
 from .plan import *
 from .predictor import *
 from .semi import *
@@ -125,9 +125,8 @@ def _first_look(learn, left, each, strange, **kw):
     v = frozen.labeled(dls.valid_ds) if beat else (None,)
     z = frozen.unlabeled(u, dls)
     found = strangers(z, labeled=x, y=y, valid=v[0], names=[*map(str, u.items)]) if strange else None
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore') # With few labels scikit-learn asks whether they are classes
-        return dict(linear_rows(x, y, *v, z)) if beat else {}, found
+    # With few labels scikit-learn asks whether they are classes
+    return quietly(dict, linear_rows(x, y, *v, z)) if beat else {}, found
 
 def _run_of(a, images, run, start):
     "The learner of a training in the folder `run`, and its plan"

@@ -187,7 +187,7 @@ def _once(rows, say):
     if len(seen)<len(rows): say(f"{len(rows)-len(seen)} rows name a file that another row names, too")
     return list(seen.values())
 
-def _dealt(rows, folds, fold, seed, say):
+def _dealt(rows, folds, fold, seed):
     refuse_unless(folds>1 and 0<=fold<folds, '`folds` must be 2 or more, and `fold` less', (folds, fold))
     known = [i for i,(_,l,_) in enumerate(rows) if l is not None]
     parts = dict(zip(known, deal([rows[i][1] for i in known], folds, seed)))
@@ -320,7 +320,7 @@ def survey(
     kinds = groupby(sorted({l for _,l,_ in rows if l}), lambda o: (*o.casefold().replace('_', ' ').split(),))
     notes += [f"{o} are several classes; if they mean one, write them alike" for o in kinds.values() if len(o)>1]
     given = any(p=='valid' for *_,p in rows)
-    if not given: rows = _dealt(rows, folds, fold, seed, notes.append)
+    if not given: rows = _dealt(rows, folds, fold, seed)
     df = pd.DataFrame(rows, columns=['file','label','part'], dtype=object)
     return Survey(df, root, notes, given, check, num_workers, progress)
 

@@ -30,17 +30,18 @@ def last_linear(
     raise ValueError(f"features are what the last linear layer{f' of {n_out} outputs'*bool(n_out)} takes in, and "
         f"{type(model).__name__} has none. Use a model that ends in `nn.Linear`, or a method without heads")
 
+# %% ../nbs/11_heads.ipynb #b1c0de02
 def pool_features(
     model:nn.Module, # A classifier
-    pool, # `Pool`, which leaves out or refuses images that cannot be read
+    pool, # `Pool`
+    idxs, # Positions in the pool
     view:Callable, # Raw images `(B,C,H,W)` → images for the model
     n_out:int|None=None, # As in `last_linear`
-    idxs=None, # Positions in the pool; default: all
     bs:int=64, # Images in a batch
-    num_workers:int=0, # Worker processes that read
-): # Iterator of raw images, labels, positions, and what `last_linear` gives, all on the CPU, of each batch
-    "What a model makes of the images of a pool"
-    idxs,device = ifnone(idxs, range(len(pool))),one_param(model).device
+    num_workers:int=0, # Worker processes
+): # Iterator of batches: raw images, labels, positions, and what `last_linear` gives, on the CPU
+    "What a model makes of the images of a pool that can be read"
+    device = one_param(model).device
     for x,y,i,bad in by_workers(pool.try_read, idxs, num_workers*(pool.x is None), bs, collate_reads):
         pool.replaced(bad)
         if x is None: continue

@@ -16,6 +16,7 @@ from .checkpoint import Checkpoint
 from .distributed import guard, has_bars, lost, meet, rank0_print, unguarded, with_loaders
 from .fingerprint import SameRanks
 from .heads import pool_features
+from .lists import quietly
 from .pool import ItemPipe, LabeledPool
 from .streams import check_labels
 from .views import BatchViews
@@ -140,8 +141,7 @@ def own_dls(
     if len(loaders[0])==0 and isinstance(loaders[0], DataLoader): loaders[0] = loaders[0].new(drop_last=False)
     if len(loaders)==1: loaders.append(_empty(loaders[0]))
     def own(dl): return dl.new(after_batch=Pipeline(list(dl.after_batch.fs))) if hasattr(dl, 'after_batch') else dl
-    if add_tfms: loaders = list(map(own, loaders))
-    return with_loaders(dls, loaders)
+    return with_loaders(dls, [*map(own, loaders)] if add_tfms else loaders)
 
 def _empty(dl):
     "A loader like `dl` without images"
@@ -152,11 +152,8 @@ def _empty(dl):
 # %% ../nbs/20_learner.ipynb #1692c11b
 def batch_channels(dls)->int:
     "Channels of an image after the batch transforms of `dls`"
-    pool = LabeledPool(dls.train.dataset, ItemPipe(dls.train))
-    like = pool.example(2, getattr(dls, 'device', None))
-    with kept_rng(), warnings.catch_warnings():
-        warnings.simplefilter('ignore') # The method's own views warn
-        return BatchViews(dls.train, like, False)(like).shape[1]
+    like = LabeledPool(dls.train.dataset, ItemPipe(dls.train)).example(2, getattr(dls, 'device', None))
+    with kept_rng(): return quietly(BatchViews, dls.train, like, False)(like).shape[1] # The method's own views warn
 
 # %% ../nbs/20_learner.ipynb #022dc722
 class KeepNorm(Callback):
@@ -171,9 +168,9 @@ def linear_start(
 ):
     "Start the last layer as the logistic regression on what the rest makes of the labeled images"
     from fastai_mixmatch.frozen import linear_head
-    method = method_of(learn)
-    ldl = method.labeled_dl
-    seen = pool_features(learn.model.to(ldl.device or 'cpu'), ldl.pool, method.view, ldl.c, num_workers=ldl.num_workers)
+    view,ldl = method_of(learn).view,method_of(learn).labeled_dl
+    model,pool = learn.model.to(ldl.device or 'cpu'),ldl.pool
+    seen = pool_features(model, pool, range(len(pool)), view, ldl.c, num_workers=ldl.num_workers)
     with kept_rng(): y,(last,*_),h = zip(*[(y,last,h) for _,y,_,last,h,_ in seen])
     h,y = torch.cat(h),torch.cat(y)
     if len(y.unique())<2: return # Nothing to tell apart

@@ -293,19 +293,20 @@ class _Calls:
 
 def by_workers(
     f:Callable, # Item → what it gives
-    items, # Items; without a progress bar perhaps a generator
+    items, # Items; a generator only without a bar
     num_workers:int|None=None, # Worker processes; default: `usual_workers`
     bs:int=64, # Items that one of them takes at a time
-    collate:Callable=noop, # What becomes of the list of what these give
+    collate:Callable=noop, # What becomes of the list of results
     progress:bool=False, # Show a progress bar where one can be drawn?
 ): # Iterator of what `collate` gives, in order
     "Call `f` with each of `items` in worker processes; draws no random number"
     if num_workers is None: num_workers = usual_workers(len(items))
     guard(num_workers)
-    bar,batches = progress and has_bars(),chunked(items, bs)
-    dl = torch.utils.data.DataLoader(_Calls(f), batch_sampler=list(batches) if bar else batches, collate_fn=collate,
-                                     num_workers=num_workers, generator=torch.Generator())
-    return progress_bar(dl, leave=False) if bar else dl
+    batches = chunked(items, bs)
+    if progress: batches = list(batches)
+    dl = torch.utils.data.DataLoader(_Calls(f), batch_sampler=batches, collate_fn=collate, num_workers=num_workers,
+                                     generator=torch.Generator())
+    return progress_bar(dl, leave=False) if progress and has_bars() else dl
 
 # %% ../nbs/01_lists.ipynb #5a55b3a9
 @patch
@@ -315,7 +316,8 @@ def verify(self:ImageList,
 )->pd.DataFrame: # Rows in the order of the list: position, name, readable (bool), problem
     "Images that cannot be read, or that a viewer shows differently"
     rows = by_workers(partial(quietly, self.problem), range(len(self)), num_workers, progress=progress)
-    df = pd.DataFrame([o for b in rows for o in b if o], columns=['position','name','readable','problem']).astype(dict(readable=bool))
+    rows = [o for b in rows for o in b if o]
+    df = pd.DataFrame(rows, columns=['position','name','readable','problem']).astype(dict(readable=bool))
     bad = int((~df.readable).sum())
     if progress: rank0_print(f"images: {len(self)}, unreadable: {bad}, shown differently by a viewer: {len(df)-bad}")
     return df
@@ -325,5 +327,5 @@ def readable(self:ImageList,
     report:pd.DataFrame|None=None, # Of `verify`; default: verify now
 ):
     "The list without images that cannot be read"
-    report = ifnone(report, self.verify())
+    if report is None: report = self.verify()
     return self[Split(list(report.position[~report.readable]), len(self)).rest]

@@ -190,12 +190,12 @@ def __getitems__(self:Pool, batch):
 
 # %% ../nbs/02_pool.ipynb #995614bd
 @patch
-def try_read(self:Pool, *item)->tuple:
+def try_read(self:Pool, i, *item)->tuple:
     "`k` tensors of `read`, or the one in memory, label, position and errors; None for tensors that cannot be read"
-    if self.x is not None: return [self.x[item[0]]],int(self.y[item[0]]),item[0],[]
-    try: reads = [self.read(*item) for _ in range(self.k)]
-    except ImageError as e: return None,-1,item[0],[str(e)]
-    return [x.as_subclass(Tensor) for x,_ in reads],reads[0][1],item[0],[]
+    if self.x is not None: return [self.x[i]],int(self.y[i]),i,[]
+    try: reads = [self.read(i, *item) for _ in range(self.k)]
+    except ImageError as e: return None,-1,i,[str(e)]
+    return [x.as_subclass(Tensor) for x,_ in reads],reads[0][1],i,[]
 
 def collate_reads(reads):
     "Views, labels, positions, and what could not be read"
@@ -233,38 +233,19 @@ def can(self:Pool, i:int):
     return not bad
 
 # %% ../nbs/02_pool.ipynb #d84a046e
-class _Decode:
-    "Decodes a batch into a part of `room`: number of the part, labels, positions, errors"
-    def __init__(self, pool, workers=0):
-        self.pool,n = pool,len(pool.items)
-        bs = min(n, 256, max(1, 2**21*n//pool.nbytes))
-        self.room = torch.empty((2*workers+1, bs, *pool.shape), dtype=pool.dtype)
-        if workers: self.room.share_memory_()
-        self.batches = [(b%len(self.room), range(i, min(i+bs, n))) for b,i in enumerate(range(0, n, bs))]
-
-    def __call__(self, batch):
-        (part,idxs),ys,kept,bad = batch,[],[],[]
-        for i in idxs:
-            x,y,_,err = self.pool.try_read(i)
-            bad += err
-            if err: continue
-            self.room[part,len(ys)] = x[0]
-            ys.append(y)
-            kept.append(i)
-        return part,ys,kept,bad
-
 @patch
 def decode(self:Pool, put:Callable, num_workers:int)->tuple: # `y`, `kept`, `skipped`
     "Decode all images; `put` takes some, and the first one's position"
     n,t,ys,kept,bad = len(self.items),time.perf_counter(),[],[],[]
-    _Decode(self)((0,range(min(8, n))))
+    for i in range(min(8, n)): self.try_read(i)
     slow = (time.perf_counter()-t)*max(1, n/8) > 2
-    workers = num_workers if slow else 0
-    part_of = _Decode(self, workers)
     if slow and not has_bars(): rank0_print(f"decoding {n} images once, {self.nbytes/2**20:.0f} MB")
-    for part,y,i,err in by_workers(part_of, part_of.batches, workers, 1, first, slow):
-        put(len(ys), part_of.room[part,:len(y)])
-        for old,new in ((ys,y), (kept,i), (bad,err)): old += new
+    bs = min(256, max(1, 2**21*n//self.nbytes))
+    for x,y,i,err in by_workers(self.try_read, range(n), num_workers*slow, bs, collate_reads, slow):
+        bad += err
+        if x is None: continue
+        put(len(ys), x[0].to(self.dtype))
+        ys += y.tolist(); kept += i.tolist()
     if not bad or self.on_error=='skip': return torch.tensor(ys, dtype=torch.long),kept,bad
     skip = ", or pass `on_error='skip'`" if self.kind=='unlabeled' else ''
     raise ImageError(f"{len(bad)} of {n} {self.kind} images cannot be read; remove them{skip}:\n{listed(bad)}")
@@ -368,9 +349,7 @@ def as_pool(
     if not isinstance(items, ImageList): return Pool(items, pipe, LabelIndex(vocab, class_names(items)), **kwargs)
     label = None if items.labels is None else LabelIndex(vocab, labels=items.labels)
     if items.pipe is None and is_array(items.items) and pipe.plain(items.items[0]):
-        with warnings.catch_warnings():
-            warnings.filterwarnings('ignore', 'The given NumPy array is not writable') # It is only read
-            x = as_nchw(items.items, pipe.shape)
+        x = quietly(as_nchw, items.items, pipe.shape) # Writable or not, it is only read
         if pipe.dtype==torch.uint8: x = to_uint8(x)
         elif x.dtype!=pipe.dtype: raise TypeError(
             f"labeled images are {pipe.dtype}, unlabeled ones {x.dtype}; convert them in the same way")

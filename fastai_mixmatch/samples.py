@@ -6,7 +6,7 @@
 __all__ = ['digits_arrays', 'digits_lists', 'digits_sample', 'sample_photos']
 
 # %% ../nbs/27_samples.ipynb #b0f633d6
-import colorsys, csv, math, random, shutil
+import colorsys, math, random, shutil
 from fastai.vision.all import *
 from PIL import ImageDraw
 from .lists import ImageList, draw_labeled
@@ -40,17 +40,14 @@ def digits_sample(
     path,(x,y) = Path(path),digits_arrays()
     _clear(path, 'unlabeled.csv', ('labeled','unlabeled','test'))
     order = _order(len(y))
-    test,rest = set(order[:n_test]),order[n_test:]
-    labeled = {rest[i] for i in draw_labeled(y[rest], n_labeled, seed=seed)}
-    answers = []
+    rest,parts = order[n_test:],dict.fromkeys(order[:n_test], 'test')
+    parts |= {rest[i]: 'labeled' for i in draw_labeled(y[rest], n_labeled, seed=seed)}
     for i in order:
-        part = 'test' if i in test else 'labeled' if i in labeled else 'unlabeled'
-        name = f'{i:04d}.png'
-        if part=='unlabeled': answers.append((name, y[i]))
-        f = path/part/('' if part=='unlabeled' else str(y[i]))/name
-        f.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(x[i]).save(f)
-    with open(path/'unlabeled.csv', 'w', newline='') as f: csv.writer(f).writerows([('file','digit'), *sorted(answers)])
+        to = path/parts[i]/str(y[i]) if i in parts else path/'unlabeled'
+        to.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(x[i]).save(to/f'{i:04d}.png')
+    answers = [(f'{i:04d}.png', y[i]) for i in sorted(rest) if i not in parts]
+    pd.DataFrame(answers, columns=['file','digit']).to_csv(path/'unlabeled.csv', index=False)
     return path
 
 def _clear(path, mark, patterns):
@@ -97,14 +94,14 @@ def sample_photos(
     kinds = rng.sample(kinds[:n], n)
     names = [f'IMG_{i:04d}.jpg' for i in range(n)]
     for name,kind in zip(names, kinds): _photo(rng, kind, backs).save(path/name, quality=90)
-    labeled = set(draw_labeled(kinds, n_labeled, seed=seed))
-    twin = max(labeled)
+    labeled = draw_labeled(kinds, n_labeled, seed=seed)
+    twin = labeled[-1]
     img = Image.open(path/names[twin])
     img.resize([o*3//4 for o in img.size]).save(path/'copy.jpg', quality=70)
     whole = (path/names[0]).read_bytes()
     (path/'broken.jpg').write_bytes(whole[:len(whole)//2])
     rows = [*zip(names, kinds), ('copy.jpg',kinds[twin]), ('broken.jpg',kinds[0])]
-    for file,known in (('answers.csv', range(len(rows))), ('labels.csv', labeled)):
-        with open(path/file, 'w', newline='') as f:
-            csv.writer(f).writerows([('file','label'), *((k, v if i in known else '') for i,(k,v) in enumerate(rows))])
+    df = pd.DataFrame(rows, columns=['file','label'])
+    df.to_csv(path/'answers.csv', index=False)
+    df.assign(label=df.label[labeled]).to_csv(path/'labels.csv', index=False)
     return path

@@ -126,3 +126,11 @@ def test_pretrained_weights_from_a_package(folder):
     with torch.no_grad(): assert net(x).argmax() == 985
     rows = frozen_baseline(loaders(folder, 64), folder / 'unlabeled', 'tf_efficientnet_lite0', file, cache=folder / 'cache')
     assert rows.accuracy.min() > .6
+
+def test_without_validation_images_the_labeled_ones_tell_how_to_read():
+    from fastai_mixmatch.lists import ImageList
+    il = ImageList.from_arrays(np.random.default_rng(0).integers(0, 256, (9, 8, 8, 3), dtype=np.uint8), [0, 1, 2]*3)
+    alone, both = [o.dataloaders(**kw, bs=3) for o, kw in ((il, {}), (il, dict(valid=il)))]
+    net = small_cnn(3, 3)
+    a, b = [FrozenFeatures(o, net).labeled(o.train_ds)[0] for o in (alone, both)]
+    np.testing.assert_allclose(a, b)

@@ -149,3 +149,9 @@ def test_checking_draws_no_random_number(workers):
     il, before = ImageList.from_arrays(X[:9], img_cls=PILImageBW), torch.get_rng_state()
     il.verify(workers, progress=False)
     assert torch.equal(torch.get_rng_state(), before)
+
+def test_a_list_that_was_checked_is_not_checked_again(monkeypatch):
+    il = ImageList.from_arrays(X[:9], img_cls=PILImageBW)
+    report = il.verify(progress=False)
+    monkeypatch.setattr(ImageList, 'verify', None)
+    assert len(il.readable(report))==9
