@@ -528,6 +528,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                             'fastai_mixmatch/frozen.py'),
                                         'fastai_mixmatch.frozen.FrozenFeatures.labeled': ( 'frozen.html#frozenfeatures.labeled',
                                                                                            'fastai_mixmatch/frozen.py'),
+                                        'fastai_mixmatch.frozen.FrozenFeatures.save': ( 'frozen.html#frozenfeatures.save',
+                                                                                        'fastai_mixmatch/frozen.py'),
                                         'fastai_mixmatch.frozen.FrozenFeatures.unlabeled': ( 'frozen.html#frozenfeatures.unlabeled',
                                                                                              'fastai_mixmatch/frozen.py'),
                                         'fastai_mixmatch.frozen.frozen_baseline': ( 'frozen.html#frozen_baseline',

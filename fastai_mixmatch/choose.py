@@ -227,7 +227,7 @@ def label_issues(
     kind = ifnone(classes, range(p.shape[1]))
     def other(i): return kind[np.where(np.arange(p.shape[1])==y[i], -1, p[i]).argmax()]
     rows = [(name[i], kind[y[i]], other(i), p[i,y[i]]) for i in bad]
-    return pd.DataFrame(rows, columns=['file','given','suggested','p'])
+    return pd.DataFrame(rows, columns=['file','given','suggested','p'], dtype=object).astype(dict(p=float))
 
 # %% ../nbs/32_choose.ipynb #7f02c03f
 def _near(x, of, own=False, k=1):
@@ -294,7 +294,8 @@ def strangers(
     score,usual = strangeness(u.x, known.x, known.y, getattr(seen.get('valid'), 'x', None))
     bad = np.flatnonzero(score>np.quantile(usual, 1-share))
     bad = bad[np.argsort(-score[bad])]
-    return pd.DataFrame(dict(file=[u.names[i] for i in bad], position=u.idx[bad], score=score[bad]))
+    file = pd.Series([u.names[i] for i in bad], dtype=object) # Any name: pyarrow's texts are UTF-8
+    return pd.DataFrame(dict(file=file, position=u.idx[bad], score=score[bad]))
 
 def leave_out(
     source, # Unlabeled images, whatever `Unlabeled` takes with positions
@@ -327,5 +328,5 @@ def near_duplicates_by_features(
     for a,b,_ in near_pairs(every.bits, None, 10) if every.bits is not None else ():
         if (sim := float(x[a]@x[b]))>=alike: rows[a,b] = sim
     rows = [(name[a], name[b], ' and '.join(dict.fromkeys((kinds[a], kinds[b]))), s) for (a,b),s in rows.items()]
-    df = pd.DataFrame(rows, columns=['a','b','where','similarity'])
+    df = pd.DataFrame(rows, columns=['a','b','where','similarity'], dtype=object).astype(dict(similarity=float))
     return df.sort_values('similarity', ascending=False, ignore_index=True)

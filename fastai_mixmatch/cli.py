@@ -322,7 +322,7 @@ def next_(
 ):
     "Say which images to label next, and why"
     learn,plan = _open_run(run)
-    df = pd.DataFrame(label_next(learn, n, **_frozen_of(plan, run)), columns=['file','reason'], dtype=str)
+    df = pd.DataFrame(label_next(learn, n, **_frozen_of(plan, run)), columns=['file','reason'], dtype=object)
     if out: _save(df.reindex(columns=['file','label','reason'], fill_value=''), out)
     return '\n'.join(item_name(f)+'  '+item_name(why) for f,why in df.values), dict(next=df.to_dict('records')), 0
 

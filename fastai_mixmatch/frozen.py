@@ -71,13 +71,14 @@ class FrozenFeatures:
         new = [i for i,k in enumerate(keys) if k not in self.rows]
         for _,_,b,_,h,_ in pool_features(self.model, pool, new, self.tfms, bs=self.bs):
             self.rows.update(zip([keys[i] for i in b], h.numpy()))
-        if new and self.file:
-            if not os.access(first(o for o in self.file.absolute().parents if o.exists()), os.W_OK):
-                warnings.warn(f"features are not kept: {self.file.parent} cannot be written")
-            else:
-                self.file.parent.mkdir(parents=True, exist_ok=True)
-                with atomic_write(self.file) as f: np.savez(f, keys=[*self.rows], features=[*self.rows.values()])
+        if new and self.file: self.save()
         return F.normalize(torch.from_numpy(np.stack([self.rows[k] for k in keys]))).numpy()
+
+    def save(self):
+        home = first(o for o in self.file.absolute().parents if o.exists())
+        if not os.access(home, os.W_OK): return warnings.warn(f"features are not kept: {home} cannot be written")
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(self.file) as f: np.savez(f, keys=[*self.rows], features=[*self.rows.values()])
 
     def labeled(self, ds):
         "Features and labels of a labeled dataset"

@@ -401,7 +401,9 @@ def test_a_harmful_training_is_told(photos, tmp_path, main, monkeypatch):
     rc,text,err = main('train', photos/'labels.csv', '--valid', more/'labels.csv', *SMALL, '--epochs', '6', '--lr', '3', '--out', out)
     assert rc==0, err
     got = re.search(r'\nworse       (the training did harm: .* \(--lr, --minutes, --method\))\n', text)
-    assert got and got[1] in (out/'report.html').read_text()
+    page = (out/'report.html').read_text()
+    assert got and got[1] in page
+    assert '<code>--leave-out-strangers</code>' in page and 'leave_out(' not in page and 'arch=' not in page, 'options, not arguments'
 
 def rows_of(file):
     with open(file, newline='', encoding='utf-8') as f: return list(csv.DictReader(f))
