@@ -136,12 +136,12 @@ def given(o)->dict:
 def attributes(o)->dict:
     "Settings of `o`: its arguments, of a callback, metric, or transform of fastai; else what nothing moves"
     moved = {'split_idx',*getattr(o, '_stateattrs', ())} # The first follows who reads
-    lib = type(o).__module__.startswith('fastai.') and isinstance(o, Transform)
-    if lib or isinstance(o, (Callback,Metric)): found = given(o)
+    lib,tfm = type(o).__module__.startswith('fastai.'),isinstance(o, Transform)
+    if lib and tfm or isinstance(o, (Callback,Metric)): found = given(o)
     else:
         found = {k: getattr(o, k) for c in type(o).__mro__ for k in L(getattr(c, '__slots__', ())) if hasattr(o, k)}
         found |= getattr(o, '__dict__', {})
-        if isinstance(o, Transform): moved |= _moved(o)
+        if lib or tfm: moved |= _moved(o)
         elif hasattr(type(o), 'state_dict'): moved |= {*o.state_dict()}
     return {k: v for k,v in found.items() if k not in moved}
 
@@ -185,6 +185,7 @@ def _methods(cls, known, unknown):
     return [cls.__qualname__, *codes] if codes else cls.__qualname__
 
 # %% ../nbs/82_state.ipynb #f0c1d2a3
+_generators = random.Random,torch.Generator,np.random.Generator,np.random.RandomState # Their state is no setting
 _described = 'argparse|builtins|collections|fast|functools|logging|pandas|torch|types' # Packages `plain` knows
 
 class Unknown(list):
@@ -289,8 +290,6 @@ def plain(v, unknown:Unknown|None=None, name:str='', seen:tuple=()):
 def _short(o):
     "A list or dictionary as it is, or how long it is and its digest"
     return o if len(o)<=64 else f'{len(o)}, {_sha(repr(o).encode())}'
-
-_generators = random.Random,torch.Generator,np.random.Generator,np.random.RandomState # Their state is no setting
 
 # %% ../nbs/82_state.ipynb #21b97930
 @lru_cache(1024)
