@@ -31,7 +31,6 @@ def frozen_model(
     model,_,stats = network(arch, n_in, fetch=named and weights is None)
     if weights is not None: load_weights(model, weights)
     if named: model.to(memory_format=torch.channels_last) # Twice as fast on a CPU
-
     return model.eval(), stats if stats and len(stats[0])==n_in else None
 
 # %% ../nbs/25_frozen.ipynb #7ab4990d

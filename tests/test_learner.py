@@ -13,7 +13,7 @@ from fastai_mixmatch.heads import last_linear
 from helpers import IL, NAMES, RGB, SCRIPT, At, X, Y, alike, core_dls, core_learner, forks, own_env, same, state_of, torch_sets
 from pathlib import Path
 from torch import nn
-from torchvision.models import resnet18
+from torchvision.models import mobilenet_v3_small, resnet18
 import torch.nn.functional as F
 
 RGB3 = RGB(X)
@@ -38,10 +38,10 @@ def test_freeze_unfreeze_fine_tune():
     learn.fine_tune(1, freeze_epochs=1)
     assert learn.ema.n == 4 * 2
 
-def random_pretrained(monkeypatch):
+def random_pretrained(monkeypatch, arch=resnet18):
     "torchvision's pretrained weights without the download."
     from torchvision.models._api import WeightsEnum
-    fresh = resnet18(weights=None).state_dict()
+    fresh = arch(weights=None).state_dict()
     monkeypatch.setattr(WeightsEnum, 'get_state_dict', lambda self, *args, **kw: fresh)
     return fresh
 
@@ -66,6 +66,16 @@ def test_pretrained(monkeypatch):
     assert len(fits)==3 and len(fits[2])==3 # As fastai does
     learn = core_learner(learn.dls, il[200:232], resnet18, bs=8, pretrained=True)
     assert len([f for f in learn.dls.after_batch.fs if isinstance(f, Normalize)]) == 1
+
+def test_pretrained_without_statistics_of_fastai(monkeypatch):
+    "fastai lists statistics for some of torchvision's networks; all of them expect ImageNet's."
+    from fastai.vision.learner import model_meta
+    assert mobilenet_v3_small not in model_meta
+    random_pretrained(monkeypatch, mobilenet_v3_small)
+    dls = ImageList.from_arrays(RGB3, Y)[:200].split(20)[0].dataloaders(bs=10)
+    learn = core_learner(dls, RGB3[200:232], mobilenet_v3_small, bs=8, pretrained=True)
+    norm, = [f for f in learn.dls.after_batch.fs if isinstance(f, Normalize)]
+    assert norm.mean.flatten().tolist()==pytest.approx([.485,.456,.406])
 
 @pytest.mark.parametrize('classes', [2, 3])
 def test_a_network_starts_as_the_linear_classifier_on_its_features(classes):
