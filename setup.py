@@ -30,6 +30,13 @@ class Build(build_py):
     def find_package_modules(self, package, package_dir):
         return [o for o in super().find_package_modules(package, package_dir) if index or o[1]!='_modidx']
 
+    def build_module(self, module, module_file, package):
+        "nbdev's marks of cells lead back to the notebooks of the repository; a wheel has none, and keeps the lines"
+        out,copied = super().build_module(module, module_file, package)
+        text = re.sub(r'(?m)^# %% \.\./nbs/.*', '# %%', Path(out).read_text(encoding='utf-8'))
+        Path(out).write_text(text, encoding='utf-8')
+        return out, copied
+
 # chkstyle: off
 setup(
     cmdclass={'build_py': Build},

@@ -121,8 +121,7 @@ def fit_plan(learn, plan):
     "Train as planned"
     a = plan['args']
     set_seed(a['seed'])
-    first = plan['steps'] and plan['steps'][0]
-    n = plan['epochs']*(2*first if first else len(method_of(learn).dl)) # A budget's first epoch has half
+    n = plan['epochs']*(2*plan['steps'][0] if plan['steps'] else len(method_of(learn).dl)) # A first epoch has half
     short = plan['pretrained'] and not a['lr'] and n<40 # They would end below the start
     learn.fit_one_cycle(plan['epochs'], learn.lr*n/40 if short else a['lr'])
     return learn

@@ -57,6 +57,13 @@ def test_wheel_files(dist, settings):
     assert {n.split('/')[0] for n in names} == {lib, f'{lib}-{fastai_mixmatch.__version__}.dist-info'}
     assert [n for n in names if n.endswith('licenses/LICENSE')]
 
+def test_wheel_keeps_the_lines(dist):
+    "A traceback of an installed package shows the repository's lines"
+    file = f'{lib}/semi.py'
+    with zipfile.ZipFile(dist['wheel']) as z: installed = z.read(file).decode().splitlines()
+    own = (root/file).read_text(encoding='utf-8').splitlines()
+    assert len(installed)==len(own) and {a for a,b in zip(installed, own) if a!=b}=={'# %%'}
+
 def test_wheel_is_small(dist): assert dist['wheel'].stat().st_size<=200_000
 
 def test_wheel_has_what_editors_read(dist):

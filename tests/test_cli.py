@@ -155,7 +155,7 @@ def test_a_short_training_takes_a_smaller_rate(monkeypatch, pretrained, steps, l
 
 def test_a_short_budget_is_read_back(photos, weights, tmp_path, main, monkeypatch):
     "The rate of few steps is that of the plan, also in the process that made the plan"
-    monkeypatch.setattr(cli, 'planned', lambda *args: dict(epochs=2, steps=[4], after=0))
+    monkeypatch.setattr(cli, 'planned', lambda *args: dict(epochs=2, steps=[4], after=600)) # No time is left: the second epoch is a step
     args = [o for o in PRETRAINED if o not in ('--epochs','1')]
     rc,text,err = main('train', photos/'labels.csv', *args, weights, '--out', tmp_path/'run')
     assert rc==0, err

@@ -403,7 +403,7 @@ def test_networks_that_want_channels_first(always, how):
 def test_arch_of_a_wrong_kind():
     with pytest.raises(TypeError, match='arch'): core_learner(arch=3)
     with pytest.raises(ValueError, match='pretrained'): core_learner(arch=fn_arch, pretrained=True)
-    with pytest.raises(ValueError, match=r'\(1, 9\).*\(1, 10\)'): core_learner(arch=nn.Sequential(nn.Flatten(), nn.Linear(64, 9))).fit(1)
+    with pytest.raises(ValueError, match=r'must give \(1, 10\).*a tensor \(1, 9\)'): core_learner(arch=nn.Sequential(nn.Flatten(), nn.Linear(64, 9))).fit(1)
 
 class Halved(nn.Module):
     def forward(self, pred, y): return F.cross_entropy(pred, y) / 2

@@ -640,7 +640,7 @@ def test_no_threshold_where_none_is_used(cls):
     with pytest.raises(TypeError, match=f'{cls.__name__} has no argument `threshold`'): cls(threshold=.9)
 
 def test_strong_needs_a_view():
-    with pytest.raises(TypeError, match='strong'): FixMatch(strong=lambda x: x)
+    with pytest.raises(ValueError, match='FixMatch.strong: expected .* `view`'): FixMatch(strong=lambda x: x)
 
 @pytest.mark.parametrize('lo,hi', [(-1, 1), (0, 2)])
 def test_images_outside_of_0_1(lo, hi):
@@ -648,7 +648,7 @@ def test_images_outside_of_0_1(lo, hi):
     items = [(images(1, 8, 8), torch.tensor(i % 4)) for i in range(20)]
     dls = DataLoaders(DataLoader(items, bs=4), DataLoader(items, bs=4))
     dls.c = 4
-    with pytest.raises(ValueError, match=r'strong views need images in \[0,1\]'): ssl_learner(dls, images(30, 1, 8, 8), small_cnn, FixMatch())
+    with pytest.raises(ValueError, match=r'expected values in \[0,1\] for strong views'): ssl_learner(dls, images(30, 1, 8, 8), small_cnn, FixMatch())
 
 def test_flexmatch_needs_positions():
     class Stream(torch.utils.data.IterableDataset):
