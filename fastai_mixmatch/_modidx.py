@@ -204,7 +204,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                        'fastai_mixmatch/checkpoint.py'),
                                             'fastai_mixmatch.checkpoint.Gate.wake': ( 'checkpoint.html#gate.wake',
                                                                                       'fastai_mixmatch/checkpoint.py'),
-                                            'fastai_mixmatch.checkpoint._halt': ('checkpoint.html#_halt', 'fastai_mixmatch/checkpoint.py'),
                                             'fastai_mixmatch.checkpoint._load': ('checkpoint.html#_load', 'fastai_mixmatch/checkpoint.py'),
                                             'fastai_mixmatch.checkpoint._metrics': ( 'checkpoint.html#_metrics',
                                                                                      'fastai_mixmatch/checkpoint.py'),

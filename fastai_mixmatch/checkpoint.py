@@ -360,11 +360,10 @@ def leave(self:Checkpoint):
     if fit.held is not True:
         fit.held.seek(0)
         self.save(torch.load(fit.held, weights_only=True))
-    rank0_print(f"Checkpoint: interrupted after step {learn.train_iter}, where the same program goes on")
-    _halt(fit.stop)
-def _halt(sig):
-    sys.stdout.flush()
-    signal.raise_signal(sig)
+    msg = f"Checkpoint: interrupted after step {learn.train_iter}, where the same program goes on"
+    try: rank0_print(msg)
+    except RuntimeError: os.write(2, f'{msg}\n'.encode()) # The signal came in a `print`, which lets no other in
+    signal.raise_signal(fit.stop)
 
 # %% ../nbs/23_checkpoint.ipynb #aa095856
 @patch
@@ -378,7 +377,9 @@ def after_fit(self:Checkpoint):
     elif fit.state is None: self.save(ended=True)
     self.fits += fit.done or fit.state is None
     self.tidy()
-    if fit.stop: _halt(fit.stop)
+    if not fit.stop: return
+    sys.stdout.flush()
+    signal.raise_signal(fit.stop)
 
 @patch
 def tidy(self:Checkpoint):

@@ -556,6 +556,30 @@ def test_ctrl_c_in_validation():
         assert learn.train_iter == last
     assert result(program(partial(learner, checkpoint='cp', every='9 hours'))) == whole()
 
+def test_ctrl_c_in_a_print(monkeypatch, capfd):
+    "Python lets no second `print` into one that a signal came in: the message goes to the standard error, and what is held is saved"
+    class Press(io.RawIOBase):
+        armed = False
+        def writable(self): return True
+        def write(self, b):
+            if self.armed:
+                self.armed = False
+                signal.raise_signal(signal.SIGINT)
+            return len(b)
+    class Says(Callback):
+        order, in_checkpoint = 900, False
+        def after_epoch(self):
+            press.armed = True
+            print('x'*100, flush=True)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    set_seed(3)
+    learn,press = learner(checkpoint='cp', every='9 hours', cbs=Says()),Press()
+    with monkeypatch.context() as m:
+        m.setattr(sys, 'stdout', io.TextIOWrapper(io.BufferedWriter(press)))
+        with pytest.raises(KeyboardInterrupt): learn.fit_one_cycle(3)
+    assert files()[-1].name.startswith('fit1-000000004') and 'Checkpoint: interrupted after step 4' in capfd.readouterr().err
+    assert result(program(partial(learner, checkpoint='cp', every='9 hours'))) == whole()
+
 TRAINING = ['before_batch', 'after_pred', 'after_loss', 'before_backward', 'after_backward', 'before_step', 'after_step', 'after_batch']
 MOMENTS = ['before_fit', 'before_epoch', 'before_train', *TRAINING, 'after_train', 'before_validate', *[f'valid {o}' for o in ('before_batch', 'after_pred', 'after_loss', 'after_batch')],
     'after_validate', 'after_epoch', 'after_fit']
