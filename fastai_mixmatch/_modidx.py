@@ -452,7 +452,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'fastai_mixmatch.export.export_onnx': ('export.html#export_onnx', 'fastai_mixmatch/export.py'),
                                         'fastai_mixmatch.export.load_onnx': ('export.html#load_onnx', 'fastai_mixmatch/export.py'),
                                         'fastai_mixmatch.export.predict_files': ('export.html#predict_files', 'fastai_mixmatch/export.py'),
-                                        'fastai_mixmatch.export.recipe': ('export.html#recipe', 'fastai_mixmatch/export.py'),
+                                        'fastai_mixmatch.export.preprocessing': ('export.html#preprocessing', 'fastai_mixmatch/export.py'),
                                         'fastai_mixmatch.export.resizing': ('export.html#resizing', 'fastai_mixmatch/export.py'),
                                         'fastai_mixmatch.export.to_onnx': ('export.html#to_onnx', 'fastai_mixmatch/export.py')},
             'fastai_mixmatch.files': { 'fastai_mixmatch.files._locked': ('files.html#_locked', 'fastai_mixmatch/files.py'),

@@ -60,7 +60,6 @@ class FrozenFeatures:
         if cache and self.file.exists():
             with np.load(self.file, allow_pickle=False) as f: self.rows = dict(zip(f['keys'].tolist(), f['features']))
 
-
     def __call__(self, pool):
         "Features `(N,n_features)` of a pool's images"
         items = raw_items(pool.items)
