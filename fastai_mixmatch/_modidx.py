@@ -1220,6 +1220,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'fastai_mixmatch.state._names': ('state.html#_names', 'fastai_mixmatch/state.py'),
                                        'fastai_mixmatch.state._own': ('state.html#_own', 'fastai_mixmatch/state.py'),
                                        'fastai_mixmatch.state._params': ('state.html#_params', 'fastai_mixmatch/state.py'),
+                                       'fastai_mixmatch.state._recorded': ('state.html#_recorded', 'fastai_mixmatch/state.py'),
                                        'fastai_mixmatch.state._sha': ('state.html#_sha', 'fastai_mixmatch/state.py'),
                                        'fastai_mixmatch.state._short': ('state.html#_short', 'fastai_mixmatch/state.py'),
                                        'fastai_mixmatch.state._some': ('state.html#_some', 'fastai_mixmatch/state.py'),

@@ -135,7 +135,7 @@ def given(o)->dict:
 
 def attributes(o)->dict:
     "Settings of `o`: its arguments, of a callback, metric, or transform of fastai; else what nothing moves"
-    moved = {'split_idx',*getattr(o, '_stateattrs', ())} # The first follows who reads
+    moved = {'split_idx',*getattr(type(o), '_stateattrs', ())} # The first follows who reads
     lib,tfm = type(o).__module__.startswith('fastai.'),isinstance(o, Transform)
     if lib and tfm or isinstance(o, (Callback,Metric)): found = given(o)
     else:
@@ -150,11 +150,17 @@ def _sha(*parts): return f'digest {sha256_of(parts)[:12]}'
 
 _installed = re.compile(f'.*(site|dist)-packages|{re.escape(os.path.dirname(os.__file__))}')
 
+@lru_cache(1024)
+def _recorded(name, file):
+    "Does a record of installed packages, in the folder that `name` was imported from, hold it?"
+    folder = Path(file).parents[name.count('.')+Path(file).match('__init__.*')]
+    return any(f'\n{name.split(".")[0]}' in f'\n{o.read_text()}' for o in folder.glob('*.dist-info/RECORD'))
+
 def _in_program(module):
     "Is the module of this name the program's own, not a package's?"
     if module=='__main__' or module not in sys.modules: return True
-    return not (module.startswith('fastai_mixmatch') or
-                _installed.match(getattr(sys.modules[module], '__file__', None) or os.__file__))
+    file = getattr(sys.modules[module], '__file__', None) or os.__file__
+    return not (re.match('fast(ai|core)', module) or _installed.match(file) or _recorded(module, file))
 
 def _own(o): return '<' in o.__qualname__ or _in_program(o.__module__) # The first: made in a function
 
