@@ -6,7 +6,7 @@
 __all__ = ['refuse_unless', 'form', 'like', 'check_names', 'Settings', 'Unlabeled', 'Batch', 'Step', 'FitCallback', 'Joined']
 
 # %% ../nbs/13_batch.ipynb #8d07fa6e
-import dataclasses
+import dataclasses, inspect
 from difflib import get_close_matches
 from inspect import Parameter, Signature
 from numbers import Integral
@@ -50,8 +50,10 @@ class Settings:
     @classmethod
     def settings(cls)->dict:
         "Settings of the class and its bases, by name"
-        own = [vars(c).get('__annotations__', {}) for c in cls.__mro__ if issubclass(c, Settings)]
+        own = [inspect.get_annotations(c) for c in cls.__mro__ if issubclass(c, Settings)]
         kinds = {k: v for o in own for k,v in o.items()}
+        if bare := [k for k in kinds if not hasattr(cls, k)]:
+            raise TypeError(f"the setting `{bare[0]}` of {cls.__name__} needs a default, such as `{bare[0]}:float = 0.5`")
         return {k: Parameter(k, Parameter.KEYWORD_ONLY, default=getattr(cls, k), annotation=v) for k,v in kinds.items()}
 
     def set(self, given:dict):

@@ -65,12 +65,14 @@ _expected = dict( # Name → what is expected, and is it that?
     columns=("names, such as ('mask_rate',)", lambda m, o: _named(o, list, tuple)),
     averages=("a dictionary such as dict(p=0.999), or names and a setting `momentum`; with other names than `fresh` "
               "gives, or a dictionary has itself", _averages),
-    heads=("a dictionary such as dict(turn=4)",
-           lambda m, o: _named(o, dict) and all(callable(v) or isinstance(v, int) for v in o.values())),
+    heads=("a dictionary such as dict(turn=4), with names that a `ModuleDict` can hold",
+           lambda m, o: _named(o, dict) and all(callable(v) or isinstance(v, int) and v>0 for v in o.values())
+                        and all(k.isidentifier() and not hasattr(nn.ModuleDict(), k) for k in o)),
     fresh=("a dictionary, with other names than one has itself", lambda m, o: _named(o, dict) and not _taken & {*o}),
     make_batch=("images like `b.x`, labeled ones first, and a tuple of targets, labels like `b.y` first", _make_batch),
     guess=("probabilities `(B_u,n_classes)`", lambda m, o: o.ndim==2),
-    losses=("labeled and unlabeled loss, two tensors of one number", lambda m, o: [v.ndim for v in o]==[0,0]),
+    losses=("labeled and unlabeled loss, two tensors of one number, with a gradient",
+            lambda m, o: [v.ndim for v in o]==[0,0] and any(v.requires_grad for v in o)),
     weight=("a number without gradient", lambda m, o: isinstance(o, Real) or not (o.ndim or o.requires_grad)),
     loss_x=("one number for logits and probabilities, both `(B,n_classes)`; in place of a loss of class indices pass "
             "'focal' or `labeled_loss(weight=…, smoothing=…)`", lambda m, o: not o.ndim),

@@ -8,7 +8,7 @@ __all__ = ['last_linear', 'pool_features', 'Heads']
 # %% ../nbs/11_heads.ipynb #6b4697ca
 from fastai.vision.all import *
 from fastai.optimizer import OptimWrapper
-from .batch import FitCallback
+from .batch import FitCallback, refuse_unless
 from .checks import probe
 from .distributed import from_first, sum_ranks
 from .lists import by_workers
@@ -65,7 +65,9 @@ class Heads(FitCallback):
     def make(self, layer):
         "Make the heads and their optimizer"
         def net(o): return nn.Linear(layer.in_features, o) if isinstance(o, int) else o(layer.in_features)
-        self.nets = nn.ModuleDict({k: net(o) for k,o in self.method.heads.items()}).to(layer.weight)
+        nets = {k: net(o) for k,o in self.method.heads.items()}
+        refuse_unless(all(isinstance(o, nn.Module) for o in nets.values()), "heads: a function must give a module", nets)
+        self.nets = nn.ModuleDict(nets).to(layer.weight)
         if self.method.world>1:
             for p in self.nets.parameters(): p.data.copy_(from_first(p.data))
         own = FastAdam if isinstance(self.learn.opt, OptimWrapper) else self.learn.opt_func

@@ -111,7 +111,7 @@ class Later(Callback):
     def before_fit(self): self.learn.metrics = self.learn.metrics + ValueMetric(lambda: 1., 'mine')
     def after_fit(self): self.learn.metrics = self.learn.metrics.filter(lambda m: m.name!='mine')
 
-AVERAGES,DECLARED,LOSSES_OF = 'Own.averages: expected a dictionary such as dict(p=0.999), or names and a setting `momentum`; ', 'Own.make_batch: ', 'Own.losses: expected labeled and unlabeled loss, two tensors of one number; '
+AVERAGES,DECLARED,LOSSES_OF = 'Own.averages: expected a dictionary such as dict(p=0.999), or names and a setting `momentum`; ', 'Own.make_batch: ', 'Own.losses: expected labeled and unlabeled loss, two tensors of one number, with a gradient; '
 MISTAKES = dict( # chkstyle: ignore-node (one case a line)
     columns_as_text=(own(columns='agreement'), 'Own.columns: expected names, such as (\'mask_rate\',); got \'agreement\''),
     columns_of_numbers=(own(columns=(3,)), 'Own.columns: expected names'),
@@ -124,8 +124,14 @@ MISTAKES = dict( # chkstyle: ignore-node (one case a line)
     averages_of_the_strong_view=(own(averages=dict(strong=.9)), AVERAGES, "got {'strong': 0.9}"),
     fresh_none=(own(fresh=lambda self: None), 'Own.fresh: expected a dictionary', 'got None'),
     fresh_of_a_dictionary=(own(fresh=lambda self: dict(keys=1)), 'Own.fresh: expected a dictionary, with other names than one has itself'),
-    heads_as_list=(own(heads=['turn']), "Own.heads: expected a dictionary such as dict(turn=4); got ['turn']"),
+    heads_as_list=(own(heads=['turn']), "Own.heads: expected a dictionary such as dict(turn=4)", "got ['turn']"),
     heads_as_names=(own(heads=('turn',)), 'Own.heads: expected a dictionary such as dict(turn=4)'),
+    heads_without_outputs=(own(heads=dict(turn=0)), "got {'turn': 0}"),
+    head_of_a_taken_name=(own(heads=dict(keys=4)), 'with names that a `ModuleDict` can hold', "got {'keys': 4}"),
+    head_with_a_dot=(own(heads={'a.b': 4}), 'with names that a `ModuleDict` can hold', "got {'a.b': 4}"),
+    head_that_is_no_module=(own(heads=dict(turn=lambda n: 4)), 'heads: a function must give a module', "got {'turn': 4}"),
+    guess_by_what=(own(make_batch=lambda self, b: self.guess(b.weak, by='averages')), "by: expected 'model', 'teacher', 'pred' or a network", "got 'averages'"),
+    losses_without_gradient=(losses(lambda self, x, u, pred: (x.detach(), u.detach())), LOSSES_OF),
     heads_of_floats=(own(heads=dict(turn=4.)), "got {'turn': 4.0}"),
     strong_view=(batch(lambda x, b: (torch.cat([x, b.strong[0]]), (b.y,))), DECLARED, 'declares k = 1 weak and ks = 0 strong views; declare as many as it uses'),
     strong_views_unpacked=(batch(lambda x, b: [v for v, in [b.strong]]), DECLARED, 'not enough values', 'ks = 0'),
@@ -187,6 +193,10 @@ def test_settings_without_annotation():
     for f in (lambda: Plain(alpha=.1), lambda: SemiSupervised(k=2)):
         with pytest.raises(TypeError, match='`(alpha|k)` of (Plain|SemiSupervised) is no argument, as it has no annotation, such as `'): f()
     assert Typed(alpha=.1).alpha==.1
+
+def test_a_setting_needs_a_default():
+    with pytest.raises(TypeError, match='the setting `q` of Bare needs a default, such as `q:float = 0.5`'):
+        class Bare(MixMatch): q:float
 
 def test_settings_that_a_step_changes():
     with pytest.raises(AttributeError, match='Own sets `self.lambda_u` in its step.*self.learned.lambda_u'): train(method_learner(using(lambda self, pred: setattr(self, 'lambda_u', .5))(), 60))
