@@ -143,7 +143,7 @@ def stub():
             if p.kind in (p.VAR_POSITIONAL,p.VAR_KEYWORD): a,star = ('*' if p.kind is p.VAR_POSITIONAL else '**')+a,True
             args.append(argument(a, p))
         back = ' -> SemiSupervisedLearner' if k.endswith('_learner') else ' -> Any'
-        doc = inspect.getdoc(f) or ''
+        doc = (inspect.getdoc(f) or '').replace('pathlib._local.', 'pathlib.') # As Python 3.13 calls it
         body = textwrap.indent(f'r"""{doc}"""', pad+'    ') if doc else f'{pad}    ...'
         return textwrap.indent(wrapped(f'def {k}(', args, 110)+back+':', pad)+'\n'+body
     for k in learner.__all__:

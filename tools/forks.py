@@ -7,11 +7,13 @@
 The package itself is imported by each program. A program is a process of its own, in a session of its own: signals,
 exit status and what is done at its end are those of Python. But its seed of hashes and numpy's random state are those
 of all others."""
-import gc, importlib, io, json, os, runpy, select, signal, socket, subprocess, sys, types, warnings
+import gc, importlib, io, json, os, re, runpy, select, signal, socket, subprocess, sys, types, warnings
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, STDOUT
 from threading import Thread
 
+# What Triton says at the end of a process whose objects were frozen: they are no leaks
+frozen = re.compile(r'^(nanobind: | - leaked | - \.\.\. skipped|See https://nanobind).*\n?', re.M)
 libraries = 'matplotlib.pyplot','nbdev.test','sklearn.datasets','timm','torch','fastai.vision.all'
 
 # --- the side that asks
@@ -90,6 +92,7 @@ class Program:
             except BrokenPipeError: pass
         self.wait(timeout)
         for o in readers: o.join(timeout)
+        if 'stderr' in said: said['stderr'] = frozen.sub('', said['stderr'])
         return said.get('stdout'),said.get('stderr')
 
     def send_signal(self, sig):
