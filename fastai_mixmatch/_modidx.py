@@ -219,6 +219,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                              'fastai_mixmatch/checkpoint.py')},
             'fastai_mixmatch.checks': { 'fastai_mixmatch.checks._alike': ('checks.html#_alike', 'fastai_mixmatch/checks.py'),
                                         'fastai_mixmatch.checks._averages': ('checks.html#_averages', 'fastai_mixmatch/checks.py'),
+                                        'fastai_mixmatch.checks._head': ('checks.html#_head', 'fastai_mixmatch/checks.py'),
                                         'fastai_mixmatch.checks._make_batch': ('checks.html#_make_batch', 'fastai_mixmatch/checks.py'),
                                         'fastai_mixmatch.checks._named': ('checks.html#_named', 'fastai_mixmatch/checks.py'),
                                         'fastai_mixmatch.checks._unit': ('checks.html#_unit', 'fastai_mixmatch/checks.py'),

@@ -52,8 +52,8 @@ class Settings:
         "Settings of the class and its bases, by name"
         own = [inspect.get_annotations(c) for c in cls.__mro__ if issubclass(c, Settings)]
         kinds = {k: v for o in own for k,v in o.items()}
-        if bare := [k for k in kinds if not hasattr(cls, k)]:
-            raise TypeError(f"the setting `{bare[0]}` of {cls.__name__} needs a default, such as `{bare[0]}:float = 0.5`")
+        for k in kinds:
+            if not hasattr(cls, k): raise TypeError(f"`{k}` of {cls.__name__} needs a default: `{k}:float = 0.5`")
         return {k: Parameter(k, Parameter.KEYWORD_ONLY, default=getattr(cls, k), annotation=v) for k,v in kinds.items()}
 
     def set(self, given:dict):

@@ -49,6 +49,9 @@ def _alike(x, o, k=1): return (o.shape,o.dtype,o.device)==((k*len(x),*x.shape[1:
 def _named(o, *kinds): return isinstance(o, kinds) and all(isinstance(k, str) for k in o)
 _taken = {'strong',*dir(dict)} # Not for what is learned
 
+def _head(k, v):
+    return k.isidentifier() and not hasattr(nn.ModuleDict(), k) and (callable(v) or isinstance(v, int) and v>0)
+
 def _averages(m, o):
     if not _named(o, dict, list, tuple) or {*o} & {*_taken,*m.learned}: return False
     return all(isinstance(v, Real) for v in (o.values() if isinstance(o, dict) else [m.momentum for _ in o]))
@@ -66,8 +69,7 @@ _expected = dict( # Name → what is expected, and is it that?
     averages=("a dictionary such as dict(p=0.999), or names and a setting `momentum`; with other names than `fresh` "
               "gives, or a dictionary has itself", _averages),
     heads=("a dictionary such as dict(turn=4), with names that a `ModuleDict` can hold",
-           lambda m, o: _named(o, dict) and all(callable(v) or isinstance(v, int) and v>0 for v in o.values())
-                        and all(k.isidentifier() and not hasattr(nn.ModuleDict(), k) for k in o)),
+           lambda m, o: _named(o, dict) and all(_head(*v) for v in o.items())),
     fresh=("a dictionary, with other names than one has itself", lambda m, o: _named(o, dict) and not _taken & {*o}),
     make_batch=("images like `b.x`, labeled ones first, and a tuple of targets, labels like `b.y` first", _make_batch),
     guess=("probabilities `(B_u,n_classes)`", lambda m, o: o.ndim==2),
@@ -81,6 +83,7 @@ _expected = dict( # Name → what is expected, and is it that?
     image=("values in [0,1] for strong views; normalize in `batch_tfms`, not in the dataset", lambda m, o: _unit(o)),
     weak=("an object such as `WeakView()`, whose `view(x, 2)` gives two views of each image", partial(_alike, k=2)))
 
+# %% ../nbs/84_checks.ipynb #5c1e07ab
 def expect(owner, name, *got, like=None):
     "An attribute, or what a hook gave; `ValueError` where that is not as expected, of views for the images `like`"
     (what,good),got = _expected[name],got[0] if got else getattr(owner, name)

@@ -9,7 +9,7 @@ __all__ = ['FORMATS', 'MAX_PIXELS', 'ImageError', 'item_name', 'reading', 'to_ui
 
 # %% ../nbs/00_images.ipynb #a4b235ab
 import io, os, stat
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from fastai.vision.all import *
 from PIL import ImageOps
@@ -67,14 +67,16 @@ def as_nchw(
     return ways[-1 if last else 0]
 
 # %% ../nbs/00_images.ipynb #4f16f4fc
-FORMATS = ['JPEG','PNG','GIF','BMP','DIB','TIFF','WEBP','PPM','JPEG2000'] # Pillow's; an ICO is decoded when opened
+FORMATS = 'JPEG PNG GIF BMP DIB TIFF WEBP PPM JPEG2000 AVIF HEIF'.split() # Pillow's; an ICO is decoded when opened
+with suppress(ImportError): __import__('pillow_heif').register_heif_opener() # Photographs of an iPhone
+Image.init() # All of Pillow's plugins
 MAX_PIXELS = 100_000_000 # Of one image
 
 def open_file(
     item, # Path, or bytes of a file
 ): # PIL image, not yet decoded
     "Open an image file of one of `FORMATS` and at most `MAX_PIXELS`"
-    im = Image.open(_content(item), formats=FORMATS)
+    im = Image.open(_content(item), formats=[o for o in FORMATS if o in Image.OPEN])
     try: _bounded(*im.size)
     except ValueError: im.close(); raise
     return im

@@ -97,7 +97,8 @@ def guess(self:SemiSupervised,
     then=noop, # What to do to the guesses before they are reported
 )->Tensor: # Probabilities `(B_u,n_classes)`, without gradient
     "Guess the classes of unlabeled images, and report it"
-    refuse_unless(callable(by) or by in ('model','teacher','pred'), "by: expected 'model', 'teacher', 'pred' or a network", by)
+    good = callable(by) or by in ('model','teacher','pred')
+    refuse_unless(good, "by: expected 'model', 'teacher', 'pred' or a network", by)
     if by=='pred': q = views.detach().softmax(-1)
     else:
         views = views if isinstance(views, (tuple,list)) else [views]

@@ -195,7 +195,7 @@ def test_settings_without_annotation():
     assert Typed(alpha=.1).alpha==.1
 
 def test_a_setting_needs_a_default():
-    with pytest.raises(TypeError, match='the setting `q` of Bare needs a default, such as `q:float = 0.5`'):
+    with pytest.raises(TypeError, match='`q` of Bare needs a default: `q:float = 0.5`'):
         class Bare(MixMatch): q:float
 
 def test_settings_that_a_step_changes():

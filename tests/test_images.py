@@ -58,11 +58,21 @@ def test_formats_are_a_list_of_names(tmp_path, monkeypatch):
     assert report.readable.tolist() == [False] and not started
     assert not {'EPS', 'PS', 'WMF', 'PSD', 'FITS', 'HDF5'} & set(images.FORMATS)
 
-@pytest.mark.parametrize('ext', ['jpg', 'png', 'gif', 'bmp', 'dib', 'tif', 'webp', 'ppm', 'jp2'])
+@pytest.mark.parametrize('ext', ['jpg', 'png', 'gif', 'bmp', 'dib', 'tif', 'webp', 'ppm', 'jp2', 'avif'])
 def test_formats_that_are_opened(tmp_path, ext):
     Image.fromarray(RGB(X[3])).resize((16,16)).save(tmp_path/f'x.{ext}')
     assert as_image(tmp_path/f'x.{ext}').size == (16,16)
     assert ItemPipe(digit_dls().train)(tmp_path/f'x.{ext}').shape == (1,16,16)
+
+def test_photographs_of_an_iphone(tmp_path, monkeypatch):
+    "HEIC is opened where `pillow-heif` is installed, with the size that it claims looked at first; elsewhere it is no image"
+    pytest.importorskip('pillow_heif', reason='pillow-heif is not installed')
+    Image.fromarray(RGB(X[3])).resize((64,48)).save(tmp_path/'x.heic')
+    assert as_image(tmp_path/'x.heic').size == (64,48)
+    monkeypatch.setattr(images, 'MAX_PIXELS', 64*48-1)
+    with pytest.raises(ImageError, match='x.heic.*64×48 pixels'): as_image(tmp_path/'x.heic')
+    monkeypatch.delitem(Image.OPEN, 'HEIF')
+    with pytest.raises(ImageError, match='x.heic.*cannot identify'): as_image(tmp_path/'x.heic')
 
 @pytest.mark.parametrize('ext', ['jpg', 'png', 'gif', 'bmp', 'dib', 'tif', 'webp', 'ppm', 'jp2', 'ico'])
 def test_no_format_decodes_what_is_too_large(tmp_path, monkeypatch, ext):
