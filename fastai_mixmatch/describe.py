@@ -208,6 +208,7 @@ def plain(v, unknown:Unknown|None=None, name:str='', seen:tuple=()):
     if lost or len(unknown)>n+8: unknown[n:] = [name]
     return res
 
+# %% ../nbs/82_describe.ipynb #f0c1d2b7
 def _plain(v, unknown, name, seen):
     def known(o, n=''): return plain(o, unknown, f'{name}.{n}'.strip('.'), (*seen,id(v)))
     def of(*cs): return issubclass(T, cs) # `isinstance` would ask `v`
