@@ -236,6 +236,7 @@ def _plain(v, unknown, name, seen):
     if of(Path): return known(str(v))
     if id(v) in seen or of(Learner,Logger): return v.__qualname__ if of(FunctionType,type) else kind
     if of(DataLoaders,DataLoader) or len(seen)>12: return lost()
+    if base and T is not base and _own(T): unknown.add(f'{T.__module__}.{kind}', T) # A list with methods of its own
     return _parts(v, base, known) if base or of(L) else _thing(v, unknown, name, known, lost)
 
 # %% ../nbs/82_describe.ipynb #f0c1d2b1

@@ -109,6 +109,7 @@ EDITS = dict( # chkstyle: ignore-node (one case a line)
     records=('mine = np.array([(1, "a")]*30, dtype=[("x", int), ("y", object)])', '"a"', '"b"'),
     compiled=('@torch.compile\ndef mine(x): return x*2', 'x*2', 'x*3'),
     network=('class N(torch.nn.Module):\n  def forward(self, x): return x*2\nmine = torch.compile(N())', 'x*2', 'x*3'),
+    table=('class T(dict):\n  def f(self): return 1\nmine = T(a=1)', 'return 1', 'return 2'),
     slots=('class S:\n  __slots__ = "__a", "b"\n  def __init__(self): self.__a = 1\nmine = S()', '__a = 1', '__a = 2'))
 
 @pytest.mark.parametrize('name', EDITS)
