@@ -14,7 +14,8 @@ from fastai.callback.mixup import MixHandler
 from .batch import form, refuse_unless
 from .sources import class_name, overlap
 from .rng import kept_rng
-from .state import plain, warn_once
+from .describe import plain
+from .state import warn_once
 from .targets import frozen_stats
 
 # %% ../nbs/84_checks.ipynb #1283a290

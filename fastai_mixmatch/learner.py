@@ -28,7 +28,7 @@ from .optim import FastAdam
 from .batch import *
 from .rng import kept_rng
 from .semi import *
-from .state import mark_computed
+from .describe import mark_computed
 
 # %% ../nbs/20_learner.ipynb #056c3a53
 class NoBar:

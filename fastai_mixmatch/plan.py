@@ -22,7 +22,7 @@ from .methods import Confident, NoisyStudent
 from .mixmatch import MixMatch
 from .rng import kept_rng
 from .semi import SemiSupervised, method_of
-from .state import mark_computed
+from .describe import mark_computed
 
 # %% ../nbs/31_plan.ipynb #b1426a21
 def find_arch(

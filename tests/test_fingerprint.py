@@ -5,7 +5,7 @@ from fastai.vision.all import (AccumMetric, Callback, CategoryBlock, CrossEntrop
     IntToFloatTensor, PartialDL, PILImageBW, Resize, TensorImage, Transform, TransformBlock, WeightedDL, accuracy, error_rate, params, set_seed)
 from fastai_mixmatch.all import *
 from fastai_mixmatch.fingerprint import describe_items, differences, settings
-from fastai_mixmatch.state import Unknown, plain
+from fastai_mixmatch.describe import Unknown, plain
 from functools import partial
 from pathlib import Path
 from helpers import IL, SMALL, X, Y, core_dls as digit_dls, forks
