@@ -5,7 +5,7 @@ from fastai.vision.all import L
 from fastai_mixmatch.collect import collect, deal, each_fold, hash_bits, loaders, near_duplicates, near_pairs, setback, survey, thumb
 from fastai_mixmatch.images import PILImageShown
 from fastai_mixmatch.samples import digits_sample, sample_photos
-from fastai_mixmatch.tables import label_studio
+from fastai_mixmatch.tables import label_studio, refuse_labels
 
 @pytest.fixture(scope='module')
 def photos(tmp_path_factory): return sample_photos(tmp_path_factory.mktemp('photos'), 60, 16)
@@ -159,6 +159,10 @@ def test_too_many_folds_are_refused_before_any_training(photos):
     with pytest.raises(ValueError, match='no folds of the labels'): each_fold(answers(photos).assign(split=split), None, root=photos)
 
 # --- what is refused
+
+def test_names_in_brackets_are_no_lists():
+    refuse_labels(['[old] chair','{new} chair','[old] chair','table'])
+    with pytest.raises(ValueError, match='a label is a list'): refuse_labels(['["ball", "star"]','tent'])
 
 @pytest.mark.parametrize('task, labels', [('MultiCategoryBlock', ['ball|star','ball','star','tent|ball']), ('RegressionBlock', ['0.5','1.25','3','4.5']),
                                           ('MultiCategoryBlock', ['ball, star','ball','star','star']), ('RegressionBlock', [.5,1.25,3.,4.5]),
