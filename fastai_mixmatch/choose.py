@@ -50,13 +50,12 @@ def _small(im, size):
 def _pass(learn, pool, view, bs, thumb, most):
     "Send a pool through the model: its `Looked`"
     parts,thumbs,grays = [],[],[]
-    for x,*part in pool_features(learn.model, pool, drawn(len(pool), most), view, learn.dls.c, bs):
-        parts.append(part)
+    for x,y,i,_,*hz in pool_features(learn.model, pool, drawn(len(pool), most), view, learn.dls.c, bs):
+        parts.append((y,i,*hz))
         ims = [picture(o).convert('RGB') for o in x]
         grays += [gray(o) for o in ims]
         if thumb: thumbs += [_small(o, thumb) for o in ims]
-    y,idx,_,h,z = zip(*parts)
-    y,idx,h,z = (torch.cat(o) for o in (y,idx,h,z))
+    y,idx,h,z = map(torch.cat, zip(*parts))
     raw = raw_items(pool.items)
     names = [str(raw[i]) if isinstance(raw[i], (str,Path)) else pool.name(i) for i in idx.tolist()]
     return Looked(names, F.normalize(h).numpy(), z.softmax(1).numpy(), y.numpy(), idx.numpy(), thumbs, hash_bits(grays))
@@ -93,21 +92,30 @@ def _seen(o, kw, arrays):
     if kw: raise TypeError(f"{', '.join(kw)}: only `look` takes these, for a learner; got {type(o).__name__}")
     return o if isinstance(o, dict) else arrays()
 
+def _kinds(o, classes, p):
+    return ifnone(classes, o.dls.vocab if isinstance(o, Learner) else range(p.shape[1]))
+
 def _joined(parts):
     "The images of several kinds as one"
     def both(k): return None if getattr(parts[0], k) is None else np.concatenate([getattr(o, k) for o in parts])
     return Looked([f for o in parts for f in o.names], *map(both, ('x','p','y')), bits=both('bits'))
 
 # %% ../nbs/32_choose.ipynb #e31bea91
+def _near(x, of, own=False, k=1):
+    x,of = map(torch.as_tensor, (x, of))
+    def far(i):
+        d = torch.cdist(x[i], of)
+        if own: d.scatter_(1, torch.tensor(i)[:,None], np.inf)
+        return d.topk(min(k, len(of)), largest=False)
+    return [torch.cat(o).numpy() for o in zip(*map(far, chunked(range(len(x)), 1024)))]
+
 def typicality(
     x, # Features `(N,n_features)`
     k:int=20, # Neighbors; in a small set half of it
 )->np.ndarray: # `(N,)`
     "Inverse of the mean distance to the nearest neighbors (arXiv 2202.02794, equation 4)"
     if len(x)<2: return np.ones(len(x))
-    x = torch.as_tensor(x)
-    d = torch.cdist(x, x).fill_diagonal_(np.inf)
-    return (1/(d.topk(max(1, min(k, len(x)//2)), largest=False)[0].mean(1)+1e-5)).numpy()
+    return 1/(_near(x, x, True, max(1, min(k, len(x)//2)))[0].mean(1)+1e-5)
 
 def typical(
     x, # L2-normed features of the unlabeled images `(N,n_features)`
@@ -154,7 +162,6 @@ def label_next(
     **kwargs # With a learner: for `look`
 )->L: # Pairs of file (or position) and reason
     "Which images to label next, and why"
-    if isinstance(o, Learner): classes = ifnone(classes, o.dls.vocab)
     if n<1: raise ValueError(f"`n` must be at least 1; got {n}")
     seen = _seen(o, kwargs, lambda: dict(unlabeled=Looked(names, np.asarray(o), p), labeled=Looked(x=labeled)))
     u,known = seen['unlabeled'],seen['labeled']
@@ -164,7 +171,7 @@ def label_next(
     if by=='contested' and p is None: raise ValueError("contested images are found by probabilities; pass `p`")
     if by=='typical':
         return L((name[i], f'typical of {size} images') for i,size in typical(u.x, n, known.x, seed).T)
-    best,kind = np.argsort(-p, axis=1)[:,:2],ifnone(classes, range(p.shape[1]))
+    best,kind = np.argsort(-p, axis=1)[:,:2],_kinds(o, classes, p)
     def why(i): return 'contested: ' + ' or '.join(f'{kind[c]} ({p[i,c]:.0%})' for c in best[i])
     return L((name[i], why(i)) for i in np.argsort(margin(p))[:n])
 
@@ -174,20 +181,20 @@ def cross_probs(
     y, # Labels `(N,)`
     n_out:int|None=None, # Classes; default: up to the largest label
     folds:int=5, # Parts
-    C:float=10., # Of scikit-learn's `LogisticRegression`
-    seed:int=0, # Of the parts
 )->np.ndarray: # Probabilities `(N,n_classes)`; NaN for the only image of a class
     "What a logistic regression says about images that it was not fitted on"
     y,counts = np.asarray(y),np.bincount(y)
     p = np.zeros((len(y), ifnone(n_out, len(counts))))
     folds = min(folds, counts.max())
     if folds<2: raise ValueError("no class has two labels, so nothing can tell whether one of them is wrong")
-    parts = StratifiedKFold(folds, shuffle=True, random_state=seed).split(x, y)
+    parts = StratifiedKFold(folds, shuffle=True, random_state=0).split(x, y)
     for a,b in quietly(list, parts): # A class may have fewer labels than there are parts
-        head = LogisticRegression(C=C, max_iter=1000).fit(x[a], y[a])
+        head = LogisticRegression(C=10, max_iter=1000).fit(x[a], y[a])
         p[b[:,None],head.classes_] = head.predict_proba(x[b])
     p[counts[y]==1] = np.nan
     return p
+
+def _others(p, y): return np.where(np.arange(p.shape[1])==y[:,None], -1, p)
 
 def confident_issues(
     p, # Probabilities `(N,n_classes)`, of a classifier that has not seen the labels
@@ -198,10 +205,7 @@ def confident_issues(
     t = np.array([p[known & (y==c),c].mean() if (known & (y==c)).any() else np.inf for c in range(p.shape[1])])
     sure = np.where(p>=t, p, 0)
     bad = np.flatnonzero(known & sure.any(1) & (sure.argmax(1)!=y))
-    p = p[bad].copy()
-    own = np.take_along_axis(p, y[bad,None], 1)
-    np.put_along_axis(p, y[bad,None], -1, 1)
-    return bad[np.argsort(own[:,0]-p.max(1))] # By the lead of the best other class
+    return bad[np.argsort((p[range(len(y)),y]-_others(p, y).max(1))[bad])] # By the lead of the best other class
 
 # %% ../nbs/32_choose.ipynb #92ca15c2
 def label_issues(
@@ -212,7 +216,6 @@ def label_issues(
     **kwargs # With a learner: for `look`
 )->pd.DataFrame: # Columns file, given, suggested, and p, the probability of the given label; the most doubtful first
     "Labels that look wrong, among the labeled and the validation images"
-    if isinstance(o, Learner): classes = ifnone(classes, o.dls.vocab)
     seen = _seen(o, kwargs, lambda: dict(labeled=Looked(names, None, *map(np.asarray, o))))
     known = _joined([seen[k] for k in ('labeled','valid') if k in seen])
     y,name = known.y,known.names
@@ -224,20 +227,11 @@ def label_issues(
         known = np.flatnonzero(~np.isnan(p[:,0]))
         bad = known[find_label_issues(y[known], p[known], return_indices_ranked_by='normalized_margin', n_jobs=1)]
     else: raise ValueError(f"`by` must be 'cleanlab' or 'plain'; got {by!r}")
-    kind = ifnone(classes, range(p.shape[1]))
-    def other(i): return kind[np.where(np.arange(p.shape[1])==y[i], -1, p[i]).argmax()]
-    rows = [(name[i], kind[y[i]], other(i), p[i,y[i]]) for i in bad]
+    kind,other = _kinds(o, classes, p),_others(p, y).argmax(1)
+    rows = [(name[i], kind[y[i]], kind[other[i]], p[i,y[i]]) for i in bad]
     return pd.DataFrame(rows, columns=['file','given','suggested','p'], dtype=object).astype(dict(p=float))
 
 # %% ../nbs/32_choose.ipynb #7f02c03f
-def _near(x, of, own=False, k=1):
-    x,of = torch.as_tensor(x),torch.as_tensor(of)
-    def far(i):
-        d = torch.cdist(x[i], of)
-        if own: d.scatter_(1, torch.tensor(i)[:,None], np.inf)
-        return d.topk(min(k, len(of)), largest=False)
-    return [torch.cat(o).numpy() for o in zip(*map(far, chunked(range(len(x)), 1024)))]
-
 def nearest(
     x, # L2-normed features `(N,n_features)`
     of, # L2-normed features `(M,n_features)`
@@ -250,11 +244,10 @@ def relative(
     x, # L2-normed features `(N,n_features)`
     of, # Those of labeled images `(M,n_features)`
     y, # Labels `(M,)`
-    n:int=200, # Principal components of the labeled images that are used
 )->np.ndarray: # `(N,)`
     "Squared Mahalanobis distance to the nearest class, less that to all classes together (arXiv 2106.09022)"
     k,mean = np.unique(y, return_inverse=True)[1],of.mean(0)
-    p = np.linalg.svd(of-mean, full_matrices=False)[2][:min(n, len(of)-1)].T
+    p = np.linalg.svd(of-mean, full_matrices=False)[2][:min(200, len(of)-1)].T # Principal components
     a,b = (of-mean)@p,(x-mean)@p
     m = np.stack([a[k==i].mean(0) for i in range(k.max()+1)])
     def shape(a): return np.linalg.cholesky(np.linalg.inv(LedoitWolf(assume_centered=True).fit(a).covariance_))

@@ -79,17 +79,18 @@ def _frozen_of(plan, run):
 
 def _write_report(learn, file, plan, run):
     given = [f"--{k.replace('_', '-')}{'' if v is True else f' {v}'}" for k,v in plan['args'].items()
-             if k!='source' and v not in (None,False)]
+             if k not in ('source','images') and v not in (None,False)]
     frozen = dict(_frozen_of(plan, run), others=plan['frozen']) if plan.get('frozen') else {}
     how = ' '.join(['fastai-mixmatch train', plan['args']['source'], *given])
     summary.report(learn, file, **frozen, note=f"{how}{plan.get('so_far', '')}", command=True)
 
-def _trained(a, kw, run, start):
+def _trained(a, kw, run, start, folds):
     "Train in `run`: what is known at the end, and its files"
     find_arch(a['model']), find_method(a['method'])
     found = survey(a['source'], **kw)
+    a['images'] = images_of(found)
     print(_options(f'{found}\n'))
-    found.refuse_empty()
+    found.refuse_empty(folds)
     with lock_folder(run): return _alone(a, found, run, start)
 
 def _alone(a, found, run, start):
@@ -131,7 +132,7 @@ def _first_look(learn, left, each, strange, **kw):
 def _run_of(a, images, run, start):
     "The learner of a training in the folder `run`, and its plan"
     plan = read_plan(run) if (run/'plan.json').is_file() else None
-    if plan: same_plan(plan, a, run)
+    if plan: plan = same_plan(plan, a, run)
     new,pre,timed = plan is None,is_arch(find_arch(a['model'])) and not a['scratch'],not a['epochs']
     if new:
         plan = dict(args=a, pretrained=pre, epochs=a['epochs'], steps=[1] if timed else None, spent=0)
@@ -148,7 +149,7 @@ def _run_of(a, images, run, start):
             print(f"left out: {len(found)} unlabeled images that seem to belong to no class; see {run}/strangers.csv")
             learn = make()
         if timed: plan |= planned(a, learn, left(), each)
-        write_plan(run, plan)
+    write_plan(run, plan)
     start -= plan['spent']
     def save(): write_plan(run, dict(plan, spent=time.monotonic()-start))
     if timed: learn.add_cb(Budget(plan, start+60*a['minutes']-plan['after'], save))
@@ -184,12 +185,11 @@ def train(
     for k in ('minutes','epochs','size','bs','lr'):
         refuse_unless(a[k] is None or a[k]>0, f'--{k} must be more than 0', a[k])
     begin,ends,n = ifnone(started, time.monotonic()),[],kwargs.get('folds', 5) if each_fold else 1
-    if each_fold: survey(source, **{**kwargs, 'fold': n-1, 'check': False}).refuse_empty(True)
     a['minutes'] = None if epochs else minutes/n
     for i in range(n):
         kw = dict(kwargs, fold=i) if each_fold else kwargs
         start = time.monotonic() if i else begin
-        ends.append(_trained({**a, **kw}, kw, Path(out, *[f'fold{i}']*(i>0)), start))
+        ends.append(_trained({**a, **kw}, kw, Path(out, *[f'fold{i}']*(i>0)), start, n*each_fold))
         if each_fold: print(f"fold {i+1} of {n}: {_says(ends[i])}\n")
     end,each = ends[0],L(ends)
     m = sum(n := each.itemgot('validated_on'))
@@ -285,7 +285,9 @@ def _open_run(run, out=None):
     plan = read_plan(run)
     if out: _refuse_place(str(out), False)
     a,newest = plan['args'],Newest(Path(run)/'checkpoints')
-    found = survey(**{k: v for k,v in a.items() if k in inspect.signature(survey).parameters})
+    try: found = survey(**{k: v for k,v in a.items() if k in inspect.signature(survey).parameters})
+    except FileNotFoundError as e: raise FileNotFoundError(f"{e}; tell `train` its new place, with --out {run}") from e
+    same_plan(plan, dict(a, images=images_of(found)), run)
     with contextlib.redirect_stdout(io.StringIO()):
         learn = plan_learner(plan, found, run, checkpoint=newest)
         fit_plan(learn, plan)

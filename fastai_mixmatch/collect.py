@@ -52,9 +52,9 @@ def _look(items, i):
     try:
         with open_file(items[i]) as im:
             size,jpeg = im.size,im.format=='JPEG'
-            turned = im.getexif().get(274, 1)!=1 or im.has_transparency_data
+            turned = im.getexif().get(274, 1)!=1 or im.has_transparency_data or im.mode[0] in 'IF'
             if jpeg: im.draft('L', (36,36)) # All of the file is read, and only the brightness computed
-            return size, thumb(im if im.mode in ('L','RGB') else in_mode(im)), turned, None
+            return size, thumb(im if im.mode in ('L','RGB') else as_shown(im)), turned, None
     except Exception as e:
         what = 'file it; convert it to JPEG, or for HEIC `pip install pillow-heif`'
         says = str(e).replace(repr(str(items[i])), 'it').replace('file it', what)
@@ -72,10 +72,9 @@ def look_at(
 def near_duplicates(
     files, # Paths, or bytes of files
     threshold:int=8, # Most bits of 128 that may differ
-    num_workers:int|None=None, # As in `look_at`
 )->list: # `(file, file, distance)`
     "Pairs of files that show the same picture; those that cannot be read are left out"
-    good = look_at(files, num_workers, False).thumb.dropna()
+    good = look_at(files, progress=False).thumb.dropna()
     return [(files[good.index[i]], files[good.index[j]], d) for i,j,d in near_pairs(hash_bits(good), None, threshold)]
 
 # %% ../nbs/30_collect.ipynb #9f3761fd
@@ -157,7 +156,7 @@ def source_rows(
     "The images of any source"
     path = Path(source) if isinstance(source, (str,Path)) else None
     hub = all(hasattr(o, 'cast_column') for o in (source.values() if isinstance(source, dict) else [source]))
-    whole = folder_table if path is not None and path.is_dir() else hub_table if hub else None
+    whole = folder_table if path and path.is_dir() else hub_table if hub else None
     if whole is not None: return list(whole(source, *[label]*hub).itertuples(index=False))
     if isinstance(source, pd.DataFrame): return _named(source, root, file, label, say)
     if path is None: raise TypeError("`source` must be a CSV, TSV or JSON file, a data frame, a folder, or a Hugging "
@@ -167,12 +166,16 @@ def source_rows(
     return _named(read(path), root, file, label, say)
 
 # %% ../nbs/30_collect.ipynb #a67d70c2
+def _home(source, other=Path()):
+    path = Path(source) if isinstance(source, (str,Path)) else other
+    return path if path.is_dir() else path.parent
+
 def _extra(source, root, rows, say):
     if not isinstance(source, (str,Path)): return []
     if Path(source).is_dir():
-        found = beside(source)
-        if found: say(f"the unlabeled images are those of {found}")
-        return list(Files.found(found)) if found else []
+        if not (found := beside(source)): return []
+        say(f"the unlabeled images are those of {found}")
+        return list(Files.found(found))
     known = {item_key(f) for f,*_ in rows}
     res = [f for f in Files.found(root) if item_key(f) not in known]
     if res: say(f"the unlabeled images are the files of {root} that {Path(source).name} does not name")
@@ -201,46 +204,49 @@ class Survey:
         store_attr()
         some = df.index if check else df.index[::max(1, len(df)//64)]
         look = look_at(list(df.file[some]), num_workers, progress)
-        look.index,self.df,self.pairs = some,df,[]
-        for c in look: df[c] = look[c].reindex(df.index)
+        look.index = some
+        self.df,self.pairs = df.join(look),[]
         if check: self.compare()
-        n = len(self.of('valid'))
+        own,n = set(self.of('valid').label),len(self.of('valid'))
+        if n and (more := sorted({*self.of('labeled').label}-own)):
+            notes.append(f"classes without a validation image: {len(more)}, such as {item_name(more[0])}")
         if n==0: notes.append("no image is for validation: label at least two images of a class, or name `valid=`")
         elif n<100: notes.append(f"an accuracy on {n} images may be off by {uncertainty(n):.0f} points: "
                                  "label more, name `valid=`, or train with `each_fold`")
 
     def compare(self):
         "Find duplicates"
-        good = self.df[self.df.error.isna()]
+        good = self.good
         known = good[good.part!='unlabeled']
         if len(known):
             found = near_pairs(hash_bits(known.thumb), hash_bits(good.thumb))
             pairs = {(*sorted((known.index[i], good.index[j])), n) for i,j,n in found}
-            self.pairs = sorted((i,j,n) for i,j,n in pairs if i!=j)
-    def of(self, part): return self.df[(self.df.part==part) & self.df.error.isna()]
+            self.pairs = sorted(o for o in pairs if o[0]!=o[1])
+    @property
+    def good(self): return self.df[self.df.error.isna()]
     @property
     def bad(self): return self.df[self.df.error.notna()]
+    def of(self, part): return self.good[self.good.part==part]
     def name(self, i):
         f = self.df.file[i]
         inside = isinstance(f, Path) and self.root in f.parents
         return item_name(f.relative_to(self.root) if inside else f, i)
 
-    def __repr__(self): return '\n'.join(self.lines())
 
 # %% ../nbs/30_collect.ipynb #ccfb96f0
 @patch
 def classes(self:Survey)->dict:
     "Number of labels of each class, without those of a validation set that was given"
-    y = self.df.label[self.df.error.isna() & self.df.part.isin(['labeled'] if self.given else ['labeled','valid'])]
-    return dict(sorted(collections.Counter(y).items()))
+    parts = ['labeled','valid'][:2-self.given]
+    return dict(sorted(collections.Counter(self.good.label[self.good.part.isin(parts)]).items()))
 
 @patch
-def refuse_empty(self:Survey, each:bool=False):
-    "`ValueError` where a training, or `each` of some folds, would lack labels, unlabeled images, or a class"
+def refuse_empty(self:Survey, folds:int=0):
+    "`ValueError` where a training, or one of some `folds`, would lack labels, unlabeled images, or a class"
     train,valid,n = set(self.of('labeled').label),set(self.of('valid').label),len(self.df)
-    if each and self.given: raise ValueError("with validation images given there are no folds of the labels")
-    if each and not valid: raise ValueError("more `folds` than labels, without those of classes that have one label; "
-                                            "give fewer, or label more")
+    if folds and self.given: raise ValueError("with validation images given there are no folds of the labels")
+    if folds>sum(k for k in self.classes().values() if k>1): raise ValueError(
+        "more `folds` than labels, without those of classes that have one label; give fewer, or label more")
     if not train: raise ValueError(f"none of the {n} images has a label to train on")
     if not len(self.of('unlabeled')): raise ValueError(f"all of the {n} images have labels; name unlabeled ones by "
                                                        "`unlabeled`, or keep few of the labels by `per_class`")
@@ -258,10 +264,10 @@ def duplicates(self:Survey)->pd.DataFrame:
 def twins(self:Survey)->list: return [f"{a} ({p}) and {b} ({q})" for a,p,b,q,_ in self.duplicates.values]
 
 @patch
-def lines(self:Survey)->list:
+def __repr__(self:Survey):
     "Five lines, and remarks"
     sizes,valid = self.df['size'].dropna(),self.of('valid')
-    by = [f'{w}×{h}' for w,h in sorted(sizes, key=lambda o: o[0]*o[1])]
+    by = [f'{w}×{h}' for w,h in sorted(sizes, key=math.prod)]
     span = f", {'' if by[0]==by[-1] else f'from {by[0]} to '}{by[-1]} pixels" if by else ''
     n = {item_name(k): v for k,v in self.classes().items()}
     each = ', '.join(f'{k} {v}' for k,v in n.items())
@@ -270,11 +276,11 @@ def lines(self:Survey)->list:
     if len(n)>12: each = f"{len(n)} classes, {lo if lo==hi else f'{lo} to {hi}'} images each"
     own = '' if self.given else ' of them'
     def some(n, texts): return f"{n}{': ' if n else ''}{'; '.join(texts)}{'; …' if n>len(texts) else ''}"
-    return [f"images      {len(self.df)}{span}",
+    return '\n'.join([f"images      {len(self.df)}{span}",
             f"labeled     {sum(n.values())}: {each}; {len(valid)}{own} for validation",
             f"unlabeled   {len(self.of('unlabeled'))}",
             f"unreadable  {some(len(self.bad), [f'{self.name(i)}: {e}' for i,e in self.bad.error[:3].items()])}",
-            f"duplicates  {some(len(self.pairs), self.twins()[:3])}", *[f"note: {o}" for o in self.notes]]
+            f"duplicates  {some(len(self.pairs), self.twins()[:3])}", *[f"note: {o}" for o in self.notes]])
 
 # %% ../nbs/30_collect.ipynb #353a6390
 def survey(
@@ -294,14 +300,12 @@ def survey(
 )->Survey:
     "What images a source has, which of them have a label, and what is wrong with them"
     source,valid,notes = hub_open(source),hub_open(valid),[]
-    path = Path(source) if isinstance(source, (str,Path)) else None
-    root = Path(ifnone(root, '.' if path is None else path if path.is_dir() else path.parent))
+    root = Path(ifnone(root, _home(source)))
     rows = source_rows(source, root, file, label, notes.append)
     if not rows: raise FileNotFoundError(f"there is no image in {source}")
     rows = [(f, l, p if l is not None else 'unlabeled') for f,l,p in rows]
     if valid is not None:
-        home = Path(valid) if isinstance(valid, (str,Path)) else root
-        more = source_rows(valid, home if home.is_dir() else home.parent, file, label, notes.append)
+        more = source_rows(valid, _home(valid, root), file, label, notes.append)
         rows = [(f,l,'valid') for f,l,_ in more if l is not None] + [o for o in rows if o[2]!='valid']
     if unlabeled is not None:
         rows += (more := [(o,None,'unlabeled') for o in as_items(unlabeled).items])
@@ -387,11 +391,11 @@ def each_fold(
 )->pd.DataFrame: # Columns file, label, guess, probability, fold; a row for each label
     "Train once without each part of the labels, and ask about it"
     rows = []
-    collect(source, folds=folds, fold=folds-1, **{**kwargs, 'verbose': False, 'check': False}).survey.refuse_empty(True)
     for i in range(folds):
-        dls,u = collect(source, folds=folds, fold=i, **{'verbose': i==0, **kwargs})
-        learn = make(dls, u)
+        data = collect(source, folds=folds, fold=i, **{'verbose': i==0, **kwargs})
+        data.survey.refuse_empty(folds)
+        dls,learn = data.dls,make(*data)
         with learn.no_bar(): p,y = learn.get_preds()
-        top,best = p.max(1)
-        rows += [(f, dls.vocab[a], dls.vocab[b], q, i) for f,a,b,q in zip(dls.valid_ds.items, y, best, top.tolist())]
+        (top,best),v = p.max(1),dls.vocab
+        rows += [(f, v[a], v[b], q, i) for (f,_),a,b,q in zip(dls.valid_ds.items, y, best, top.tolist())]
     return pd.DataFrame(rows, columns=['file','label','guess','probability','fold'])

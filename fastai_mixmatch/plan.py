@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['find_arch', 'find_method', 'EpochLines', 'file_weights', 'plan_learner', 'fit_plan', 'pace', 'planned', 'Budget',
-           'read_plan', 'write_plan', 'same_plan']
+           'read_plan', 'write_plan', 'images_of', 'same_plan']
 
 # %% ../nbs/31_plan.ipynb #ccc2c7d6
 import inspect, io, json, sys, time
@@ -16,7 +16,7 @@ from .batch import Unlabeled, like
 from .checkpoint import Checkpoint
 from .choose import leave_out
 from .collect import *
-from .files import atomic_write
+from .files import atomic_write, sha256_of
 from .learner import ssl_learner
 from .methods import Confident, NoisyStudent
 from .mixmatch import MixMatch
@@ -41,8 +41,8 @@ def find_method(
     name:str, # Such as 'fixmatch'
 )->type:
     "The method that a name means"
-    own = [o for o in vars(methods).values() if inspect.isclass(o) and issubclass(o, SemiSupervised)]
-    known = {o.__name__.lower(): o for o in (MixMatch, *own) if o not in (SemiSupervised, Confident, NoisyStudent)}
+    known = {o.__name__.lower(): o for o in (MixMatch, *vars(methods).values()) if inspect.isclass(o)
+             and issubclass(o, SemiSupervised) and o not in (SemiSupervised, Confident, NoisyStudent)}
     if name.lower() in known: return known[name.lower()]
     raise ValueError(f"no method {name}{like(name, known)}; there are {', '.join(known)}")
 
@@ -189,8 +189,16 @@ def read_plan(
 def write_plan(run, plan):
     with atomic_write(Path(run)/'plan.json') as f: f.write(json.dumps(plan, indent=1).encode())
 
+def images_of(found):
+    "How many images of each part, and a digest of names and labels"
+    rows = [(Path(str(f)).name, l, p) for f,l,p in found.df[['file','label','part']].values]
+    n = ', '.join(f'{v} {k}' for k,v in found.df.part.value_counts().items())
+    return f"{n} ({sha256_of([repr(rows).encode()])[:8]})"
+
 def same_plan(plan, a, run):
-    "`ValueError` where the arguments `a` are not those of the plan in `run`"
-    diff = [f"{k} is {a[k]}, and was {plan['args'].get(k)}" for k in a if a[k]!=plan['args'].get(k)]
+    "The plan in `run` with the arguments `a`, wherever the images are now; `ValueError` where others differ"
+    old = dict(plan['args'], **{k: a[k] for k in ('source','unlabeled','valid','root') if k in a})
+    diff = [f"{k} is {v}, and was {old.get(k)}" for k,v in a.items() if v!=old.get(k)]
     if diff: raise ValueError(f"{run} holds a training with other settings: {'; '.join(diff)}. Name another folder by "
-                              "--out, or give the same settings to go on")
+                              f"--out (--weights {run} begins with what was learned), or give the same to go on")
+    return dict(plan, args=a)

@@ -22,29 +22,27 @@ from .inspect import history, ssl_method
 def reliability(
     p, # Probabilities `(N,n_classes)`
     y, # Labels `(N,)`
-    bins:int=10, # Equal parts of the confidence from 0 to 1
-)->tuple: # Data frame with columns n, confidence and right, a row a bin; expected calibration error
+)->tuple: # Data frame with columns n, confidence and right, a row a tenth; expected calibration error
     "How often guesses are right, by confidence (arXiv 1706.04599, section 2)"
     p,y = np.asarray(p),np.asarray(y)
     conf,right = p.max(1),p.argmax(1)==y
-    at = pd.Series((np.ceil(conf*bins)-1).clip(0, bins-1).astype(int))
+    at = pd.Series((np.ceil(conf*10)-1).clip(0, 9).astype(int))
     df = pd.DataFrame(dict(n=1, confidence=conf, right=right)).groupby(at)
     df = df.agg(dict(n='sum', confidence='mean', right='mean'))
-    return df.reindex(range(bins)), float((df.n*(df.confidence-df.right).abs()).sum()/max(1, len(y)))
+    return df.reindex(range(10)), float((df.n*(df.confidence-df.right).abs()).sum()/max(1, len(y)))
 
 # %% ../nbs/33_summary.ipynb #a49f40a2
 def flat_map(
     x, # Features `(N,n_features)`
-    seed:int=0, # Of t-SNE
 )->np.ndarray: # `(N,2)`, each between 0 and 1
     "Places for images, so that those with similar features are neighbors"
     from sklearn.manifold import TSNE # Slow to import
     x = torch.as_tensor(x).float()
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         x = (x-x.mean(0))@torch.pca_lowrank(x, min(50, *x.shape))[2]
     xy = x[:,:2].numpy()
-    if len(x)>5: xy = TSNE(init='pca', perplexity=min(30, (len(x)-1)/3), random_state=seed).fit_transform(x.numpy())
+    if len(x)>5: xy = TSNE(init='pca', perplexity=min(30, (len(x)-1)/3), random_state=0).fit_transform(x.numpy())
     return (xy-xy.min(0))/np.maximum(np.ptp(xy, axis=0), 1e-9)
 
 # %% ../nbs/33_summary.ipynb #e380524a
@@ -134,9 +132,11 @@ def _short(name): return '/'.join(Path(name).parts[-2:])
 def _shown(name): return escape(_short(name)).replace('/', '/<wbr>')
 
 # %% ../nbs/33_summary.ipynb #d161e5ca
+_none = '<p>There are no validation images.</p>'
+
 def _beat(p):
     v,rows,l = p.seen.get('valid'),dict(p.others or {}),p.seen['labeled']
-    if v is None: return '<p>There are no validation images.</p>'
+    if v is None: return _none
     if p.arch and 'frozen' not in rows: rows |= linear_rows(l.x, l.y, v.x, v.y, p.seen['unlabeled'].x)
     rows = {k: history(o).iloc[-1]['accuracy'] if isinstance(o, Learner) else o for k,o in rows.items()}
     own = (v.guess==v.y).mean()
@@ -172,8 +172,8 @@ def _brief(o, n): return o if len(o := str(o))<=n else f'{o[:n//2]}…{o[1-n//2:
 
 def _confusion(p):
     v,c = p.seen.get('valid'),p.classes
-    if v is None: return '<p>There are no validation images.</p>'
-    m,n = np.zeros((len(c),len(c)), dtype=int),len(c)
+    if v is None: return _none
+    m = np.zeros((n := len(c), n), dtype=int)
     np.add.at(m, (v.y,v.guess), 1)
     share,w,long = m/np.maximum(1, m.sum(1, keepdims=True)),max(14, min(34, 900//n)),max(len(str(o)) for o in c)
     left,top,out = 14+6*min(18, long),14+6*min(16, long),[]
@@ -220,10 +220,9 @@ def _reliability(p):
 # %% ../nbs/33_summary.ipynb #4054d025
 def _map(p):
     seen,c = p.seen,p.classes
-    sizes = {k: len(s) for k,s in seen.items()}
-    take,over = {k: range(n) for k,n in sizes.items()},max(0, sum(sizes.values())-p.most)
-    take['unlabeled'] = drawn(sizes['unlabeled'], max(0, sizes['unlabeled']-over))
-    xy = flat_map(np.concatenate([seen[k].x[list(i)] for k,i in take.items()]))
+    take,over = {k: range(len(s)) for k,s in seen.items()},max(0, sum(map(len, seen.values()))-p.most)
+    take['unlabeled'] = drawn(n := len(seen['unlabeled']), max(0, n-over))
+    x,y = flat_map(np.concatenate([seen[k].x[list(i)] for k,i in take.items()])).T.round(3).tolist()
     kinds,cls,says = [],[],[]
     for num,(k,idx) in enumerate(take.items()):
         for i in idx:
@@ -232,7 +231,7 @@ def _map(p):
             label = f', labeled {c[s.y[i]]}' if k!='unlabeled' else ''
             kinds.append(num); cls.append(int(g if k=='unlabeled' else s.y[i]))
             says.append(f'{_short(s.names[i])}: {k}{label}, guessed {c[g]} ({s.p[i,g]:.0%})')
-    p.data = dict(x=xy[:,0].round(3).tolist(), y=xy[:,1].round(3).tolist(), k=kinds, c=cls, t=says, n=Tiles.n)
+    p.data = dict(x=x, y=y, k=kinds, c=cls, t=says, n=Tiles.n)
     kinds = dict(labeled='labeled (ringed)', unlabeled='unlabeled (dots)', valid='validation (squares)')
     boxes = ''.join(f'<label><input type="checkbox" checked>{kinds[k]}</label>' for k in take)
     options = ''.join(f'<option value="{i}">{escape(str(o))}</option>' for i,o in enumerate(c))
@@ -265,12 +264,13 @@ def _guesses(p):
 
 # %% ../nbs/33_summary.ipynb #f6a45832
 def _tiles_of(p, rows, says):
-    return f'<p>{says}</p><div class="tiles">'+''.join(p.tiles.figure(*o, text=t) for o,t in rows)+'</div>'
+    shown = ''.join(p.tiles.figure(*map(p.where.get, o), text=t) for o,t in rows)
+    return f'<p>{says}</p><div class="tiles">{shown}</div>'
 
 def _issues(p):
     try: df = label_issues(p.seen, classes=p.classes)
     except ValueError as e: return f'<p>{escape(str(e))}</p>'
-    rows = [([p.where[r.file]], f'{_shown(r.file)}<br>labeled <b>{escape(str(r.given))}</b>, looks like '
+    rows = [([r.file], f'{_shown(r.file)}<br>labeled <b>{escape(str(r.given))}</b>, looks like '
              f'<b>{escape(str(r.suggested))}</b>') for r in df.head(p.lists).itertuples()]
     n = sum(len(p.seen[k]) for k in ('labeled','valid') if k in p.seen)
     return _tiles_of(p, rows, f'{len(df)} of {n} labels look wrong to a classifier that has not seen them. '
@@ -278,21 +278,21 @@ def _issues(p):
 
 def _twice(p):
     df = near_duplicates_by_features(p.seen)
-    rows = [([p.where[r.a], p.where[r.b]], f'{r.where}<br>{_shown(r.a)}<br>{_shown(r.b)}')
+    rows = [([r.a, r.b], f'{r.where}<br>{_shown(r.a)}<br>{_shown(r.b)}')
             for r in df.head(p.lists).itertuples()]
     held = int(df['where'].str.contains('valid').sum())
     return _tiles_of(p, rows, f'{len(df)} pairs look the same to the network; {held} of them touch a validation image.')
 
 def _strange(p):
     df = strangers(p.seen)
-    rows = [([p.where[r.file]], _shown(r.file)) for r in df.head(p.lists).itertuples()]
+    rows = [([r.file], _shown(r.file)) for r in df.head(p.lists).itertuples()]
     out = '--leave-out-strangers' if p.command else 'leave_out(source, strangers(learn))'
     return _tiles_of(p, rows, f'{len(df)} unlabeled images lie farther from every labeled one than nearly all images '
                      f'that are known to belong. The strangest come first; <code>{out}</code> leaves them out.')
 
 def _next(p):
     chosen = label_next(p.seen, p.lists, classes=p.classes)
-    rows = [([p.where[f]], f'{_shown(f)}<br>{escape(why)}') for f,why in chosen]
+    rows = [([f], f'{_shown(f)}<br>{escape(why)}') for f,why in chosen]
     return _tiles_of(p, rows, 'A label on one of these should help more than one on an image drawn at random.')
 
 def _frequencies(p):
@@ -318,9 +318,8 @@ def _all_settings(learn):
     method = ssl_method(learn)
     if learn.opt is None: learn.create_opt()
     method.prepare()
-    flatly = flat(settings(learn, method)[0])
     lrs = nested_attr(learn, 'recorder.hps', {}).get('lr', [])
-    return {**flatly, **({'highest learning rate': float(max(lrs))} if len(lrs) else {})}
+    return flat(settings(learn, method)[0]) | ({'highest learning rate': float(max(lrs))} if len(lrs) else {})
 
 def _own_names(kind, s, seen):
     count = Counter(o for v in seen.values() for o in v.names)

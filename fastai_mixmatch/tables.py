@@ -143,7 +143,7 @@ def refuse_labels(
     nums = pd.to_numeric(pd.Series([*kinds], dtype=object), errors='coerce')
     if kinds and nums.notna().all() and ((nums%1>0).any() or (len(kinds)>20 and 2*len(kinds)>len(labels))):
         refuse(f"the labels are numbers, such as {', '.join(sorted(kinds)[:3])}", 'numbers')
-    if several := first(o for o in kinds if o[0] in '[{'): refuse(f"a label is a list, {several}", 'several')
+    if several := first(o for o in kinds if re.match(r'\[.*]$|{.*}$', o)): refuse(f"a label is a list, {several}", 'several')
     for sep in '|;, ':
         parts = collections.Counter(p.strip() for o in kinds for p in o.split(sep))
         several = first(o for o in kinds if sep in o and all(parts[p.strip()]>1 for p in o.split(sep)))

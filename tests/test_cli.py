@@ -175,6 +175,43 @@ def test_each_fold_needs_a_label_in_each(photos, tmp_path, main):
     rc,text,err = main(*args, '--folds', '20')
     assert rc==1 and 'more --folds than labels' in err and not (tmp_path/'run').exists()
 
+# --- images that moved, labels that were added
+
+def test_moved_images_and_added_labels(photos, tmp_path, main, monkeypatch):
+    "A training goes on where its images are now; with other labels every command says what to do, in its own words"
+    old,new,out = tmp_path/'old',tmp_path/'new',tmp_path/'run'
+    shutil.copytree(photos, old)
+    args = *SMALL,'--epochs','2','--out',out
+    with monkeypatch.context() as m:
+        stop_at(m, plan.EpochLines, 'after_train')
+        assert main('train', old/'labels.csv', *args)[0]==130
+    old.rename(new)
+    rc,text,err = main('next', out)
+    assert rc==1 and f'no file or folder {old}/labels.csv; tell train its new place, with --out {out}' in err.replace('`', ''), err
+    rc,text,err = main('train', new/'labels.csv', *args)
+    assert rc==0 and 'epoch 2/2' in text and f'train {new}/labels.csv' in (out/'report.html').read_text(), err
+    assert main('next', out, '--n', '1')[0]==0
+    df = pd.read_csv(new/'labels.csv')
+    df.loc[df.index[df.label.isna()][0],'label'] = 'ball'
+    df.to_csv(new/'labels.csv', index=False)
+    for command in (['train',new/'labels.csv',*args], ['next',out], ['report',out]):
+        rc,text,err = main(*command)
+        assert rc==1 and 'Checkpoint' not in err and 'epoch' not in text, err
+        now,was = re.search(r'images is (\d+) unlabeled, .*, and was (\d+) unlabeled, ', err).groups()
+        assert int(now)==int(was)-1
+        assert f'--weights {out} begins with what was learned' in err
+    assert main('train', new/'labels.csv', *SMALL, '--epochs', '1', '--out', tmp_path/'again', '--weights', out)[0]==0
+
+def test_other_images_before_the_first_checkpoint(photos, tmp_path, main, monkeypatch):
+    "The plan alone tells that they are others"
+    args = *SMALL,'--epochs','1','--out',tmp_path/'run'
+    with monkeypatch.context() as m:
+        stop_at(m, cli, 'fit_plan')
+        assert main('train', photos/'labels.csv', *args)[0]==130
+    other = sample_photos(tmp_path/'other', 60, 20, seed=1)
+    rc,text,err = main('train', other/'labels.csv', *args)
+    assert rc==1 and 'holds a training with other settings: images is ' in err
+
 # --- a training of somebody else, or one that goes on
 
 READ_ONLY = """

@@ -1,11 +1,13 @@
 "From what people have to `dls, unlabeled`: tables, folders, exports, and what is refused."
-import sys, json, unicodedata, numpy as np, pandas as pd, pytest
+import contextlib, sys, json, unicodedata, numpy as np, pandas as pd, pytest, torch
+from pathlib import Path
+from types import SimpleNamespace
 from PIL import Image
 from fastai.vision.all import L
 from fastai_mixmatch.collect import collect, deal, each_fold, hash_bits, loaders, near_duplicates, near_pairs, setback, survey, thumb
 from fastai_mixmatch.images import PILImageShown
 from fastai_mixmatch.samples import digits_sample, sample_photos
-from fastai_mixmatch.tables import label_studio
+from fastai_mixmatch.tables import label_studio, refuse_labels
 
 @pytest.fixture(scope='module')
 def photos(tmp_path_factory): return sample_photos(tmp_path_factory.mktemp('photos'), 60, 16)
@@ -158,7 +160,35 @@ def test_too_many_folds_are_refused_before_any_training(photos):
     split = ['valid' if i%4==0 else 'train' for i in range(len(df))]
     with pytest.raises(ValueError, match='no folds of the labels'): each_fold(answers(photos).assign(split=split), None, root=photos)
 
+def test_a_class_without_validation_image_is_named(photos):
+    df = answers(photos)
+    only = df.index[df.label.eq('ball')][1:]
+    df.loc[only,'label'] = None
+    assert 'classes without a validation image: 1, such as ball' in survey(df, root=photos).notes
+    assert not any('without a validation image' in o for o in survey(photos/'labels.csv').notes)
+
+def test_folds_name_files(photos):
+    "Not pairs of file and label"
+    def make(dls, u): return SimpleNamespace(no_bar=contextlib.nullcontext, get_preds=lambda: (torch.eye(4)[[0]*len(dls.valid_ds)], [0]*len(dls.valid_ds)))
+    df = each_fold(photos/'labels.csv', make, folds=2, size=16, verbose=False)
+    assert sorted(Path(o).name for o in df.file)==sorted(answers(photos).dropna().file)
+
+def test_sixteen_bits_are_read_as_the_predictor_reads_them(tmp_path):
+    "They are trained on like all others; floats, whose range nobody knows, are not"
+    put(tmp_path, *(f'labeled/{c}/{i}.jpg' for c in 'ab' for i in range(4)), 'unlabeled/x.jpg')
+    deep = (np.linspace(0, 65535, 64*64).reshape(64,64)).astype(np.uint16)
+    Image.fromarray(deep).save(tmp_path/'unlabeled/deep.png')
+    Image.fromarray(deep.astype(np.float32)).save(tmp_path/'unlabeled/float.tif')
+    found = survey(tmp_path)
+    assert found.bad.file.map(lambda o: o.name).tolist()==['float.tif'] and 'no known range' in found.bad.error.iloc[0]
+    x = np.asarray(loaders(found, size=64).unlabeled.img_cls.create(tmp_path/'unlabeled/deep.png'))
+    assert x.shape==(64,64,3) and abs(x[...,0]-deep/257).max()<=1
+
 # --- what is refused
+
+def test_names_in_brackets_are_no_lists():
+    refuse_labels(['[old] chair','{new} chair','[old] chair','table'])
+    with pytest.raises(ValueError, match='a label is a list'): refuse_labels(['["ball", "star"]','tent'])
 
 @pytest.mark.parametrize('task, labels', [('MultiCategoryBlock', ['ball|star','ball','star','tent|ball']), ('RegressionBlock', ['0.5','1.25','3','4.5']),
                                           ('MultiCategoryBlock', ['ball, star','ball','star','star']), ('RegressionBlock', [.5,1.25,3.,4.5]),
