@@ -56,9 +56,8 @@ def _look(items, i):
             if jpeg: im.draft('L', (36,36)) # All of the file is read, and only the brightness computed
             return size, thumb(im if im.mode in ('L','RGB') else as_shown(im)), turned, None
     except Exception as e:
-        what = 'file it; convert it to JPEG, or for HEIC `pip install pillow-heif`'
-        says = str(e).replace(repr(str(items[i])), 'it').replace('file it', what)
-        return None, None, False, says
+        says = str(e).replace(repr(str(items[i])), 'it')
+        return None, None, False, says.replace('file it', 'file it; convert it to JPEG, or `pip install pillow-heif`')
 
 def look_at(
     items, # Paths, or bytes of files

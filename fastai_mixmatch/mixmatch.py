@@ -25,6 +25,8 @@ class MixMatch(SemiSupervised):
     lambda_u,ramp = 75.,1.
     averages = property(lambda self: {o: 0.95 for o in ('known',)*self.adapt + ('seen',)*self.aligns})
     aligns = property(lambda self: self.adapt or self.prior is not None)
+    share = property(lambda self: min(1, (len(self.class_counts)-1)/10)) # Of `lambda_u`, with `adapt`
+    full_weight = property(lambda self: self.lambda_u*(self.share if self.adapt else 1))
     advice = property(lambda self: " or pass class frequencies as `prior`" if self.prior is None else None)
 
     def check(self):
@@ -67,7 +69,7 @@ def aligned(self:MixMatch, p):
 @patch
 def weight(self:MixMatch):
     w = super(MixMatch, self).weight()
-    return w*self.step.trust*min(1, (len(self.class_counts)-1)/10) if self.adapt else w
+    return w*self.step.trust*self.share if self.adapt else w
 
 # %% ../nbs/16_mixmatch.ipynb #230efabe
 @patch

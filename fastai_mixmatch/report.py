@@ -138,8 +138,8 @@ def doubts(self:Report)->list:
         f"class {name(times.argmax())} was guessed {times.max():.1f} times as often as it is labeled, class "
         f"{name(times.argmin())} {times.min():.1f} times. If the unlabeled images are not like that, {more}")
     weight = self.meters['lambda_u']() if m.lambda_u else None
-    if weight is not None and weight<.02*m.lambda_u: res.append(
-        f"the unlabeled images hardly counted: their weight was {weight:.2g} in the last epoch, of {m.lambda_u:g}. "
+    if weight is not None and weight<.02*m.full_weight: res.append(
+        f"the unlabeled images hardly counted: their weight was {weight:.2g} in the last epoch, of {m.full_weight:g}. "
         "It grows as the network learns its labels, or along `ramp`: train longer, or try another learning rate")
     return res
 

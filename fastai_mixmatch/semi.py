@@ -36,6 +36,7 @@ class SemiSupervised(Settings, FitCallback):
     _stateattrs = ('source','dl','labeled_dl','view','fitting','step','class_counts')
     k,ks,mu,strong = 1,0,1,None # Weak and strong views, unlabeled images for each labeled one, what makes strong views
     guesses = True # Does each step guess?
+    full_weight = property(lambda self: self.lambda_u) # Weight of the unlabeled loss where nothing holds it back
     advice = '' # What to do about classes guessed too often or never, besides labeling more; None: nothing
     _unlabeled = Unlabeled()
     averages = {} # Running averages: name → weight of the old value; or names alone, for `momentum`

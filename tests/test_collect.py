@@ -118,7 +118,7 @@ def test_mistakes_that_say_what_to_do(photos, tmp_path):
     (tmp_path/'a.zip').write_bytes(b'PK\3\4\xff\xfe')
     with pytest.raises(ValueError, match='unpack an archive'): survey(tmp_path/'a.zip')
     (tmp_path/'IMG_1.HEIC').write_bytes(b'\0\0\0\x18ftypheic'+bytes(50))
-    assert 'convert it to JPEG, or for HEIC `pip install pillow-heif`' in survey(tmp_path).bad.error[0]
+    assert 'convert it to JPEG, or `pip install pillow-heif`' in survey(tmp_path).bad.error[0]
 
 def test_names_as_label_studio_writes_them(tmp_path):
     for i in range(6): Image.new('L', (9,9), 20*i).save(tmp_path/f'Foto ({i}).jpg')

@@ -184,7 +184,12 @@ def test_doubts_about_guesses():
     missing, = doubts([0]+[111]*9)
     assert 'none of 999 guesses took class 0' in missing
     idle, = doubts(even, weight=.1)
-    assert 'hardly counted: their weight was 0.1' in idle and 'of 75' in idle
+    assert 'hardly counted: their weight was 0.1' in idle and 'of 67.5. ' in idle, 'with ten classes'
+    learn.mix_match.adapt = False
+    assert 'of 75. ' in doubts(even, weight=.1)[0]
+    learn.mix_match.adapt, learn.mix_match.class_counts = True, torch.full((2,), 50)
+    assert doubts([50]*2, weight=.2) == [] and 'of 7.5. ' in doubts([50]*2, weight=.1)[0], 'with two'
+    learn.mix_match.class_counts = torch.full((10,), 10)
     learn.opt.frozen_idx = 1
     assert doubts(even, weight=.1) == [], 'a warm-up of the head'
     learn.opt.frozen_idx = 0
