@@ -91,8 +91,8 @@ def test_many_functions():
     code, _ = u.used()
     assert set(u) == {'the rest of generated'} and 5000 < len(code) < 20000 and time.perf_counter()-start < 20
 
-def program(text):
-    space = dict(functools=functools, Callback=Callback, torch=torch, np=np, __name__='__main__')
+def program(text, **space):
+    space = dict(functools=functools, Callback=Callback, torch=torch, np=np, __name__='__main__', **space)
     exec(text, space)
     u = Unknown()
     return json.dumps([plain(space['mine'], u, 'mine'), u.used()]), list(u)
@@ -151,7 +151,7 @@ def test_a_module_is_read_as_it_is(tmp_path, monkeypatch):
     mod = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, 'late', mod)
     spec.loader.exec_module(mod)
-    program('import late\ndef mine(): return late.value')
+    program('def mine(): return late.value', late=mod)
     assert plain(mod) == 'late'
 
 RESUMED = '''
