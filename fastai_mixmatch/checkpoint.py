@@ -275,8 +275,8 @@ def go_on(self:Checkpoint, file):
     epoch,batch = fit.state['epoch'],fit.state['batch'] if fit.exact else 0
     if epoch>=learn.n_epoch:
         raise CheckpointError(f"{file} is in epoch {epoch}, and this fit has {learn.n_epoch} epochs")
-    rank0_print(f"Checkpoint: fit {fit.n} continues in epoch {epoch}, after {batch} of {len(learn.dl)} batches, "
-                f"from {file}")
+    n = len(method_of(learn).dl)
+    rank0_print(f"Checkpoint: fit {fit.n} continues in epoch {epoch}, after {batch} of {n} batches, from {file}")
     fit.gate = Gate(epoch, batch)
     learn.add_cb(fit.gate)
     if learn.epoch<epoch: fit.gate.sleep()

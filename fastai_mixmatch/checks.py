@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['label_indices', 'class_counts', 'expect', 'tried', 'probe', 'check_model', 'check_callbacks', 'is_cross_entropy',
-           'warn_about', 'check_use', 'ask', 'state_of', 'check_step']
+           'warn_about', 'check_use', 'ask', 'state_of', 'held', 'states', 'check_step']
 
 # %% ../nbs/84_checks.ipynb #0a8d949b
 import pickle, re, warnings
@@ -55,7 +55,8 @@ def _head(k, v):
 
 def _averages(m, o):
     if not _named(o, dict, list, tuple) or {*o} & {*_taken,*m.learned}: return False
-    return all(isinstance(v, Real) for v in (o.values() if isinstance(o, dict) else [m.momentum for _ in o]))
+    momentums = o.values() if isinstance(o, dict) else [m.momentum for _ in o]
+    return all(isinstance(v, Real) and 0<=v<=1 for v in momentums)
 
 def _make_batch(m, o):
     (x,(y,*_)),b = o,m.step.batch
@@ -183,25 +184,37 @@ def ask(method, hook, *args):
         raise ValueError(f"{type(method).__name__}.{hook}: {e}. The class declares k = {method.k} weak and "
                          f"ks = {method.ks} strong views; declare as many as it uses") from e
 
-def state_of(o)->dict:
-    "What an object holds that its `state_dict` does not give, as data that can be compared"
-    def data(v):
-        try: return pickle.dumps(v)
-        except Exception: return plain(v) # Of a class or function that was made in a function
-    if hasattr(o, 'state_dict') and o.state_dict(): return {}
-    return {k: data(v) for k,v in getattr(o, '__dict__', {}).items() if not isinstance(v, (Callback,Learner))}
+# %% ../nbs/84_checks.ipynb #5b1f3a02
+def _data(v):
+    try: return pickle.dumps(v)
+    except Exception: return plain(v) # Of a class or function that was made in a function
+
+def state_of(o, saved:bool=True)->dict:
+    "What an object holds that its `state_dict`, if that is `saved`, does not give, as data that can be compared"
+    if saved and hasattr(o, 'state_dict') and o.state_dict(): return {}
+    return {k: _data(v) for k,v in getattr(o, '__dict__', {}).items() if not isinstance(v, (Callback,Learner))}
+
+def held(method)->dict:
+    "A method's attributes, but what belongs to a fit or is saved"
+    return {k: v for k,v in vars(method).items() if k not in (*method._stateattrs,'run','learned')}
+
+def states(method)->list:
+    "What a step may change in place, with its state: the method, its strong view and loss, and what draws nothing"
+    own = {k: _data(v) for k,v in held(method).items() if isinstance(v, (dict,list,set,Tensor,np.ndarray))}
+    tfms = [o for o in getattr(method.view.after, 'fs', ()) if not isinstance(o, RandTransform)]
+    return [(method, own), *((o, state_of(o, o is method.strong)) for o in (method.strong, method.loss_x, *tfms))]
 
 def check_step(method):
     "See that a method uses in its first step what it declares, and that a checkpoint holds what a step changes"
     name,step,fit = type(method).__name__,method.step,method.fitting
-    held = {k: v for k,v in vars(method).items() if k not in (*method._stateattrs,'run','learned')}
-    if new := [k for k,v in held.items() if fit.had.get(k, fit) is not v]: raise AttributeError(
+    if new := [k for k,v in held(method).items() if fit.had.get(k, fit) is not v]: raise AttributeError(
         f"{name} sets `self.{new[0]}` in its step, and a checkpoint would lose it. Use `self.learned.{new[0]}`, with "
         f"its start in `fresh`; or, for this step alone, `self.step.{new[0]}`")
-    now = state_of(method.strong)
-    if new := [k for k in now if fit.strong.get(k, fit)!=now[k]]: warn_once(
-        f"a checkpoint does not hold {', '.join(new)} of {type(method.strong).__name__}, which its view changes; "
-        "give it `state_dict` and `load_state_dict`")
+    do = "a training that goes on begins anew","give it `state_dict` and `load_state_dict`"
+    for (o,now),(_,old) in zip(states(method), fit.states):
+        if new := [k for k in now if old.get(k, fit)!=now[k]]: warn_once(
+            f"a checkpoint does not hold {', '.join(new)} of {type(o).__name__}, which a step changes; "
+            f"{do[o is method.strong]}")
     if method.guesses and step.guess is None: raise RuntimeError(
         f"{name} made no guess in this step. Get guesses by `self.guess(views)` or `self.guess(logits, by='pred')`, or "
         "declare `guesses = False`")

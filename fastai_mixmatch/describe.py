@@ -178,12 +178,16 @@ def _modules(m, known):
     "Class and settings of each module of a network, and a digest of its weights"
     theirs = *vars(nn.Module()),'_compiled_call_impl'
     def settings(o): # `torch.compile` keeps a network as `_orig_mod`
-        return {k: v for k,v in vars(o).items() if '_orig_mod' not in o._modules and k not in theirs
+        return {k: v for k,v in sorted(vars(o).items()) if '_orig_mod' not in o._modules and k not in theirs
                 and not issubclass(type(v), nn.Module)}
     def content(v): return [] if _is_computed(v) else _cut(v)
     tensors = [(k, v) for k,v in (*m.named_parameters(), *m.named_buffers()) if not nn.parameter.is_lazy(v)]
-    weights = _sha(b for k,v in tensors for b in (f'{k} {v.dtype} {tuple(v.shape)};'.encode(), *content(v)))
-    return {**{n: [known(type(o)), known(settings(o), n)] for n,o in m.named_modules()}, 'weights': weights}
+    def bits():
+        yield ' '.join(n for n,_ in m.named_modules()).encode() # In their order
+        for k,v in tensors:
+            yield f'{k} {v.dtype} {tuple(v.shape)};'.encode()
+            yield from content(v)
+    return {**{n: [known(type(o)), known(settings(o), n)] for n,o in m.named_modules()}, 'weights': _sha(bits())}
 
 # %% ../nbs/82_describe.ipynb #f382854c
 _raw,_held = (str,bytes,bytearray),(list,tuple,deque,set,frozenset,dict)
@@ -253,7 +257,7 @@ def _parts(v, base, known):
             k = k if type(k) is str else str(known(k))
             while k in res: k += "'" # Another one of that name
             res[k] = known(o, k)
-        return res
+        return res if [*res]==sorted(res) else {'': 'in the order '+', '.join(res), **res}
     if base in (set,frozenset): res = sorted(map(part, held), key=str)
     elif n>64: return long(map(part, held))
     else: res = [known(o, i) for i,o in enumerate(held)]

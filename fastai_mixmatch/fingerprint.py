@@ -98,7 +98,8 @@ def _sampling(dl, unknown):
     "How a loader chooses among its images"
     if not isinstance(dl, DataLoader): dl = dl.sampler if dl.batch_size else dl.batch_sampler
     own = {k: v for k,v in vars(dl).items() if k not in _loading}
-    return {'': type(dl).__name__, **{k: plain(v, unknown, f'labeled order.{k}') for k,v in own.items()}}
+    own = {'': type(dl), **own}
+    return {k: plain(v, unknown, f'labeled order.{k}'.rstrip('.')) for k,v in own.items()}
 
 # %% ../nbs/22_fingerprint.ipynb #c5d80b92
 def _data(learn, method, unknown):
@@ -135,12 +136,14 @@ def _training(learn, unknown):
     scheds = {k: f for cb in learn.cbs if isinstance(cb, ParamScheduler) and not isinstance(cb, LRFinder)
               for k,f in cb.scheds.items()}
     named = [(f'metric {m.name}', m) for m in learn.metrics if not isinstance(m, ValueMetric)]
-    return [(k, value(m, k)) for k,m in named], {'loss function': value(loss, 'loss function'), 'epochs': learn.n_epoch,
+    return [(k, value(m, k)) for k,m in named], {'learner': value(type(learn), 'learner'),
+            'loss function': value(loss, 'loss function'), 'epochs': learn.n_epoch,
             'metrics': [m.name for m in learn.metrics],
             'optimizer': value(learn.opt_func, 'optimizer'),
             'weights in training': _groups(learn),
             **{k: plain([h[k] for h in hypers]) for k in hypers[0] if k not in scheds},
-            **{f'schedule of {k}': [plain(f(i/16)) for i in range(17)] for k,f in scheds.items()},
+            **{f'schedule of {k}': [plain(f(i/16)) for i in range(17)] + [
+                _digest([repr([plain(f(i/1000)) for i in range(1001)]).encode()])] for k,f in scheds.items()},
             'device': one_param(model).device.type}
 
 # %% ../nbs/22_fingerprint.ipynb #e0b9148c
@@ -169,14 +172,15 @@ def settings(learn, method)->tuple:
     unknown,net,cls,rngs = Unknown(),plain_model(learn),type(method),rng_state(loader_rngs(learn.dls))
     model = plain(net, unknown, 'model')
     hooks = [h for m in net.modules() for d in (m._forward_hooks, m._forward_pre_hooks) for h in d.values()]
+    hooks += [h for p in net.parameters() for h in (p._backward_hooks or {}).values()]
     if any(not isinstance(getattr(h, '__self__', 0), Callback) for h in hooks): unknown.append('hooks of the model')
     packages = 'torch','torchvision','fastai','fastai_mixmatch','numpy','PIL'
     versions = {k: sys.modules[k].__version__ for k in packages} | {'Python': '{}.{}'.format(*sys.version_info)}
     start = {'initial weights': model.pop('weights'), 'random numbers': _digest([repr(plain(rngs)).encode()])}
     own = {k: v for c in cls.__mro__[::-1] for k,v in vars(c).items()
            if type(v) in (bool,int,float,str,tuple,dict) and k[:2]!='__'}
-    own |= {k.lstrip('_'): v for k,v in vars(method).items()}
-    moved = *method._stateattrs,'learn','learned','rank','run','unlabeled','world'
+    own |= vars(method)
+    moved = *method._stateattrs,'_unlabeled','learn','learned','rank','run','unlabeled','world'
     args = {k: plain(v, unknown, k) for k,v in own.items() if k not in moved}
     res = _joined({'method': plain(cls, unknown, 'method'), **args, 'model': model}, *_data(learn, method, unknown),
                   *_training(learn, unknown), _used(learn, unknown), _callbacks(learn, unknown),

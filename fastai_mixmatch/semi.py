@@ -271,7 +271,7 @@ class Fit:
         self.device = one_param(learn.model).device
         self.labeled,self.searching = iter(method.labeled_dl),'lr_finder' in learn.__dict__
         self.before = deepcopy(method.adaptive()) if self.searching else None
-        self.had,self.strong = dict(vars(method)),state_of(method.strong) # Before the first step; then None
+        self.had,self.states = held(method),states(method) # Before the first step; then None
 
 @patch
 def before_fit(self:SemiSupervised):

@@ -2,7 +2,7 @@
 import numpy as np, pytest, torch, warnings
 from fastai.callback.mixup import CutMix, MixUp
 from fastai.losses import CrossEntropyLossFlat, FocalLossFlat
-from fastai.vision.all import Callback, DataLoaders, ValueMetric, noop
+from fastai.vision.all import Callback, DataLoaders, Normalize, TensorImage, Transform, ValueMetric, aug_transforms, noop
 from fastai_mixmatch.all import *
 from helpers import IL, SMALL, X, core_dls, core_learner, method_learner, torch_sets, train
 from torch import nn
@@ -119,6 +119,7 @@ MISTAKES = dict( # chkstyle: ignore-node (one case a line)
     averages_without_momentum=(own(averages=('p',)), AVERAGES, "got ('p')"),
     averages_of_a_number=(own(averages=3), AVERAGES, 'got 3'),
     averages_of_texts=(own(averages=dict(p='x')), AVERAGES, "got {'p': 'x'}"),
+    averages_that_grow=(own(averages=dict(p=1.5)), AVERAGES, "got {'p': 1.5}"),
     averages_that_fresh_gives=(own(averages=dict(p=.9), fresh=lambda self: dict(p=0)), AVERAGES, 'other names than `fresh` gives', "got {'p': 0.9}"),
     averages_of_a_dictionary=(own(averages=dict(items=.9)), AVERAGES, "got {'items': 0.9}"),
     averages_of_the_strong_view=(own(averages=dict(strong=.9)), AVERAGES, "got {'strong': 0.9}"),
@@ -253,4 +254,43 @@ def test_strong_views_that_a_checkpoint_does_not_hold(strong, lost):
         warnings.simplefilter('always')
         train(method_learner(FixMatch(strong=strong(noop)), 60))
     said = [str(o.message) for o in ws if 'a checkpoint does not hold' in str(o.message)]
-    assert said==([f'a checkpoint does not hold {lost}, which its view changes; give it `state_dict` and `load_state_dict`'] if lost else [])
+    assert said==([f'a checkpoint does not hold {lost}, which a step changes; give it `state_dict` and `load_state_dict`'] if lost else [])
+
+class BufferLoss(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer('m', torch.ones(()))
+    def forward(self, pred, y):
+        self.m.mul_(.9)
+        return self.m*soft_cross_entropy(pred, y)
+class CountedLoss(Counted):
+    def __call__(self, pred, y):
+        self.n += 1
+        return soft_cross_entropy(pred, y)
+class CountedTransform(Transform):
+    n_seen = 0
+    def encodes(self, x:TensorImage):
+        self.n_seen += 1
+        return x
+class Listed(MixMatch):
+    def losses(self, *args):
+        self.rows.append(1)
+        return super().losses(*args)
+
+@pytest.mark.parametrize('loss, tfm, lost', [(BufferLoss, None, '_buffers of BufferLoss'), (lambda: CountedLoss(noop), None, 'n of CountedLoss'),
+    (lambda: 'ce', CountedTransform, 'n_seen of CountedTransform'), (lambda: 'focal', None, None)])
+def test_losses_and_transforms_that_a_checkpoint_does_not_hold(loss, tfm, lost):
+    "A loss, a transform or a list of the method that a step changes is named; fastai's random transforms draw anew, and are not"
+    from fastai_mixmatch.state import warn_once
+    warn_once.cache_clear()
+    tfms = [*aug_transforms(size=8, do_flip=False), Normalize.from_stats([.5], [.5], cuda=False), *([tfm()] if tfm else [])]
+    with warnings.catch_warnings(record=True) as ws:
+        warnings.simplefilter('always')
+        train(core_learner(core_dls(batch_tfms=tfms), loss_x=loss()) if tfm else method_learner(MixMatch(loss_x=loss()), 60))
+    said = [str(o.message) for o in ws if 'a checkpoint does not hold' in str(o.message)]
+    assert said==([f'a checkpoint does not hold {lost}, which a step changes; a training that goes on begins anew'] if lost else [])
+
+def test_a_list_of_the_method_that_a_step_changes():
+    m = Listed()
+    m.rows = []
+    with pytest.warns(UserWarning, match='a checkpoint does not hold rows of Listed, which a step changes'): train(method_learner(m, 60))

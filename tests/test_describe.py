@@ -2,6 +2,8 @@
 import functools, itertools, json, numpy as np, os, pandas as pd, pytest, subprocess, sys, threading, time, torch, types, weakref
 from fastai.vision.all import Callback
 from fastai_mixmatch.describe import Unknown, plain
+from fastai_mixmatch.fingerprint import differences
+from collections import OrderedDict
 from pathlib import Path
 from torch import nn
 from unittest.mock import MagicMock
@@ -183,3 +185,11 @@ def test_a_program_with_all_of_it_resumes(tmp_path):
     assert start('stop', '1').returncode == 3
     r = start('go on', '2')
     assert r.returncode == 0 and 'fit 1 continues in epoch 0, after 3 of' in r.stdout, r.stdout+r.stderr
+
+def test_the_order_of_names_counts():
+    "The first of a dictionary's values, and the modules of a sequence, are others in another order"
+    old,new = (dict(W=plain(o)) for o in (dict(a=1, b=2), dict(b=2, a=1)))
+    assert differences(old, old)=={} and 'in the order b, a' in differences(old, new)['W']
+    relu,pool = ('a', torch.nn.ReLU()), ('b', torch.nn.MaxPool2d(2))
+    old,new = (plain(torch.nn.Sequential(OrderedDict(o))) for o in ([relu, pool], [pool, relu]))
+    assert old['weights']!=new['weights']
