@@ -199,6 +199,6 @@ def same_plan(plan, a, run):
     "The plan in `run` with the arguments `a`, wherever the images are now; `ValueError` where others differ"
     old = dict(plan['args'], **{k: a[k] for k in ('source','unlabeled','valid','root') if k in a})
     diff = [f"{k} is {v}, and was {old.get(k)}" for k,v in a.items() if v!=old.get(k)]
-    if diff: raise ValueError(f"{run} holds a training with other settings: {'; '.join(diff)}. Name another folder by "
-                              f"--out (--weights {run} begins with what was learned), or give the same to go on")
+    if diff: raise ValueError(f"{run} holds a training with other settings: {'; '.join(diff)}. Give the same to go "
+                              f"on, or begin a new one: `train` with another --out, and --weights {run} to build on it")
     return dict(plan, args=a)

@@ -199,7 +199,7 @@ def test_moved_images_and_added_labels(photos, tmp_path, main, monkeypatch):
         assert rc==1 and 'Checkpoint' not in err and 'epoch' not in text, err
         now,was = re.search(r'images is (\d+) unlabeled, .*, and was (\d+) unlabeled, ', err).groups()
         assert int(now)==int(was)-1
-        assert f'--weights {out} begins with what was learned' in err
+        assert f'`train` with another --out, and --weights {out} to build on it' in err
     assert main('train', new/'labels.csv', *SMALL, '--epochs', '1', '--out', tmp_path/'again', '--weights', out)[0]==0
 
 def test_other_images_before_the_first_checkpoint(photos, tmp_path, main, monkeypatch):
