@@ -620,6 +620,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                          'fastai_mixmatch/images.py'),
                                         'fastai_mixmatch.images._bounded': ('images.html#_bounded', 'fastai_mixmatch/images.py'),
                                         'fastai_mixmatch.images._content': ('images.html#_content', 'fastai_mixmatch/images.py'),
+                                        'fastai_mixmatch.images._register': ('images.html#_register', 'fastai_mixmatch/images.py'),
                                         'fastai_mixmatch.images._up_to_255': ('images.html#_up_to_255', 'fastai_mixmatch/images.py'),
                                         'fastai_mixmatch.images.as_image': ('images.html#as_image', 'fastai_mixmatch/images.py'),
                                         'fastai_mixmatch.images.as_nchw': ('images.html#as_nchw', 'fastai_mixmatch/images.py'),

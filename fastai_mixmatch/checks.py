@@ -199,7 +199,7 @@ def held(method)->dict:
     return {k: v for k,v in vars(method).items() if k not in (*method._stateattrs,'run','learned')}
 
 def states(method)->list:
-    "What a step may change in place, with its state: the method, its strong view and loss, and what draws nothing"
+    "What a step may change in place, with its state; random views draw anew"
     own = {k: _data(v) for k,v in held(method).items() if isinstance(v, (dict,list,set,Tensor,np.ndarray))}
     tfms = [o for o in getattr(method.view.after, 'fs', ()) if not isinstance(o, RandTransform)]
     return [(method, own), *((o, state_of(o, o is method.strong)) for o in (method.strong, method.loss_x, *tfms))]

@@ -13,8 +13,8 @@ from functools import cached_property, lru_cache, partial
 from itertools import islice
 from logging import Logger
 from tempfile import gettempdir, gettempprefix
-from types import CellType, CodeType, FunctionType, MethodType, ModuleType
-from types import GetSetDescriptorType, MemberDescriptorType
+from types import (
+    CellType, CodeType, FunctionType, GetSetDescriptorType, MemberDescriptorType, MethodType, ModuleType)
 from weakref import WeakKeyDictionary
 from fastai.basics import *
 from datetime import date
@@ -116,8 +116,7 @@ def _methods(cls, known, unknown):
     return [cls.__qualname__, *codes] if codes else cls.__qualname__
 
 # %% ../nbs/82_describe.ipynb #f0c1d2a3
-_moving = ( # Their state is no setting
-    random.Random,torch.Generator,np.random.Generator,np.random.RandomState,WeakKeyDictionary)
+_moving = random.Random,torch.Generator,np.random.Generator,np.random.RandomState,WeakKeyDictionary # No settings
 
 class _Lost(Exception): "A part cannot be described, and so what it belongs to is not"
 

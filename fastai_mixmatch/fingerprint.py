@@ -131,6 +131,9 @@ def _groups(learn):
 def _training(learn, unknown):
     "Loss, metrics, optimizer and schedule"
     def value(o, name): return plain(o, unknown, name)
+    def schedule(f):
+        points = [plain(f(i/1024)) for i in range(1025)]
+        return [*points[::64], _digest([repr(points).encode()])]
     model,hypers,loss = plain_model(learn),learn.opt.hypers,learn.loss_func
     if isinstance(loss, StepLoss): loss = loss.own
     scheds = {k: f for cb in learn.cbs if isinstance(cb, ParamScheduler) and not isinstance(cb, LRFinder)
@@ -142,8 +145,7 @@ def _training(learn, unknown):
             'optimizer': value(learn.opt_func, 'optimizer'),
             'weights in training': _groups(learn),
             **{k: plain([h[k] for h in hypers]) for k in hypers[0] if k not in scheds},
-            **{f'schedule of {k}': [plain(f(i/16)) for i in range(17)] + [
-                _digest([repr([plain(f(i/1000)) for i in range(1001)]).encode()])] for k,f in scheds.items()},
+            **{f'schedule of {k}': schedule(f) for k,f in scheds.items()},
             'device': one_param(model).device.type}
 
 # %% ../nbs/22_fingerprint.ipynb #e0b9148c
@@ -180,7 +182,7 @@ def settings(learn, method)->tuple:
     own = {k: v for c in cls.__mro__[::-1] for k,v in vars(c).items()
            if type(v) in (bool,int,float,str,tuple,dict) and k[:2]!='__'}
     own |= vars(method)
-    moved = *method._stateattrs,'_unlabeled','learn','learned','rank','run','unlabeled','world'
+    moved = *method._stateattrs,'_unlabeled','learn','learned','rank','run','world'
     args = {k: plain(v, unknown, k) for k,v in own.items() if k not in moved}
     res = _joined({'method': plain(cls, unknown, 'method'), **args, 'model': model}, *_data(learn, method, unknown),
                   *_training(learn, unknown), _used(learn, unknown), _callbacks(learn, unknown),

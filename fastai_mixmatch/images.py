@@ -68,14 +68,19 @@ def as_nchw(
 
 # %% ../nbs/00_images.ipynb #4f16f4fc
 FORMATS = 'JPEG PNG GIF BMP DIB TIFF WEBP PPM JPEG2000 AVIF HEIF'.split() # Pillow's; an ICO is decoded when opened
-with suppress(ImportError): __import__('pillow_heif').register_heif_opener() # Photographs of an iPhone
-Image.init() # All of Pillow's plugins
 MAX_PIXELS = 100_000_000 # Of one image
+
+@lru_cache(1)
+def _register():
+    "Make Pillow know all its readers, and the one for an iPhone's photographs"
+    Image.init()
+    with suppress(ImportError): __import__('pillow_heif').register_heif_opener()
 
 def open_file(
     item, # Path, or bytes of a file
 ): # PIL image, not yet decoded
     "Open an image file of one of `FORMATS` and at most `MAX_PIXELS`"
+    _register()
     im = Image.open(_content(item), formats=[o for o in FORMATS if o in Image.OPEN])
     try: _bounded(*im.size)
     except ValueError: im.close(); raise

@@ -328,7 +328,7 @@ def step_loss(self:SemiSupervised, pred, *yb):
     step.weight = ask(self, 'weight')
     step.loss = step.loss_x + step.weight*step.loss_u
     if self.fitting.had: check_step(self)
-    self.fitting.had = None
+    self.fitting.had = self.fitting.states = None
     return step.loss
 
 @patch
