@@ -174,7 +174,7 @@ def _confusion(p):
     m = np.zeros((n := len(c), n), dtype=int)
     np.add.at(m, (v.y,v.guess), 1)
     share,w,long = m/np.maximum(1, m.sum(1, keepdims=True)),max(14, min(34, 900//n)),max(len(str(o)) for o in c)
-    left,top,out = 14+6*min(18, long),14+6*min(16, long),[]
+    left,top,out = 14+7*min(18, long),14+6*min(16, long),[]
     for i in range(n):
         x = left+(i+.6)*w
         out.append(_text(left-6, top+(i+.7)*w, _brief(c[i], 18), 'end'))

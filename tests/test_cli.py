@@ -163,6 +163,12 @@ def test_a_short_budget_is_read_back(photos, weights, tmp_path, main, monkeypatc
     rc,text,err = main('next', tmp_path/'run', '--n', '2')
     assert rc==0 and len(text.splitlines())==2, err
 
+def test_a_label_a_class_and_none_to_validate_on(photos, tmp_path, main):
+    (photos/'few.csv').write_text('file,label\nIMG_0001.jpg,ball\nIMG_0002.jpg,star\n')
+    rc,text,err = main('train', photos/'few.csv', *SMALL, '--epochs', '1', '--out', tmp_path/'run')
+    (photos/'few.csv').unlink()
+    assert rc==0 and '\nno image to validate on\n' in text and 'There are no validation images' in (tmp_path/'run'/'report.html').read_text(), err
+
 def test_each_fold(photos, tmp_path, main):
     out = tmp_path/'run'
     rc,text,err = main('train', photos/'labels.csv', *SMALL, '--epochs', '1', '--folds', '3', '--each-fold', '--out', out, '--json')
