@@ -51,7 +51,7 @@ def _named(o, *kinds): return isinstance(o, kinds) and all(isinstance(k, str) fo
 _taken = {'strong',*dir(dict)} # Not for what is learned
 
 def _head(k, v):
-    return k.isidentifier() and not hasattr(nn.ModuleDict(), k) and (callable(v) or isinstance(v, int) and v>0)
+    return k.isidentifier() and not hasattr(nn.ModuleDict(), k) and (callable(v) or type(v) is int and v>0)
 
 def _averages(m, o):
     if not _named(o, dict, list, tuple) or {*o} & {*_taken,*m.learned}: return False
@@ -210,6 +210,8 @@ def check_step(method):
     if new := [k for k,v in held(method).items() if fit.had.get(k, fit) is not v]: raise AttributeError(
         f"{name} sets `self.{new[0]}` in its step, and a checkpoint would lose it. Use `self.learned.{new[0]}`, with "
         f"its start in `fresh`; or, for this step alone, `self.step.{new[0]}`")
+    if kept := [k for k,v in method.learned.items() if getattr(v, 'grad_fn', None)]: raise ValueError(
+        f"{name} keeps `self.learned.{kept[0]}` with the graph of its step, which would fill the memory: `.detach()` it")
     do = "a training that goes on begins anew","give it `state_dict` and `load_state_dict`"
     for (o,now),(_,old) in zip(states(method), fit.states):
         if new := [k for k in now if old.get(k, fit)!=now[k]]: warn_once(

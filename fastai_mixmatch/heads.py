@@ -66,8 +66,8 @@ class Heads(FitCallback):
         "Make the heads and their optimizer"
         def net(o): return nn.Linear(layer.in_features, o) if isinstance(o, int) else o(layer.in_features)
         nets = {k: net(o) for k,o in self.method.heads.items()}
-        good = all(isinstance(o, nn.Module) for o in nets.values())
-        refuse_unless(good, "heads: a function must give a module", nets)
+        good = all(isinstance(o, nn.Module) and any(True for _ in o.parameters()) for o in nets.values())
+        refuse_unless(good, "heads: a function must give a module with parameters", nets)
         self.nets = nn.ModuleDict(nets).to(layer.weight)
         if self.method.world>1:
             for p in self.nets.parameters(): p.data.copy_(from_first(p.data))
