@@ -119,7 +119,7 @@ def validation_context(self:SemiSupervisedLearner, cbs=None, inner=False):
 @patch
 @contextmanager
 def aside(self:SemiSupervisedLearner):
-    "Put back what a validation moves"
+    "Restore what a validation changes"
     rec,bar = (getattr(self, o, None) for o in ('recorder','progress'))
     owners = [o for o in (self, bar, rec, rec and rec.loss, *self.metrics) if o]
     before,modes = [(o, dict(vars(o))) for o in owners],[(m, m.training) for m in self.model.modules()]
@@ -167,7 +167,7 @@ class KeepNorm(Callback):
 def linear_start(
     learn:Learner, # Of `ssl_learner`; the last linear layer of its network changes
 ):
-    "Start the last layer as the logistic regression on what the rest makes of the labeled images"
+    "Start the last layer as a logistic regression on the features of the labeled images"
     from fastai_mixmatch.frozen import linear_head
     view,ldl = method_of(learn).view,method_of(learn).labeled_dl
     model,pool = learn.model.to(ldl.device or 'cpu'),ldl.pool
@@ -223,7 +223,7 @@ def ssl_learner(
     method:SemiSupervised|None=None, # Such as `MixMatch()`, which is the default
     ema:float|EMA|None=0.999, # Decay of the average of weights and buffers, or an `EMA`; None or 0 for none
     pretrained:bool=False, # Pretrained weights? For architecture functions and timm names
-    weights=None, # Their file or state dict, as in `load_weights`; default: downloaded
+    weights=None, # Pretrained weights: file or state dict; default: downloaded
     model_args:dict|None=None, # Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head, fitted first
     lr:float|None=None, # Learning rate; default: 0.002, or 0.001 with a head that was fitted first
     wd:float=0.02, # Default weight decay; not on biases and norms

@@ -87,7 +87,7 @@ def file_column(
     find:Finder,
     given=None, # Name or position, if known
 ): # Name
-    "The column whose names mean files"
+    "The column that names files"
     if given is not None: return _column(df, given, 'file')
     refuse_columns(df, ())
     def hits(c): return sum(isinstance(o, (str,Path)) and find(o) is not None for o in df[c].iloc[:50])
@@ -119,7 +119,7 @@ def refuse(
     found:str, # What was found
     task:str, # Which task that is: 'several', 'boxes' or 'numbers'
 ):
-    "`ValueError` for another task than one class an image"
+    "`ValueError` for a task other than one class per image"
     raise ValueError(f"{found}. Here each image has one class; for that use {_instead[task]}")
 
 def refuse_columns(df, cols):
