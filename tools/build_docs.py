@@ -242,7 +242,7 @@ def results_md(lines):
     return results('\n'.join(rows))
 
 def breakable(md):
-    "`md` with places in the heads of tables, after each `_`, where a line may end: a table is then narrow enough for a phone"
+    "`md` whose heads of tables may be broken after each `_`, so that more tables fit on a phone"
     def head(m): return m[0] if '](' in m[0] else re.sub(r'(?<=[a-z])_(?=[a-z])', r'\\_<wbr>', m[0])
     return re.sub(r'^\|.*\|\n(?=\|[-:| ]+\|$)', head, md, flags=re.M)
 
