@@ -30,7 +30,7 @@ def network(
     fetch:bool=False, # Download pretrained weights?
     **kwargs # For `create_vision_model` or `create_timm_model`
 )->tuple: # Model, splitter, mean and std of the images that its pretrained weights expect, None where unknown
-    "The network that `arch` means"
+    "The network that `arch` names"
     if not (callable(arch) or isinstance(arch, str)): raise TypeError(
         "`arch` must be a module, a function of (n_in, n_out), an architecture function or a timm name; "
         f"got {type(arch).__name__}")

@@ -260,7 +260,7 @@ def strangeness(
     y=None, # Labels `(M,)`
     valid=None, # Features of other images that belong to the classes
 )->tuple: # Scores `(N,)`, and those of images that are known to belong
-    "How far images lie from the labeled ones and, with labels and `valid`, they and their neighbors from the classes"
+    "How strange images are, by distance to labeled images and, with labels and `valid`, to the classes"
     if valid is None: return nearest(x, labeled), nearest(labeled, labeled, own=True)
     far = nearest(x, labeled),nearest(valid, labeled)
     if y is None or len(y)<2*len(np.unique(y)): return far

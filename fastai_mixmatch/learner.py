@@ -158,7 +158,7 @@ def batch_channels(dls)->int:
 
 # %% ../nbs/20_learner.ipynb #022dc722
 class KeepNorm(Callback):
-    "Batch norms keep the statistics that they were pretrained with"
+    "Batch norms keep their pretrained statistics"
     order,run_valid = TrainEvalCallback.order+1,False
     def before_train(self):
         for m in self.learn.model.modules():
@@ -219,7 +219,7 @@ def fine_tune(self:SemiSupervisedLearner,
 def ssl_learner(
     dls, # `DataLoaders` of the labeled images, with any batch size
     unlabeled, # Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
-    arch=wrn_28_2, # Module, function of `(n_in, n_out)`, architecture function, or timm name
+    arch=wrn_28_2, # Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
     method:SemiSupervised|None=None, # Such as `MixMatch()`, which is the default
     ema:float|EMA|None=0.999, # Decay of the average of weights and buffers, or an `EMA`; None or 0 for none
     pretrained:bool=False, # Pretrained weights? For architecture functions and timm names

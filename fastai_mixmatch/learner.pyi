@@ -25,7 +25,7 @@ def ssl_learner(dls, unlabeled, arch=..., *, method: SemiSupervised | None = Non
     unlabeled : 
         Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
     arch : 
-        Module, function of `(n_in, n_out)`, architecture function, or timm name
+        Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
     method : fastai_mixmatch.semi.SemiSupervised | None
         Such as `MixMatch()`, which is the default
     ema : float | fastai_mixmatch.ema.EMA | None
@@ -97,7 +97,7 @@ def mixmatch_learner(dls, unlabeled, arch=..., *, k: int = 2, T: float = 0.5, al
     unlabeled : 
         Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
     arch : 
-        Module, function of `(n_in, n_out)`, architecture function, or timm name
+        Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
     k : int
         Views whose predictions are averaged for a guess
     T : float
@@ -186,7 +186,7 @@ def remixmatch_learner(dls, unlabeled, arch=..., *, ks: int = 8, T: float = 0.5,
     unlabeled : 
         Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
     arch : 
-        Module, function of `(n_in, n_out)`, architecture function, or timm name
+        Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
     ks : int
         Strong views of an unlabeled image
     T : float
@@ -275,7 +275,7 @@ def mean_teacher_learner(dls, unlabeled, arch=..., *, lambda_u: float = 50.0, ra
     unlabeled : 
         Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
     arch : 
-        Module, function of `(n_in, n_out)`, architecture function, or timm name
+        Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
     lambda_u : float
         Weight of the unlabeled loss
     ramp : float | int
@@ -351,13 +351,13 @@ def fixmatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.95, ks: i
     unlabeled : 
         Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
     arch : 
-        Module, function of `(n_in, n_out)`, architecture function, or timm name
+        Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
     threshold : float
         Least confidence of a guess that counts
     ks : int
         Strong views; 0: learn on the weak view itself
     strong : Optional[Callable]
-        What makes them; default: `StrongView()`
+        What makes strong views; default: `StrongView()`
     lambda_u : float
         Weight of the unlabeled loss
     ramp : float | int
@@ -433,13 +433,13 @@ def flexmatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.95, ks: 
     unlabeled : 
         Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
     arch : 
-        Module, function of `(n_in, n_out)`, architecture function, or timm name
+        Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
     threshold : float
         Least confidence of a guess that counts
     ks : int
         Strong views; 0: learn on the weak view itself
     strong : Optional[Callable]
-        What makes them; default: `StrongView()`
+        What makes strong views; default: `StrongView()`
     lambda_u : float
         Weight of the unlabeled loss
     ramp : float | int
@@ -515,7 +515,7 @@ def freematch_learner(dls, unlabeled, arch=..., *, momentum: float = 0.999, fair
     unlabeled : 
         Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
     arch : 
-        Module, function of `(n_in, n_out)`, architecture function, or timm name
+        Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
     momentum : float
         Weight of the old averages in an update
     fairness : float
@@ -525,7 +525,7 @@ def freematch_learner(dls, unlabeled, arch=..., *, momentum: float = 0.999, fair
     ks : int
         Strong views; 0: learn on the weak view itself
     strong : Optional[Callable]
-        What makes them; default: `StrongView()`
+        What makes strong views; default: `StrongView()`
     lambda_u : float
         Weight of the unlabeled loss
     ramp : float | int
@@ -601,7 +601,7 @@ def softmatch_learner(dls, unlabeled, arch=..., *, momentum: float = 0.999, n_si
     unlabeled : 
         Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
     arch : 
-        Module, function of `(n_in, n_out)`, architecture function, or timm name
+        Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
     momentum : float
         Weight of the old averages in an update
     n_sigma : float
@@ -611,7 +611,7 @@ def softmatch_learner(dls, unlabeled, arch=..., *, momentum: float = 0.999, n_si
     ks : int
         Strong views; 0: learn on the weak view itself
     strong : Optional[Callable]
-        What makes them; default: `StrongView()`
+        What makes strong views; default: `StrongView()`
     lambda_u : float
         Weight of the unlabeled loss
     ramp : float | int
@@ -687,7 +687,7 @@ def adamatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.9, interp
     unlabeled : 
         Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
     arch : 
-        Module, function of `(n_in, n_out)`, architecture function, or timm name
+        Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
     threshold : float
         Threshold, as a part of the mean confidence on labeled images
     interpolate : bool
@@ -695,7 +695,7 @@ def adamatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.9, interp
     ks : int
         Strong views; 0: learn on the weak view itself
     strong : Optional[Callable]
-        What makes them; default: `StrongView()`
+        What makes strong views; default: `StrongView()`
     lambda_u : float
         Weight of the unlabeled loss
     ramp : float | int
@@ -771,7 +771,7 @@ def uda_learner(dls, unlabeled, arch=..., *, T: float = 0.4, tsa: str | None = N
     unlabeled : 
         Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
     arch : 
-        Module, function of `(n_in, n_out)`, architecture function, or timm name
+        Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
     T : float
         Temperature of sharpening
     tsa : str | None
@@ -781,7 +781,7 @@ def uda_learner(dls, unlabeled, arch=..., *, T: float = 0.4, tsa: str | None = N
     ks : int
         Strong views; 0: learn on the weak view itself
     strong : Optional[Callable]
-        What makes them; default: `StrongView()`
+        What makes strong views; default: `StrongView()`
     lambda_u : float
         Weight of the unlabeled loss
     ramp : float | int
@@ -855,7 +855,7 @@ def batch_channels(dls) -> Any:
     r"""Channels of an image after the batch transforms of `dls`"""
 
 class KeepNorm(Callback):
-    r"""Batch norms keep the statistics that they were pretrained with"""
+    r"""Batch norms keep their pretrained statistics"""
 
 def linear_start(learn: Learner) -> Any:
     r"""Start the last layer as a logistic regression on the features of the labeled images"""

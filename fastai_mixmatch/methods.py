@@ -103,7 +103,7 @@ class MixUpLabeled(Supervised):
 class Confident(SemiSupervised):
     "Base of methods with confident guesses: guess on the weak view, learn on the strong ones"
     ks:int = 1 # Strong views; 0: learn on the weak view itself
-    strong:Callable|None = None # What makes them; default: `StrongView()`
+    strong:Callable|None = None # What makes strong views; default: `StrongView()`
     columns,mu = ('mask_rate',),7
     def losses(self, pred, y):
         x,u,*vs = self.parts(pred, y)
@@ -281,7 +281,7 @@ class NoisyStudent(SemiSupervised):
     "Noisy Student (arXiv 1911.04252): learn, on strong views, a trained teacher's guesses on weak ones"
     trained:nn.Module|Learner|None = None # The teacher: a trained network, or a learner that has one
     ks:int = 1 # Strong views
-    strong:Callable|None = None # What makes them; default: `StrongView()`
+    strong:Callable|None = None # What makes strong views; default: `StrongView()`
     def check(self):
         super().check()
         if isinstance(self.trained, Learner): self.trained = self.trained.model

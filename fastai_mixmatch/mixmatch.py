@@ -58,7 +58,7 @@ def guesses_of(self:MixMatch, b):
 
 @patch
 def aligned(self:MixMatch, p):
-    "Guesses `(B_u,n_classes)` with the class frequencies of a given prior, or within the band around the labels'"
+    "Guesses `(B_u,n_classes)` with the class frequencies of `prior`, or within `band` of the labels'"
     if not self.aligns: return p
     seen,to = self.average('seen', p.mean(0)),self.frequencies.to(p)
     if self.prior is None:

@@ -48,7 +48,7 @@ def find_method(
 
 # %% ../nbs/31_plan.ipynb #3d5ec88b
 class EpochLines(Callback):
-    "A line an epoch, with the time that is left"
+    "A line per epoch, with the time that is left"
     order,run_valid,in_checkpoint = 95,False,False
     def before_fit(self): self.start,self.n,self.todo,self.due,self.trained = time.monotonic(),0,0,0.,False
     def after_train(self): self.trained = True
@@ -79,7 +79,7 @@ class EpochLines(Callback):
 def file_weights(
     file, # File of weights, a predictor's file, or the folder of a training
 ): # For `ssl_learner`: the file, or a dictionary of all the weights of a training
-    "What a training starts from"
+    "Weights that a training starts from"
     from safetensors.torch import load_file
     if Path(file).is_dir(): file = Path(file)/'predictor.safetensors'
     if not Path(file).is_file(): raise FileNotFoundError(f"there is no file {file} of weights")
@@ -130,7 +130,7 @@ def fit_plan(learn, plan):
 def pace(
     learn, # Learner of `plan_learner`
 )->float: # Seconds
-    "How long an image takes: to be seen and answered"
+    "How long a view of an image and its prediction take"
     dl,view = method_of(learn).labeled_dl,method_of(learn).view
     pool,device = dl.pool,dl.device or 'cpu'
     learn.model.to(device).eval()

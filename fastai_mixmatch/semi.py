@@ -358,7 +358,7 @@ def after_loss(self:SemiSupervised):
 # %% ../nbs/14_semi.ipynb #c7a8eba2
 @patch
 def adaptive(self:SemiSupervised)->dict:
-    "What training moves besides the model; a strong view only where it learns"
+    "What training changes besides the model; a strong view only if it learns"
     return dict(self.learned, **({'strong': self.strong} if hasattr(self.strong, 'state_dict') else {}))
 
 @patch

@@ -34,7 +34,7 @@ def read_table(
 def csv_line(
     cells, # A name's bytes that are no UTF-8 become \udc80 to \udcff, which `Finder` understands
 )->str:
-    "A line of CSV, from which any name is read back"
+    "A line of CSV from which any name can be read back"
     csv.writer(buf := io.StringIO()).writerow(cells) # With \n for a line's end it would leave \r unquoted
     return buf.getvalue()[:-2].encode('utf-8', 'backslashreplace').decode()+'\n'
 
