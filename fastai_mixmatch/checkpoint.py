@@ -22,7 +22,7 @@ from .state import belongs, memory, pack, remember, unpack, warn_once
 def _metrics(learn): return [learn.recorder.loss, learn.recorder.smooth_loss, *learn.metrics]
 
 def training_state(learn)->dict:
-    "All that training moves, as plain data"
+    "All that training changes, as plain data"
     model,scaler = plain_model(learn),getattr(learn, 'scaler', None)
     weights,buffers = dict(model.state_dict()),dict(model.named_buffers())
     grads = [0 if p.grad is not None and not p.grad.any() else p.grad for p in model.parameters()]

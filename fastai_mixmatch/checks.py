@@ -107,7 +107,7 @@ def probe(
     x:Tensor, # Images `(B,C,H,W)`
     training:bool=False, # In training mode?
 ): # Its output
-    "Ask `model` about `x`, without gradient"
+    "Output of `model` for `x`, without gradient"
     modes = {m: m.training for m in model.modules()}
     try:
         model.train(training)

@@ -140,7 +140,7 @@ def before_fit(self:EMA): self.after_create()
 
 # %% ../nbs/18_ema.ipynb #184209a5
 class Averaged(nn.Module):
-    "A network that is asked with other weights"
+    "A network that predicts with other weights"
     def __init__(self, model, own, weights):
         super().__init__()
         self.model,self.own,self.weights = model,own,weights
@@ -155,7 +155,7 @@ class Averaged(nn.Module):
 
 @patch
 def averaged(self:EMA)->nn.Module:
-    "The model with the averages as its weights, to be asked without gradient"
+    "The model with the averages as its weights, for predictions without gradient"
     model = get_model(self.learn.model)
     if self.avg is None or self.active: return model
     return Averaged(model, [d[n] for d,n in self.slots], self.avg)

@@ -40,7 +40,7 @@ def pool_features(
     bs:int=64, # Images in a batch
     num_workers:int=0, # Worker processes
 ): # Iterator of batches: raw images, labels, positions, and what `last_linear` gives, on the CPU
-    "What a model makes of the images of a pool that can be read"
+    "Features and outputs of a model for the readable images of a pool"
     device = one_param(model).device
     for x,y,i,bad in by_workers(pool.try_read, idxs, num_workers*(pool.x is None), bs, collate_reads):
         pool.replaced(bad)

@@ -142,7 +142,7 @@ def on_pool(
     n:int|None=None, # Look at some unlabeled images, drawn at random; default: all
     seed:int=0, # Of the draw
 )->Learner: # It shares the network with `learn`; not to be fitted
-    "The network of `learn`, with its unlabeled images as validation set: those with truth, or, without any, all"
+    "The network of `learn`, with its unlabeled images as validation set: those with a label, or all if none has one"
     method = ssl_method(learn)
     method.prepare()
     pool,vocab,raw = method.dl.pool,list(learn.dls.vocab),raw_items(method.dl.pool.items)

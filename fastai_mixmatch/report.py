@@ -76,7 +76,7 @@ class Report(FitCallback):
 # %% ../nbs/12_report.ipynb #ef16d40a
 @patch
 def check_columns(self:Report):
-    "Refuse columns of the method that are in the table by another's name"
+    "Refuse columns of the method whose names are taken in the table"
     table = getattr(getattr(self.learn, 'recorder', None), 'metric_names', ())
     ours = [o.name for o in self.columns or ()]
     bad = [o for o in self.method.columns if [*table,*self.own].count(o)>ours.count(o)]

@@ -138,7 +138,7 @@ def teacher(self:SemiSupervised,
 def head(self:SemiSupervised,
     name:str, # One of `heads`
 )->Tensor: # Its output for each image of this step, in the order of `make_batch`
-    "What a further head makes of the features of this step"
+    "Output of an extra head for the images of this step"
     check_use(self, 'heads', name)
     self.step.asked.add(name)
     return next(o for o in self.learn.cbs if isinstance(o, Heads) and o.method is self)[name]
@@ -149,7 +149,7 @@ def fresh(self:SemiSupervised)->dict: return {} # What is learned besides networ
 
 @patch
 def forget(self:SemiSupervised):
-    "Drop what training has moved"
+    "Forget what training has changed"
     self.learned = AttrDict(expect(self, 'fresh', self.fresh()))
 
 @patch
@@ -253,7 +253,7 @@ def labeled_view(self:SemiSupervised, x): return self.view(x) # View of raw labe
 
 @patch
 def teach(self:SemiSupervised, x, y):
-    "Let a strong view that learns see what the network makes of labeled images"
+    "Let a strong view that learns see predictions for labeled images"
     aug = self.aug
     if not hasattr(aug, 'probe'): return
     def view(x):
@@ -358,7 +358,7 @@ def after_loss(self:SemiSupervised):
 # %% ../nbs/14_semi.ipynb #c7a8eba2
 @patch
 def adaptive(self:SemiSupervised)->dict:
-    "What training moves besides the model; a strong view only where it learns"
+    "What training changes besides the model; a strong view only if it learns"
     return dict(self.learned, **({'strong': self.strong} if hasattr(self.strong, 'state_dict') else {}))
 
 @patch
