@@ -272,12 +272,10 @@ def skip(self:Checkpoint, file):
 def go_on(self:Checkpoint, file):
     "Let the fit begin where its state was saved, or, with other streams, at the start of that epoch"
     fit,learn = self.this_fit,self.learn
-    epoch,batch = fit.state['epoch'],fit.state['batch'] if fit.exact else 0
+    epoch = fit.state['epoch']
     if epoch>=learn.n_epoch:
         raise CheckpointError(f"{file} is in epoch {epoch}, and this fit has {learn.n_epoch} epochs")
-    n = len(method_of(learn).dl)
-    rank0_print(f"Checkpoint: fit {fit.n} continues in epoch {epoch}, after {batch} of {n} batches, from {file}")
-    fit.gate = Gate(epoch, batch)
+    fit.file,fit.gate = file,Gate(epoch, fit.state['batch']*fit.exact)
     learn.add_cb(fit.gate)
     if learn.epoch<epoch: fit.gate.sleep()
 
@@ -291,6 +289,8 @@ def before_train(self:Checkpoint):
     if fit.state is None: return
     state,fit.state,fit.since = fit.state,None,time.monotonic()
     load_training_state(learn, state, fit.exact, not fit.diff)
+    at = f"epoch {learn.epoch}, after {fit.gate.first_batch} of {n} batches"
+    rank0_print(f"Checkpoint: fit {fit.n} continues in {at}, from {fit.file}")
     learn.train_iter = state['step'] if fit.exact else learn.epoch*n
     if fit.exact: learn.pct_train = ifnone(state['pct'], (learn.epoch+state['batch']/n)/learn.n_epoch)
     if state['cut'] and fit.exact:

@@ -43,10 +43,6 @@ class Looked:
     def guess(self): return self.p.argmax(1)
 
 # %% ../nbs/32_choose.ipynb #34191c82
-def _small(im, size):
-    im.thumbnail((size,size)) # It never enlarges
-    return np.asarray(im)
-
 def _pass(learn, pool, view, bs, thumb, most):
     "Send a pool through the model: its `Looked`"
     parts,thumbs,grays = [],[],[]
@@ -54,7 +50,9 @@ def _pass(learn, pool, view, bs, thumb, most):
         parts.append((y,i,*hz))
         ims = [picture(o).convert('RGB') for o in x]
         grays += [gray(o) for o in ims]
-        if thumb: thumbs += [_small(o, thumb) for o in ims]
+        for o in ims if thumb else ():
+            o.thumbnail((thumb,thumb)) # It never enlarges
+            thumbs.append(np.asarray(o))
     y,idx,h,z = map(torch.cat, zip(*parts))
     raw = raw_items(pool.items)
     names = [str(raw[i]) if isinstance(raw[i], (str,Path)) else pool.name(i) for i in idx.tolist()]
@@ -111,11 +109,10 @@ def _near(x, of, own=False, k=1):
 
 def typicality(
     x, # Features `(N,n_features)`
-    k:int=20, # Neighbors; in a small set half of it
 )->np.ndarray: # `(N,)`
-    "Inverse of the mean distance to the nearest neighbors (arXiv 2202.02794, equation 4)"
+    "Inverse of the mean distance to 20 neighbors, or half of a small set (arXiv 2202.02794, equation 4)"
     if len(x)<2: return np.ones(len(x))
-    return 1/(_near(x, x, True, max(1, min(k, len(x)//2)))[0].mean(1)+1e-5)
+    return 1/(_near(x, x, True, max(1, min(20, len(x)//2)))[0].mean(1)+1e-5)
 
 def typical(
     x, # L2-normed features of the unlabeled images `(N,n_features)`
@@ -127,11 +124,11 @@ def typical(
     from sklearn.cluster import KMeans, MiniBatchKMeans # Slow to import
     m,both = 0 if labeled is None else len(labeled),x if labeled is None else np.concatenate([labeled, x])
     k = min(m+n, 500, len(both))
-    how = dict(n_clusters=k, random_state=seed)
-    kmeans = KMeans(**how, n_init=3) if k<=50 else MiniBatchKMeans(**how, n_init=3, batch_size=5000)
-    c = kmeans.fit_predict(both)
+    cls = KMeans if k<=50 else partial(MiniBatchKMeans, batch_size=5000)
+    c = cls(n_clusters=k, random_state=seed, n_init=3).fit_predict(both)
     has,size = np.bincount(c[:m], minlength=k),np.bincount(c, minlength=k)
-    order = [o for o in np.lexsort((-size, has)) if size[o]>5] or list(np.lexsort((-size, has)))
+    order = np.lexsort((-size, has))
+    order = [o for o in order if size[o]>5] or order
     left = {o: np.flatnonzero(c[m:]==o) for o in order}
     left = {o: list(i[np.argsort(-typicality(x[i]))]) for o,i in left.items()}
     res = []
@@ -180,12 +177,11 @@ def cross_probs(
     x, # L2-normed features `(N,n_features)`
     y, # Labels `(N,)`
     n_out:int|None=None, # Classes; default: up to the largest label
-    folds:int=5, # Parts
 )->np.ndarray: # Probabilities `(N,n_classes)`; NaN for the only image of a class
     "Predictions of a logistic regression for images that it was not fitted on"
     y,counts = np.asarray(y),np.bincount(y)
     p = np.zeros((len(y), ifnone(n_out, len(counts))))
-    folds = min(folds, counts.max())
+    folds = min(5, counts.max())
     if folds<2: raise ValueError("no class has two labels, so nothing can tell whether one of them is wrong")
     parts = StratifiedKFold(folds, shuffle=True, random_state=0).split(x, y)
     for a,b in quietly(list, parts): # A class may have fewer labels than there are parts
@@ -211,12 +207,11 @@ def confident_issues(
 def label_issues(
     o, # Learner, what `look` gives of it, or a pair: probabilities `(N,n_classes)` of images not trained on, given labels `(N,)`
     by:str|None=None, # 'cleanlab' or 'plain' rule; default: cleanlab where it is installed
-    names=None, # With a pair: their names; default: positions
     classes=None, # Names of the classes; default: those of the learner, or numbers
     **kwargs # With a learner: for `look`
-)->pd.DataFrame: # Columns file, given, suggested, and p, the probability of the given label; the most doubtful first
+)->pd.DataFrame: # Columns file (or position), given, suggested, p (of the given label); the most doubtful first
     "Labels that look wrong, among the labeled and the validation images"
-    seen = _seen(o, kwargs, lambda: dict(labeled=Looked(names, None, *map(np.asarray, o))))
+    seen = _seen(o, kwargs, lambda: dict(labeled=Looked(None, None, *map(np.asarray, o))))
     known = _joined([seen[k] for k in ('labeled','valid') if k in seen])
     y,name = known.y,known.names
     p = known.p if known.x is None else cross_probs(known.x, y, known.p.shape[1])
@@ -306,11 +301,10 @@ def near_duplicates_by_features(
     same:float=.9, # Cosine between two images' features, less their mean, from which they count as the same
     alike:float=.4, # The same for two images whose hashes differ in at most 10 bits of 128
     bits=None, # With features: hashes `(N,128)`; default: features alone
-    names=None, # With features: their names; default: positions
     **kwargs # With a learner: for `look`
-)->pd.DataFrame: # Columns a and b (files), where (the kinds of both), similarity; the most similar first
+)->pd.DataFrame: # Columns a and b (files or positions), where (the kinds of both), similarity; the most similar first
     "Pairs of images that look the same, by their pixels or to a network"
-    seen = _seen(o, kwargs, lambda: {'': Looked(names, np.asarray(o), bits=bits)})
+    seen = _seen(o, kwargs, lambda: {'': Looked(None, np.asarray(o), bits=bits)})
     every,kinds = _joined([*seen.values()]),[k for k,s in seen.items() for _ in s.names]
     x,name,rows = torch.as_tensor(every.x),every.names,{}
     x = F.normalize(x-x.mean(0)) # What all images share says nothing

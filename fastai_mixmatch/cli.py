@@ -57,20 +57,14 @@ def check(
 
 def _save(df, file): Path(file).write_text(''.join(map(csv_line, [df.columns, *df.values])), 'utf-8', newline='')
 
-def _refuse_place(out, folder):
+def _refuse_place(out, folder=False):
     "Refuse a bad `out`"
     path = Path(out).absolute()
     home = first(o for o in (path, *path.parents) if o.exists()) if folder else path.parent
     good = home.is_dir() and os.access(home, os.W_OK) and (folder or not path.is_dir())
-    refuse_unless(good, f"--out must name a {'folder' if folder else 'file in a folder'} that can be written", out)
+    refuse_unless(good, f"--out must name a {'folder' if folder else 'file in a folder'} that can be written", str(out))
 
 # %% ../nbs/34_cli.ipynb #95ff8143
-def _ended(learn, plan, found):
-    accs,n = [o['accuracy'] for o in learn.report.rows if 'accuracy' in o],len(found.of('valid'))
-    worse = setback(accs[-1], max(*accs, *plan['frozen'].values(), 0), n, True) if accs else ''
-    return dict(epochs=plan['epochs'], steps=learn.train_iter, accuracy=last(accs), frozen=plan['frozen'],
-                validated_on=n, worse=worse)
-
 def _frozen_of(plan, run):
     "The pretrained network that the training began with, if any, as arguments of `look`"
     a = plan['args']
@@ -87,26 +81,30 @@ def _write_report(learn, file, plan, run):
 def _trained(a, kw, run, start, folds):
     "Train in `run`: what is known at the end, and its files"
     find_arch(a['model']), find_method(a['method'])
-    found = survey(a['source'], **kw)
+    found,w = survey(a['source'], **kw),a['weights']
+    held = read_plan(w).get('valid', ()) if w and not folds and (Path(w)/'plan.json').is_file() else ()
+    if not found.given and {*held} & {*map(found.name, found.df.index)}:
+        as_trained(found, dict(valid=held)).said.append(f"validation images are those of {w}, which has not seen them")
     a['images'] = images_of(found)
     print(_options(f'{found}\n'))
     found.refuse_empty(folds)
-    with lock_folder(run): return _alone(a, found, run, start)
-
-def _alone(a, found, run, start):
-    "Train what was found, alone in `run`"
-    learn,plan = _run_of(a, found, run, start)
-    for k,v in plan['frozen'].items(): print(f"to beat: accuracy {v:.1%}, linear classifier on the network, {k}")
-    side = method_of(learn).labeled_dl.pool.shape[-1]
-    print(f"training {a['model']} by {a['method']}, images of {side} pixels, in {run}; Ctrl-C stops it, and the same "
-          'command goes on')
-    fit_plan(learn, plan)
-    end,files = _ended(learn, plan, found),dict(predictor=run/'predictor.safetensors', report=run/'report.html')
-    if all(o.is_file() for o in files.values()): return end | files
-    save_predictor(learn, files['predictor']) # Predictions reset the counts that `_ended` reads
-    print("writing the report")
-    _write_report(learn, files['report'], plan, run)
-    return end | files
+    with lock_folder(run):
+        learn,plan = _run_of(a, found, run, start)
+        for k,v in plan['frozen'].items(): print(f"to beat: accuracy {v:.1%}, linear classifier on the network, {k}")
+        side = method_of(learn).labeled_dl.pool.shape[-1]
+        print(f"training {a['model']} by {a['method']}, images of {side} pixels, in {run}; Ctrl-C stops it, and the "
+              'same command goes on')
+        fit_plan(learn, plan)
+        accs,n = [o['accuracy'] for o in learn.report.rows if 'accuracy' in o],len(found.of('valid'))
+        worse = setback(accs[-1], max(*accs, *plan['frozen'].values(), 0), n, True) if accs else ''
+        end = dict(epochs=plan['epochs'], steps=learn.train_iter, accuracy=last(accs), frozen=plan['frozen'],
+                   validated_on=n, worse=worse) # Predictions reset counts
+        files = dict(predictor=run/'predictor.safetensors', report=run/'report.html')
+        if all(o.is_file() for o in files.values()): return end | files
+        save_predictor(learn, files['predictor'])
+        print("writing the report")
+        _write_report(learn, files['report'], plan, run)
+        return end | files
 
 # %% ../nbs/34_cli.ipynb #e9f9f24c
 def _first_look(learn, left, each, strange, **kw):
@@ -135,7 +133,9 @@ def _run_of(a, images, run, start):
     if plan: plan = same_plan(plan, a, run)
     new,pre,timed = plan is None,is_arch(find_arch(a['model'])) and not a['scratch'],not a['epochs']
     if new:
-        plan = dict(args=a, pretrained=pre, epochs=a['epochs'], steps=[1] if timed else None, spent=0)
+        plan = dict(args=a, pretrained=pre, epochs=a['epochs'], steps=[1] if timed else None, spent=0,
+                    classes=[*images.classes()])
+        if not images.given: plan['valid'] = [*map(images.name, images.df.index[images.df.part=='valid'])]
         (run/'start.pt').unlink(missing_ok=True)
     def make(): return plan_learner(plan, images, run, [EpochLines()])
     learn = make()
@@ -144,7 +144,7 @@ def _run_of(a, images, run, start):
         each = pace(learn) if timed else 0
         plan['frozen'],found = _first_look(learn, left(), each, a['leave_out_strangers'], **_frozen_of(plan, run))
         if found is not None:
-            plan['left_out'] = found.position.tolist()
+            plan['left_out'] = [*map(images.name, images.of('unlabeled').index[found.position])]
             _save(found, run/'strangers.csv')
             print(f"left out: {len(found)} unlabeled images that seem to belong to no class; see {run}/strangers.csv")
             learn = make()
@@ -212,9 +212,9 @@ def _named_files(source):
     if source=='-':
         getattr(sys.stdin, 'reconfigure', noop)(errors='surrogateescape', newline='\n')
         return None,map(Path, _lines(sys.stdin))
-    path,hub = Path(source),hub_open(source)
-    if hub is not source: found = hub_table(hub).file
-    elif path.is_dir(): found = Files.found(path)
+    hub = hub_open(source)
+    if not isinstance(hub, (str,Path)): found = hub_table(hub).file
+    elif (path := Path(hub)).is_dir(): found = Files.found(path)
     elif not path.exists(): raise FileNotFoundError(f"there is no file or folder {path}")
     elif path.suffix.lower() not in ('.csv','.tsv','.txt'): found = [path]
     else:
@@ -223,7 +223,7 @@ def _named_files(source):
             with open(path, encoding='utf-8-sig', errors='surrogateescape', newline='\n') as f: names = list(_lines(f))
         else: names = (df := read_table(path))[file_column(df, find)].dropna()
         return len(names),(find(o) or path.parent/o for o in names)
-    if not len(found): raise FileNotFoundError(f"there is no image in {path}")
+    if not len(found): raise FileNotFoundError(f"there is no image in {source}")
     return len(found),iter(found)
 
 # %% ../nbs/34_cli.ipynb #0639134b
@@ -279,32 +279,38 @@ class Newest(Checkpoint):
         file,self.read = self.find() if self.folder.is_dir() else (None,None)
         if self.read: return file, dict(self.read, ended=True)
         raise FileNotFoundError(f"{self.folder} has no checkpoint yet; the first comes two minutes after the start")
+    def check(self, *args): "Weights and results are taken as they are, whatever is other now"
 
 def _open_run(run, out=None):
     "The learner of a training, as it is or was saved last, and its plan; refuse a bad `out` first"
     plan = read_plan(run)
-    if out: _refuse_place(str(out), False)
+    if out: _refuse_place(out)
     a,newest = plan['args'],Newest(Path(run)/'checkpoints')
     try: found = survey(**{k: v for k,v in a.items() if k in inspect.signature(survey).parameters})
     except FileNotFoundError as e: raise FileNotFoundError(f"{e}; tell `train` its new place, with --out {run}") from e
-    same_plan(plan, dict(a, images=images_of(found)), run)
+    now,says = images_of(as_trained(found, plan)),[]
+    if now!=a['images']:
+        if odd := {*found.classes()}^{*plan.get('classes', ())}: raise ValueError(
+            f"{run} has other classes than the labels now: {', '.join(sorted(odd))}; `train` with another --out")
+        says.append(f"trained on {a['images']}; now there are {now}: `train` with another --out, and --weights {run}")
     with contextlib.redirect_stdout(io.StringIO()):
         learn = plan_learner(plan, found, run, checkpoint=newest)
         fit_plan(learn, plan)
         learn.ema.average()
     if not newest.read['ended']:
         at = f"epoch {newest.read['epoch']+1} of {plan['epochs']}"
-        plan['so_far'] = f" (as saved in {at}: the training goes on, or was stopped)"
-        warnings.warn(f"this is {run}{plan['so_far']}")
-    return learn, plan
+        says.append(f"as saved in {at}: the training goes on, or was stopped")
+    for o in says: warnings.warn(f"this is {run} ({o})")
+    return learn, dict(plan, so_far=''.join(f' ({o})' for o in says))
 
-def _predictor(run):
-    "A predictor's file, or a learner that has none yet"
+def _predictor(run, out=None):
+    "A predictor's file, or a learner that has none yet; refuse a bad `out` first"
     run = Path(run)
     file = run/'predictor.safetensors' if run.is_dir() else run
-    if file.is_file(): return file
-    if (run/'plan.json').is_file(): return _open_run(run)[0]
-    raise FileNotFoundError(f"there is no predictor {file}: `fastai-mixmatch train` writes it at its end")
+    if not (file.is_file() or (run/'plan.json').is_file()):
+        raise FileNotFoundError(f"there is no predictor {file}: `fastai-mixmatch train` writes it at its end")
+    if out: _refuse_place(out)
+    return file if file.is_file() else _open_run(run)[0]
 
 # %% ../nbs/34_cli.ipynb #8c268428
 def report(
@@ -334,7 +340,7 @@ def export(
 ):
     "Write a classifier as an ONNX file"
     file = Path(out or Path(run)/'model.onnx')
-    export_onnx(_open_run(run, file)[0], file)
+    export_onnx(_predictor(run, file), file)
     return f'{file}', dict(onnx=file), 0
 
 # %% ../nbs/34_cli.ipynb #d0db96b7

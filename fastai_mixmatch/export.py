@@ -10,6 +10,7 @@ __all__ = ['Prediction', 'ValidPipe', 'predict_files', 'resizing', 'OnnxNet', 'p
 import json, math
 from collections import deque
 from copy import deepcopy
+from safetensors.torch import load_file
 from typing import NamedTuple
 from unittest import mock
 from fastai.vision.all import *
@@ -53,17 +54,15 @@ def _of_learner(learn):
     def output(x): return act(model(tfms((x.to(device),))[0].as_subclass(Tensor)).float()).cpu()
     return read,output,list(map(str, class_names(dl.dataset)))
 
-def _of_predictor(pred):
-    if pred.device.type=='cpu':
-        x = TensorImage(torch.zeros(1, *pred.meta['shape']))
-        to_channels_last(pred.model, pred.batch_tfms(x).as_subclass(Tensor))
-    return pred.read,pred.output,pred.classes
-
 def _parts(o):
-    if isinstance(o, (str, Path)): o = load_predictor(o)
+    if isinstance(o, (str, Path)): o = (load_onnx if Path(o).suffix=='.onnx' else load_predictor)(o)
     if isinstance(o, Learner): return _of_learner(o)
-    if isinstance(o, Predictor): return _of_predictor(o)
-    raise TypeError(f"pass a learner, a predictor, or a predictor's file; got {type(o).__name__}")
+    if not isinstance(o, Predictor): raise TypeError(
+        f"pass a learner, a predictor, or a predictor's file; got {type(o).__name__}")
+    if o.device.type=='cpu':
+        x = TensorImage(torch.zeros(1, *o.meta['shape']))
+        to_channels_last(o.model, o.batch_tfms(x).as_subclass(Tensor))
+    return o.read,o.output,o.classes
 
 # %% ../nbs/35_export.ipynb #a4836140
 def _tensor(read, o):
@@ -94,17 +93,17 @@ def predict_files(
     "Classify any number of files while they are read, in bounded memory; a broken file becomes a row with its error"
     read,output,classes = _parts(predictor)
     n = len(files) if hasattr(files, '__len__') else math.inf
-    return _predict(read, output, classes, files, bs, ifnone(num_workers, usual_workers(n, 4*bs-1)))
-
-def _predict(read, output, classes, files, bs, num_workers):
+    num_workers = ifnone(num_workers, usual_workers(n, 4*bs-1))
     sent = deque() # What the workers have and the network has not: two batches for each worker
     def items():
         for o in enumerate(files):
             sent.append(o[1])
             yield o
-    for groups,bad in by_workers(partial(quietly, _tensor, read), items(), num_workers, bs, _by_shape):
-        answered = [(g, output(x.as_subclass(cls))) for cls,g,x in groups]
-        yield from _rows(answered, bad, sent, classes)
+    def rows():
+        for groups,bad in by_workers(partial(quietly, _tensor, read), items(), num_workers, bs, _by_shape):
+            answered = [(g, output(x.as_subclass(cls))) for cls,g,x in groups]
+            yield from _rows(answered, bad, sent, classes)
+    return rows()
 
 # %% ../nbs/35_export.ipynb #9532b314
 def _one_side(tfms, shape, size):
@@ -131,12 +130,11 @@ class OnnxNet(nn.Module):
     "A network with its preprocessing of batches before it, and softmax after it"
     def __init__(self,
         pred:Predictor, # What is exported
-        shape, # Shape of an image before the batch transforms `(C,H,W)`
     ):
         super().__init__()
         t,sized = pred.meta['tfms'],len(pred.batch_tfms.fs)
         self.model,self.divide = pred.model.to(memory_format=torch.contiguous_format),t['divide'] or 1.
-        self.rows,self.cols = resizing(pred.batch_tfms, shape) if sized else (None,None)
+        self.rows,self.cols = resizing(pred.batch_tfms, pred.meta['shape']) if sized else (None,None)
         stats = (t['mean'],t['std']) if t['mean'] else ([0.],[1.])
         self.mean,self.std = [torch.tensor(o)[:,None,None] for o in stats]
 
@@ -226,24 +224,28 @@ def load_onnx(
     return OnnxPredictor(Path(file).read_bytes(), **kwargs)
 
 # %% ../nbs/35_export.ipynb #e2e8760c
+def _rolled(file, n):
+    "The predictor of a file, its sample image rolled by up to `n` pixels, and what it says of these"
+    pred,img = load_predictor(file),load_file(file)['sample.image']
+    x = torch.stack([img.roll((i,i), (1,2)) for i in range(n)])
+    return pred,x,torch.cat([*map(pred.output, x.split(33))])
+
 def export_onnx(
-    learn:Learner, # Trained learner
+    learn, # Trained learner, or a predictor's file
     file, # Where to write, such as 'digits.onnx'
-    check:int=100, # Images, of the validation set, on which the file must agree with `learn`
-    tol:float=1e-4, # How far probabilities may differ
 )->OnnxPredictor: # What was written, opened again
-    "Write a classifier as an ONNX file, if onnxruntime predicts with it as `learn` does"
-    pred,imgs,want = predictor_of(learn, check)
-    x = torch.stack([pred.image(o) for o in imgs[:2]*2])
-    b = to_onnx(OnnxNet(pred, pred.meta['shape']), x, pred.meta, preprocessing=preprocessing(pred.meta))
+    "Write a classifier as an ONNX file, if onnxruntime predicts with it as `learn` does on 100 images"
+    pred,x,want = (predictor_of if isinstance(learn, Learner) else _rolled)(learn, 100)
+    if isinstance(x, list): x = torch.stack([*map(pred.image, x)])
+    m = pred.meta
+    b = to_onnx(OnnxNet(pred), x[:2].repeat(2, 1, 1, 1), m, preprocessing=preprocessing(m))
     def opened(f):
         back = OnnxPredictor(f.read())
-        got = torch.cat([back.probs(imgs[i:i+33]) for i in range(0, len(imgs), 33)])
-        far = float((got-want).abs().max())
-        if far<=tol: return back
+        far = float((torch.cat([*map(back.output, x.split(33))])-want).abs().max())
+        if far<=1e-4: return back
         raise PredictorError(
-            f"with the ONNX file, probabilities of {len(imgs)} images differ by up to {far:.2g} from those of the "
-            f"learner; at most {tol:g} is allowed. {file} was not written")
+            f"with the ONNX file, probabilities of {len(x)} images differ by up to {far:.2g} from those of the "
+            f"learner; at most 0.0001 is allowed. {file} was not written")
     return write_checked(file, b, opened)
 
 # %% ../nbs/35_export.ipynb #e250d884

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['find_arch', 'find_method', 'EpochLines', 'file_weights', 'plan_learner', 'fit_plan', 'pace', 'planned', 'Budget',
-           'read_plan', 'write_plan', 'images_of', 'same_plan']
+           'read_plan', 'write_plan', 'as_trained', 'images_of', 'same_plan']
 
 # %% ../nbs/31_plan.ipynb #ccc2c7d6
 import inspect, io, json, sys, time
@@ -14,7 +14,6 @@ from . import methods
 from .arch import archs
 from .batch import Unlabeled, like
 from .checkpoint import Checkpoint
-from .choose import leave_out
 from .collect import *
 from .files import atomic_write, sha256_of
 from .learner import ssl_learner
@@ -96,8 +95,7 @@ def plan_learner(
     "The learner of a plan"
     a = plan['args']
     set_seed(a['seed'])
-    dls,unlabeled = loaders(found, a['size'], a['bs'])
-    unlabeled = leave_out(unlabeled, plan.get('left_out', ()))
+    dls,unlabeled = loaders(as_trained(found, plan), a['size'], a['bs'])
     pre,steps,start = plan['pretrained'],plan['steps'] and plan['steps'][0],run and Path(run)/'start.pt'
     again = pre and start and start.is_file() # Began already, with these weights and this head
     weights = start if again else a['weights'] and file_weights(a['weights'])
@@ -188,6 +186,17 @@ def read_plan(
 
 def write_plan(run, plan):
     with atomic_write(Path(run)/'plan.json') as f: f.write(json.dumps(plan, indent=1).encode())
+
+def as_trained(
+    found:Survey, # Changed in place
+    plan:dict, # Names of images: `valid`, unless they were given, and `left_out`
+)->Survey:
+    "Hold out the same images as a training, whatever was labeled since"
+    df,names = found.df,found.df.index.map(found.name)
+    free = df.part=='unlabeled'
+    if 'valid' in plan: df['part'] = df.part.where(free, np.where(names.isin(plan['valid']), 'valid', 'labeled'))
+    df.loc[free & names.isin(plan.get('left_out', ())),'error'] = 'left out'
+    return found
 
 def images_of(found):
     "How many images of each part, and a digest of names and labels"

@@ -237,11 +237,11 @@ def predictor_of(
 )->tuple: # `Predictor` with a copy of the network, on the CPU; the images, opened; what `learn` says of them
     "A predictor of what `learn` is now, without a file"
     dls,imgs = learn.dls,_samples(learn.dls, n)
+    with learn.no_bar(): want = learn.get_preds(dl=dls.test_dl(imgs, num_workers=0))[0].cpu().float()
     meta = dict(format=2, classes=list(map(str, class_names(dls.train_ds))), tfms=_describe(dls),
                 arch=getattr(learn, 'arch_spec', None), mode=first(k for k,o in _opened.items() if o is type(imgs[0])))
     pred = Predictor(deepcopy(plain_model(learn)).cpu(), meta)
     meta['shape'] = list(pred.image(imgs[0]).shape)
-    with learn.no_bar(): want = learn.get_preds(dl=dls.test_dl(imgs, num_workers=0))[0].cpu().float()
     return pred, imgs, want
 
 def save_predictor(

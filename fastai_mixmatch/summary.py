@@ -57,8 +57,6 @@ def _table(rows, heads, caption='', own=(), nums=()):
 def _text(x, y, s, anchor='middle', extra=''):
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{extra}>{escape(str(s))}</text>'
 
-_lines = (('a',''),('b','6 3'),('c','2 3'),('d','8 3 2 3')) # Color and dashes
-
 def _chart(series, title, x=None, ylim=None, name='epoch'):
     "SVG of lines: name → values, None where there is none; `x` of each has a `name`"
     series = {k: [None if o is None or o!=o else float(o) for o in v] for k,v in series.items()}
@@ -73,15 +71,15 @@ def _chart(series, title, x=None, ylim=None, name='epoch'):
     out = [f'<path class="g" d="M40 {py(v):.1f}H320"/>'+_text(35, py(v)+4, f'{v:.3g}', 'end')
            for v in np.linspace(lo, hi, 5)]
     out += [_text(px(o), 205, f'{o:g}') for o in dict.fromkeys((x[0], x[len(x)//2], x[-1]))]
-    for i,((k,v),(color,dash)) in enumerate(zip(series.items(), _lines*9)):
+    for i,(k,v) in enumerate(series.items()):
         pts = [(px(a), py(b)) for a,b in zip(x, v) if b is not None]
         line = ' '.join(f'{a:.1f},{b:.1f}' for a,b in pts)
-        style = f'style="stroke:var(--{color})" stroke-dasharray="{dash}"'
-        dots = [f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3" fill="var(--{color})"/>' for a,b in pts]*(len(pts)<15)
-        out.append(f'<polyline class="k" {style} points="{line}"/>'+''.join(dots))
+        cls = f'class="k{i%4} k"' # Color and dashes
+        dots = [f'<circle {cls} cx="{a:.1f}" cy="{b:.1f}" r="3"/>' for a,b in pts]*(len(pts)<15)
+        out.append(f'<polyline {cls} points="{line}"/>'+''.join(dots))
         y = 10+14*(i//2)
         at = 40+150*(i%2)
-        out.append(f'<path class="k" {style} d="M{at} {y}h24"/>'+_text(at+30, y+4, k, 'start'))
+        out.append(f'<path {cls} d="M{at} {y}h24"/>'+_text(at+30, y+4, k, 'start'))
     out.append(_text(180, 222, name))
     return f'<figure><svg viewBox="0 0 340 228" role="img" aria-label="{escape(title)}">{"".join(out)}</svg></figure>'
 
@@ -144,7 +142,7 @@ def _beat(p):
             '<code>train</code> makes them with pretrained weights, if there is time')[p.command]
     text = f'This run: {verdict(own, max(rows.values()), len(v))}.' if rows else f'No rows to beat were given: {none}.'
     before = [] if p.rows is None else [*p.rows.get('accuracy', ())]
-    worse = setback(own, max(own, *before, *[o for k,o in rows.items() if k.startswith('frozen')]), len(v), p.command)
+    worse = setback(own, max([own, *before, *[o for k,o in rows.items() if k.startswith('frozen')]]), len(v), p.command)
     text += f' <b>Careful: {worse}.</b>'*bool(worse)
     rows[f'this run: {type(ssl_method(p.learn)).__name__}'] = own
     cells = [(escape(str(k)), f'{o:.1%}') for k,o in rows.items()]
@@ -231,17 +229,8 @@ def _map(p):
             label = f', labeled {c[s.y[i]]}' if k!='unlabeled' else ''
             kinds.append(num); cls.append(int(g if k=='unlabeled' else s.y[i]))
             says.append(f'{_short(s.names[i])}: {k}{label}, guessed {c[g]} ({s.p[i,g]:.0%})')
-    p.data = dict(x=x, y=y, k=kinds, c=cls, t=says, n=Tiles.n)
-    kinds = dict(labeled='labeled (ringed)', unlabeled='unlabeled (dots)', valid='validation (squares)')
-    boxes = ''.join(f'<label><input type="checkbox" checked>{kinds[k]}</label>' for k in take)
-    options = ''.join(f'<option value="{i}">{escape(str(o))}</option>' for i,o in enumerate(c))
-    less = f' {over} unlabeled images, drawn at random, are left out.'*(over>0)
-    return f'''<p>Images that look alike to the network lie near each other. Color is the class: the label, or the guess
-where there is none.{less} Point at an image, tap it, or go from one to the next with the arrow keys.</p>
-<div class="map"><canvas id="map" tabindex="0" role="img" aria-label="Map of all images" aria-describedby="say">
-</canvas><div id="side"><fieldset><legend>Show</legend>{boxes}
-<label>class <select id="pick"><option value="">all</option>{options}</select></label></fieldset>
-<div id="big"></div><p id="say" aria-live="polite">No image yet.</p></div></div>'''
+    p.data = dict(x=x, y=y, k=kinds, c=cls, t=says, n=Tiles.n, names=[*map(str, c)])
+    return '<div id="place"></div>'+f'<p>{over} unlabeled images, drawn at random, are left out.</p>'*(over>0)
 
 def _guesses(p):
     u,c,out = p.seen['unlabeled'],p.classes,[]
@@ -251,7 +240,7 @@ def _guesses(p):
             second = np.argsort(u.p[i])[-2]
             also = f', {escape(str(c[second]))} {u.p[i,second]:.0%}' if name=='Most contested' else ''
             return f'{_shown(u.names[i])}<br>{conf[i]:.0%}{also}'
-        shown = ''.join(p.tiles.figure(('unlabeled',i), text=text(i)) for i in idx[:p.n])
+        shown = ''.join(p.tiles.figure(('unlabeled',i), text=text(i)) for i in idx[:6])
         return f'<h3>{name}</h3><div class="tiles">{shown}</div>'
     for k in np.argsort(-np.bincount(u.guess, minlength=len(c)), kind='stable'):
         i = np.flatnonzero(u.guess==k)
@@ -263,6 +252,8 @@ def _guesses(p):
     return ''.join(out)
 
 # %% ../nbs/33_summary.ipynb #f6a45832
+_most = 24 # Pictures in a list
+
 def _tiles_of(p, rows, says):
     shown = ''.join(p.tiles.figure(*map(p.where.get, o), text=t) for o,t in rows)
     return f'<p>{says}</p><div class="tiles">{shown}</div>'
@@ -271,27 +262,31 @@ def _issues(p):
     try: df = label_issues(p.seen, classes=p.classes)
     except ValueError as e: return f'<p>{escape(str(e))}</p>'
     rows = [([r.file], f'{_shown(r.file)}<br>labeled <b>{escape(str(r.given))}</b>, looks like '
-             f'<b>{escape(str(r.suggested))}</b>') for r in df.head(p.lists).itertuples()]
+             f'<b>{escape(str(r.suggested))}</b>') for r in df.head(_most).itertuples()]
     n = sum(len(p.seen[k]) for k in ('labeled','valid') if k in p.seen)
     return _tiles_of(p, rows, f'{len(df)} of {n} labels look wrong to a classifier that has not seen them. '
                      'Look before you change one.')
 
 def _twice(p):
     df = near_duplicates_by_features(p.seen)
-    rows = [([r.a, r.b], f'{r.where}<br>{_shown(r.a)}<br>{_shown(r.b)}')
-            for r in df.head(p.lists).itertuples()]
+    def torn(*names):
+        y = [str(p.classes[p.seen[k].y[i]]) for k,i in map(p.where.get, names) if k!='unlabeled']
+        return f'<b>labeled {escape(" and ".join(y))}</b>'*(len({*y})>1)
+    rows = [([a, b], f'{torn(a, b) or where}<br>{_shown(a)}<br>{_shown(b)}') for a,b,where,_ in df.values]
+    rows.sort(key=lambda o: o[1][0]!='<')
     held = int(df['where'].str.contains('valid').sum())
-    return _tiles_of(p, rows, f'{len(df)} pairs look the same to the network; {held} of them touch a validation image.')
+    return _tiles_of(p, rows[:_most], f'{len(df)} pairs look the same to the network; {held} of them touch a '
+                     'validation image. Pairs with two labels come first.')
 
 def _strange(p):
     df = strangers(p.seen)
-    rows = [([r.file], _shown(r.file)) for r in df.head(p.lists).itertuples()]
+    rows = [([r.file], _shown(r.file)) for r in df.head(_most).itertuples()]
     out = '--leave-out-strangers' if p.command else 'leave_out(source, strangers(learn))'
     return _tiles_of(p, rows, f'{len(df)} unlabeled images lie farther from every labeled one than nearly all images '
                      f'that are known to belong. The strangest come first; <code>{out}</code> leaves them out.')
 
 def _next(p):
-    chosen = label_next(p.seen, p.lists, classes=p.classes)
+    chosen = label_next(p.seen, _most, classes=p.classes)
     rows = [([f], f'{_shown(f)}<br>{escape(why)}') for f,why in chosen]
     return _tiles_of(p, rows, 'A label on one of these should help more than one on an image drawn at random.')
 
@@ -303,7 +298,7 @@ def _frequencies(p):
     return _table(rows, ('Class','Labeled images','Guesses for unlabeled images'))
 
 def _settings(p):
-    rows = [(escape(k), escape(json.dumps(v, ensure_ascii=False)[:300])) for k,v in p.settings.items()]
+    rows = [(escape(k), escape(json.dumps(v, ensure_ascii=False)[:300])) for k,v in p.how.items()]
     note = f'<p>{escape(p.note)}</p>' if p.note else ''
     return f'{note}<details><summary>{len(rows)} settings</summary>{_table(rows, ("Setting","Value"))}</details>'
 
@@ -312,18 +307,6 @@ _parts = {'Rows to beat': _beat, 'Curves': _curves, 'Confusion matrix': _confusi
           'Map of all images': _map, 'Guesses by class': _guesses, 'Class frequencies': _frequencies,
           'Suspected wrong labels': _issues, 'Near duplicates': _twice, 'Strangers': _strange,
           'What to label next': _next, 'Settings': _settings}
-
-def _all_settings(learn):
-    "What is needed to do this training again, as far as the learner knows it"
-    method = ssl_method(learn)
-    if learn.opt is None: learn.create_opt()
-    method.prepare()
-    lrs = nested_attr(learn, 'recorder.hps', {}).get('lr', [])
-    return flat(settings(learn, method)[0]) | ({'highest learning rate': float(max(lrs))} if len(lrs) else {})
-
-def _own_names(kind, s, seen):
-    count = Counter(o for v in seen.values() for o in v.names)
-    return [o if count[o]==1 else f'{kind} {o}' for o in s.names]
 
 def _write(file, p):
     order = sorted(_parts.items(), key=lambda o: o[1] is not _map) # First: its pictures are numbered as its points are
@@ -355,8 +338,6 @@ def report(
     title:str|None=None, # Heading; default: the method's and the folder's name
     note:str='', # What else is needed to repeat the run, such as its command and seed
     command:bool=False, # Name the command's options in place of Python's arguments?
-    n:int=6, # Pictures in a row of guesses
-    lists:int=24, # Pictures in a list, such as that of suspected labels
     most:int=5000, # Unlabeled images to look at, drawn at random where there are more, and images on the map
     max_bytes:int=3_500_000, # Of the pictures
 )->Path: # `file`
@@ -366,9 +347,14 @@ def report(
     try: rows = history(learn)
     except ValueError: rows = None
     classes = L(ifnone(getattr(dls, 'vocab', None), range(dls.c)))
-    settings = _all_settings(learn)
+    if learn.opt is None: learn.create_opt()
+    method.prepare()
+    lrs = nested_attr(learn, 'recorder.hps', {}).get('lr', [])
+    how = flat(settings(learn, method)[0]) | ({'highest learning rate': float(max(lrs))} if len(lrs) else {})
     seen = look(learn, arch, weights, cache, thumb=96, most=most)
-    seen = {k: dataclasses.replace(s, names=_own_names(k, s, seen)) for k,s in seen.items()}
+    count = Counter(o for s in seen.values() for o in s.names)
+    def own(k, o): return o if count[o]==1 else f'{k} {o}'
+    seen = {k: dataclasses.replace(s, names=[own(k, o) for o in s.names]) for k,s in seen.items()}
     title = title or f'{type(method).__name__} on {Path(dls.path).absolute().name}'
     where = {name: (k,i) for k,s in seen.items() for i,name in enumerate(s.names)}
     p = SimpleNamespace(**locals(), tiles=Tiles(seen))
