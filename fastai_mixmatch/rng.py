@@ -66,12 +66,8 @@ def varies(*fs, n:int=2)->bool:
 @contextmanager
 def seeded(seed:int):
     "Seed the CPU generators of Python, numpy and PyTorch, and put them back at the end"
-    states = random.getstate(),np.random.get_state(),torch.get_rng_state()
-    random.seed(seed)
-    np.random.seed(seed%2**32)
-    torch.default_generator.manual_seed(seed)
-    try: yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])
+    with kept_rng():
+        random.seed(seed)
+        np.random.seed(seed%2**32)
+        torch.default_generator.manual_seed(seed)
+        yield
