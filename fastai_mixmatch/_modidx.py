@@ -445,7 +445,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'fastai_mixmatch.ema.EMA': ('ema.html#ema', 'fastai_mixmatch/ema.py'),
                                      'fastai_mixmatch.ema.EMA.__call__': ('ema.html#ema.__call__', 'fastai_mixmatch/ema.py'),
                                      'fastai_mixmatch.ema.EMA.__init__': ('ema.html#ema.__init__', 'fastai_mixmatch/ema.py'),
-                                     'fastai_mixmatch.ema.EMA._init_state': ('ema.html#ema._init_state', 'fastai_mixmatch/ema.py'),
                                      'fastai_mixmatch.ema.EMA.active': ('ema.html#ema.active', 'fastai_mixmatch/ema.py'),
                                      'fastai_mixmatch.ema.EMA.after_cancel_step': ( 'ema.html#ema.after_cancel_step',
                                                                                     'fastai_mixmatch/ema.py'),

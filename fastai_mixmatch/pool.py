@@ -54,17 +54,17 @@ def known_source(
     return all(o.__name__ in _torchvision and o.__module__.startswith('torchvision.') for o in kinds)
 
 # %% ../nbs/02_pool.ipynb #3fc052e9
-class ItemPipe:
+class ItemPipe(ImagePipe):
     "What a loader does to one image: open it, apply the item transforms, give a tensor `(C,H,W)`"
     def __init__(self,
         dl, # `DataLoader`, of fastai or PyTorch
         split_idx:int=0, # 0 in training, 1 in validation
     ):
-        self.tl,self.after = image_tfms(dl.dataset),loader_tfms(dl, 'after_item', split_idx)
-        img = pair(get_item(dl.dataset, 0))[0]
+        self.tl,img = image_tfms(dl.dataset),pair(get_item(dl.dataset, 0))[0]
         opened = isinstance(img, (PILBase,ImageStack))
-        self.img_cls = type(img) if opened else PILImage if isinstance(img, Image.Image) else None
-        x,self.files = self.tensor(img),{} # How an item of a type is read in fewer steps, if it can be
+        img_cls = type(img) if opened else PILImage if isinstance(img, Image.Image) else None
+        super().__init__(img_cls, loader_tfms(dl, 'after_item', split_idx))
+        x = self.tensor(img)
         self.cls,self.shape,self.dtype = type(x),tuple(x.shape),x.dtype
         if x.ndim!=3:
             raise ValueError(f"a labeled image must become a tensor (channels, height, width); got shape {self.shape}")
@@ -108,11 +108,8 @@ def tensor(self:ItemPipe, img)->Tensor:
 
 @patch
 def __call__(self:ItemPipe, item, i=None)->Tensor:
-    t = type(item)
-    if t not in self.files:
-        pipe = ImagePipe(self.img_cls, self.after)
-        self.files[t] = pipe if issubclass(t, (str, Path)) and pipe.quick and not self.own_tfms(item) else None
-    return self.tensor(self.open(item, i)) if self.files[t] is None else self.files[t](item, i)
+    quick = self.quick and isinstance(item, (str, Path)) and not self.own_tfms(item)
+    return ImagePipe.__call__(self, item, i) if quick else self.tensor(self.open(item, i))
 
 # %% ../nbs/02_pool.ipynb #4a95216a
 CACHE_LIMIT = 2*2**30 # Bytes of decoded images to keep in memory, unless `cache` says otherwise
