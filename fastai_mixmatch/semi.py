@@ -221,14 +221,10 @@ def watch(self:SemiSupervised)->list:
     "Add the callbacks that go with a method, where the learner lacks them"
     for o in [self, self.aug][:1+hasattr(self.aug, 'state_dict')]: belongs(o, self.learn)
     mine = [cb for cb in self.learn.cbs if getattr(cb, 'method', None) is self]
-    new = [o(self) for o in self.watchers() if not any(type(cb) is o for cb in mine)]
+    kinds = [Report, Finite, KeepValid, Trim] + [Heads]*bool(self.heads)
+    new = [o(self) for o in kinds if not any(type(cb) is o for cb in mine)]
     self.learn.add_cbs(new)
     return new
-
-@patch
-def watchers(self:SemiSupervised)->list:
-    "Callbacks, made with the method, that go with it"
-    return [Report, Finite, KeepValid, Trim] + [Heads]*bool(self.heads)
 
 # %% ../nbs/14_semi.ipynb #59ab752f
 @patch

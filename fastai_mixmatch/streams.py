@@ -13,7 +13,7 @@ from fastai.vision.all import *
 from torch.utils.data import IterableDataset
 from .batch import Unlabeled
 from .cache import DiskCache
-from .distributed import from_first, send
+from .distributed import from_first
 from .lists import *
 from .sources import *
 from .pool import *
@@ -114,9 +114,10 @@ def in_memory(self:PoolDL, walk):
     pool = self.pool
     if self.device is not None and fits(pool.nbytes):
         pool.x,pool.y = pool.x.to(self.device),pool.y.to(self.device)
+    device = pool.x.device
     for self.now in walk:
         if pool.disk is not None: pool.disk.check_whole()
-        idx = send(self.now, pool.x.device)
+        idx = self.now.pin_memory().to(device, non_blocking=True) if device.type=='cuda' else self.now.to(device)
         yield [pool.x[idx]], pool.y[idx]
 
 @patch
