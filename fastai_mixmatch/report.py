@@ -6,7 +6,6 @@
 __all__ = ['Report']
 
 # %% ../nbs/12_report.ipynb #cc5e6a3a
-import warnings
 from fastai.vision.all import *
 from .batch import FitCallback, refuse_unless
 from .distributed import listed, rank0_print, sum_ranks
@@ -45,15 +44,6 @@ class Report(FitCallback):
         self.counts = None
         self.sums = {} if self.method.learn is None else {o: (0.,0.) for o in self.names}
 
-    def add(self, name, total, weight=1):
-        "Add to the mean of column `name` in this epoch; no device is waited for"
-        old = self.sums.get(name, (0.,0.))
-        self.sums[name] = old[0]+total,old[1]+weight
-
-    def mean(self, name):
-        total,weight = map(float, self.sums.get(name, (0.,0.)))
-        return total/weight if weight else None
-
     def after_loss(self):
         step = self.method.step
         if not self.sums: return
@@ -69,6 +59,18 @@ class Report(FitCallback):
         if self.counts is None: self.counts = q.new_zeros(q.shape[1], dtype=torch.float32)
         self.counts.scatter_add_(0, guess, torch.ones_like(guess, dtype=torch.float32))
         if 'guess_acc' in self.sums: self.add('guess_acc', (guess==truth).sum(), (truth>=0).sum()) # Unknown: -1
+
+# %% ../nbs/12_report.ipynb #bd8c1724
+@patch
+def add(self:Report, name, total, weight=1):
+    "Add to the mean of column `name` in this epoch"
+    old = self.sums.get(name, (0.,0.))
+    self.sums[name] = old[0]+total,old[1]+weight
+
+@patch
+def mean(self:Report, name):
+    total,weight = map(float, self.sums.get(name, (0.,0.)))
+    return total/weight if weight else None
 
 # %% ../nbs/12_report.ipynb #ef16d40a
 @patch
