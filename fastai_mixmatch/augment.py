@@ -8,7 +8,6 @@ __all__ = ['moves', 'spaces', 'to_gray', 'smooth', 'blur', 'invert', 'brightness
            'StrongView', 'CTAugment']
 
 # %% ../nbs/06_augment.ipynb #50841a0b
-import math
 from fastai.vision.all import *
 from torchvision.transforms.v2.functional import equalize as equalize_bytes
 from .batch import refuse_unless

@@ -6,7 +6,7 @@
 __all__ = ['refuse_unless', 'form', 'like', 'check_names', 'Settings', 'Unlabeled', 'Batch', 'Step', 'FitCallback', 'Joined']
 
 # %% ../nbs/13_batch.ipynb #8d07fa6e
-import dataclasses, inspect
+import dataclasses
 from difflib import get_close_matches
 from inspect import Parameter, Signature
 from numbers import Integral

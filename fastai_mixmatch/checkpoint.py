@@ -7,7 +7,7 @@ __all__ = ['training_state', 'load_training_state', 'CheckpointError', 'write_ch
            'Checkpoint', 'Gate']
 
 # %% ../nbs/23_checkpoint.ipynb #087c9bf5
-import io, math, os, re, signal, sys, threading, time, warnings, zipfile
+import signal
 from contextlib import suppress
 from fastai.vision.all import *
 from .batch import FitCallback

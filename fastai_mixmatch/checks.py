@@ -7,8 +7,6 @@ __all__ = ['label_indices', 'class_counts', 'expect', 'tried', 'probe', 'check_m
            'warn_about', 'check_use', 'ask', 'state_of', 'held', 'states', 'check_step']
 
 # %% ../nbs/84_checks.ipynb #0a8d949b
-import pickle, re, warnings
-from numbers import Real
 from fastai.vision.all import *
 from fastai.callback.mixup import MixHandler
 from .batch import form, refuse_unless

@@ -6,8 +6,7 @@
 __all__ = ['describe_items', 'numbered', 'named_cbs', 'loader_rngs', 'settings', 'flat', 'differences', 'SameRanks']
 
 # %% ../nbs/22_fingerprint.ipynb #5d4825d2
-import hashlib, json, os, random, sys, weakref
-from collections import Counter
+import weakref
 from contextlib import suppress
 from fastai.vision.all import *
 from torch.utils.data import ConcatDataset, Subset

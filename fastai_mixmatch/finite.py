@@ -6,7 +6,6 @@
 __all__ = ['Finite']
 
 # %% ../nbs/13_finite.ipynb #3bc5fa44
-import math
 from fastai.vision.all import *
 from .batch import FitCallback
 from .distributed import listed

@@ -8,8 +8,8 @@ __all__ = ['FORMATS', 'MAX_PIXELS', 'ImageError', 'item_name', 'reading', 'to_ui
            'item_key']
 
 # %% ../nbs/00_images.ipynb #a4b235ab
-import io, os, stat
-from contextlib import contextmanager, suppress
+import stat
+from contextlib import suppress
 from functools import lru_cache
 from fastai.vision.all import *
 from PIL import ImageOps

@@ -6,7 +6,6 @@
 __all__ = ['history', 'plot_history', 'guess_counts', 'ssl_method', 'show_guesses', 'on_pool', 'Source', 'show_source']
 
 # %% ../nbs/26_inspect.ipynb #d6bd6909
-import inspect
 from fastai.vision.all import *
 from .export import ValidPipe, predict_files
 from .batch import refuse_unless

@@ -7,7 +7,6 @@ __all__ = ['CACHE_LIMIT', 'known_tfms', 'known_source', 'ItemPipe', 'fits', 'Poo
            'LabeledPool', 'ArrayPool', 'as_pool']
 
 # %% ../nbs/02_pool.ipynb #db8da202
-import itertools, math, time, warnings
 from fastai.vision.all import *
 from torch.utils.data import ConcatDataset, Subset, TensorDataset
 from torchvision.datasets.folder import default_loader

@@ -7,10 +7,7 @@ __all__ = ['PredictorError', 'Predictor', 'read_file', 'check_meta', 'to_bytes',
            'save_predictor']
 
 # %% ../nbs/24_predictor.ipynb #0a7b2c9b
-import json, math, os, stat
-from contextlib import contextmanager
-from copy import deepcopy
-from enum import Enum
+import stat
 from fastai.vision.all import *
 from safetensors.torch import load as read_tensors, save as tensor_bytes
 from torch.nn.modules.module import register_module_parameter_registration_hook

@@ -6,9 +6,6 @@
 __all__ = ['SemiSupervised', 'Fit', 'StepLoss', 'Supervised', 'method_of']
 
 # %% ../nbs/14_semi.ipynb #aa88bad6
-import math
-from copy import deepcopy
-from types import SimpleNamespace
 from fastai.vision.all import *
 from .cache import KeepValid
 from .streams import LabeledDL, unlabeled_dl

@@ -6,11 +6,10 @@
 __all__ = ['pack', 'unpack', 'init_names', 'warn_once', 'memory', 'remember', 'whole', 'belongs']
 
 # %% ../nbs/82_state.ipynb #4ed3ca9d
-import inspect, sys, warnings, weakref
-from collections import Counter, OrderedDict, defaultdict, deque
+import weakref
+from collections import deque
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
-from enum import Enum
 from functools import lru_cache
 from fastai.basics import *
 from fastai.callback.progress import CSVLogger

@@ -7,7 +7,6 @@ __all__ = ['PoolDL', 'Walk', 'check_label', 'check_labels', 'LabeledDL', 'Unlabe
            'unlabeled_dl']
 
 # %% ../nbs/04_streams.ipynb #96d7f222
-import itertools, re, warnings
 from collections import deque
 from fastai.vision.all import *
 from torch.utils.data import IterableDataset

@@ -6,7 +6,6 @@
 __all__ = ['shift_draws', 'reflect', 'shift_rows', 'shift_gather', 'shift_flip', 'WeakView', 'BatchViews']
 
 # %% ../nbs/05_views.ipynb #8e3f1cbb
-import warnings
 from fastai.vision.all import *
 from .batch import refuse_unless
 from .sources import loader_tfms
