@@ -27,7 +27,6 @@ class Report(FitCallback):
     def before_fit(self):
         self.tidy()
         self._init_state()
-        if self.method.learn is None: return # It was taken out of the learner
         if self.method.fitting.searching: return
         rec = getattr(self.learn, 'recorder', None)
         twice = rec and rec.train_metrics and rec.valid_metrics # Else the table shows each twice
@@ -42,11 +41,10 @@ class Report(FitCallback):
     def before_train(self):
         self.check_columns()
         self.counts = None
-        self.sums = {} if self.method.learn is None else {o: (0.,0.) for o in self.names}
+        self.sums = {o: (0.,0.) for o in self.names}
 
     def after_loss(self):
         step = self.method.step
-        if not self.sums: return
         for name,v in step.notes.items(): self.add(name, v)
         if not self.method.guesses: return
         for name,v in dict(loss_x=step.loss_x, loss_u=step.loss_u).items(): self.add(name, v.detach())

@@ -30,7 +30,7 @@ class PoolDL:
         endless:bool=False, # Passes without end?
         idxs:Callable|None=None, # Gives the positions of one pass; default: a random permutation
     ):
-        self.pool,self.bs,self.num_workers,self.device,self.steps,self.idxs = pool,bs,num_workers,device,steps,idxs
+        store_attr()
         self.endless,self.rank,self.world,self.given = endless or steps is not None,0,1,0
         self.stream = self.taken_up = self.now = self.walk = None
 
