@@ -636,6 +636,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'fastai_mixmatch.inspect.Source': ('inspect.html#source', 'fastai_mixmatch/inspect.py'),
                                          'fastai_mixmatch.inspect.Source._repr_markdown_': ( 'inspect.html#source._repr_markdown_',
                                                                                              'fastai_mixmatch/inspect.py'),
+                                         'fastai_mixmatch.inspect._grid': ('inspect.html#_grid', 'fastai_mixmatch/inspect.py'),
                                          'fastai_mixmatch.inspect._show': ('inspect.html#_show', 'fastai_mixmatch/inspect.py'),
                                          'fastai_mixmatch.inspect.guess_counts': ( 'inspect.html#guess_counts',
                                                                                    'fastai_mixmatch/inspect.py'),

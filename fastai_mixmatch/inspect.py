@@ -92,15 +92,17 @@ def show_views(self:SemiSupervised,
 ):
     "Show views of a few unlabeled images (rows), with the guess and its confidence"
     us,p = self.sample_views(n)
-    _,axs = plt.subplots(len(us), n, figsize=(n,1.1*len(us)+.2), dpi=72, squeeze=False)
-    for j,(u,row) in enumerate(zip(us, axs)):
-        for i,ax in enumerate(row):
-            conf,c = p[i].max(0)
-            title = f"{class_name(self.learn.dls, c)}  {conf:.0%}" if j==0 else None
-            _show(u[i], ax, title)
-    return axs
+    return _grid(us, {0: [f"{class_name(self.learn.dls, c)}  {conf:.0%}" for conf,c in zip(*p.max(1))]})
 
 def _show(x, ax, title=None): show_image(picture(x), ctx=ax, cmap='gray', title=title)
+
+def _grid(rows, titles):
+    "Rows of images, and axes; `titles` by number of the row"
+    n = len(rows[0])
+    _,axs = plt.subplots(len(rows), n, figsize=(n,len(rows)+.4), dpi=72, squeeze=False)
+    for j,(xs,row) in enumerate(zip(rows, axs)):
+        for x,ax,title in zip(xs, row, titles.get(j, [None]*n)): _show(x, ax, title)
+    return axs
 
 # %% ../nbs/26_inspect.ipynb #a2796b9e
 @patch
@@ -112,11 +114,7 @@ def show_mixes(self:MixMatch,
     lam,perm = mixup_draws(n, self.alpha)
     lam,perm = lam.to(p),perm.to(p.device)
     mixed,_ = mixup(us[0], sharpen(p, self.T).to(us[0]), self.alpha, lam, perm)
-    _,axs = plt.subplots(3, n, figsize=(n,3.4), dpi=72, squeeze=False)
-    for row,x in zip(axs, (us[0], us[0][perm], mixed)):
-        for i,ax in enumerate(row):
-            _show(x[i], ax, f"λ={lam[i]:.2f}" if x is mixed else None)
-    return axs
+    return _grid((us[0], us[0][perm], mixed), {2: [f"λ={o:.2f}" for o in lam]})
 
 # %% ../nbs/26_inspect.ipynb #b6458f0d
 def show_guesses(
