@@ -37,9 +37,9 @@ class Prediction(NamedTuple):
 class ValidPipe(ItemPipe):
     "What a learner does at validation to one image, also after `load_learner`"
     def __init__(self, dl):
-        self.tl,self.files = dl.dataset.tls[0],{}
-        self.after,cls = Pipeline(dl.after_item.fs, split_idx=1),self.tl.types[-1]
-        self.img_cls = cls if isinstance(cls, type) and issubclass(cls, (PILBase,ImageStack)) else None
+        self.tl,cls = dl.dataset.tls[0],dl.dataset.tls[0].types[-1]
+        opened = isinstance(cls, type) and issubclass(cls, (PILBase,ImageStack))
+        super(ItemPipe, self).__init__(cls if opened else None, Pipeline(dl.after_item.fs, split_idx=1))
 
 def _of_learner(learn):
     "How a learner reads an item and answers a batch, and its classes"
