@@ -37,9 +37,10 @@ class Prediction(NamedTuple):
 class ValidPipe(ItemPipe):
     "What a learner does at validation to one image, also after `load_learner`"
     def __init__(self, dl):
-        self.tl,cls = dl.dataset.tls[0],dl.dataset.tls[0].types[-1]
-        opened = isinstance(cls, type) and issubclass(cls, (PILBase,ImageStack))
-        super(ItemPipe, self).__init__(cls if opened else None, Pipeline(dl.after_item.fs, split_idx=1))
+        self.tl,*_ = dl.dataset.tls
+        cls = self.tl.types[-1]
+        cls = cls if isinstance(cls, type) and issubclass(cls, (PILBase,ImageStack)) else None
+        super(ItemPipe, self).__init__(cls, Pipeline(dl.after_item.fs, split_idx=1))
 
 def _of_learner(learn):
     "How a learner reads an item and answers a batch, and its classes"

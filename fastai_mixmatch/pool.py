@@ -116,7 +116,6 @@ def fits(nbytes:int)->bool:
 class Pool:
     "Images that `pipe` reads; `pool[i]` is a list of raw tensors `(C,H,W)`, and the label's index or -1"
     kind,x,y,kept,skipped,n_replaced,shape,disk,k = 'unlabeled',None,None,None,(),0,None,None,1
-    rank,world = 0,1
     def __init__(self,
         items, # Sequence of items
         pipe:ImagePipe, # Item, position → tensor `(C,H,W)`

@@ -221,6 +221,7 @@ class UnlabeledDL(PoolDL):
 # %% ../nbs/04_streams.ipynb #3a3f7238
 class IterablePool(Pool, IterableDataset):
     "A pool read from an iterable dataset, in its order"
+    rank,world = 0,1
     def __init__(self, ds, n, *args, **kwargs):
         some,self.n,self.source = list(itertools.islice(ds, 8)),n,type(ds).__name__
         if not some: raise ValueError("no unlabeled images: the iterable dataset gave none")
