@@ -284,14 +284,16 @@ class LabelIndex:
         classes=None, # Classes that integer labels stand for
         labels=None, # Label of each item; default: what the item holds
     ):
-        self.labels,self.told = labels,vocab is None
-        self.index = None if vocab is None else {label_text(o): i for i,o in enumerate(vocab)}
+        self.labels,self.told,self.index = labels,False,None
+        if vocab is None: return
+        self.index = {label_text(o): i for i,o in enumerate(vocab)}
         named = {label_text(o) for o in ifnone(labels, classes or ()) if isinstance(o, (int,float,str))}-{None}
-        other = [] if vocab is None else sorted(named.difference(self.index))
+        other = sorted(named.difference(self.index))
         strange = labels is None and 0<len(other)==len(named)
         if other: self.tell(other, *["their numbers are taken as those of `dls`"]*strange)
-        names = () if labels is not None else vocab if strange else classes # A number is that of one of these
-        if self.index: self.index.update({i: self.index.get(label_text(o), -1) for i,o in enumerate(names or ())})
+        if labels is None: # A number is that of one of these
+            names = vocab if strange else classes or ()
+            self.index.update({i: self.index.get(label_text(o), -1) for i,o in enumerate(names)})
 
     def tell(self, names, how='they count as unknown'):
         "Warn, once, of labels that are no class"

@@ -46,8 +46,8 @@ def _value(o):
     return str(getattr(o, 'value', o)) if isinstance(o, (Enum,str)) else list(o) if isinstance(o, (tuple,L)) else o
 
 def _described(f):
-    def is_a(cls): return isinstance(f, cls) and type(f).__module__==cls.__module__ # fastai's own, whatever its name
-    name = first(k for k,(cls,_) in _known.items() if is_a(cls))
+    # fastai's own, whatever its name
+    name = first(k for k,(o,_) in _known.items() if isinstance(f, o) and type(f).__module__==o.__module__)
     _need(name, f"the transform {type(f).__name__} cannot be stored in a predictor; there are fastai's own "
                 f"{', '.join(_known)}. `learn.export` keeps it, as a pickle")
     kw = {k: _value(getattr(f, k)) for k in _known[name][1]}

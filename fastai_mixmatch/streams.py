@@ -160,12 +160,11 @@ def check_labels(
     return c
 
 # %% ../nbs/04_streams.ipynb #698bd5a2
-def _settings(dls, bs, num_workers):
-    "Batch size, worker processes and device, those of `dls` where they are None"
+def _settings(dls, bs):
+    "Batch size, that of `dls` where it is None, worker processes and device"
     dl = dls.train
     return dict(bs=ifnone(bs, getattr(dl, 'bs', None) or getattr(dl, 'batch_size', None) or 64),
-                num_workers=ifnone(num_workers, getattr(getattr(dl, 'fake_l', dl), 'num_workers', 0)),
-                device=getattr(dls, 'device', None))
+                num_workers=getattr(getattr(dl, 'fake_l', dl), 'num_workers', 0), device=getattr(dls, 'device', None))
 
 def _order(dl):
     "Positions of one pass of a fastai or PyTorch loader"
@@ -178,12 +177,11 @@ class LabeledDL(PoolDL):
         dls, # `DataLoaders`
         bs:int|None=None, # Batch size; default: that of `dls`
         cache:bool|None=None, # Keep the decoded images in memory? Default: where they fit
-        num_workers:int|None=None, # Worker processes; default: those of `dls`
     ):
         self.c,self.pipe = check_labels(dls),ItemPipe(dls.train)
         pool = LabeledPool(dls.train.dataset, self.pipe, same=bool(cache))
         self.cache = pool.stays(cache)
-        super().__init__(pool, endless=True, idxs=partial(_order, dls.train), **_settings(dls, bs, num_workers))
+        super().__init__(pool, endless=True, idxs=partial(_order, dls.train), **_settings(dls, bs))
 
 # %% ../nbs/04_streams.ipynb #8352e04a
 class UnlabeledDL(PoolDL):
@@ -193,12 +191,11 @@ class UnlabeledDL(PoolDL):
         dls, # `DataLoaders` of the labeled set
         bs:int|None=None, # Batch size; default: that of `dls`
         k:int=1, # Reads of an image, where item transforms are random
-        num_workers:int|None=None, # Worker processes; default: those of `dls`
         **settings # For `Unlabeled`
     ):
         u = unlabeled if isinstance(unlabeled, Unlabeled) else Unlabeled(unlabeled, **settings)
         self.items,self.pipe = as_items(u.source, dls),ItemPipe(dls.train)
-        kw = _settings(dls, bs, num_workers)
+        kw = _settings(dls, bs)
         n = None if u.steps is None else u.steps*kw['bs']
         pool = self.make_pool(u, class_names(dls.train.dataset), n, k=k, on_error=u.on_error)
         super().__init__(pool, steps=u.steps, **kw)
