@@ -199,7 +199,7 @@ def held(method)->dict:
 def states(method)->list:
     "What a step may change in place, with its state; random views draw anew"
     own = {k: _data(v) for k,v in held(method).items() if isinstance(v, (dict,list,set,Tensor,np.ndarray))}
-    tfms = [o for o in getattr(method.view.after, 'fs', ()) if not isinstance(o, RandTransform)]
+    tfms = [o for o in method.view.fs if not isinstance(o, RandTransform)]
     return [(method, own), *((o, state_of(o, o is method.strong)) for o in (method.strong, method.loss_x, *tfms))]
 
 def check_step(method):

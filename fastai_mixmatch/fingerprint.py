@@ -112,8 +112,8 @@ def _data(learn, method, unknown):
             'unlabeled batch size': dl.bs*dl.world,
             'unlabeled images in memory': dl.pool.x is not None, 'labeled images in memory': ldl.pool.x is not None,
             'added view': plain(view.weak, unknown, 'added view')},
-            _transforms('item transforms', getattr(dl.pipe.after, 'fs', []), unknown),
-            _transforms('batch transforms', getattr(view.after, 'fs', []), unknown))
+            _transforms('item transforms', dl.pipe.fs, unknown),
+            _transforms('batch transforms', view.fs, unknown))
 
 def _groups(learn):
     "Of each parameter group how many weights train, and a digest of which"

@@ -69,8 +69,7 @@ class Heads(FitCallback):
         good = all(isinstance(o, nn.Module) for o in nets.values())
         refuse_unless(good, "heads: a function must give a module", nets)
         self.nets = nn.ModuleDict(nets).to(layer.weight)
-        if self.method.world>1:
-            for p in self.nets.parameters(): p.data.copy_(from_first(p.data))
+        for p in self.nets.parameters(): p.data.copy_(from_first(p.data, self.method.world))
         own = FastAdam if isinstance(self.learn.opt, OptimWrapper) else self.learn.opt_func
         self.own_opt = own(L(self.nets.parameters()), lr=self.learn.lr)
         for p in norm_bias_params(self.nets): self.own_opt.state[p]['do_wd'] = self.learn.wd_bn_bias

@@ -76,7 +76,7 @@ class ItemPipe(ImagePipe):
 
     def plain(self, item)->bool:
         "Is the tensor of an array `item` the array itself?"
-        known = all(f is noop or type(f) is ToTensor for f in getattr(self.after, 'fs', [self.after]))
+        known = all(f is noop or type(f) is ToTensor for f in self.fs)
         return known and not self.own_tfms(item) and (self.img_cls is None or self.dtype==torch.uint8)
 
     def open(self, item, i=None):
@@ -128,8 +128,7 @@ class Pool:
         with kept_rng():
             start = first(i for i in range(n) if self.can(i))
             self.replaced([], start is None)
-            tfms,tl = getattr(pipe.after, 'fs', [pipe.after]),getattr(pipe, 'tl', None)
-            known = known_tfms(tfms) and known_source(items) and (tl is None or known_source(tl))
+            known = known_tfms(pipe.fs) and known_source(items) and (pipe.tl is None or known_source(pipe.tl))
             self.look([start, *range(start+1, n, -(-n//8))], k, known, same)
 
     def look(self, idxs, k, known, same=False):
