@@ -60,8 +60,7 @@ class SemiSupervised(Settings, FitCallback):
 
     def check(self):
         "Refuse settings that cannot be; `ValueError` or `TypeError`"
-        for o in ('k','ks','lambda_u'): expect(self, o)
-        check_ramp(self.ramp)
+        for o in ('k','ks','lambda_u','ramp'): expect(self, o)
         self.loss_x = labeled_loss(self.loss_x)
         if self.ks and self.strong is None: self.strong = StrongView()
         if self.ks: expect(self, 'strong')
