@@ -13,7 +13,6 @@ from torch.utils.data import IterableDataset
 from .batch import Unlabeled
 from .cache import DiskCache
 from .distributed import from_first
-from .lists import *
 from .sources import *
 from .pool import *
 
