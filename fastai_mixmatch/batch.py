@@ -129,7 +129,9 @@ class FitCallback(Callback):
 
     def __call__(self, event_name): # fastai sends `before_fit` and `after_fit` around a validation, too
         awake = self.method is None or self.method.learn is not None
-        if awake and (event_name=='before_validate' or not self.learn.lock.locked()): super().__call__(event_name)
+        if not awake or self.learn.lock.locked() and event_name!='before_validate': return
+        if event_name=='before_fit': self.tidy() # A plain `Learner` runs no event when a fit is interrupted
+        super().__call__(event_name)
 
     def after_fit(self): self.tidy()
     def tidy(self): "Put back what belongs to the user, however the fit ended"

@@ -115,9 +115,7 @@ class Checkpoint(FitCallback):
         self.fits,self.replaced = 0,0 # How many are complete; which has a later one's result
         self.damaged,self.starts,self.this_fit = set(),{},None
 
-    def before_fit(self):
-        belongs(self, self.learn)
-        self.tidy() # As in `SemiSupervised`
+    def before_fit(self): belongs(self, self.learn)
 
 class Gate(Callback):
     "Let the other callbacks sleep until `epoch`, and count its batches on from `batch`"

@@ -54,7 +54,6 @@ class Heads(FitCallback):
     "Trains the heads that `method` declares, on the features of the model"
     order,_stateattrs,__deepcopy__ = 23,('nets','own_opt','hook','features'),whole
     def before_fit(self):
-        self.tidy()
         model,method = get_model(self.learn.model),self.method
         with kept_rng():
             x = method.example().to(one_param(model).device)

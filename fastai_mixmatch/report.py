@@ -25,7 +25,6 @@ class Report(FitCallback):
     def _init_state(self): self.columns,self.sums,self.rows,self.counts,self.guess_counts = None,{},[],None,[]
 
     def before_fit(self):
-        self.tidy()
         self._init_state()
         if self.method.fitting.searching: return
         rec = getattr(self.learn, 'recorder', None)

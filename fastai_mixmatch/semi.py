@@ -267,7 +267,6 @@ class Fit:
 
 @patch
 def before_fit(self:SemiSupervised):
-    self.tidy() # A plain `Learner` runs no event when a fit is interrupted
     new = self.watch()
     self.alone(self.learn.cbs)
     check_callbacks(self)
