@@ -59,7 +59,7 @@ def _load(learn, s, streams, args):
 class CheckpointError(RuntimeError):
     "A checkpoint that cannot be written, read or used; the message says what to do"
 
-_format = 2
+_format = 3
 _parts = {int: 'fit epoch batch step world threads', dict: 'settings model buffers opt cbs learn rngs',
     list: 'grads metrics', (bool,float,dict,type(None)): 'ended cut pct scaler elapsed'}
 

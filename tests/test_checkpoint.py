@@ -366,7 +366,7 @@ def saved(state):
     torch.save(state, f)
     return f.getvalue()
 
-FORGED = dict(list=lambda s: saved([1]), empty=lambda s: saved({}), format=lambda s: saved(dict(format=2)),
+FORGED = dict(list=lambda s: saved([1]), empty=lambda s: saved({}), format=lambda s: saved(dict(format=3)),
     part=lambda s: saved({k: v for k, v in s.items() if k != 'opt'}), code=lambda s: saved(dict(s, opt=os.getpid)),
     kind=lambda s: saved(dict(s, rngs=[1])), number=lambda s: saved(dict(s, batch='3')), ended=lambda s: saved(dict(s, ended='x')),
     grads=lambda s: saved(dict(s, grads={})), settings=lambda s: saved(dict(s, settings=[])),
