@@ -6,7 +6,6 @@
 __all__ = ['archs', 'is_arch', 'network', 'make_model', 'to_channels_last', 'arch_spec', 'build_arch']
 
 # %% ../nbs/10_arch.ipynb #e870e384
-import inspect, json, warnings
 from fastai.vision.all import *
 from fastai.vision.learner import _add_norm,_default_meta
 from torchvision import models

@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['moves', 'spaces', 'to_gray', 'smooth', 'blur', 'invert', 'brightness', 'color', 'contrast', 'sharpness', 'posterize',
-           'solarize', 'autocontrast', 'equalize', 'affines', 'warp', 'cut', 'StrongTransform', 'RandAugment', 'Cutout',
-           'StrongView', 'CTAugment']
+           'solarize', 'autocontrast', 'equalize', 'affines', 'warp', 'cut', 'RandAugment', 'Cutout', 'StrongView',
+           'CTAugment']
 
 # %% ../nbs/06_augment.ipynb #50841a0b
-import math
 from fastai.vision.all import *
 from torchvision.transforms.v2.functional import equalize as equalize_bytes
 from .batch import refuse_unless
+from .views import ViewTransform
 
 # %% ../nbs/06_augment.ipynb #258aba66
 def _per(m): return m.view(-1, 1, 1, 1)
@@ -107,13 +107,9 @@ spaces = dict(
                      solarize=lambda x, m: solarize(x, (255.999*m).floor()/255), **_mixed))
 
 # %% ../nbs/06_augment.ipynb #de42fe2c
-class StrongTransform(DisplayedTransform):
-    "Base of what distorts batches of float images in [0,1], by its `view`"
-    order,split_idx = 90,0
-    def encodes(self, x:TensorImage): return self.view(x.as_subclass(Tensor)).as_subclass(type(x))
-
-class RandAugment(StrongTransform):
+class RandAugment(ViewTransform):
     "`n` random operations, each with probability `p`, on a batch of float images in [0,1] (FixMatch)"
+    order = 90
     def __init__(self,
         n:int=2, # Operations an image
         p:float=0.5, # Probability of each
@@ -192,7 +188,7 @@ def signed(self:RandAugment, kind, m):
     return m*(torch.randint_like(kind, 2)*2-1)
 
 # %% ../nbs/06_augment.ipynb #2d969ab5
-class Cutout(StrongTransform):
+class Cutout(ViewTransform):
     "Gray out a part of each image, by `cut`"
     order = 91
     def __init__(self,
@@ -206,8 +202,9 @@ class Cutout(StrongTransform):
     def view(self, x:Tensor)->Tensor: return cut(x, self.size)
 
 # %% ../nbs/06_augment.ipynb #fd39d342
-class StrongView(StrongTransform):
+class StrongView(ViewTransform):
     "Random operations, then cutout"
+    order = 90
     def __init__(self,
         aug:RandAugment|None=None, # Random operations; default: `RandAugment()`
         cutout:float=0.5, # Size of the cutout as a fraction of the image's; 0 for none

@@ -6,7 +6,7 @@
 __all__ = ['refuse_unless', 'form', 'like', 'check_names', 'Settings', 'Unlabeled', 'Batch', 'Step', 'FitCallback', 'Joined']
 
 # %% ../nbs/13_batch.ipynb #8d07fa6e
-import dataclasses, inspect
+import dataclasses
 from difflib import get_close_matches
 from inspect import Parameter, Signature
 from numbers import Integral
@@ -119,8 +119,8 @@ class Step:
 # %% ../nbs/13_batch.ipynb #0ad8841b
 class FitCallback(Callback):
     "A callback of trainings: of `validate` and `get_preds` it sees `before_validate` only"
-    run_valid = False
-    def __init__(self, method=None): # The method that brings it
+    run_valid,method = False,None
+    def __init__(self, method=None): # The method that brings it; without that it sleeps
         self.method = method
         self._init_state()
 
@@ -128,7 +128,10 @@ class FitCallback(Callback):
         for o in self._stateattrs: setattr(self, o, None)
 
     def __call__(self, event_name): # fastai sends `before_fit` and `after_fit` around a validation, too
-        if event_name=='before_validate' or not self.learn.lock.locked(): super().__call__(event_name)
+        awake = self.method is None or self.method.learn is not None
+        if not awake or self.learn.lock.locked() and event_name!='before_validate': return
+        if event_name=='before_fit': self.tidy() # A plain `Learner` runs no event when a fit is interrupted
+        super().__call__(event_name)
 
     def after_fit(self): self.tidy()
     def tidy(self): "Put back what belongs to the user, however the fit ended"

@@ -7,8 +7,6 @@ __all__ = ['label_indices', 'class_counts', 'expect', 'tried', 'probe', 'check_m
            'warn_about', 'check_use', 'ask', 'state_of', 'held', 'states', 'check_step']
 
 # %% ../nbs/84_checks.ipynb #0a8d949b
-import pickle, re, warnings
-from numbers import Real
 from fastai.vision.all import *
 from fastai.callback.mixup import MixHandler
 from .batch import form, refuse_unless
@@ -58,6 +56,9 @@ def _averages(m, o):
     momentums = o.values() if isinstance(o, dict) else [m.momentum for _ in o]
     return all(isinstance(v, Real) and 0<=v<=1 for v in momentums)
 
+def _ramp(m, o):
+    return isinstance(o, Real) and not isinstance(o, bool) and (o>=0 if isinstance(o, numbers.Integral) else 0<=o<=1)
+
 def _make_batch(m, o):
     (x,(y,*_)),b = o,m.step.batch
     return is_listy(o[1]) and [v.shape[1:] for v in (x,y)]==[v.shape[1:] for v in (b.x,b.y)] and len(y)<=len(x)
@@ -66,6 +67,7 @@ _expected = dict( # Name → what is expected, and is it that?
     k=("a whole number of weak views, at least 1", lambda m, o: isinstance(o, int) and o>0),
     ks=("a whole number of strong views", lambda m, o: isinstance(o, int) and o>=0),
     lambda_u=("a weight of at least 0", lambda m, o: o>=0),
+    ramp=("a float from 0.0 to 1.0 (fraction of training) or an int of 0 or more (steps)", _ramp),
     strong=("an object with a method `view`, such as `StrongView()`", lambda m, o: o.view and not isinstance(o, type)),
     columns=("names, such as ('mask_rate',)", lambda m, o: _named(o, list, tuple)),
     averages=("a dictionary such as dict(p=0.999), or names and a setting `momentum`; with other names than `fresh` "
@@ -201,7 +203,7 @@ def held(method)->dict:
 def states(method)->list:
     "What a step may change in place, with its state; random views draw anew"
     own = {k: _data(v) for k,v in held(method).items() if isinstance(v, (dict,list,set,Tensor,np.ndarray))}
-    tfms = [o for o in getattr(method.view.after, 'fs', ()) if not isinstance(o, RandTransform)]
+    tfms = [o for o in method.view.fs if not isinstance(o, RandTransform)]
     return [(method, own), *((o, state_of(o, o is method.strong)) for o in (method.strong, method.loss_x, *tfms))]
 
 def check_step(method):

@@ -32,12 +32,10 @@ class EMA(Callback):
         self._init_state()
         self.decay,self.warmup = decay,warmup
 
-    __deepcopy__ = whole
-    def _init_state(self): self.forget()
-
     def forget(self):
         "Drop the average; the next fit starts a new one"
         self.avg,self.raw,self.n,self.in_train,self.skip,self.slots = None,None,0,False,False,None
+    _init_state,__deepcopy__ = forget,whole
 
     @property
     def active(self)->bool:

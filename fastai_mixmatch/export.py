@@ -38,9 +38,10 @@ class Prediction(NamedTuple):
 class ValidPipe(ItemPipe):
     "What a learner does at validation to one image, also after `load_learner`"
     def __init__(self, dl):
-        self.tl,self.files = dl.dataset.tls[0],{}
-        self.after,cls = Pipeline(dl.after_item.fs, split_idx=1),self.tl.types[-1]
-        self.img_cls = cls if isinstance(cls, type) and issubclass(cls, (PILBase,ImageStack)) else None
+        self.tl,*_ = dl.dataset.tls
+        cls = self.tl.types[-1]
+        cls = cls if isinstance(cls, type) and issubclass(cls, (PILBase,ImageStack)) else None
+        super(ItemPipe, self).__init__(cls, Pipeline(dl.after_item.fs, split_idx=1))
 
 def _of_learner(learn):
     "How a learner reads an item and answers a batch, and its classes"

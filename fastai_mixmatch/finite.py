@@ -6,7 +6,6 @@
 __all__ = ['Finite']
 
 # %% ../nbs/13_finite.ipynb #3bc5fa44
-import math
 from fastai.vision.all import *
 from .batch import FitCallback
 from .distributed import listed
@@ -21,7 +20,6 @@ class Finite(FitCallback):
     def before_fit(self): self._init_state()
 
     def after_loss(self):
-        if self.method.learn is None: return # It was taken out of the learner
         if self.method.fitting.searching: return # `lr_find` goes up to where losses explode, and stops by itself
         step,b = self.method.step,self.method.step.batch
         inputs = sum(o.sum() for o in (b.x, *b.weak, *b.strong))

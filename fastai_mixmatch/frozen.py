@@ -7,7 +7,6 @@ __all__ = ['frozen_model', 'valid_view', 'valid_pipe', 'FrozenFeatures', 'linear
            'frozen_baseline']
 
 # %% ../nbs/25_frozen.ipynb #5f144d8c
-import time
 from fastai.vision.all import *
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression

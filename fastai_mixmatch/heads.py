@@ -54,7 +54,6 @@ class Heads(FitCallback):
     "Trains the heads that `method` declares, on the features of the model"
     order,_stateattrs,__deepcopy__ = 23,('nets','own_opt','hook','features'),whole
     def before_fit(self):
-        self.tidy()
         model,method = get_model(self.learn.model),self.method
         with kept_rng():
             x = method.example().to(one_param(model).device)
@@ -69,8 +68,7 @@ class Heads(FitCallback):
         good = all(isinstance(o, nn.Module) and any(True for _ in o.parameters()) for o in nets.values())
         refuse_unless(good, "heads: a function must give a module with parameters", nets)
         self.nets = nn.ModuleDict(nets).to(layer.weight)
-        if self.method.world>1:
-            for p in self.nets.parameters(): p.data.copy_(from_first(p.data))
+        for p in self.nets.parameters(): p.data.copy_(from_first(p.data, self.method.world))
         own = FastAdam if isinstance(self.learn.opt, OptimWrapper) else self.learn.opt_func
         self.own_opt = own(L(self.nets.parameters()), lr=self.learn.lr)
         for p in norm_bias_params(self.nets): self.own_opt.state[p]['do_wd'] = self.learn.wd_bn_bias

@@ -9,7 +9,7 @@ __all__ = ['ssl_learner', 'mixmatch_learner', 'remixmatch_learner', 'mean_teache
            'with_arguments', 'factory']
 
 # %% ../nbs/20_learner.ipynb #126aaf0c
-import importlib, inspect, warnings, linecache, operator, re, sys, time
+import importlib, linecache
 from fastai.vision.all import *
 from .arch import arch_spec, is_arch, make_model, to_channels_last
 from .checkpoint import Checkpoint

@@ -8,7 +8,6 @@ __all__ = ['EntropyMin', 'PiModel', 'VAT', 'kl_loss', 'MeanTeacher', 'ICT', 'Mix
            'NoisyStudent', 'ReMixMatch', 'quarter_turns']
 
 # %% ../nbs/17_methods.ipynb #34356aed
-import math
 from fastai.vision.all import *
 from .batch import refuse_unless
 from .losses import *

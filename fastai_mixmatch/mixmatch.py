@@ -7,7 +7,6 @@ __all__ = ['MixMatch']
 
 # %% ../nbs/16_mixmatch.ipynb #33aeecdd
 from fastai.vision.all import *
-from .losses import *
 from .mixup import *
 from .batch import *
 from .semi import *

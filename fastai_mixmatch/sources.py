@@ -7,8 +7,7 @@ __all__ = ['OPENERS', 'pair', 'raw_items', 'source_name', 'image_tfms', 'loader_
            'class_names', 'class_name', 'column_files', 'as_items', 'nothing_in', 'overlap']
 
 # %% ../nbs/01_sources.ipynb #284deba9
-import bisect, os
-from collections import Counter
+import bisect
 from fastai.vision.all import *
 from torch.utils.data import ConcatDataset, IterableDataset, Subset, SubsetRandomSampler
 from .images import *

@@ -7,14 +7,12 @@ __all__ = ['PoolDL', 'Walk', 'check_label', 'check_labels', 'LabeledDL', 'Unlabe
            'unlabeled_dl']
 
 # %% ../nbs/04_streams.ipynb #96d7f222
-import itertools, re, warnings
 from collections import deque
 from fastai.vision.all import *
 from torch.utils.data import IterableDataset
 from .batch import Unlabeled
 from .cache import DiskCache
-from .distributed import from_first, send
-from .lists import *
+from .distributed import from_first
 from .sources import *
 from .pool import *
 
@@ -31,7 +29,7 @@ class PoolDL:
         endless:bool=False, # Passes without end?
         idxs:Callable|None=None, # Gives the positions of one pass; default: a random permutation
     ):
-        self.pool,self.bs,self.num_workers,self.device,self.steps,self.idxs = pool,bs,num_workers,device,steps,idxs
+        store_attr()
         self.endless,self.rank,self.world,self.given = endless or steps is not None,0,1,0
         self.stream = self.taken_up = self.now = self.walk = None
 
@@ -114,9 +112,10 @@ def in_memory(self:PoolDL, walk):
     pool = self.pool
     if self.device is not None and fits(pool.nbytes):
         pool.x,pool.y = pool.x.to(self.device),pool.y.to(self.device)
+    device = pool.x.device
     for self.now in walk:
         if pool.disk is not None: pool.disk.check_whole()
-        idx = send(self.now, pool.x.device)
+        idx = self.now.pin_memory().to(device, non_blocking=True) if device.type=='cuda' else self.now.to(device)
         yield [pool.x[idx]], pool.y[idx]
 
 @patch
@@ -160,12 +159,11 @@ def check_labels(
     return c
 
 # %% ../nbs/04_streams.ipynb #698bd5a2
-def _settings(dls, bs, num_workers):
-    "Batch size, worker processes and device, those of `dls` where they are None"
+def _settings(dls, bs):
+    "Batch size, that of `dls` where it is None, worker processes and device"
     dl = dls.train
     return dict(bs=ifnone(bs, getattr(dl, 'bs', None) or getattr(dl, 'batch_size', None) or 64),
-                num_workers=ifnone(num_workers, getattr(getattr(dl, 'fake_l', dl), 'num_workers', 0)),
-                device=getattr(dls, 'device', None))
+                num_workers=getattr(getattr(dl, 'fake_l', dl), 'num_workers', 0), device=getattr(dls, 'device', None))
 
 def _order(dl):
     "Positions of one pass of a fastai or PyTorch loader"
@@ -178,12 +176,11 @@ class LabeledDL(PoolDL):
         dls, # `DataLoaders`
         bs:int|None=None, # Batch size; default: that of `dls`
         cache:bool|None=None, # Keep the decoded images in memory? Default: where they fit
-        num_workers:int|None=None, # Worker processes; default: those of `dls`
     ):
         self.c,self.pipe = check_labels(dls),ItemPipe(dls.train)
         pool = LabeledPool(dls.train.dataset, self.pipe, same=bool(cache))
         self.cache = pool.stays(cache)
-        super().__init__(pool, endless=True, idxs=partial(_order, dls.train), **_settings(dls, bs, num_workers))
+        super().__init__(pool, endless=True, idxs=partial(_order, dls.train), **_settings(dls, bs))
 
 # %% ../nbs/04_streams.ipynb #8352e04a
 class UnlabeledDL(PoolDL):
@@ -193,12 +190,11 @@ class UnlabeledDL(PoolDL):
         dls, # `DataLoaders` of the labeled set
         bs:int|None=None, # Batch size; default: that of `dls`
         k:int=1, # Reads of an image, where item transforms are random
-        num_workers:int|None=None, # Worker processes; default: those of `dls`
         **settings # For `Unlabeled`
     ):
         u = unlabeled if isinstance(unlabeled, Unlabeled) else Unlabeled(unlabeled, **settings)
         self.items,self.pipe = as_items(u.source, dls),ItemPipe(dls.train)
-        kw = _settings(dls, bs, num_workers)
+        kw = _settings(dls, bs)
         n = None if u.steps is None else u.steps*kw['bs']
         pool = self.make_pool(u, class_names(dls.train.dataset), n, k=k, on_error=u.on_error)
         super().__init__(pool, steps=u.steps, **kw)
@@ -221,6 +217,7 @@ class UnlabeledDL(PoolDL):
 # %% ../nbs/04_streams.ipynb #3a3f7238
 class IterablePool(Pool, IterableDataset):
     "A pool read from an iterable dataset, in its order"
+    rank,world = 0,1
     def __init__(self, ds, n, *args, **kwargs):
         some,self.n,self.source = list(itertools.islice(ds, 8)),n,type(ds).__name__
         if not some: raise ValueError("no unlabeled images: the iterable dataset gave none")
