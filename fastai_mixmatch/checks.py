@@ -213,7 +213,7 @@ def check_step(method):
         f"{name} sets `self.{new[0]}` in its step, and a checkpoint would lose it. Use `self.learned.{new[0]}`, with "
         f"its start in `fresh`; or, for this step alone, `self.step.{new[0]}`")
     if kept := [k for k,v in method.learned.items() if getattr(v, 'grad_fn', None)]: raise ValueError(
-        f"{name} keeps `self.learned.{kept[0]}` with the graph of its step, which would fill the memory: `.detach()` it")
+        f"{name} keeps `self.learned.{kept[0]}` with the graph of its step, which fills the memory: `.detach()` it")
     do = "a training that goes on begins anew","give it `state_dict` and `load_state_dict`"
     for (o,now),(_,old) in zip(states(method), fit.states):
         if new := [k for k in now if old.get(k, fit)!=now[k]]: warn_once(
