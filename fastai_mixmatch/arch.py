@@ -11,6 +11,7 @@ from fastai.vision.learner import _add_norm,_default_meta
 from torchvision import models
 
 from .checks import probe
+from .lists import quietly
 from .models import *
 from .rng import kept_rng
 
@@ -50,7 +51,7 @@ def network(
         return model, default_split, (cfg['mean'],cfg['std'])
     meta,new = model_meta.get(arch, _default_meta),'weights' in inspect.signature(arch).parameters
     if n_out is None: model = arch(weights='DEFAULT' if fetch else None) if new else arch(pretrained=fetch)
-    else: model = create_vision_model(arch, n_out, pretrained=fetch, n_in=n_in, **kwargs)
+    else: model = quietly(partial(create_vision_model, arch, n_out, pretrained=fetch, n_in=n_in, **kwargs))
     return model, meta['split'], meta.get('stats', imagenet_stats) # fastai has none for half of torchvision's
 
 # %% ../nbs/10_arch.ipynb #a1c0de02
@@ -77,7 +78,7 @@ def to_channels_last(
     x:Tensor, # An image for it `(1,C,H,W)`
 ):
     "Store the weights of `model` with channels last, if it works so"
-    if any(isinstance(p, nn.parameter.UninitializedParameter) for p in model.parameters()): return
+    if any(map(nn.parameter.is_lazy, model.parameters())): return
     model.to(memory_format=torch.channels_last)
     try:
         with kept_rng():
@@ -100,7 +101,7 @@ def arch_spec(
     source = 'timm' if isinstance(f, str) else first(k for k,fs in archs.items() if fs.get(str(name)) is f)
     try: json.dumps(kw)
     except TypeError: return None
-    return None if source is None else dict(source=source, name=name, args=kw)
+    return source and dict(source=source, name=name, args=kw)
 
 def build_arch(
     spec:dict, # Of `arch_spec`
