@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['thumb', 'hash_bits', 'near_pairs', 'look_at', 'near_duplicates', 'deal', 'drawn', 'uncertainty', 'verdict', 'setback',
-           'source_rows', 'Survey', 'survey', 'usual_size', 'Collected', 'loaders', 'collect', 'each_fold']
+           'Survey', 'survey', 'usual_size', 'Collected', 'loaders', 'collect', 'each_fold']
 
 # %% ../nbs/30_collect.ipynb #94d98802
 import collections, inspect, math, random
@@ -70,11 +70,10 @@ def look_at(
 
 def near_duplicates(
     files, # Paths, or bytes of files
-    threshold:int=8, # Most bits of 128 that may differ
 )->list: # `(file, file, distance)`
     "Pairs of files that show the same picture; those that cannot be read are left out"
     good = look_at(files, progress=False).thumb.dropna()
-    return [(files[good.index[i]], files[good.index[j]], d) for i,j,d in near_pairs(hash_bits(good), None, threshold)]
+    return [(files[good.index[i]], files[good.index[j]], d) for i,j,d in near_pairs(hash_bits(good))]
 
 # %% ../nbs/30_collect.ipynb #9f3761fd
 def deal(
@@ -120,49 +119,10 @@ def setback(
     n, # Validation images
     command:bool=False, # Name the command's options?
 )->str: # Empty where they are alike
-    "What to do about a training that ended clearly below where it had been"
+    "What to do about a training that ended clearly below its best"
     return '' if 100*(before-own)<=uncertainty(n) else (
         f"the training did harm: {before:.1%} before, {own:.1%} at its end. Train again with a smaller learning rate, "
         f"for longer, or by another method{' (--lr, --minutes, --method)'*command}")
-
-# %% ../nbs/30_collect.ipynb #97e9491f
-def _row_part(o):
-    part = 'valid' if str(o).lower() in ('true','1','1.0','yes') else part_of(o)
-    return 'valid' if part=='test' else part or 'labeled'
-
-def _named(df, root, file, label, say):
-    find = Finder(root)
-    if isinstance(first(df.index), (str,Path)) and find(df.index[0]): df = df.reset_index()
-    file = file_column(df, find, file)
-    part = first(c for c in df.columns if str(c).lower() in ('split','part','subset','is_valid','valid') and c!=label)
-    label = label_column(df.drop(columns=[part] if part else []), file, label)
-    say(f"columns {', '.join(repr(o) for o in (file,label,part) if o is not None)}")
-    found = [find(o) for o in df[file]]
-    lost = [o for o,f in zip(df[file], found) if f is None]
-    if len(lost)==len(df): raise FileNotFoundError(f"none of the {len(df)} files is in {find.root}, such as {lost[0]}")
-    if lost: say(f"{len(lost)} files that {file!r} names are not there, such as {lost[0]}")
-    parts = [_row_part(o) for o in df[part]] if part else ['labeled']*len(df)
-    if part and 'valid' not in parts: say(f"no {part!r} is valid or test, but {', '.join(map(str, df[part].unique()))}")
-    return [(f, one_label(l), p) for f,l,p in zip(found, df[label], parts) if f is not None]
-
-def source_rows(
-    source, # As in `survey`
-    root, # Folder of the files
-    file=None, # Column of the files
-    label=None, # Column of the labels
-    say=noop, # Takes remarks
-)->list: # `(file, label, part)` of each image
-    "The images of any source"
-    path = Path(source) if isinstance(source, (str,Path)) else None
-    hub = all(hasattr(o, 'cast_column') for o in (source.values() if isinstance(source, dict) else [source]))
-    whole = folder_table if path and path.is_dir() else hub_table if hub else None
-    if whole is not None: return list(whole(source, *[label]*hub).itertuples(index=False))
-    if isinstance(source, pd.DataFrame): return _named(source, root, file, label, say)
-    if path is None: raise TypeError("`source` must be a CSV, TSV or JSON file, a data frame, a folder, or a Hugging "
-                                     f"Face dataset; got {type(source).__name__}")
-    if not path.is_file(): raise FileNotFoundError(f"there is no file or folder {source}")
-    read = label_studio if path.suffix.lower()=='.json' else read_table
-    return _named(read(path), root, file, label, say)
 
 # %% ../nbs/30_collect.ipynb #a67d70c2
 def _home(source, other=Path()):
@@ -199,19 +159,13 @@ def _dealt(rows, folds, fold, seed):
 # %% ../nbs/30_collect.ipynb #9365aa10
 class Survey:
     "The images of a source; printed, it says in five lines what they are"
-    def __init__(self, df, root, notes, given, check, num_workers, progress):
+    def __init__(self, df, root, said, given, check, num_workers, progress):
         store_attr()
         some = df.index if check else df.index[::max(1, len(df)//64)]
         look = look_at(list(df.file[some]), num_workers, progress)
         look.index = some
         self.df,self.pairs = df.join(look),[]
         if check: self.compare()
-        own,n = set(self.of('valid').label),len(self.of('valid'))
-        if n and (more := sorted({*self.of('labeled').label}-own)):
-            notes.append(f"classes without a validation image: {len(more)}, such as {item_name(more[0])}")
-        if n==0: notes.append("no image is for validation: label at least two images of a class, or name `valid=`")
-        elif n<100: notes.append(f"an accuracy on {n} images may be off by {uncertainty(n):.0f} points: "
-                                 "label more, name `valid=`, or train with `each_fold`")
 
     def compare(self):
         "Find duplicates"
@@ -220,7 +174,20 @@ class Survey:
         if len(known):
             found = near_pairs(hash_bits(known.thumb), hash_bits(good.thumb))
             pairs = {(*sorted((known.index[i], good.index[j])), n) for i,j,n in found}
-            self.pairs = sorted(o for o in pairs if o[0]!=o[1])
+            self.pairs = sorted((o for o in pairs if o[0]!=o[1]), key=lambda o: (not self.torn(*o), o))
+    def torn(self, i, j, _): return len({self.df.label[i], self.df.label[j]}-{None})>1
+    @property
+    def notes(self):
+        "Remarks on what was read, duplicates, and validation images"
+        v,torn = self.of('valid').label,sum(self.torn(*o) for o in self.pairs)
+        n,more = len(v),sorted({*self.of('labeled').label}-{*v})
+        return self.said + [k for k,o in { # What to say: whether
+            f"duplicates with two labels: {torn}, named first; correct one of each": torn,
+            f"classes without a validation image: {len(more)}, such as {item_name(first(more))}": n and more,
+            "no image is for validation: label at least two images of a class, or name `valid=`": not n,
+            f"an accuracy on {n} images may be off by {uncertainty(max(1, n)):.0f} points: "
+            "label more, name `valid=`, or train with `each_fold`": 0<n<100}.items() if o]
+
     @property
     def good(self): return self.df[self.df.error.isna()]
     @property
@@ -260,7 +227,9 @@ def duplicates(self:Survey)->pd.DataFrame:
     return pd.DataFrame([(self.name(i), d.part[i], self.name(j), d.part[j], n) for i,j,n in self.pairs],
                         columns=['file','part','other','other part','distance'])
 @patch
-def twins(self:Survey)->list: return [f"{a} ({p}) and {b} ({q})" for a,p,b,q,_ in self.duplicates.values]
+def twins(self:Survey)->list:
+    def of(i): return f"{self.name(i)} ({self.df.part[i]} {item_name(self.df.label[i] or '')}".rstrip()+')'
+    return [f"{of(i)} and {of(j)}" for i,j,_ in self.pairs]
 
 @patch
 def __repr__(self:Survey):
@@ -286,15 +255,15 @@ def survey(
     source, # Folder, CSV, TSV or Label Studio JSON file, data frame, or Hugging Face dataset: itself, `hf:owner/name` or what `save_to_disk` wrote
     unlabeled:str|Path|None=None, # More unlabeled images: folder or list of files
     valid:str|Path|None=None, # Labeled images for validation, as `source`; default: those that it names, or a part of the labels
-    folds:int=5, # Otherwise: how many parts the labels are dealt to
+    folds:int=5, # Without `valid`: into how many parts to divide the labels
     fold:int=0, # Which of the parts is for validation
     file:str|int|None=None, # Column of the files, name or position; default: the one that names files
     label:str|int|None=None, # Column of the labels; default: the only other one, or one with a usual name
     root:str|Path|None=None, # Folder of the files; default: that of the table, or the current one
-    per_class:int|None=None, # Keep so many labels a class, to see what few labels give; the other images count as unlabeled
-    seed:int=0, # Of what is drawn
+    per_class:int|None=None, # Keep only this many labels per class; the other images count as unlabeled
+    seed:int=0, # Random seed
     check:bool=True, # Open every image? Unreadable ones are left out, and near duplicates counted
-    num_workers:int|None=None, # As in `look_at`
+    num_workers:int|None=None, # Worker processes
     progress:bool=True, # Draw a progress bar?
 )->Survey:
     "What images a source has, which of them have a label, and what is wrong with them"
@@ -374,7 +343,7 @@ def collect(
     verbose:bool=True, # Say what was read?
     **kwargs
 )->Collected: # `dls, unlabeled`
-    "From what people have to `DataLoaders` of the labeled images, and a list of the unlabeled ones"
+    "`DataLoaders` of the labeled images, and a list of the unlabeled ones, from any source"
     check_names(kwargs, inspect.signature(collect).parameters, 'collect')
     own = {k: kwargs.pop(k) for k in inspect.signature(loaders).parameters if k in kwargs}
     found = survey(source, **kwargs)
@@ -388,7 +357,7 @@ def each_fold(
     folds:int=5, # Number of parts of the labels, and of trainings
     **kwargs # For `collect`
 )->pd.DataFrame: # Columns file, label, guess, probability, fold; a row for each label
-    "Train once without each part of the labels, and ask about it"
+    "Train once without each part of the labels, and predict it"
     rows = []
     for i in range(folds):
         data = collect(source, folds=folds, fold=i, **{'verbose': i==0, **kwargs})

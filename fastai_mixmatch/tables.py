@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['label_names', 'read_table', 'csv_line', 'Finder', 'file_column', 'label_column', 'refuse', 'refuse_columns',
            'one_label', 'refuse_labels', 'label_studio', 'part_of', 'folder_table', 'beside', 'hub_open', 'HubImage',
-           'hub_table']
+           'hub_table', 'source_rows']
 
 # %% ../nbs/29_tables.ipynb #86eb30d0
 import collections, csv, io, json, re
@@ -34,7 +34,7 @@ def read_table(
 def csv_line(
     cells, # A name's bytes that are no UTF-8 become \udc80 to \udcff, which `Finder` understands
 )->str:
-    "A line of CSV, from which any name is read back"
+    "A line of CSV from which any name can be read back"
     csv.writer(buf := io.StringIO()).writerow(cells) # With \n for a line's end it would leave \r unquoted
     return buf.getvalue()[:-2].encode('utf-8', 'backslashreplace').decode()+'\n'
 
@@ -87,7 +87,7 @@ def file_column(
     find:Finder,
     given=None, # Name or position, if known
 ): # Name
-    "The column whose names mean files"
+    "The column that names files"
     if given is not None: return _column(df, given, 'file')
     refuse_columns(df, ())
     def hits(c): return sum(isinstance(o, (str,Path)) and find(o) is not None for o in df[c].iloc[:50])
@@ -104,6 +104,7 @@ def label_column(
     "The column of the labels"
     if given is not None: return _column(df, given, 'label')
     cols = [c for c in df.columns if c!=file]
+    cols = [c for c in cols if df[c].notna().any()] or cols
     usual = [c for c in cols if str(c).strip().lower() in label_names]
     if len(usual)==1 or len(cols)==1: return (usual or cols)[0]
     refuse_columns(df, cols)
@@ -119,7 +120,7 @@ def refuse(
     found:str, # What was found
     task:str, # Which task that is: 'several', 'boxes' or 'numbers'
 ):
-    "`ValueError` for another task than one class an image"
+    "`ValueError` for a task other than one class per image"
     raise ValueError(f"{found}. Here each image has one class; for that use {_instead[task]}")
 
 def refuse_columns(df, cols):
@@ -151,9 +152,8 @@ def refuse_labels(
             refuse(f"a label holds several, such as {several!r}", 'several')
 
 # %% ../nbs/29_tables.ipynb #d4e0c328
-def _task_label(task):
-    done = [o for o in task.get('annotations', task.get('completions', [])) if not o.get('was_cancelled')]
-    results = max(done, key=lambda o: str(o.get('created_at', '')), default={}).get('result') or []
+def _choice(annotation):
+    results = annotation.get('result') or []
     for t in (r.get('type', 'choices') for r in results):
         if t not in ('choices','textarea'):
             refuse(f"the labels are of type {t}", 'numbers' if t in ('number','rating') else 'boxes')
@@ -161,8 +161,14 @@ def _task_label(task):
     if len(choices)>1: refuse(f"an image has the choices {', '.join(map(str, choices))}", 'several')
     return first(choices)
 
+def _choices(task):
+    "What annotators chose for an image, the newest first"
+    done = [o for o in task.get('annotations', task.get('completions', [])) if not o.get('was_cancelled')]
+    return [*map(_choice, sorted(done, key=lambda o: str(o.get('created_at', '')), reverse=True))]
+
 def label_studio(
     file, # Exported as `JSON` or `JSON-MIN`
+    say=noop, # Takes remarks
 )->pd.DataFrame: # With a column of images, and one of labels
     "The tasks of a Label Studio export"
     try: tasks = json.loads(Path(file).read_text(encoding='utf-8-sig'))
@@ -170,8 +176,11 @@ def label_studio(
     odd = ValueError(f"{file} is no list of tasks, as Label Studio exports them as JSON or JSON-MIN")
     if not (isinstance(tasks, list) and tasks and all(isinstance(o, dict) for o in tasks)): raise odd
     if all(isinstance(o.get('data'), dict) for o in tasks):
-        try: return pd.DataFrame([{**o['data'], 'label': _task_label(o)} for o in tasks])
+        try: votes = [*map(_choices, tasks)]
         except (AttributeError,TypeError) as e: raise odd from e
+        if n := sum(len({*v}-{None})>1 for v in votes): say(
+            f"annotators disagree on {n} images: what most chose counts, or else the newest")
+        return pd.DataFrame([{**o['data'], 'label': max(v, key=v.count, default=None)} for o,v in zip(tasks, votes)])
     own = {'id','annotator','annotation_id','created_at','updated_at','lead_time','agreement'}
     df = pd.DataFrame([{k: v for k,v in o.items() if k not in own} for o in tasks])
     for c in df:
@@ -220,12 +229,14 @@ def beside(
 # %% ../nbs/29_tables.ipynb #5e03cd3e
 def hub_open(
     source, # As in `survey`
-): # `datasets.Dataset`, or its splits; any other `source` as it is
+): # `datasets.Dataset`, or its splits; a folder of nothing but images as a path, any other `source` as it is
     "The Hugging Face dataset that a name means"
     text = str(source) if isinstance(source, (str,Path)) else ''
     name = text.removeprefix('hf:')
     saved = text and any((Path(name)/o).is_file() for o in ('dataset_dict.json','state.json'))
     if not saved and name in ('',text): return source
+    files = [o for o in Path(name).rglob('*') if o.is_file()]
+    if files and all(map(_names_image, files)): return Path(name) # `datasets` takes `unlabeled` for a class, or leaves it
     try: import datasets # chkstyle: ignore
     except ImportError as e: raise ImportError(f"{text} needs `pip install datasets`") from e
     if saved: return datasets.load_from_disk(name)
@@ -259,3 +270,46 @@ def hub_table(
             if stored: item.place = place
             rows.append((item, y, part))
     return _validated(pd.DataFrame(rows, columns=['file','label','part'], dtype=object))
+
+# %% ../nbs/29_tables.ipynb #97e9491f
+def _row_part(o):
+    part = 'valid' if str(o).lower() in ('true','1','1.0','yes') else part_of(o)
+    return 'valid' if part=='test' else part or 'labeled'
+
+def _named(df, root, file, label, say):
+    find = Finder(root)
+    if isinstance(first(df.index), (str,Path)) and find(df.index[0]): df = df.reset_index()
+    file = file_column(df, find, file)
+    part = first(c for c in df.columns if str(c).lower() in ('split','part','subset','is_valid','valid') and c!=label)
+    label = label_column(df.drop(columns=[part] if part else []), file, label)
+    say(f"columns {', '.join(repr(o) for o in (file,label,part) if o is not None)}")
+    found = [find(o) for o in df[file]]
+    lost = [o for o,f in zip(df[file], found) if f is None]
+    if len(lost)==len(df): raise FileNotFoundError(f"none of the {len(df)} files is in {find.root}, such as {lost[0]}")
+    if lost: say(f"{len(lost)} files that {file!r} names are not there, such as {lost[0]}")
+    parts = [_row_part(o) for o in df[part]] if part else ['labeled']*len(df)
+    if part and 'valid' not in parts: say(f"no {part!r} is valid or test, but {', '.join(map(str, df[part].unique()))}")
+    return [(f, one_label(l), p) for f,l,p in zip(found, df[label], parts) if f is not None]
+
+def source_rows(
+    source, # As in `survey`
+    root, # Folder of the files
+    file=None, # Column of the files
+    label=None, # Column of the labels
+    say=noop, # Takes remarks
+)->list: # `(file, label, part)` of each image
+    "The images of any source"
+    path = Path(source) if isinstance(source, (str,Path)) else None
+    hub = all(hasattr(o, 'cast_column') for o in (source.values() if isinstance(source, dict) else [source]))
+    whole = folder_table if path and path.is_dir() else hub_table if hub else None
+    if whole is not None:
+        rows = list(whole(source, *[label]*hub).itertuples(index=False))
+        if not (hub or any(o.label for o in rows)):
+            for o in path.glob('*.[ctj]s*'): say(f"{o} is not read; for its labels name it, not its folder")
+        return rows
+    if isinstance(source, pd.DataFrame): return _named(source, root, file, label, say)
+    if path is None: raise TypeError("`source` must be a CSV, TSV or JSON file, a data frame, a folder, or a Hugging "
+                                     f"Face dataset; got {type(source).__name__}")
+    if not path.is_file(): raise FileNotFoundError(f"there is no file or folder {source}")
+    df = label_studio(path, say) if path.suffix.lower()=='.json' else read_table(path)
+    return _named(df, root, file, label, say)

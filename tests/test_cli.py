@@ -3,6 +3,7 @@ import csv, io, itertools, json, os, re, shutil, signal, subprocess, sys
 from subprocess import PIPE
 from types import SimpleNamespace
 import pandas as pd, pytest
+from pathlib import Path
 from PIL import Image
 import torch
 from fastai.callback.core import Callback
@@ -178,7 +179,7 @@ def test_each_fold_needs_a_label_in_each(photos, tmp_path, main):
 # --- images that moved, labels that were added
 
 def test_moved_images_and_added_labels(photos, tmp_path, main, monkeypatch):
-    "A training goes on where its images are now; with other labels every command says what to do, in its own words"
+    "A training goes on where its images are now; of other labels it says what to do; reading it goes on with them, and as validation images that it never saw"
     old,new,out = tmp_path/'old',tmp_path/'new',tmp_path/'run'
     shutil.copytree(photos, old)
     args = *SMALL,'--epochs','2','--out',out
@@ -191,16 +192,65 @@ def test_moved_images_and_added_labels(photos, tmp_path, main, monkeypatch):
     rc,text,err = main('train', new/'labels.csv', *args)
     assert rc==0 and 'epoch 2/2' in text and f'train {new}/labels.csv' in (out/'report.html').read_text(), err
     assert main('next', out, '--n', '1')[0]==0
-    df = pd.read_csv(new/'labels.csv')
-    df.loc[df.index[df.label.isna()][0],'label'] = 'ball'
-    df.to_csv(new/'labels.csv', index=False)
-    for command in (['train',new/'labels.csv',*args], ['next',out], ['report',out]):
-        rc,text,err = main(*command)
-        assert rc==1 and 'Checkpoint' not in err and 'epoch' not in text, err
-        now,was = re.search(r'images is (\d+) unlabeled, .*, and was (\d+) unlabeled, ', err).groups()
-        assert int(now)==int(was)-1
-        assert f'`train` with another --out, and --weights {out} to build on it' in err
-    assert main('train', new/'labels.csv', *SMALL, '--epochs', '1', '--out', tmp_path/'again', '--weights', out)[0]==0
+    held = json.loads((out/'plan.json').read_text())['valid']
+    label(new, 'ball', 7)
+    rc,text,err = main('train', new/'labels.csv', *args)
+    assert rc==1 and 'Checkpoint' not in err and 'epoch' not in text, err
+    now,was = re.search(r'images is (\d+) unlabeled, .*, and was (\d+) unlabeled, ', err).groups()
+    assert int(now)==int(was)-7 and f'`train` with another --out, and --weights {out} to build on it' in err
+    for command in ('next','report'):
+        rc,text,err = main(command, out)
+        assert rc==0 and err.startswith(f'note: this is {out} (trained on 46 unlabeled, 12 labeled, 4 valid (') and 'now there are 39 unlabeled, 19 labeled, 4 valid' in err
+        assert f'`train` with another --out, and --weights {out})\n' in err
+    assert 'now there are 39 unlabeled' in (out/'report.html').read_text() and 'Accuracy on 4 validation images' in (out/'report.html').read_text()
+    again = tmp_path/'again'
+    more = 'train',new/'labels.csv',*SMALL,'--epochs','1','--out',again,'--weights',out
+    assert all(main(*o)[0]==0 for o in (more, ('next',again), more))
+    assert json.loads((again/'plan.json').read_text())['valid']==held
+    rc,text,err = main('train', new/'labels.csv', *SMALL, '--epochs', '1', '--out', tmp_path/'all', '--weights', out)
+    assert f'note: validation images are those of {out}, which has not seen them\n' in text and '4 of them for validation' in text
+    label(new, 'moon', 2)
+    rc,text,err = main('next', out)
+    assert rc==1 and err==f'fastai-mixmatch next: {out} has other classes than the labels now: moon; `train` with another --out\n'
+
+def label(folder, name, n):
+    "Fill in `n` more labels"
+    df = pd.read_csv(folder/'labels.csv')
+    df.loc[df.index[df.label.isna()][:n],'label'] = name
+    df.to_csv(folder/'labels.csv', index=False)
+
+def test_strangers_stay_left_out_when_labels_were_added(photos, weights, tmp_path, main):
+    here,out = tmp_path/'here',tmp_path/'run'
+    shutil.copytree(photos, here)
+    assert main('train', here/'labels.csv', *PRETRAINED, weights, '--leave-out-strangers', '--out', out)[0]==0
+    gone = {Path(o).name for o in pd.read_csv(out/'strangers.csv').file}
+    label(here, 'ball', 9)
+    left = {Path(o).name for o in cli._open_run(out)[0].mix_match.unlabeled.source.items}
+    df = pd.read_csv(here/'labels.csv')
+    assert left=={*df.file[df.label.isna()]}-gone-{'broken.jpg'} and gone & {*df.file[df.label.isna()]}
+
+@pytest.mark.parametrize('moved', [False, True])
+def test_export_needs_no_images(trained, photos, tmp_path, main, moved):
+    pytest.importorskip('onnxscript')
+    out = tmp_path/'run'
+    shutil.copytree(trained[0], out)
+    if moved: (out/'plan.json').write_text((out/'plan.json').read_text().replace(str(photos), '/gone'))
+    assert main('export', out)[0]==0
+    for o in ('model.onnx','predictor.safetensors'): assert main('predict', out/o, photos/'IMG_0001.jpg', '--out', tmp_path/f'{o}.csv')[0]==0
+    a,b = (pd.read_csv(tmp_path/f'{o}.csv') for o in ('model.onnx','predictor.safetensors'))
+    assert a['class'].equals(b['class']) and abs(a.probability-b.probability).max()<1e-3
+    assert f'there is no predictor {tmp_path}/none' in main('export', tmp_path/'none')[2]
+
+def test_a_count_of_steps_of_an_epoch_that_goes_on(photos, tmp_path, main, monkeypatch):
+    "With a budget, epochs have other lengths: the count belongs to the epoch that goes on"
+    monkeypatch.setattr(cli, 'planned', lambda *args: dict(epochs=3, steps=[4,30,5], after=0))
+    args = 'train',photos/'labels.csv',*SMALL,'--minutes','60','--out',tmp_path/'run'
+    with monkeypatch.context() as m:
+        count = iter(range(100))
+        m.setattr(plan.EpochLines, 'after_batch', lambda self: next(count)==20 and signal.raise_signal(signal.SIGINT))
+        assert main(*args)[0]==130
+    rc,text,err = main(*args)
+    assert rc==0 and 'continues in epoch 1, after 17 of 30 batches' in text, text+err
 
 def test_other_images_before_the_first_checkpoint(photos, tmp_path, main, monkeypatch):
     "The plan alone tells that they are others"

@@ -1,5 +1,5 @@
 "From what people have to `dls, unlabeled`: tables, folders, exports, and what is refused."
-import contextlib, sys, json, unicodedata, numpy as np, pandas as pd, pytest, torch
+import contextlib, json, re, shutil, sys, unicodedata, numpy as np, pandas as pd, pytest, torch
 from pathlib import Path
 from types import SimpleNamespace
 from PIL import Image
@@ -241,6 +241,18 @@ def test_the_last_annotation_counts_and_cancelled_ones_do_not(tmp_path):
     (tmp_path/'e.json').write_text(json.dumps([t]))
     assert label_studio(tmp_path/'e.json').label.tolist() == ['star']
 
+def test_annotators_who_disagree_are_counted(photos):
+    "What most of them chose counts, the newest where none has more; who chose nothing has no vote about the others' dispute"
+    def votes(name, *labels):
+        tasks = [task(name, o, created_at=f'2026-01-0{9-i}', completed_by=i) for i,o in enumerate(labels)] # The newest first
+        return {**tasks[0], 'annotations': [o for t in tasks for o in t['annotations']]}
+    tasks = [votes(f'IMG_000{i}.jpg', *o) for i,o in enumerate((['ball','star','star'], ['ball','star'], ['tent','tent'], ['star']))]
+    tasks += [task(f'IMG_000{i}.jpg', 'ball') for i in (4,5)]
+    (photos/'e.json').write_text(json.dumps(tasks))
+    found = survey(photos/'e.json')
+    assert found.df.label.dropna().tolist()==['star','ball','tent','star','ball','ball']
+    assert 'annotators disagree on 2 images: what most chose counts, or else the newest' in found.notes
+
 def test_annotations_without_a_choice_are_no_labels(tmp_path):
     tasks = [task('a.jpg', 'ball'), *(task('b.jpg', 'x') for _ in range(4))]
     for t,value in zip(tasks[1:], ({}, None, dict(text=['blurred']), dict(choices=[]))): t['annotations'][0]['result'][0].update(value=value)
@@ -417,6 +429,13 @@ def test_hub_datasets_of_other_tasks(hub, text, column, values):
     ds = hub.remove_columns('label').add_column(column, (values*len(hub))[:len(hub)])
     with pytest.raises(ValueError, match=text): survey(ds)
 
+def test_a_plain_folder_needs_no_datasets(hub_free, photos, tmp_path):
+    "With `hf:` it is what it is without, with `unlabeled` and all; metadata make it a dataset"
+    put(tmp_path/'pictures', 'train/a/1.png', 'train/a/2.png', 'train/b/3.png', 'train/b/4.png', 'test/a/5.png', 'unlabeled/6.png', 'train/unlabeled/7.png')
+    assert parts(survey(f'hf:{tmp_path}/pictures'))==dict(labeled=4, valid=1, unlabeled=2)
+    (tmp_path/'pictures'/'metadata.csv').write_text('file_name\n')
+    with pytest.raises(ImportError, match='pip install datasets'): survey(f'hf:{tmp_path}/pictures')
+
 def test_a_column_of_long_texts(photos, tmp_path):
     "No file has a name of 300 letters, and to ask for one is an error of some systems"
     df = pd.read_csv(photos/'labels.csv')
@@ -431,6 +450,33 @@ def test_a_training_that_did_harm():
     assert '53.0% before, 35.0% at its end' in text and 'smaller learning rate' in text and '--' not in text
     assert setback(.35, .53, 100, True)==text+' (--lr, --minutes, --method)'
 
-def test_without_datasets(monkeypatch):
-    monkeypatch.setitem(sys.modules, 'datasets', None)
+@pytest.fixture
+def hub_free(monkeypatch): monkeypatch.setitem(sys.modules, 'datasets', None)
+
+def test_an_empty_column_is_none_of_labels(photos):
+    df = answers(photos).rename(columns=dict(label='Klasse')).assign(Notiz=None)
+    assert parts(survey(df, root=photos))==LABELED
+    assert parts(survey(df.assign(Klasse=None)[['file','Klasse']], root=photos))==dict(labeled=0, valid=0, unlabeled=61)
+    with pytest.raises(ValueError, match='which column'): survey(df.assign(Notiz='x'), root=photos)
+
+def test_a_table_in_the_folder_is_named(photos):
+    found = survey(photos)
+    assert f'{photos}/labels.csv is not read; for its labels name it, not its folder' in found.notes
+    assert not [o for o in survey(photos/'labels.csv').notes if 'not read' in o]
+
+def test_duplicates_with_two_labels_come_first(photos, tmp_path):
+    photos = Path(shutil.copytree(photos, tmp_path/'photos'))
+    df = answers(photos)
+    files = df.file[df.label.notna()].tolist()
+    for i,(label,part) in enumerate((('ball','ball'), ('ball','tent'), ('star',None))):
+        shutil.copy(photos/files[i], photos/f'zz{i}.jpg')
+        df.loc[df.file==files[i],'label'] = label
+        df.loc[len(df)] = dict(file=f'zz{i}.jpg', label=part)
+    found = survey(df.drop(df.index[df.file=='copy.jpg']), root=photos)
+    assert 'duplicates with two labels: 1, named first; correct one of each' in found.notes
+    first,*others = found.twins()
+    assert re.fullmatch(rf'{files[1]} \((labeled|valid) ball\) and zz1.jpg \((labeled|valid) tent\)', first) and len(others)==2
+    assert others[1].endswith('zz2.jpg (unlabeled)') and not [o for o in survey(photos/'labels.csv').notes if 'two labels' in o]
+
+def test_without_datasets(hub_free):
     with pytest.raises(ImportError, match='pip install datasets'): survey('hf:owner/name')

@@ -225,6 +225,17 @@ def test_the_recipe_is_all_that_pillow_needs(onnx, name, photos):
     assert len(got)==len(files), r.stderr
     np.testing.assert_allclose(got, wanted(learn, files), atol=1e-4)
 
+def test_a_learner_that_was_never_fitted(onnx, photos):
+    "fastai's transforms of batches tell what they do at validation only after they have done it"
+    learn = core_learner(photo_dls(photos, **TFMS['presizing']), photos/'unlabeled', bs=8)
+    learn.dls.one_batch()
+    files = files_of(photos)[:9]
+    back = export_onnx(learn, 'p.onnx')
+    agree(list(predict_files('p.onnx', files)), wanted(learn, files), learn.dls.vocab, 1e-4)
+    save_predictor(learn, 'p.safetensors')
+    export_onnx('p.safetensors', 'again.onnx')
+    assert torch.allclose(load_onnx('again.onnx').probs(files), back.probs(files), atol=1e-4)
+
 def test_the_recipe_says_what_the_network_does_itself(onnx, photos):
     learn = core_learner(photo_dls(photos, **TFMS['presizing']), photos/'unlabeled', bs=8)
     learn.fit(1)

@@ -77,6 +77,11 @@ def test_pretrained_without_statistics_of_fastai(monkeypatch):
     norm, = [f for f in learn.dls.after_batch.fs if isinstance(f, Normalize)]
     assert norm.mean.flatten().tolist()==pytest.approx([.485,.456,.406])
 
+def test_networks_of_torchvision_are_made_without_a_word(recwarn):
+    "fastai asks those that it does not list for `pretrained`, which torchvision calls deprecated"
+    for arch in (mobilenet_v3_small, resnet18): core_learner(ImageList.from_arrays(RGB3, Y)[:200].split(20)[0].dataloaders(bs=10), RGB3[200:232], arch, bs=8)
+    assert not [o for o in recwarn if 'pretrained' in str(o.message) or 'weight' in str(o.message)]
+
 @pytest.mark.parametrize('classes', [2, 3])
 def test_a_network_starts_as_the_linear_classifier_on_its_features(classes):
     "The guesses of the logistic regression, as sure as it is on features of mean length; nothing but the last layer and no draw moves."

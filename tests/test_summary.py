@@ -120,6 +120,7 @@ def test_what_it_says_is_right(made):
     assert got==m.ravel().tolist()
     assert f'{reliability(p, y)[1]:.3f}' in section(page, 'Reliability')
     assert 'copy.png' in section(page, 'Near duplicates') and 'wrong.png' in section(page, 'Suspected wrong labels')
+    assert 'labeled green and red' in section(page, 'Near duplicates').split('</figure>')[0] or 'labeled red and green' in section(page, 'Near duplicates').split('</figure>')[0]
     assert section(page, 'What to label next').count('contested: ')==24
     assert 'seed 0' in section(page, 'Settings') and 'MixMatch' in section(page, 'Settings')
 
@@ -135,6 +136,10 @@ def test_many_images_are_thinned_out(made, tmp_path):
     d = data(page)
     assert [d['k'].count(i) for i in range(3)]==[19, 9, 22] and '18 unlabeled images, drawn at random, are left out' in page
     assert 'No rows to beat' in page
+
+def test_a_learner_that_was_never_fitted(made, tmp_path):
+    learn = ssl_learner(made[1].dls, made[0]/'unlabeled', SMALL)
+    assert 'holds no results of a fit' in report(learn, tmp_path/'new'/'r.html').read_text()
 
 def test_pictures_fit_and_stay_what_they_are():
     r = np.random.default_rng(0)
