@@ -1,4 +1,5 @@
-"""Speed on a CPU, against code that is written here: views, training loops, import, decoding, number formats.
+"""Speed on a CPU, against code that is written here: views, training loops, import, decoding, number formats, predictions,
+the command `check`, and the report.
 
 Rivals take turns in one process, so that what else the machine does weighs on all of them; what counts is the ratio
 within a turn, its median and spread. Times are of the processor, in one thread (with worker processes: of all of them
@@ -12,10 +13,11 @@ from types import SimpleNamespace
 import torch, torch.nn.functional as F
 from fastai.vision.all import (
     Adam, DataLoader, DataLoaders, IntToFloatTensor, Normalize, Path, Pipeline, Resize, TensorImage, aug_transforms,
-    imagenet_stats, noop, np, set_seed, tensor)
+    imagenet_stats, noop, np, parent_label, set_seed, tensor)
 from PIL import Image, ImageEnhance, ImageOps
 from torchvision.models import mobilenet_v3_small
 from fastai_mixmatch.all import *
+from fastai_mixmatch.choose import look
 from common import append, begin, parser
 from bare import bare
 
@@ -326,6 +328,54 @@ def predict(a):
                          images_per_cpu_s=round(n/statistics.median(secs[k]))) for k in list(ways)]
     return rows
 
+# --- an evening's commands: looking at a folder, and the report
+
+PIL_FOLDER = """
+import sys
+from pathlib import Path
+from PIL import Image
+for f in Path(sys.argv[1]).rglob('*.jpg'): Image.open(f).convert('RGB')
+"""
+
+def write_photos(folder, n):
+    "`n` JPEG files of 400x300 pixels in ten folders: smooth noise in color"
+    r = np.random.default_rng(0)
+    for k in range(10): (folder/f'{k}').mkdir()
+    for i in range(n):
+        x = Image.fromarray(r.integers(0, 256, (15, 20, 3), dtype=np.uint8))
+        x.resize((400, 300)).save(folder/f'{i%10}'/f'{i:05d}.jpg', quality=90)
+
+def check(a):
+    "The command `check`, its start and its search for near duplicates included, against a loop that decodes each file"
+    n,wall = a.images*25,dict(check=[], loop=[])
+    with tempfile.TemporaryDirectory() as d:
+        write_photos(Path(d), n)
+        def run(k, *args):
+            t = time.time()
+            subprocess.run([sys.executable, *args, d], check=True, stdout=subprocess.DEVNULL)
+            wall[k].append(round(time.time()-t, 1))
+        ways = dict(check=lambda: run('check', '-m', 'fastai_mixmatch', 'check'),
+                    loop=lambda: run('loop', '-c', PIL_FOLDER))
+        secs = turns(ways, min(a.runs, 3), clock=with_children)
+    return [row('check', 'check', secs, 'loop', images=n, seconds=wall['check'][1:], seconds_loop=wall['loop'][1:])]
+
+def report_html(a):
+    "The report of a training with many images, against what it starts with: their features and small pictures"
+    n = a.images*5//2
+    with tempfile.TemporaryDirectory() as d:
+        d = Path(d)
+        write_photos(d, n)
+        il = ImageList.from_folder(d, parent_label)
+        valid,(labeled,rest) = il[:n//25],il[n//25:].split(n//25)
+        dls = labeled.dataloaders(valid, item_tfms=Resize(128), batch_tfms=Normalize.from_stats(*imagenet_stats))
+        learn = mixmatch_learner(dls, rest, mobilenet_v3_small, steps=5)
+        with learn.no_bar(), learn.no_logging(): learn.fit(1)
+        ways = {'report': lambda: report(learn, d/'report.html'), 'its features': lambda: look(learn, thumb=96)}
+        secs = turns(ways, min(a.runs, 3), clock=with_children)
+        size = (d/'report.html').stat().st_size
+    q = [round(x-y, 1) for x,y in zip(secs['report'], secs['its features'])]
+    return [row('report', 'report', secs, 'its features', images=n, cpu_s_after_features=q, bytes=size)]
+
 # --- what was changed because of a measurement: the way before against the way now
 
 class EachImage:
@@ -362,7 +412,7 @@ def tried(a):
     return rows
 
 suite = dict(views=views, strong=strong, loop=loop, tried=tried, imports=imports, decode=decode, formats=formats,
-             predict=predict)
+             predict=predict, check=check, report=report_html)
 
 def main():
     p = parser(__doc__)

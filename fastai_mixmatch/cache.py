@@ -6,8 +6,6 @@
 __all__ = ['DiskCache', 'KeptDL', 'KeepValid']
 
 # %% ../nbs/03_cache.ipynb #cd876f96
-import itertools, json, os, re
-from contextlib import contextmanager
 from fastai.vision.all import *
 from .batch import FitCallback
 from .distributed import on_any_device, own_loader, rank0_print

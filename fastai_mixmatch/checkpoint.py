@@ -7,7 +7,7 @@ __all__ = ['training_state', 'load_training_state', 'CheckpointError', 'write_ch
            'Checkpoint', 'Gate']
 
 # %% ../nbs/23_checkpoint.ipynb #087c9bf5
-import io, json, math, os, re, signal, sys, threading, time, warnings, zipfile
+import signal
 from contextlib import suppress
 from fastai.vision.all import *
 from .batch import FitCallback
@@ -22,7 +22,7 @@ from .state import belongs, memory, pack, remember, unpack, warn_once
 def _metrics(learn): return [learn.recorder.loss, learn.recorder.smooth_loss, *learn.metrics]
 
 def training_state(learn)->dict:
-    "All that training moves, as plain data"
+    "All that training changes, as plain data"
     model,scaler = plain_model(learn),getattr(learn, 'scaler', None)
     weights,buffers = dict(model.state_dict()),dict(model.named_buffers())
     grads = [0 if p.grad is not None and not p.grad.any() else p.grad for p in model.parameters()]
@@ -59,7 +59,7 @@ def _load(learn, s, streams, args):
 class CheckpointError(RuntimeError):
     "A checkpoint that cannot be written, read or used; the message says what to do"
 
-_format = 2
+_format = 3
 _parts = {int: 'fit epoch batch step world threads', dict: 'settings model buffers opt cbs learn rngs',
     list: 'grads metrics', (bool,float,dict,type(None)): 'ended cut pct scaler elapsed'}
 
@@ -87,8 +87,7 @@ def read_checkpoint(file, device='cpu')->dict:
             if any(o.compress_type for o in z.infolist()): raise ValueError("it is compressed") # Could be of any size
         state = torch.load(file, map_location=place, weights_only=True)
         if state['format']!=_format: raise ValueError(f"it has format {state['format']}; this version reads {_format}")
-        known = dict(state, settings=json.loads(state['settings']))
-        bad = [k for t,ks in _parts.items() for k in ks.split() if not isinstance(known.get(k, k), t)]
+        bad = [k for t,ks in _parts.items() for k in ks.split() if not isinstance(state.get(k, k), t)]
         if bad: raise ValueError(f"{', '.join(bad)}: missing, or of another type")
         return state
     except Exception as e: raise CheckpointError(f"cannot read the checkpoint {file}: {e}") from e
@@ -116,9 +115,7 @@ class Checkpoint(FitCallback):
         self.fits,self.replaced = 0,0 # How many are complete; which has a later one's result
         self.damaged,self.starts,self.this_fit = set(),{},None
 
-    def before_fit(self):
-        belongs(self, self.learn)
-        self.tidy() # As in `SemiSupervised`
+    def before_fit(self): belongs(self, self.learn)
 
 class Gate(Callback):
     "Let the other callbacks sleep until `epoch`, and count its batches on from `batch`"
@@ -152,7 +149,7 @@ def state(self:Checkpoint, ended:bool=False, cut:bool=False)->dict:
     "What a checkpoint holds, between two steps"
     fit,learn = self.this_fit,self.learn
     return dict(format=_format, fit=fit.n, ended=ended, cut=cut, epoch=learn.epoch, batch=getattr(learn, 'iter', 0)+1,
-                step=learn.train_iter, pct=learn.pct_train, settings=json.dumps(fit.settings),
+                step=learn.train_iter, pct=learn.pct_train, settings=fit.settings,
                 world=fit.world, threads=torch.get_num_threads(), **training_state(learn))
 
 @patch
@@ -197,7 +194,7 @@ _start = 'initial weights','random numbers' # Settings that follow from the seed
 @patch
 def check(self:Checkpoint, file, state):
     "Compare the settings of a checkpoint with those of now"
-    fit,old,now = self.this_fit,json.loads(state['settings']),torch.get_num_threads()
+    fit,old,now = self.this_fit,dict(state['settings']),torch.get_num_threads()
     fit.settings.update(self.starts.get(fit.n, {}))
     if fit.n<=self.replaced or state['world']!=fit.world or rank_distrib(): # Not the start of that fit
         old.update({k: fit.settings[k] for k in _start})
@@ -340,16 +337,15 @@ _usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_
 
 # %% ../nbs/23_checkpoint.ipynb #5708d550
 @patch
-def between(self:Checkpoint, last:bool, **kwargs):
+def between(self:Checkpoint, last:bool, cut:bool=False):
     "Save if it is time, between two steps; after an epoch's `last` one hold the state until the next begins"
     fit = self.this_fit
-    cut = 'cut' in kwargs # By a callback; steps and seconds do not count there
-    if fit.stop or self.due(last) and (not cut or self.every[1]=='epoch'):
-        self.save(**kwargs)
+    if fit.stop or self.due(last) and (not cut or self.every[1]=='epoch'): # Cut by a callback?
+        self.save(cut=cut)
         fit.held = True
     elif last and fit.wait:
         buf = io.BytesIO()
-        torch.save(self.state(**kwargs), buf)
+        torch.save(self.state(cut=cut), buf)
         fit.held = buf
     if fit.stop: self.leave()
 

@@ -7,8 +7,6 @@ __all__ = ['label_indices', 'class_counts', 'expect', 'tried', 'probe', 'check_m
            'warn_about', 'check_use', 'ask', 'state_of', 'held', 'states', 'check_step']
 
 # %% ../nbs/84_checks.ipynb #0a8d949b
-import pickle, re, warnings
-from numbers import Real
 from fastai.vision.all import *
 from fastai.callback.mixup import MixHandler
 from .batch import form, refuse_unless
@@ -51,12 +49,15 @@ def _named(o, *kinds): return isinstance(o, kinds) and all(isinstance(k, str) fo
 _taken = {'strong',*dir(dict)} # Not for what is learned
 
 def _head(k, v):
-    return k.isidentifier() and not hasattr(nn.ModuleDict(), k) and (callable(v) or isinstance(v, int) and v>0)
+    return k.isidentifier() and not hasattr(nn.ModuleDict(), k) and (callable(v) or type(v) is int and v>0)
 
 def _averages(m, o):
     if not _named(o, dict, list, tuple) or {*o} & {*_taken,*m.learned}: return False
     momentums = o.values() if isinstance(o, dict) else [m.momentum for _ in o]
     return all(isinstance(v, Real) and 0<=v<=1 for v in momentums)
+
+def _ramp(m, o):
+    return isinstance(o, Real) and not isinstance(o, bool) and (o>=0 if isinstance(o, numbers.Integral) else 0<=o<=1)
 
 def _make_batch(m, o):
     (x,(y,*_)),b = o,m.step.batch
@@ -66,6 +67,7 @@ _expected = dict( # Name → what is expected, and is it that?
     k=("a whole number of weak views, at least 1", lambda m, o: isinstance(o, int) and o>0),
     ks=("a whole number of strong views", lambda m, o: isinstance(o, int) and o>=0),
     lambda_u=("a weight of at least 0", lambda m, o: o>=0),
+    ramp=("a float from 0.0 to 1.0 (fraction of training) or an int of 0 or more (steps)", _ramp),
     strong=("an object with a method `view`, such as `StrongView()`", lambda m, o: o.view and not isinstance(o, type)),
     columns=("names, such as ('mask_rate',)", lambda m, o: _named(o, list, tuple)),
     averages=("a dictionary such as dict(p=0.999), or names and a setting `momentum`; with other names than `fresh` "
@@ -107,7 +109,7 @@ def probe(
     x:Tensor, # Images `(B,C,H,W)`
     training:bool=False, # In training mode?
 ): # Its output
-    "Ask `model` about `x`, without gradient"
+    "Output of `model` for `x`, without gradient"
     modes = {m: m.training for m in model.modules()}
     try:
         model.train(training)
@@ -201,7 +203,7 @@ def held(method)->dict:
 def states(method)->list:
     "What a step may change in place, with its state; random views draw anew"
     own = {k: _data(v) for k,v in held(method).items() if isinstance(v, (dict,list,set,Tensor,np.ndarray))}
-    tfms = [o for o in getattr(method.view.after, 'fs', ()) if not isinstance(o, RandTransform)]
+    tfms = [o for o in method.view.fs if not isinstance(o, RandTransform)]
     return [(method, own), *((o, state_of(o, o is method.strong)) for o in (method.strong, method.loss_x, *tfms))]
 
 def check_step(method):
@@ -210,6 +212,8 @@ def check_step(method):
     if new := [k for k,v in held(method).items() if fit.had.get(k, fit) is not v]: raise AttributeError(
         f"{name} sets `self.{new[0]}` in its step, and a checkpoint would lose it. Use `self.learned.{new[0]}`, with "
         f"its start in `fresh`; or, for this step alone, `self.step.{new[0]}`")
+    if kept := [k for k,v in method.learned.items() if getattr(v, 'grad_fn', None)]: raise ValueError(
+        f"{name} keeps `self.learned.{kept[0]}` with the graph of its step, which fills the memory: `.detach()` it")
     do = "a training that goes on begins anew","give it `state_dict` and `load_state_dict`"
     for (o,now),(_,old) in zip(states(method), fit.states):
         if new := [k for k in now if old.get(k, fit)!=now[k]]: warn_once(

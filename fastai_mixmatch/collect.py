@@ -119,7 +119,7 @@ def setback(
     n, # Validation images
     command:bool=False, # Name the command's options?
 )->str: # Empty where they are alike
-    "What to do about a training that ended clearly below where it had been"
+    "What to do about a training that ended clearly below its best"
     return '' if 100*(before-own)<=uncertainty(n) else (
         f"the training did harm: {before:.1%} before, {own:.1%} at its end. Train again with a smaller learning rate, "
         f"for longer, or by another method{' (--lr, --minutes, --method)'*command}")
@@ -255,15 +255,15 @@ def survey(
     source, # Folder, CSV, TSV or Label Studio JSON file, data frame, or Hugging Face dataset: itself, `hf:owner/name` or what `save_to_disk` wrote
     unlabeled:str|Path|None=None, # More unlabeled images: folder or list of files
     valid:str|Path|None=None, # Labeled images for validation, as `source`; default: those that it names, or a part of the labels
-    folds:int=5, # Otherwise: how many parts the labels are dealt to
+    folds:int=5, # Without `valid`: into how many parts to divide the labels
     fold:int=0, # Which of the parts is for validation
     file:str|int|None=None, # Column of the files, name or position; default: the one that names files
     label:str|int|None=None, # Column of the labels; default: the only other one, or one with a usual name
     root:str|Path|None=None, # Folder of the files; default: that of the table, or the current one
-    per_class:int|None=None, # Keep so many labels a class, to see what few labels give; the other images count as unlabeled
-    seed:int=0, # Of what is drawn
+    per_class:int|None=None, # Keep only this many labels per class; the other images count as unlabeled
+    seed:int=0, # Random seed
     check:bool=True, # Open every image? Unreadable ones are left out, and near duplicates counted
-    num_workers:int|None=None, # As in `look_at`
+    num_workers:int|None=None, # Worker processes
     progress:bool=True, # Draw a progress bar?
 )->Survey:
     "What images a source has, which of them have a label, and what is wrong with them"
@@ -343,7 +343,7 @@ def collect(
     verbose:bool=True, # Say what was read?
     **kwargs
 )->Collected: # `dls, unlabeled`
-    "From what people have to `DataLoaders` of the labeled images, and a list of the unlabeled ones"
+    "`DataLoaders` of the labeled images, and a list of the unlabeled ones, from any source"
     check_names(kwargs, inspect.signature(collect).parameters, 'collect')
     own = {k: kwargs.pop(k) for k in inspect.signature(loaders).parameters if k in kwargs}
     found = survey(source, **kwargs)
@@ -357,7 +357,7 @@ def each_fold(
     folds:int=5, # Number of parts of the labels, and of trainings
     **kwargs # For `collect`
 )->pd.DataFrame: # Columns file, label, guess, probability, fold; a row for each label
-    "Train once without each part of the labels, and ask about it"
+    "Train once without each part of the labels, and predict it"
     rows = []
     for i in range(folds):
         data = collect(source, folds=folds, fold=i, **{'verbose': i==0, **kwargs})

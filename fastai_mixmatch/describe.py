@@ -6,15 +6,14 @@
 __all__ = ['given', 'attributes', 'Unknown', 'mark_computed', 'plain']
 
 # %% ../nbs/82_describe.ipynb #f0c1d2c2
-import builtins, dis, math, os, random, re, sys
-from collections import ChainMap, Counter, deque
+import builtins, dis
+from collections import ChainMap, deque
 from contextlib import suppress
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, lru_cache
 from itertools import islice
 from logging import Logger
 from tempfile import gettempdir, gettempprefix
-from types import (
-    CellType, CodeType, FunctionType, GetSetDescriptorType, MemberDescriptorType, MethodType, ModuleType)
+from types import CellType, CodeType, GetSetDescriptorType, MemberDescriptorType, ModuleType
 from weakref import WeakKeyDictionary
 from fastai.basics import *
 from datetime import date

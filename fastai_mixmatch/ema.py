@@ -32,12 +32,10 @@ class EMA(Callback):
         self._init_state()
         self.decay,self.warmup = decay,warmup
 
-    __deepcopy__ = whole
-    def _init_state(self): self.forget()
-
     def forget(self):
         "Drop the average; the next fit starts a new one"
         self.avg,self.raw,self.n,self.in_train,self.skip,self.slots = None,None,0,False,False,None
+    _init_state,__deepcopy__ = forget,whole
 
     @property
     def active(self)->bool:
@@ -140,7 +138,7 @@ def before_fit(self:EMA): self.after_create()
 
 # %% ../nbs/18_ema.ipynb #184209a5
 class Averaged(nn.Module):
-    "A network that is asked with other weights"
+    "A network that predicts with other weights"
     def __init__(self, model, own, weights):
         super().__init__()
         self.model,self.own,self.weights = model,own,weights
@@ -155,7 +153,7 @@ class Averaged(nn.Module):
 
 @patch
 def averaged(self:EMA)->nn.Module:
-    "The model with the averages as its weights, to be asked without gradient"
+    "The model with the averages as its weights, for predictions without gradient"
     model = get_model(self.learn.model)
     if self.avg is None or self.active: return model
     return Averaged(model, [d[n] for d,n in self.slots], self.avg)

@@ -40,7 +40,7 @@ def pool_features(
     bs:int=64, # Images in a batch
     num_workers:int=0, # Worker processes
 ): # Iterator of batches: raw images, labels, positions, and what `last_linear` gives, on the CPU
-    "What a model makes of the images of a pool that can be read"
+    "Features and outputs of a model for the readable images of a pool"
     device = one_param(model).device
     for x,y,i,bad in by_workers(pool.try_read, idxs, num_workers*(pool.x is None), bs, collate_reads):
         pool.replaced(bad)
@@ -54,7 +54,6 @@ class Heads(FitCallback):
     "Trains the heads that `method` declares, on the features of the model"
     order,_stateattrs,__deepcopy__ = 23,('nets','own_opt','hook','features'),whole
     def before_fit(self):
-        self.tidy()
         model,method = get_model(self.learn.model),self.method
         with kept_rng():
             x = method.example().to(one_param(model).device)
@@ -66,11 +65,10 @@ class Heads(FitCallback):
         "Make the heads and their optimizer"
         def net(o): return nn.Linear(layer.in_features, o) if isinstance(o, int) else o(layer.in_features)
         nets = {k: net(o) for k,o in self.method.heads.items()}
-        good = all(isinstance(o, nn.Module) for o in nets.values())
-        refuse_unless(good, "heads: a function must give a module", nets)
+        good = all(isinstance(o, nn.Module) and any(True for _ in o.parameters()) for o in nets.values())
+        refuse_unless(good, "heads: a function must give a module with parameters", nets)
         self.nets = nn.ModuleDict(nets).to(layer.weight)
-        if self.method.world>1:
-            for p in self.nets.parameters(): p.data.copy_(from_first(p.data))
+        for p in self.nets.parameters(): p.data.copy_(from_first(p.data, self.method.world))
         own = FastAdam if isinstance(self.learn.opt, OptimWrapper) else self.learn.opt_func
         self.own_opt = own(L(self.nets.parameters()), lr=self.learn.lr)
         for p in norm_bias_params(self.nets): self.own_opt.state[p]['do_wd'] = self.learn.wd_bn_bias

@@ -8,8 +8,8 @@ __all__ = ['FORMATS', 'MAX_PIXELS', 'ImageError', 'item_name', 'reading', 'to_ui
            'item_key']
 
 # %% ../nbs/00_images.ipynb #a4b235ab
-import io, os, stat
-from contextlib import contextmanager, suppress
+import stat
+from contextlib import suppress
 from functools import lru_cache
 from fastai.vision.all import *
 from PIL import ImageOps
@@ -205,11 +205,13 @@ def encodes(self, x:ImageStack):
 # %% ../nbs/00_images.ipynb #7d0e4b61
 class ImagePipe:
     "Opens an item as an `img_cls` and applies item transforms, in fewer steps where possible"
+    tl = None # A dataset's transforms that open an item
     def __init__(self,
         img_cls:type, # Class that opens an item
         after:Pipeline, # Item transforms
     ):
-        *sizing,last = [o for o in getattr(after, 'fs', [after]) if type(o) is not ToTensor] or [None]
+        self.fs = list(getattr(after, 'fs', [after]))
+        *sizing,last = [o for o in self.fs if type(o) is not ToTensor] or [None]
         methods = ('crop','squish') if getattr(after, 'split_idx', 0) else ('squish',) # In training it crops at random
         known = not sizing and (last is None or type(last) is Resize and last.method in methods)
         self.quick = known and img_cls in (PILImage,PILImageBW)

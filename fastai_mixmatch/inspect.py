@@ -6,7 +6,6 @@
 __all__ = ['history', 'plot_history', 'guess_counts', 'ssl_method', 'show_guesses', 'on_pool', 'Source', 'show_source']
 
 # %% ../nbs/26_inspect.ipynb #d6bd6909
-import inspect
 from fastai.vision.all import *
 from .export import ValidPipe, predict_files
 from .batch import refuse_unless
@@ -35,9 +34,8 @@ def plot_history(
     tables = {k: history(o) for k,o in (learns if isinstance(learns, dict) else {'': learns}).items()}
     cols = [o for o in first(tables.values()).columns if all(o in t for t in tables.values())]+['loss_x']
     if metric is None: metric = 'accuracy' if 'accuracy' in cols else 'valid_loss' if cols[2]=='loss_x' else cols[2]
-    missing = [k for k,o in tables.items() if metric not in o]
     expected = f"`metric` must be a column of every results table, such as {', '.join(cols[:-1])}"
-    refuse_unless(not missing, expected, metric)
+    refuse_unless(all(metric in o for o in tables.values()), expected, metric)
     guessing = {k: o for k,o in tables.items() if 'confidence' in o and o.confidence.notna().any()}
     n = 1+bool(guessing)
     height = 1.9+.2*max(2, len(tables), 2*len(guessing)) # With the legends
@@ -93,15 +91,17 @@ def show_views(self:SemiSupervised,
 ):
     "Show views of a few unlabeled images (rows), with the guess and its confidence"
     us,p = self.sample_views(n)
-    _,axs = plt.subplots(len(us), n, figsize=(n,1.1*len(us)+.2), dpi=72, squeeze=False)
-    for j,(u,row) in enumerate(zip(us, axs)):
-        for i,ax in enumerate(row):
-            conf,c = p[i].max(0)
-            title = f"{class_name(self.learn.dls, c)}  {conf:.0%}" if j==0 else None
-            _show(u[i], ax, title)
-    return axs
+    return _grid(us, {0: [f"{class_name(self.learn.dls, c)}  {conf:.0%}" for conf,c in zip(*p.max(1))]})
 
 def _show(x, ax, title=None): show_image(picture(x), ctx=ax, cmap='gray', title=title)
+
+def _grid(rows, titles):
+    "Rows of images, and axes; `titles` by number of the row"
+    n = len(rows[0])
+    _,axs = plt.subplots(len(rows), n, figsize=(n,len(rows)+.4), dpi=72, squeeze=False)
+    for j,(xs,row) in enumerate(zip(rows, axs)):
+        for x,ax,title in zip(xs, row, titles.get(j, [None]*n)): _show(x, ax, title)
+    return axs
 
 # %% ../nbs/26_inspect.ipynb #a2796b9e
 @patch
@@ -113,11 +113,7 @@ def show_mixes(self:MixMatch,
     lam,perm = mixup_draws(n, self.alpha)
     lam,perm = lam.to(p),perm.to(p.device)
     mixed,_ = mixup(us[0], sharpen(p, self.T).to(us[0]), self.alpha, lam, perm)
-    _,axs = plt.subplots(3, n, figsize=(n,3.4), dpi=72, squeeze=False)
-    for row,x in zip(axs, (us[0], us[0][perm], mixed)):
-        for i,ax in enumerate(row):
-            _show(x[i], ax, f"λ={lam[i]:.2f}" if x is mixed else None)
-    return axs
+    return _grid((us[0], us[0][perm], mixed), {2: [f"λ={o:.2f}" for o in lam]})
 
 # %% ../nbs/26_inspect.ipynb #b6458f0d
 def show_guesses(
@@ -142,7 +138,7 @@ def on_pool(
     n:int|None=None, # Look at some unlabeled images, drawn at random; default: all
     seed:int=0, # Of the draw
 )->Learner: # It shares the network with `learn`; not to be fitted
-    "The network of `learn`, with its unlabeled images as validation set: those with truth, or, without any, all"
+    "The network of `learn`, with its unlabeled images as validation set: those with a label, or all if none has one"
     method = ssl_method(learn)
     method.prepare()
     pool,vocab,raw = method.dl.pool,list(learn.dls.vocab),raw_items(method.dl.pool.items)

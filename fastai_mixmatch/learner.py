@@ -9,7 +9,7 @@ __all__ = ['ssl_learner', 'mixmatch_learner', 'remixmatch_learner', 'mean_teache
            'with_arguments', 'factory']
 
 # %% ../nbs/20_learner.ipynb #126aaf0c
-import importlib, inspect, warnings, linecache, operator, re, sys, time
+import importlib, linecache
 from fastai.vision.all import *
 from .arch import arch_spec, is_arch, make_model, to_channels_last
 from .checkpoint import Checkpoint
@@ -119,7 +119,7 @@ def validation_context(self:SemiSupervisedLearner, cbs=None, inner=False):
 @patch
 @contextmanager
 def aside(self:SemiSupervisedLearner):
-    "Put back what a validation moves"
+    "Restore what a validation changes"
     rec,bar = (getattr(self, o, None) for o in ('recorder','progress'))
     owners = [o for o in (self, bar, rec, rec and rec.loss, *self.metrics) if o]
     before,modes = [(o, dict(vars(o))) for o in owners],[(m, m.training) for m in self.model.modules()]
@@ -158,7 +158,7 @@ def batch_channels(dls)->int:
 
 # %% ../nbs/20_learner.ipynb #022dc722
 class KeepNorm(Callback):
-    "Batch norms keep the statistics that they were pretrained with"
+    "Batch norms keep their pretrained statistics"
     order,run_valid = TrainEvalCallback.order+1,False
     def before_train(self):
         for m in self.learn.model.modules():
@@ -167,7 +167,7 @@ class KeepNorm(Callback):
 def linear_start(
     learn:Learner, # Of `ssl_learner`; the last linear layer of its network changes
 ):
-    "Start the last layer as the logistic regression on what the rest makes of the labeled images"
+    "Start the last layer as a logistic regression on the features of the labeled images"
     from fastai_mixmatch.frozen import linear_head
     view,ldl = method_of(learn).view,method_of(learn).labeled_dl
     model,pool = learn.model.to(ldl.device or 'cpu'),ldl.pool
@@ -219,11 +219,11 @@ def fine_tune(self:SemiSupervisedLearner,
 def ssl_learner(
     dls, # `DataLoaders` of the labeled images, with any batch size
     unlabeled, # Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
-    arch=wrn_28_2, # Module, function of `(n_in, n_out)`, architecture function, or timm name
+    arch=wrn_28_2, # Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
     method:SemiSupervised|None=None, # Such as `MixMatch()`, which is the default
     ema:float|EMA|None=0.999, # Decay of the average of weights and buffers, or an `EMA`; None or 0 for none
     pretrained:bool=False, # Pretrained weights? For architecture functions and timm names
-    weights=None, # Their file or state dict, as in `load_weights`; default: downloaded
+    weights=None, # Pretrained weights: file or state dict; default: downloaded
     model_args:dict|None=None, # Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head, fitted first
     lr:float|None=None, # Learning rate; default: 0.002, or 0.001 with a head that was fitted first
     wd:float=0.02, # Default weight decay; not on biases and norms

@@ -25,7 +25,7 @@ def ssl_learner(dls, unlabeled, arch=..., *, method: SemiSupervised | None = Non
     unlabeled : 
         Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
     arch : 
-        Module, function of `(n_in, n_out)`, architecture function, or timm name
+        Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
     method : fastai_mixmatch.semi.SemiSupervised | None
         Such as `MixMatch()`, which is the default
     ema : float | fastai_mixmatch.ema.EMA | None
@@ -33,7 +33,7 @@ def ssl_learner(dls, unlabeled, arch=..., *, method: SemiSupervised | None = Non
     pretrained : bool
         Pretrained weights? For architecture functions and timm names
     weights : 
-        Their file or state dict, as in `load_weights`; default: downloaded
+        Pretrained weights: file or state dict; default: downloaded
     model_args : dict | None
         Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head, fitted first
     lr : float | None
@@ -97,7 +97,7 @@ def mixmatch_learner(dls, unlabeled, arch=..., *, k: int = 2, T: float = 0.5, al
     unlabeled : 
         Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
     arch : 
-        Module, function of `(n_in, n_out)`, architecture function, or timm name
+        Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
     k : int
         Views whose predictions are averaged for a guess
     T : float
@@ -109,7 +109,7 @@ def mixmatch_learner(dls, unlabeled, arch=..., *, k: int = 2, T: float = 0.5, al
     band : float
         With `adapt`: largest ratio of guessed to labeled class frequency, and of the inverse
     prior : object
-        Class frequencies of the pool: `(n_classes,)`, 'uniform' or 'labeled'; default: within `band` of the labels'
+        Class frequencies of unlabeled images: `(n_classes,)`, 'uniform' or 'labeled'; default: see `band`
     lambda_u : float
         Weight of the unlabeled loss
     ramp : float | int
@@ -133,7 +133,7 @@ def mixmatch_learner(dls, unlabeled, arch=..., *, k: int = 2, T: float = 0.5, al
     pretrained : bool
         Pretrained weights? For architecture functions and timm names
     weights : 
-        Their file or state dict, as in `load_weights`; default: downloaded
+        Pretrained weights: file or state dict; default: downloaded
     model_args : dict | None
         Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head, fitted first
     lr : float | None
@@ -186,7 +186,7 @@ def remixmatch_learner(dls, unlabeled, arch=..., *, ks: int = 8, T: float = 0.5,
     unlabeled : 
         Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
     arch : 
-        Module, function of `(n_in, n_out)`, architecture function, or timm name
+        Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
     ks : int
         Strong views of an unlabeled image
     T : float
@@ -224,7 +224,7 @@ def remixmatch_learner(dls, unlabeled, arch=..., *, ks: int = 8, T: float = 0.5,
     pretrained : bool
         Pretrained weights? For architecture functions and timm names
     weights : 
-        Their file or state dict, as in `load_weights`; default: downloaded
+        Pretrained weights: file or state dict; default: downloaded
     model_args : dict | None
         Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head, fitted first
     lr : float | None
@@ -275,7 +275,7 @@ def mean_teacher_learner(dls, unlabeled, arch=..., *, lambda_u: float = 50.0, ra
     unlabeled : 
         Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
     arch : 
-        Module, function of `(n_in, n_out)`, architecture function, or timm name
+        Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
     lambda_u : float
         Weight of the unlabeled loss
     ramp : float | int
@@ -299,7 +299,7 @@ def mean_teacher_learner(dls, unlabeled, arch=..., *, lambda_u: float = 50.0, ra
     pretrained : bool
         Pretrained weights? For architecture functions and timm names
     weights : 
-        Their file or state dict, as in `load_weights`; default: downloaded
+        Pretrained weights: file or state dict; default: downloaded
     model_args : dict | None
         Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head, fitted first
     lr : float | None
@@ -342,7 +342,7 @@ def fixmatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.95, ks: i
     cbs=None, checkpoint=None, every: str = '5min', path: str | Path | None = None,
     model_dir: str | Path = 'models', wd_bn_bias: bool = False, train_bn: bool = True,
     moms: tuple = (0.95, 0.85, 0.95), default_cbs: bool = True) -> SemiSupervisedLearner:
-    r"""A `Learner` that trains on the labeled `dls` and on `unlabeled` with FixMatch (arXiv 2001.07685): guess on a weak view, learn it on a strong one where it is sure
+    r"""A `Learner` that trains on the labeled `dls` and on `unlabeled` with FixMatch (arXiv 2001.07685): guess on a weak view; learn confident guesses on a strong one
 
     Parameters
     ----------
@@ -351,13 +351,13 @@ def fixmatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.95, ks: i
     unlabeled : 
         Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
     arch : 
-        Module, function of `(n_in, n_out)`, architecture function, or timm name
+        Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
     threshold : float
         Least confidence of a guess that counts
     ks : int
         Strong views; 0: learn on the weak view itself
     strong : Optional[Callable]
-        What makes them; default: `StrongView()`
+        What makes strong views; default: `StrongView()`
     lambda_u : float
         Weight of the unlabeled loss
     ramp : float | int
@@ -381,7 +381,7 @@ def fixmatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.95, ks: i
     pretrained : bool
         Pretrained weights? For architecture functions and timm names
     weights : 
-        Their file or state dict, as in `load_weights`; default: downloaded
+        Pretrained weights: file or state dict; default: downloaded
     model_args : dict | None
         Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head, fitted first
     lr : float | None
@@ -433,13 +433,13 @@ def flexmatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.95, ks: 
     unlabeled : 
         Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
     arch : 
-        Module, function of `(n_in, n_out)`, architecture function, or timm name
+        Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
     threshold : float
         Least confidence of a guess that counts
     ks : int
         Strong views; 0: learn on the weak view itself
     strong : Optional[Callable]
-        What makes them; default: `StrongView()`
+        What makes strong views; default: `StrongView()`
     lambda_u : float
         Weight of the unlabeled loss
     ramp : float | int
@@ -463,7 +463,7 @@ def flexmatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.95, ks: 
     pretrained : bool
         Pretrained weights? For architecture functions and timm names
     weights : 
-        Their file or state dict, as in `load_weights`; default: downloaded
+        Pretrained weights: file or state dict; default: downloaded
     model_args : dict | None
         Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head, fitted first
     lr : float | None
@@ -515,7 +515,7 @@ def freematch_learner(dls, unlabeled, arch=..., *, momentum: float = 0.999, fair
     unlabeled : 
         Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
     arch : 
-        Module, function of `(n_in, n_out)`, architecture function, or timm name
+        Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
     momentum : float
         Weight of the old averages in an update
     fairness : float
@@ -525,7 +525,7 @@ def freematch_learner(dls, unlabeled, arch=..., *, momentum: float = 0.999, fair
     ks : int
         Strong views; 0: learn on the weak view itself
     strong : Optional[Callable]
-        What makes them; default: `StrongView()`
+        What makes strong views; default: `StrongView()`
     lambda_u : float
         Weight of the unlabeled loss
     ramp : float | int
@@ -549,7 +549,7 @@ def freematch_learner(dls, unlabeled, arch=..., *, momentum: float = 0.999, fair
     pretrained : bool
         Pretrained weights? For architecture functions and timm names
     weights : 
-        Their file or state dict, as in `load_weights`; default: downloaded
+        Pretrained weights: file or state dict; default: downloaded
     model_args : dict | None
         Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head, fitted first
     lr : float | None
@@ -601,7 +601,7 @@ def softmatch_learner(dls, unlabeled, arch=..., *, momentum: float = 0.999, n_si
     unlabeled : 
         Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
     arch : 
-        Module, function of `(n_in, n_out)`, architecture function, or timm name
+        Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
     momentum : float
         Weight of the old averages in an update
     n_sigma : float
@@ -611,7 +611,7 @@ def softmatch_learner(dls, unlabeled, arch=..., *, momentum: float = 0.999, n_si
     ks : int
         Strong views; 0: learn on the weak view itself
     strong : Optional[Callable]
-        What makes them; default: `StrongView()`
+        What makes strong views; default: `StrongView()`
     lambda_u : float
         Weight of the unlabeled loss
     ramp : float | int
@@ -635,7 +635,7 @@ def softmatch_learner(dls, unlabeled, arch=..., *, momentum: float = 0.999, n_si
     pretrained : bool
         Pretrained weights? For architecture functions and timm names
     weights : 
-        Their file or state dict, as in `load_weights`; default: downloaded
+        Pretrained weights: file or state dict; default: downloaded
     model_args : dict | None
         Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head, fitted first
     lr : float | None
@@ -687,15 +687,15 @@ def adamatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.9, interp
     unlabeled : 
         Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
     arch : 
-        Module, function of `(n_in, n_out)`, architecture function, or timm name
+        Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
     threshold : float
         Threshold, as a part of the mean confidence on labeled images
     interpolate : bool
-        Interpolate the labeled logits with those of the labeled images alone?
+        Interpolate labeled logits with those of a batch of labeled images alone?
     ks : int
         Strong views; 0: learn on the weak view itself
     strong : Optional[Callable]
-        What makes them; default: `StrongView()`
+        What makes strong views; default: `StrongView()`
     lambda_u : float
         Weight of the unlabeled loss
     ramp : float | int
@@ -719,7 +719,7 @@ def adamatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.9, interp
     pretrained : bool
         Pretrained weights? For architecture functions and timm names
     weights : 
-        Their file or state dict, as in `load_weights`; default: downloaded
+        Pretrained weights: file or state dict; default: downloaded
     model_args : dict | None
         Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head, fitted first
     lr : float | None
@@ -771,7 +771,7 @@ def uda_learner(dls, unlabeled, arch=..., *, T: float = 0.4, tsa: str | None = N
     unlabeled : 
         Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
     arch : 
-        Module, function of `(n_in, n_out)`, architecture function, or timm name
+        Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
     T : float
         Temperature of sharpening
     tsa : str | None
@@ -781,7 +781,7 @@ def uda_learner(dls, unlabeled, arch=..., *, T: float = 0.4, tsa: str | None = N
     ks : int
         Strong views; 0: learn on the weak view itself
     strong : Optional[Callable]
-        What makes them; default: `StrongView()`
+        What makes strong views; default: `StrongView()`
     lambda_u : float
         Weight of the unlabeled loss
     ramp : float | int
@@ -805,7 +805,7 @@ def uda_learner(dls, unlabeled, arch=..., *, T: float = 0.4, tsa: str | None = N
     pretrained : bool
         Pretrained weights? For architecture functions and timm names
     weights : 
-        Their file or state dict, as in `load_weights`; default: downloaded
+        Pretrained weights: file or state dict; default: downloaded
     model_args : dict | None
         Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head, fitted first
     lr : float | None
@@ -855,10 +855,10 @@ def batch_channels(dls) -> Any:
     r"""Channels of an image after the batch transforms of `dls`"""
 
 class KeepNorm(Callback):
-    r"""Batch norms keep the statistics that they were pretrained with"""
+    r"""Batch norms keep their pretrained statistics"""
 
 def linear_start(learn: Learner) -> Any:
-    r"""Start the last layer as the logistic regression on what the rest makes of the labeled images"""
+    r"""Start the last layer as a logistic regression on the features of the labeled images"""
 
 def comments(o) -> Any:
     r"""Comments of the parameters of a function or settings of a class, by name"""

@@ -6,7 +6,7 @@
 __all__ = ['Split', 'draw_labeled', 'Files', 'label_text', 'ImageList', 'usual_workers', 'quietly', 'by_workers']
 
 # %% ../nbs/01_lists.ipynb #4f08d336
-import dataclasses, json, os, random, re, unicodedata, warnings
+import dataclasses, unicodedata
 from collections.abc import Sequence
 from fastprogress.fastprogress import progress_bar
 from fastai.vision.all import *

@@ -8,7 +8,6 @@ __all__ = ['EntropyMin', 'PiModel', 'VAT', 'kl_loss', 'MeanTeacher', 'ICT', 'Mix
            'NoisyStudent', 'ReMixMatch', 'quarter_turns']
 
 # %% ../nbs/17_methods.ipynb #34356aed
-import math
 from fastai.vision.all import *
 from .batch import refuse_unless
 from .losses import *
@@ -101,9 +100,9 @@ class MixUpLabeled(Supervised):
 
 # %% ../nbs/17_methods.ipynb #2d5f40fb
 class Confident(SemiSupervised):
-    "What methods of confident guesses share: guess on the weak view, learn on the strong ones"
+    "Base of methods with confident guesses: guess on the weak view, learn on the strong ones"
     ks:int = 1 # Strong views; 0: learn on the weak view itself
-    strong:Callable|None = None # What makes them; default: `StrongView()`
+    strong:Callable|None = None # What makes strong views; default: `StrongView()`
     columns,mu = ('mask_rate',),7
     def losses(self, pred, y):
         x,u,*vs = self.parts(pred, y)
@@ -124,7 +123,7 @@ class Confident(SemiSupervised):
 
 # %% ../nbs/17_methods.ipynb #0724c262
 class FixMatch(Confident):
-    "FixMatch (arXiv 2001.07685): guess on a weak view, learn it on a strong one where it is sure"
+    "FixMatch (arXiv 2001.07685): guess on a weak view; learn confident guesses on a strong one"
     threshold:float = 0.95 # Least confidence of a guess that counts
     def check(self):
         super().check()
@@ -135,7 +134,7 @@ class FixMatch(Confident):
 
 # %% ../nbs/17_methods.ipynb #c8d74ef1
 class PseudoLabel(FixMatch):
-    "Pseudo-Label (Lee 2013): train on guesses that are sure, on the same view"
+    "Pseudo-Label (Lee 2013): train on confident guesses, on the same view"
     ks,mu,ramp = 0,1,0.4
 
 # %% ../nbs/17_methods.ipynb #0dbba427
@@ -251,7 +250,7 @@ class SoftMatch(Confident):
 class AdaMatch(FixMatch):
     "AdaMatch (arXiv 2106.04732): guesses aligned to labeled predictions, and a threshold relative to their confidence"
     threshold:float = 0.9 # Threshold, as a part of the mean confidence on labeled images
-    interpolate:bool = True # Interpolate the labeled logits with those of the labeled images alone?
+    interpolate:bool = True # Interpolate labeled logits with those of a batch of labeled images alone?
     ramp,averages = 0.5,dict(p_x=0.999, p_u=0.999)
     def targets(self, q, q_x):
         q = align(q, self.average('p_x', q_x.mean(0)), self.average('p_u', q.mean(0)))
@@ -278,10 +277,10 @@ class DeFixMatch(FixMatch):
 
 # %% ../nbs/17_methods.ipynb #c41eb1e2
 class NoisyStudent(SemiSupervised):
-    "Noisy Student (arXiv 1911.04252): learn, on strong views, what a trained teacher says of weak ones"
+    "Noisy Student (arXiv 1911.04252): learn, on strong views, a trained teacher's guesses on weak ones"
     trained:nn.Module|Learner|None = None # The teacher: a trained network, or a learner that has one
     ks:int = 1 # Strong views
-    strong:Callable|None = None # What makes them; default: `StrongView()`
+    strong:Callable|None = None # What makes strong views; default: `StrongView()`
     def check(self):
         super().check()
         if isinstance(self.trained, Learner): self.trained = self.trained.model

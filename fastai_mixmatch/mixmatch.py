@@ -7,7 +7,6 @@ __all__ = ['MixMatch']
 
 # %% ../nbs/16_mixmatch.ipynb #33aeecdd
 from fastai.vision.all import *
-from .losses import *
 from .mixup import *
 from .batch import *
 from .semi import *
@@ -21,7 +20,7 @@ class MixMatch(SemiSupervised):
     alpha:float = 0.75 # Mixing: λ ~ Beta(α, α); 0 for none
     adapt:bool = True # Weigh unlabeled images by how well the labeled ones are learned? False: the paper's step
     band:float = 2. # With `adapt`: largest ratio of guessed to labeled class frequency, and of the inverse
-    prior:object = None # Class frequencies of the pool: `(n_classes,)`, 'uniform' or 'labeled'; default: within `band` of the labels'
+    prior:object = None # Class frequencies of unlabeled images: `(n_classes,)`, 'uniform' or 'labeled'; default: see `band`
     lambda_u,ramp = 75.,1.
     averages = property(lambda self: {o: 0.95 for o in ('known',)*self.adapt + ('seen',)*self.aligns})
     aligns = property(lambda self: self.adapt or self.prior is not None)
@@ -48,7 +47,7 @@ class MixMatch(SemiSupervised):
 # %% ../nbs/16_mixmatch.ipynb #3d449f15
 @patch
 def guesses_of(self:MixMatch, b):
-    "Guesses `(B_u,n_classes)` for batch `b`, after a look at what is known of its labeled images"
+    "Guesses `(B_u,n_classes)` for batch `b`; first, measure how well its labels are known"
     n,c = len(b.x),b.y.shape[1]
     def split(p):
         known = self.average('known', (p[-n:]*b.y).sum(1).mean(), 1/c)
@@ -58,7 +57,7 @@ def guesses_of(self:MixMatch, b):
 
 @patch
 def aligned(self:MixMatch, p):
-    "Guesses `(B_u,n_classes)` with the class frequencies of a given prior, or within the band around the labels'"
+    "Guesses `(B_u,n_classes)` with the class frequencies of `prior`, or within `band` of the labels'"
     if not self.aligns: return p
     seen,to = self.average('seen', p.mean(0)),self.frequencies.to(p)
     if self.prior is None:

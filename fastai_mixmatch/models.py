@@ -134,16 +134,13 @@ def load_weights(
         except Exception as e: raise ValueError(f"{weights} is no file of weights") from e
     state = next((state[k] for k in ('state_dict','model') if isinstance(state.get(k), dict)), state)
     own,given = _floats(model.state_dict()),_floats(state)
-    def rest(pairs): return [k for k in given if k not in set(pairs.values())]
-    def fits(pairs): # A classifier is left over
-        return pairs and len(rest(pairs))<=6 and all(given[k].ndim<=2 for k in rest(pairs))
-    pairs = next(filter(fits, (f(own, given) for f in (_by_name, _by_order))), None)
-    if pairs is None:
-        pairs = _by_order(own, given)
-        at = next(iter(rest(pairs)), 'no tensor')
-        shape = tuple(given[at].shape) if at in given else ''
+    for pairs in (_by_name(own, given), _by_order(own, given)):
+        rest = [k for k in given if k not in set(pairs.values())]
+        if pairs and len(rest)<=6 and all(given[k].ndim<=2 for k in rest): break # A classifier is left over
+    else:
+        at = f'{rest[0]} {tuple(given[rest[0]].shape)}' if rest else 'no tensor'
         raise ValueError(f"the weights are of another network: of {len(given)} tensors {len(pairs)} fit, then comes "
-                         f"{at} {shape}; pass the file of the network that `arch` names")
+                         f"{at}; pass the file of the network that `arch` names")
     with torch.no_grad():
         for k,g in pairs.items(): own[k].copy_(given[g])
     return [k for k in own if k not in pairs]

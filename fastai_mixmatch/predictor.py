@@ -7,10 +7,7 @@ __all__ = ['PredictorError', 'Predictor', 'read_file', 'check_meta', 'to_bytes',
            'save_predictor']
 
 # %% ../nbs/24_predictor.ipynb #0a7b2c9b
-import json, math, os, stat
-from contextlib import contextmanager
-from copy import deepcopy
-from enum import Enum
+import stat
 from fastai.vision.all import *
 from safetensors.torch import load as read_tensors, save as tensor_bytes
 from torch.nn.modules.module import register_module_parameter_registration_hook
@@ -49,8 +46,8 @@ def _value(o):
     return str(getattr(o, 'value', o)) if isinstance(o, (Enum,str)) else list(o) if isinstance(o, (tuple,L)) else o
 
 def _described(f):
-    def is_a(cls): return isinstance(f, cls) and type(f).__module__==cls.__module__ # fastai's own, whatever its name
-    name = first(k for k,(cls,_) in _known.items() if is_a(cls))
+    # fastai's own, whatever its name
+    name = first(k for k,(o,_) in _known.items() if isinstance(f, o) and type(f).__module__==o.__module__)
     _need(name, f"the transform {type(f).__name__} cannot be stored in a predictor; there are fastai's own "
                 f"{', '.join(_known)}. `learn.export` keeps it, as a pickle")
     kw = {k: _value(getattr(f, k)) for k in _known[name][1]}

@@ -6,7 +6,6 @@
 __all__ = ['published', 'cosine_decay', 'recipe']
 
 # %% ../nbs/21_recipes.ipynb #de888f2e
-import math
 from fastai.vision.all import *
 from .augment import CTAugment, StrongView
 from .batch import like, refuse_unless

@@ -14,7 +14,6 @@ from .files import array_bytes
 
 # %% ../nbs/80_rng.ipynb #bfec7a36
 def _get(o): return o.getstate() if isinstance(o, random.Random) else o.get_state()
-def _set(o, s): return o.setstate(s) if isinstance(o, random.Random) else o.set_state(s)
 
 def rng_state(own=())->dict:
     "States of the generators of Python, numpy and PyTorch, and of `own`, as plain data"
@@ -31,7 +30,7 @@ def set_rng_state(s:dict, own=()):
     if s['cuda']:
         for i,o in enumerate(s['cuda'][:torch.cuda.device_count()]): torch.cuda.set_rng_state(o, i)
     if s['mps'] is not None and torch.backends.mps.is_available(): torch.mps.set_rng_state(s['mps'])
-    for o,t in zip(own, s['own']): _set(o, t)
+    for o,t in zip(own, s['own']): o.setstate(t) if isinstance(o, random.Random) else o.set_state(t)
 
 # %% ../nbs/80_rng.ipynb #ae69918b
 def same_state(a, b)->bool:
@@ -66,12 +65,8 @@ def varies(*fs, n:int=2)->bool:
 @contextmanager
 def seeded(seed:int):
     "Seed the CPU generators of Python, numpy and PyTorch, and put them back at the end"
-    states = random.getstate(),np.random.get_state(),torch.get_rng_state()
-    random.seed(seed)
-    np.random.seed(seed%2**32)
-    torch.default_generator.manual_seed(seed)
-    try: yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])
+    with kept_rng():
+        random.seed(seed)
+        np.random.seed(seed%2**32)
+        torch.default_generator.manual_seed(seed)
+        yield

@@ -6,7 +6,7 @@
 __all__ = ['digits_arrays', 'digits_lists', 'digits_sample', 'sample_photos']
 
 # %% ../nbs/27_samples.ipynb #b0f633d6
-import colorsys, math, random, shutil
+import colorsys
 from fastai.vision.all import *
 from PIL import ImageDraw
 from .lists import ImageList, draw_labeled

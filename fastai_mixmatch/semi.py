@@ -6,9 +6,6 @@
 __all__ = ['SemiSupervised', 'Fit', 'StepLoss', 'Supervised', 'method_of']
 
 # %% ../nbs/14_semi.ipynb #aa88bad6
-import math
-from copy import deepcopy
-from types import SimpleNamespace
 from fastai.vision.all import *
 from .cache import KeepValid
 from .streams import LabeledDL, unlabeled_dl
@@ -63,8 +60,7 @@ class SemiSupervised(Settings, FitCallback):
 
     def check(self):
         "Refuse settings that cannot be; `ValueError` or `TypeError`"
-        for o in ('k','ks','lambda_u'): expect(self, o)
-        check_ramp(self.ramp)
+        for o in ('k','ks','lambda_u','ramp'): expect(self, o)
         self.loss_x = labeled_loss(self.loss_x)
         if self.ks and self.strong is None: self.strong = StrongView()
         if self.ks: expect(self, 'strong')
@@ -138,10 +134,10 @@ def teacher(self:SemiSupervised,
 def head(self:SemiSupervised,
     name:str, # One of `heads`
 )->Tensor: # Its output for each image of this step, in the order of `make_batch`
-    "What a further head makes of the features of this step"
+    "Output of an extra head for the images of this step"
     check_use(self, 'heads', name)
     self.step.asked.add(name)
-    return next(o for o in self.learn.cbs if isinstance(o, Heads) and o.method is self)[name]
+    return self.learn.heads[name]
 
 # %% ../nbs/14_semi.ipynb #026f9e73
 @patch
@@ -149,7 +145,7 @@ def fresh(self:SemiSupervised)->dict: return {} # What is learned besides networ
 
 @patch
 def forget(self:SemiSupervised):
-    "Drop what training has moved"
+    "Forget what training has changed"
     self.learned = AttrDict(expect(self, 'fresh', self.fresh()))
 
 @patch
@@ -221,14 +217,10 @@ def watch(self:SemiSupervised)->list:
     "Add the callbacks that go with a method, where the learner lacks them"
     for o in [self, self.aug][:1+hasattr(self.aug, 'state_dict')]: belongs(o, self.learn)
     mine = [cb for cb in self.learn.cbs if getattr(cb, 'method', None) is self]
-    new = [o(self) for o in self.watchers() if not any(type(cb) is o for cb in mine)]
+    kinds = [Report, Finite, KeepValid, Trim] + [Heads]*bool(self.heads)
+    new = [o(self) for o in kinds if not any(type(cb) is o for cb in mine)]
     self.learn.add_cbs(new)
     return new
-
-@patch
-def watchers(self:SemiSupervised)->list:
-    "Callbacks, made with the method, that go with it"
-    return [Report, Finite, KeepValid, Trim] + [Heads]*bool(self.heads)
 
 # %% ../nbs/14_semi.ipynb #59ab752f
 @patch
@@ -253,7 +245,7 @@ def labeled_view(self:SemiSupervised, x): return self.view(x) # View of raw labe
 
 @patch
 def teach(self:SemiSupervised, x, y):
-    "Let a strong view that learns see what the network makes of labeled images"
+    "Let a strong view that learns see predictions for labeled images"
     aug = self.aug
     if not hasattr(aug, 'probe'): return
     def view(x):
@@ -275,7 +267,6 @@ class Fit:
 
 @patch
 def before_fit(self:SemiSupervised):
-    self.tidy() # A plain `Learner` runs no event when a fit is interrupted
     new = self.watch()
     self.alone(self.learn.cbs)
     check_callbacks(self)
@@ -358,7 +349,7 @@ def after_loss(self:SemiSupervised):
 # %% ../nbs/14_semi.ipynb #c7a8eba2
 @patch
 def adaptive(self:SemiSupervised)->dict:
-    "What training moves besides the model; a strong view only where it learns"
+    "What training changes besides the model; a strong view only if it learns"
     return dict(self.learned, **({'strong': self.strong} if hasattr(self.strong, 'state_dict') else {}))
 
 @patch

@@ -7,8 +7,7 @@ __all__ = ['OPENERS', 'pair', 'raw_items', 'source_name', 'image_tfms', 'loader_
            'class_names', 'class_name', 'column_files', 'as_items', 'nothing_in', 'overlap']
 
 # %% ../nbs/01_sources.ipynb #284deba9
-import bisect, os
-from collections import Counter
+import bisect
 from fastai.vision.all import *
 from torch.utils.data import ConcatDataset, IterableDataset, Subset, SubsetRandomSampler
 from .images import *
@@ -18,7 +17,7 @@ from .lists import *
 def pair(
     item, # An image, a tuple `(image, label)`, or a dictionary, as of Hugging Face `datasets`
 )->tuple: # Image; label or None
-    "Image and label of what a dataset gives"
+    "Image and label of an item of a dataset"
     if isinstance(item, dict):
         x,y = (first(k for k in keys if k in item) for keys in (('image','img'), ('label','labels')))
         if x is not None: return item[x],item.get(y)
@@ -30,7 +29,7 @@ _plain = list,tuple,np.ndarray,Tensor,Files
 def raw_items(
     ds, # Dataset or list
 ): # Sequence of paths, arrays or images; `(id, position)` where that is unknown
-    "What the images of a dataset are opened from"
+    "The files or arrays that a dataset opens"
     if isinstance(ds, Subset): return [*map(raw_items(ds.dataset).__getitem__, map(int, ds.indices))]
     if isinstance(ds, ConcatDataset): return [o for part in ds.datasets for o in raw_items(part)]
     items = ds if isinstance(ds, _plain) else ifnone(getattr(ds, 'items', None), getattr(ds, 'samples', None))

@@ -6,7 +6,7 @@
 __all__ = ['DeviceLoss', 'FastPath', 'Trim', 'Autocast', 'compile_whole']
 
 # %% ../nbs/28_speed.ipynb #e46b9a9c
-import ctypes, sys, torch
+import ctypes, torch
 from fastai.vision.all import *
 from fastai.callback.channelslast import ChannelsLast
 from .batch import FitCallback

@@ -6,11 +6,10 @@
 __all__ = ['pack', 'unpack', 'init_names', 'warn_once', 'memory', 'remember', 'whole', 'belongs']
 
 # %% ../nbs/82_state.ipynb #4ed3ca9d
-import inspect, sys, warnings, weakref
-from collections import Counter, OrderedDict, defaultdict, deque
+import weakref
+from collections import deque
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
-from enum import Enum
 from functools import lru_cache
 from fastai.basics import *
 from fastai.callback.progress import CSVLogger
@@ -54,14 +53,13 @@ _kinds = dict( # Name → which objects, what of them is packed, and the way bac
     path=_some(Path, str, Path),
     date=_some((date,time), lambda o: [_class(o), o.isoformat()], _to_date), # pandas' and `NaT`, too
     delta=_some(timedelta, lambda o: [type(o) is timedelta, pd.Timedelta(o).value], _to_delta),
-    **{c.__name__: _exact(c) for c in (L,set,frozenset,torch.Size)},
+    **{c.__name__: _exact(c) for c in (L,set,frozenset)},
     deque=_exact(deque, lambda o: [list(o), o.maxlen], lambda v: deque(*v)),
     Counter=_exact(Counter, _items, lambda v: Counter(dict(v))),
     **{c.__name__: _exact(c, _items) for c in (OrderedDict,AttrDict)},
     defaultdict=_exact(defaultdict, _default, _to_default),
     frame=_some(pd.DataFrame, lambda o: [o.to_dict('tight'), [str(t) for t in o.dtypes]], _to_frame),
     series=_some(pd.Series, lambda o: [o.name, o.to_frame('o')], lambda v: v[1]['o'].rename(v[0])),
-    bytes=_exact(bytes, lambda o: _array(np.frombuffer(o, 'uint8')), lambda v: _to_array(v).tobytes()),
     complex=_exact(complex, lambda o: [o.real, o.imag], lambda v: complex(*v)),
     enum=_some(Enum, lambda o: [_class(o), o.value], lambda v: _found(v[0], Enum)(v[1])),
     image=_some(TensorBase, lambda o: [_class(o), o.as_subclass(Tensor)],
@@ -78,7 +76,7 @@ def _alike(o, cls):
     return type(o) is list and len(o)>0 and isinstance(o[0], cls) and len({type(v) for v in o})==1
 
 # %% ../nbs/82_state.ipynb #002a8dac
-_keys = bool,int,float,str,type(None)
+_keys = bool,int,float,str,bytes,torch.Size,type(None)
 
 def pack(o, objects:bool=True):
     "`o` as numbers, texts, tensors, lists and dictionaries; `TypeError` names a type that cannot be"

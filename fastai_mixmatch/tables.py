@@ -34,7 +34,7 @@ def read_table(
 def csv_line(
     cells, # A name's bytes that are no UTF-8 become \udc80 to \udcff, which `Finder` understands
 )->str:
-    "A line of CSV, from which any name is read back"
+    "A line of CSV from which any name can be read back"
     csv.writer(buf := io.StringIO()).writerow(cells) # With \n for a line's end it would leave \r unquoted
     return buf.getvalue()[:-2].encode('utf-8', 'backslashreplace').decode()+'\n'
 
@@ -87,7 +87,7 @@ def file_column(
     find:Finder,
     given=None, # Name or position, if known
 ): # Name
-    "The column whose names mean files"
+    "The column that names files"
     if given is not None: return _column(df, given, 'file')
     refuse_columns(df, ())
     def hits(c): return sum(isinstance(o, (str,Path)) and find(o) is not None for o in df[c].iloc[:50])
@@ -120,7 +120,7 @@ def refuse(
     found:str, # What was found
     task:str, # Which task that is: 'several', 'boxes' or 'numbers'
 ):
-    "`ValueError` for another task than one class an image"
+    "`ValueError` for a task other than one class per image"
     raise ValueError(f"{found}. Here each image has one class; for that use {_instead[task]}")
 
 def refuse_columns(df, cols):

@@ -70,13 +70,13 @@ def align(
     p:Tensor, # Guesses, (B, C) probabilities
     prior:Tensor, # Class frequencies that the guesses should have, (C,)
     p_model:Tensor, # Class frequencies that the guesses have had, (C,), e.g. a running mean
-    eps:float=1e-6, # Frequencies below this count as this, so that no class is ruled out
 )->Tensor: # (B, C), rows sum to 1; float32, or float64 where `p` is
     "`p*prior/p_model`, renormalized (ReMixMatch, arXiv 1911.09785, section 3.1)"
     c,good = p.shape[-1],prior.shape==p_model.shape==p.shape[-1:]
     refuse_unless(good, f"p has {c} classes, so prior and p_model must have shape ({c},)", (prior,p_model))
     p = _up(p)
-    q = p * (prior.to(p.dtype).clamp_min(eps) / p_model.to(p.dtype).clamp_min(eps))
+    prior,p_model = (o.to(p.dtype).clamp_min(1e-6) for o in (prior,p_model)) # So that no class is ruled out
+    q = p * (prior/p_model)
     return q / q.sum(-1, keepdim=True)
 
 def laplace(

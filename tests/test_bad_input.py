@@ -256,7 +256,7 @@ def test_iterables_are_not_kept():
     (dict(T=0), ValueError, ['T', 'above 0']), (dict(T=-1.), ValueError, ['T', '-1']), (dict(T=float('nan')), ValueError, ['T', 'nan']),
     (dict(alpha=-.1), ValueError, ['alpha', 'at least 0', '-0.1']), (dict(lambda_u=-1), ValueError, ['lambda_u', '-1']), (dict(lambda_u=float('nan')), ValueError, ['lambda_u', 'nan']),
     (dict(ramp=1.5), ValueError, ['ramp', '1.5']), (dict(ramp=-.1), ValueError, ['ramp', '-0.1']), (dict(ramp=-5), ValueError, ['ramp', '-5']),
-    (dict(ramp=True), TypeError, ['ramp', 'True']), (dict(ramp='all'), TypeError, ['ramp', 'all']),
+    (dict(ramp=True), ValueError, ['ramp', 'True']), (dict(ramp='all'), ValueError, ['ramp', 'all']),
     (dict(ramp=float('nan')), ValueError, ['ramp', 'nan']), (dict(bs=0), ValueError, ['batch size', '0']), (dict(bs=-3), ValueError, ['batch size', '-3']),
     (dict(ema=1.5), ValueError, ['1.5']), (dict(ema=-.5), ValueError, ['-0.5']),
     (dict(cache=True, dls=digit_dls(item_tfms=RandomResizedCrop(8))), ValueError, ['cache=True', 'random', 'batch_tfms']), (dict(steps=0), ValueError, ['steps', 'at least 1', '0']),

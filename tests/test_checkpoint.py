@@ -366,10 +366,10 @@ def saved(state):
     torch.save(state, f)
     return f.getvalue()
 
-FORGED = dict(list=lambda s: saved([1]), empty=lambda s: saved({}), format=lambda s: saved(dict(format=2)),
+FORGED = dict(list=lambda s: saved([1]), empty=lambda s: saved({}), format=lambda s: saved(dict(format=3)),
     part=lambda s: saved({k: v for k, v in s.items() if k != 'opt'}), code=lambda s: saved(dict(s, opt=os.getpid)),
     kind=lambda s: saved(dict(s, rngs=[1])), number=lambda s: saved(dict(s, batch='3')), ended=lambda s: saved(dict(s, ended='x')),
-    grads=lambda s: saved(dict(s, grads={})), settings=lambda s: saved(dict(s, settings='[]')), no_json=lambda s: saved(dict(s, settings='{')),
+    grads=lambda s: saved(dict(s, grads={})), settings=lambda s: saved(dict(s, settings=[])),
     text=lambda s: b'hello', pickle=lambda s: pickle.dumps(os.getpid), bomb=lambda s: rezip(dict(s, more=torch.zeros(10**7))))
 @pytest.mark.parametrize('kind', FORGED)
 def test_forged_file(kind):
@@ -390,8 +390,8 @@ def put(d, *keys, value):
 
 OTHER = dict(weight=lambda s: put(s, 'model', first_of(s['model']), value=torch.zeros(3)), weights=lambda s: put(s, 'model', value={}), grads=lambda s: put(s, 'grads', value=s['grads'][:-1]),
     optimizer=lambda s: put(s, 'opt', value={}), average=lambda s: put(s, 'opt', 'state', 0, 'grad_avg', value=torch.zeros(3)), rngs=lambda s: put(s, 'rngs', 'torch', value=torch.zeros(3)),
-    method=lambda s: put(s, 'cbs', 'MixMatch 0', value={}), few=lambda s: put(s, 'cbs', 'EMA 0', 'avg', value=s['cbs']['EMA 0']['avg'][:-1]),
-    ema=lambda s: put(s, 'cbs', 'EMA 0', 'avg', 0, value=torch.zeros(3)), metrics=lambda s: put(s, 'metrics', 0, value=3))
+    method=lambda s: put(s, 'cbs', 'MixMatch', value={}), few=lambda s: put(s, 'cbs', 'EMA', 'avg', value=s['cbs']['EMA']['avg'][:-1]),
+    ema=lambda s: put(s, 'cbs', 'EMA', 'avg', 0, value=torch.zeros(3)), metrics=lambda s: put(s, 'metrics', 0, value=3))
 @pytest.mark.parametrize('kind', OTHER)
 def test_parts_of_another_form(kind):
     "Of a checkpoint that is whole, but not of this network or program: one kind of error, which says what to do"

@@ -272,7 +272,8 @@ def test_iterable_datasets_are_divided(kind, workers, world, dls, monkeypatch):
     for r in range(world):
         ds = kind(120)
         if kind is Knowing: ds.rank,ds.world = r,world
-        dl = on_rank(unlabeled_dl(ds, dls, bs=10, num_workers=workers), r, world, monkeypatch)
+        dl = on_rank(unlabeled_dl(ds, dls, bs=10), r, world, monkeypatch)
+        dl.num_workers = workers
         batches = [x[0][:,0,0,0].tolist() for x,_ in dl]
         steps.add(len(batches))
         assert len(batches)==len(dl)
@@ -293,7 +294,8 @@ def test_tar_shards(folder, dls, monkeypatch, tmp_path, workers):
     got = []
     for r in range(2):
         monkeypatch.setenv('RANK', str(r)); monkeypatch.setenv('WORLD_SIZE', '2') # What webdataset asks
-        dl = on_rank(unlabeled_dl(example.read_shards(tmp_path/'shards'), dls, bs=8, steps=4, num_workers=workers), r, 2, monkeypatch)
+        dl = on_rank(unlabeled_dl(example.read_shards(tmp_path/'shards'), dls, bs=8, steps=4), r, 2, monkeypatch)
+        dl.num_workers = workers
         got += [x[0] for x,_ in dl]
         dl.load_state_dict(None) # Ends the workers
     assert len(got)==8 and {o.numpy().tobytes() for o in torch.cat(got)[:,0]}==want

@@ -123,6 +123,18 @@ def test_definition():
     md = build_docs.definition_md(name, node, fn, src)
     assert '### Learner.f { #learner-f }' in md and '| `n` | `int` | `6` | Images |' in md and '| *returns* | `dict` | | Plain |' in md and 'Do it' in md
 
+def test_definition_in_one_line():
+    "The comment of a line with all parameters says what is returned"
+    src = 'def f(a, n:int=2)->int: # The sum\n    "Add"\n    return a+n'
+    (name, node, fn), = build_docs.definitions(src)
+    md = build_docs.definition_md(name, node, fn, src)
+    assert '| `n` | `int` | `2` |  |' in md and '| *returns* | `int` | | The sum |' in md
+
+def test_heads_of_tables_are_breakable():
+    "After `_` in the head of a table, but not in its rows, in code, or in the address of a link"
+    assert build_docs.breakable('| train_loss | a |\n|---|---|\n| b_c | 1 |')=='| train\\_<wbr>loss | a |\n|---|---|\n| b_c | 1 |'
+    for o in ('| [a](b_c.html) | d |\n|---|---|\n', 'a_b | c\n', '| x_y |\n\n'): assert build_docs.breakable(o)==o
+
 def test_navigation(monkeypatch):
     "Pages stand where the first pattern that names them says, in the order of the patterns; none is left out"
     monkeypatch.setattr(build_docs, 'sections', {'First': ['b/2*', 'b/*'], 'Then': {'': ['c*'], 'Inside': ['d*']}})

@@ -1,6 +1,7 @@
 "Losses and ramps: against the float64 oracle, and what holds for every input."
-import numpy as np, oracle, pytest, torch
+import numpy as np, oracle, pytest, re, torch
 from fastai_mixmatch import losses, mixup
+from fastai_mixmatch.mixmatch import MixMatch
 from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as hnp
 from numeric import arr, close, dtypes, each_dtype, mixes, probs, rng, seeds, tens
@@ -85,13 +86,13 @@ def test_ramp_rises_once(a, b, length):
 
 @pytest.mark.parametrize('ramp', [0, 1, 16384, 0., .5, 1.])
 def test_good_ramps(ramp):
-    losses.check_ramp(ramp)
+    MixMatch(ramp=ramp)
     at = 8192 if isinstance(ramp, int) else .25
     assert losses.ramp_weight(ramp, 1., 16384) == 1 and losses.ramp_weight(ramp, .25, 8192) == (min(1, at/ramp) if ramp else 1)
 
-@pytest.mark.parametrize('ramp', [-1, -.1, 1.5, True, False, None, '0.5', float('nan'), float('inf')])
+@pytest.mark.parametrize('ramp', [-1, -.1, 1.01, 3000., True, False, None, '0.5', 1j, torch.tensor(.5), float('nan'), float('inf')])
 def test_bad_ramps(ramp):
-    with pytest.raises((ValueError, TypeError), match='ramp'): losses.check_ramp(ramp)
+    with pytest.raises(ValueError, match=r'MixMatch.ramp: expected a float from .* \(steps\); got '+re.escape(repr(ramp))): MixMatch(ramp=ramp)
 
 # --- what the pieces reduce to
 

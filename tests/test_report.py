@@ -176,7 +176,7 @@ def test_doubts_about_guesses():
     report, even = learn.report, [100]*10
     def doubts(counts, weight=5.):
         report.guess_counts = [counts]
-        report.meters['lambda_u'].total, report.meters['lambda_u'].count = weight, 1.
+        report.sums['lambda_u'] = [weight, 1.]
         return report.doubts()
     assert doubts(even) == [] and doubts([9]*10) == [] and doubts([2]*9+[0]) == [], 'even, or too few to tell'
     drift, = doubts([400]+[66]*9)

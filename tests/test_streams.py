@@ -136,7 +136,8 @@ def test_tiny_images(size):
 def test_streaming_by_workers_gives_what_is_cached(root, kind):
     dls = from_folder(root)
     a = next(iter(unlabeled_dl(KINDS[kind](root), dls, bs=N)))
-    dl = unlabeled_dl(KINDS[kind](root), dls, bs=20, num_workers=2)
+    dl = unlabeled_dl(KINDS[kind](root), dls, bs=20)
+    dl.num_workers = 2
     for _ in range(2):
         got = list(dl)
         assert [len(y) for _, y in got] == [20, 20, 10] and same_images(torch.cat([x[0] for x, _ in got]), a[0][0])
@@ -144,7 +145,9 @@ def test_streaming_by_workers_gives_what_is_cached(root, kind):
         assert pairs(torch.cat([x[0] for x, _ in got]), torch.cat([y for _, y in got])) == pairs(a[0][0], a[1]), 'labels stay with their images'
 
 def test_streaming_the_labeled_set_by_workers(root):
-    got = list(itertools.islice(LabeledDL(from_folder(root), bs=30, cache=False, num_workers=2), 4))
+    dl = LabeledDL(from_folder(root), bs=30, cache=False)
+    dl.num_workers = 2
+    got = list(itertools.islice(dl, 4))
     assert same_images(torch.cat([x for (x,), _ in got])[:20], LabeledDL(from_folder(root)).pool.load().x)
 
 def test_an_epoch_of_steps_goes_on_where_the_last_ended(root):
@@ -170,7 +173,11 @@ def test_epochs_of_steps_walk_over_passes(root, kw):
     "Epochs of 3 batches of a pool of 5: five epochs see each image three times; taken up after any batch, the rest is the same"
     tfms = Crop() if kw.get('random') else None
     kw = {k: v for k, v in kw.items() if k != 'random'}
-    make = lambda: unlabeled_dl(root / 'unlabeled', from_folder(root, item_tfms=tfms), bs=10, steps=3, **kw)
+    workers = kw.pop('num_workers', 0)
+    def make():
+        dl = unlabeled_dl(root / 'unlabeled', from_folder(root, item_tfms=tfms), bs=10, steps=3, **kw)
+        dl.num_workers = workers
+        return dl
     def batches(dl, epochs):
         for epoch in range(epochs):
             for x, _ in dl: yield epoch, x[0].clone(), dl.now.tolist()
@@ -181,7 +188,7 @@ def test_epochs_of_steps_walk_over_passes(root, kw):
     assert len(dl) == 3 and [e for e, *_ in whole] == [e for e in range(5) for _ in range(3)]
     seen = sum([idx for *_, idx in whole], [])
     for i in range(0, 150, 50): assert sorted(seen[i:i + 50]) == list(range(50))
-    for at in (2, 7) if 'num_workers' in kw else (0, 1, 2, 3, 7, 11):
+    for at in (2, 7) if workers else (0, 1, 2, 3, 7, 11):
         state, rng = states[at]
         dl = make()
         dl.load_state_dict(state)

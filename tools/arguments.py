@@ -43,8 +43,8 @@ learn = mixmatch_learner(dls, 'photos/unlabeled')
 learn = mixmatch_learner(dls, 'photos/unlabeled', resnet18, pretrained=True, bs=64, checkpoint='run1')
 ```
 
-`help(mixmatch_learner)` prints the same list, and a notebook shows it at Shift-Tab. A misspelt argument is an error
-that suggests the right one. The whole signature:'''
+`help(mixmatch_learner)` prints the same list, and a notebook shows it if you press Shift-Tab. If you misspell an
+argument, the error suggests the right name. The whole signature:'''
 
 def public():
     "Everything that `from fastai_mixmatch.all import *` gives, and the module `learner`"

@@ -170,15 +170,17 @@ def escape(text):
 def definition_md(name, node, fn, src):
     "Heading, signature, docstring and parameters of a definition"
     notes,is_class = comments(src),isinstance(node, ast.ClassDef)
+    if fn and fn.returns and fn.returns.end_lineno==fn.lineno: # In one line: its comment says what is returned
+        back,notes = notes.get(fn.lineno, ''),{k: v for k,v in notes.items() if k!=fn.lineno}
+    else: back = notes.get(fn.returns.end_lineno, '') if fn and fn.returns else ''
     rows = parameters(fn, notes) if fn else own_settings(node, notes)
     args = [n+('='+d if d else '') for n,_,d,_ in rows]
     if is_class and not (fn or rows): args = list(map(ast.unparse, node.bases))
     sig = arguments.wrapped(f"{'class ' if is_class else ''}{name}(", args)
     parts = [f'### {name} {{ #{anchor(name)} }}', f'```python\n{sig}\n```', escape(ast.get_docstring(node) or '')]
-    if any(r[3] for r in rows):
+    if back or any(r[3] for r in rows):
         table = [f"| `{n}` | {f'`{t}`' if t else ''} | {f'`{d}`' if d else ''} | {cell_md(c)} |" for n,t,d,c in rows]
         if fn is node and fn.returns:
-            back = notes.get(fn.returns.end_lineno, '') if not rows or fn.returns.end_lineno!=fn.lineno else ''
             table.append(f"| *returns* | `{ast.unparse(fn.returns)}` | | {cell_md(back)} |")
         head = '| parameter | type | default | |', '|---|---|---|---|'
         parts.append('\n'.join(['<div class="parameters" markdown>\n', *head, *table, '\n</div>']))
@@ -238,6 +240,11 @@ def results_md(lines):
     rows = [f"| {' | '.join(o.split())} |" for o in lines]
     rows.insert(1, '|---'*len(lines[0].split())+'|')
     return results('\n'.join(rows))
+
+def breakable(md):
+    "`md` whose heads of tables may be broken after each `_`, so that more tables fit on a phone"
+    def head(m): return m[0] if '](' in m[0] else re.sub(r'(?<=[a-z])_(?=[a-z])', r'\\_<wbr>', m[0])
+    return re.sub(r'^\|.*\|\n(?=\|[-:| ]+\|$)', head, md, flags=re.M)
 
 def results(table): return f'<div class="results" markdown>\n\n{table}\n\n</div>'
 
@@ -308,7 +315,7 @@ def write_pages(out):
             md,pictures,names = notebook_md(json.loads(text), src, page, pages)
             for k,b in pictures.items(): (f.parent/k).write_bytes(b)
             if names: refs.append((title(md), page, names))
-        f.write_text(with_keywords(page, md), encoding='utf-8')
+        f.write_text(with_keywords(page, breakable(md)), encoding='utf-8')
         titles[page] = title(md)
     for page,md in {'reference.md': reference_md(refs), 'arguments.md': arguments.page()}.items():
         for to in re.findall(r'\]\(([\w/]+\.md)[#)]', md): # In a table MkDocs does not look

@@ -81,7 +81,7 @@ known = {
     'a strong view has no shift and flip': ('views',
         'if self.weak is not None: x = self.weak.view(_bare(x))', 'pass',
         'test_augment.py::test_the_weak_view_comes_first'),
-    'strong views are weak ones': ('semi', 'view.strong(o, self.strong)', 'view(o)',
+    'strong views are weak ones': ('semi', 'view.strong(o, aug)', 'view(o)',
         'test_methods.py::test_views_of_the_confident'),
     'FixMatch learns on the weak view': ('methods', 'for v in vs or [u]', 'for v in [u]',
         'test_methods.py::test_views_of_the_confident'),
