@@ -15,6 +15,12 @@ known = {'_maybe_item': "fastai's Recorder: `except:` around `t.item()`"}
 
 def where(frame): return frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name
 
+def callers(frame):
+    "Names of the functions that run, the innermost first"
+    while frame:
+        yield frame.f_code.co_name
+        frame = frame.f_back
+
 def lines_run(learn, everything):
     "Lines that a fit runs, with how often"
     seen = {}
@@ -28,13 +34,14 @@ def lines_run(learn, everything):
 
 def interrupted(learn, d, place, nth, folder):
     "What is wrong with `learn` after its fit was interrupted when it came to `place` for the `nth` time"
-    hits, closing = 0, []
+    hits, closing, swallowed = 0, [], False
     def trace(frame, what, arg):
-        nonlocal hits
+        nonlocal hits, swallowed
         if what in ('line','call') and where(frame)==place:
             hits += 1
             if hits==nth:
                 sys.settrace(None)
+                swallowed = any(o in known for o in callers(frame))
                 raise KeyboardInterrupt
         return trace
     sys.unraisablehook = closing.append
@@ -43,7 +50,7 @@ def interrupted(learn, d, place, nth, folder):
     try:
         learn.fit(2)
         sys.settrace(None)
-        if hits>=nth and not closing and place[2] not in known: wrong.append('the fit went on')
+        if hits>=nth and not closing and not swallowed: wrong.append('the fit went on')
     except KeyboardInterrupt: pass
     if learn.loss_func is not loss: wrong.append('loss_func')
     if not learn.ema.active: wrong.append('averages')
