@@ -70,10 +70,12 @@ def look_at(
 
 def near_duplicates(
     files, # Paths, or bytes of files
+    threshold:int=8, # Most bits of 128 that may differ
 )->list: # `(file, file, distance)`
     "Pairs of files that show the same picture; those that cannot be read are left out"
     good = look_at(files, progress=False).thumb.dropna()
-    return [(files[good.index[i]], files[good.index[j]], d) for i,j,d in near_pairs(hash_bits(good))]
+    return [(files[good.index[i]], files[good.index[j]], d)
+            for i,j,d in near_pairs(hash_bits(good), threshold=threshold)]
 
 # %% ../nbs/30_collect.ipynb #9f3761fd
 def deal(

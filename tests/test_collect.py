@@ -325,6 +325,7 @@ def test_keep_few_labels(tmp_path):
 def test_copies_are_found_and_others_are_not(photos):
     files = L(photos.glob('*.jpg')).sorted()
     assert {o.name for pair in near_duplicates(files) for o in pair[:2]} == {'copy.jpg', answers(photos)[lambda d: d.label.notna()].file.iloc[-1]}
+    assert len(near_duplicates(files[:9], threshold=128)) == 36
 
 @pytest.mark.parametrize('scale, quality', [(1,30), (.5,80), (.75,60), (2,90)])
 def test_hash_of_a_changed_copy(photos, tmp_path, scale, quality):
