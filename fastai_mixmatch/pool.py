@@ -64,7 +64,7 @@ class ItemPipe(ImagePipe):
         img_cls = type(img) if opened else PILImage if isinstance(img, Image.Image) else None
         super().__init__(img_cls, loader_tfms(dl, 'after_item', split_idx))
         x = self.tensor(img)
-        self.cls,self.shape,self.dtype = type(x),tuple(x.shape),x.dtype
+        self.cls,self.shape,self.dtype,self.direct = type(x),tuple(x.shape),x.dtype,{} # By type of an item
         if x.ndim!=3:
             raise ValueError(f"a labeled image must become a tensor (channels, height, width); got shape {self.shape}")
 
@@ -102,8 +102,9 @@ def tensor(self:ItemPipe, img)->Tensor:
 
 @patch
 def __call__(self:ItemPipe, item, i=None)->Tensor:
-    quick = self.quick and isinstance(item, (str, Path)) and not self.own_tfms(item)
-    return ImagePipe.__call__(self, item, i) if quick else self.tensor(self.open(item, i))
+    t = type(item)
+    if t not in self.direct: self.direct[t] = self.quick and issubclass(t, (str, Path)) and not self.own_tfms(item)
+    return ImagePipe.__call__(self, item, i) if self.direct[t] else self.tensor(self.open(item, i))
 
 # %% ../nbs/02_pool.ipynb #4a95216a
 CACHE_LIMIT = 2*2**30 # Bytes of decoded images to keep in memory, unless `cache` says otherwise
