@@ -226,7 +226,7 @@ def child(name, data, checkpoint, fault, every, out):
     if not rank: os.write(log, b'start\n')
     set_seed(7)
     learn = programs[name](data, [Progress(), *cbs], checkpoint=checkpoint or None, every=every)
-    times = dict(seconds=time.perf_counter()-start, begin=begin[0])
+    times = dict(seconds=time.perf_counter()-start, begin=first(begin))
     Path(f"{out}{rank or ''}").write_text(json.dumps(dict(outcome(learn), **times)))
 
 # --- starting them
