@@ -194,7 +194,8 @@ def as_trained(
     "Hold out the same images as a training, whatever was labeled since"
     df,names = found.df,found.df.index.map(found.name)
     free = df.part=='unlabeled'
-    if 'valid' in plan: df['part'] = df.part.where(free, np.where(names.isin(plan['valid']), 'valid', 'labeled'))
+    if 'valid' in plan and plan.get('args', {}).get('images')!=images_of(found): # A move changes names only
+        df['part'] = df.part.where(free, np.where(names.isin(plan['valid']), 'valid', 'labeled'))
     df.loc[free & names.isin(plan.get('left_out', ())),'error'] = 'left out'
     return found
 

@@ -104,8 +104,8 @@ def label_column(
     "The column of the labels"
     if given is not None: return _column(df, given, 'label')
     cols = [c for c in df.columns if c!=file]
-    cols = [c for c in cols if df[c].notna().any()] or cols
     usual = [c for c in cols if str(c).strip().lower() in label_names]
+    cols = [c for c in cols if c in usual or c in df.columns[df.notna().any()]] or cols # To be filled
     if len(usual)==1 or len(cols)==1: return (usual or cols)[0]
     refuse_columns(df, cols)
     raise ValueError(f"which column holds the labels? `label=` may be {', '.join(map(repr, cols)) or 'none: add it'}")

@@ -219,6 +219,24 @@ def test_moved_images_and_added_labels(photos, tmp_path, main, monkeypatch):
     rc,text,err = main('next', out)
     assert rc==1 and err==f'fastai-mixmatch next: {out} has other classes than the labels now: moon; `train` with another --out\n'
 
+def test_images_named_with_their_folder_move(photos, tmp_path, main):
+    "Held out are the same images, though the table names them otherwise now"
+    old,new,out,table = tmp_path/'old',tmp_path/'new',tmp_path/'run',tmp_path/'table'/'labels.csv'
+    shutil.copytree(photos, old)
+    table.parent.mkdir()
+    df = pd.read_csv(photos/'labels.csv')
+    def name_in(folder): df.assign(file=[f'{folder}/{o}' for o in df.file]).to_csv(table, index=False)
+    name_in(old)
+    args = 'train',table,*SMALL,'--epochs','1','--out',out
+    assert main(*args)[0]==0
+    old.rename(new)
+    name_in(new)
+    (out/'report.html').unlink()
+    rc,text,err = main(*args)
+    assert rc==0 and 'fit 1 is complete' in text and 'on 4 validation images' in text, err
+    rc,text,err = main('next', out, '--n', '1')
+    assert rc==0 and 'trained on' not in err
+
 def label(folder, name, n):
     "Fill in `n` more labels"
     df = pd.read_csv(folder/'labels.csv')

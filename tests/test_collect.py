@@ -460,6 +460,17 @@ def test_an_empty_column_is_none_of_labels(photos):
     assert parts(survey(df.assign(Klasse=None)[['file','Klasse']], root=photos))==dict(labeled=0, valid=0, unlabeled=61)
     with pytest.raises(ValueError, match='which column'): survey(df.assign(Notiz='x'), root=photos)
 
+def test_a_column_of_labels_to_be_filled_in_is_that_of_the_labels(photos):
+    "As in what `next` writes, or an export of Label Studio before anybody chose: the other column is none of labels"
+    df = answers(photos)[['file']].assign(label=None, reason=['typical of 3 images','typical of 4 images']*31)
+    assert parts(survey(df, root=photos))==dict(labeled=0, valid=0, unlabeled=61)
+    df.to_csv(photos/'next.csv', index=False)
+    assert "columns 'file', 'label'" in survey(photos/'next.csv').notes
+    (photos/'new.json').write_text(json.dumps([dict(data=dict(image=o, camera='ab'[i%2]), annotations=[]) for i,o in enumerate(df.file)]))
+    assert parts(survey(photos/'new.json'))==dict(labeled=0, valid=0, unlabeled=61)
+    with pytest.raises(ValueError, match="which column holds the labels.*'label', 'label'"):
+        survey(pd.DataFrame([[o,'a','b'] for o in df.file], columns=['file','label','label']), root=photos)
+
 def test_a_table_in_the_folder_is_named(photos):
     found = survey(photos)
     assert f'{photos}/labels.csv is not read; for its labels name it, not its folder' in found.notes

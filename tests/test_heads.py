@@ -80,6 +80,20 @@ def test_in_a_plain_learner():
     learn.fit(1)
     assert heads_of(learn).nets['rotation'].out_features==4
 
+def test_heads_of_methods_in_turn():
+    "Each method asks its own heads, whichever came last to the learner"
+    class One(PiModel):
+        heads = dict(turn=4)
+        def losses(self, pred, y):
+            assert self.head('turn').shape==(len(pred),4)
+            return super().losses(pred, y)
+    class Other(One): pass
+    unlabeled = IL[520:580]
+    learn,one,other = Learner(core_dls(), SMALL(1, 10)),One(unlabeled),Other(unlabeled)
+    for o in (one, other, one): train(learn, cbs=o)
+    nets = {cb.method: cb.nets for cb in learn.cbs if isinstance(cb, Heads)}
+    assert {*nets}=={one,other} and nets[one] is not nets[other]
+
 def test_heads_are_trained_as_the_last_group():
     "With its learning rates and its weight decay, which biases do not have: here no gradient moves the head."
     class Still(Supervised):
