@@ -96,14 +96,14 @@ def _trained(a, kw, run, start, folds):
               'same command goes on')
         fit_plan(learn, plan)
         accs,n = [a for o in learn.report.rows if (a := o.get('accuracy')) is not None],len(found.of('valid'))
-        worse = setback(accs[-1], max(*accs, *plan['frozen'].values(), 0), n, True) if accs else ''
+        worse = setback(accs[-1], max([*accs, *plan['frozen'].values()]), n, True) if accs else ''
         end = dict(epochs=plan['epochs'], steps=learn.train_iter, accuracy=last(accs), frozen=plan['frozen'],
                    validated_on=n, worse=worse) # Predictions reset counts
         files = dict(predictor=run/'predictor.safetensors', report=run/'report.html')
-        if all(o.is_file() for o in files.values()): return end | files
-        save_predictor(learn, files['predictor'])
-        print("writing the report")
-        _write_report(learn, files['report'], plan, run)
+        if not all(o.is_file() for o in files.values()):
+            save_predictor(learn, files['predictor'])
+            print("writing the report")
+            _write_report(learn, files['report'], plan, run)
         return end | files
 
 # %% ../nbs/34_cli.ipynb #e9f9f24c
@@ -144,7 +144,7 @@ def _run_of(a, images, run, start):
         each = pace(learn) if timed else 0
         plan['frozen'],found = _first_look(learn, left(), each, a['leave_out_strangers'], **_frozen_of(plan, run))
         if found is not None:
-            plan['left_out'] = [*map(images.name, images.of('unlabeled').index[found.position])]
+            plan['left_out'] = [(i, images.name(i)) for i in images.of('unlabeled').index[found.position]]
             _save(found, run/'strangers.csv')
             print(f"left out: {len(found)} unlabeled images that seem to belong to no class; see {run}/strangers.csv")
             learn = make()

@@ -200,7 +200,6 @@ class Survey:
         inside = isinstance(f, Path) and self.root in f.parents
         return item_name(f.relative_to(self.root) if inside else f, i)
 
-
 # %% ../nbs/30_collect.ipynb #ccfb96f0
 @patch
 def classes(self:Survey)->dict:

@@ -189,14 +189,16 @@ def write_plan(run, plan):
 
 def as_trained(
     found:Survey, # Changed in place
-    plan:dict, # Names of images: `valid`, unless they were given, and `left_out`
+    plan:dict, # Names `valid`, unless given; `left_out`, positions and names
 )->Survey:
     "Hold out the same images as a training, whatever was labeled since"
-    df,names = found.df,found.df.index.map(found.name)
-    free = df.part=='unlabeled'
-    if 'valid' in plan and plan.get('args', {}).get('images')!=images_of(found): # A move changes names only
+    df = found.df
+    names,free = df.index.map(found.name),df.part=='unlabeled'
+    same = plan.get('args', {}).get('images')==images_of(found) # Or moved
+    if 'valid' in plan and not same:
         df['part'] = df.part.where(free, np.where(names.isin(plan['valid']), 'valid', 'labeled'))
-    df.loc[free & names.isin(plan.get('left_out', ())),'error'] = 'left out'
+    out = [o[not same] for o in plan.get('left_out', ())]
+    df.loc[free & (df.index if same else names).isin(out),'error'] = 'left out'
     return found
 
 def images_of(found):

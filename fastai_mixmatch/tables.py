@@ -38,7 +38,6 @@ def csv_line(
     csv.writer(buf := io.StringIO()).writerow(cells) # With \n for a line's end it would leave \r unquoted
     return buf.getvalue()[:-2].encode('utf-8', 'backslashreplace').decode()+'\n'
 
-
 # %% ../nbs/29_tables.ipynb #e8103028
 class Finder:
     "Finds the file below `root` that a name means"
@@ -105,7 +104,7 @@ def label_column(
     if given is not None: return _column(df, given, 'label')
     cols = [c for c in df.columns if c!=file]
     usual = [c for c in cols if str(c).strip().lower() in label_names]
-    cols = [c for c in cols if c in usual or c in df.columns[df.notna().any()]] or cols # To be filled
+    cols = [c for c in cols if c in {*usual, *df.columns[df.notna().any()]}] or cols
     if len(usual)==1 or len(cols)==1: return (usual or cols)[0]
     refuse_columns(df, cols)
     raise ValueError(f"which column holds the labels? `label=` may be {', '.join(map(repr, cols)) or 'none: add it'}")

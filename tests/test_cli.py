@@ -237,6 +237,20 @@ def test_images_named_with_their_folder_move(photos, tmp_path, main):
     rc,text,err = main('next', out, '--n', '1')
     assert rc==0 and 'trained on' not in err
 
+def test_strangers_stay_left_out_where_their_folder_is_named_otherwise(photos, weights, tmp_path, main, monkeypatch):
+    here,out = tmp_path/'here',tmp_path/'run'
+    shutil.copytree(photos, here)
+    df = pd.read_csv(here/'labels.csv')
+    df[df.label.notna()].to_csv(here/'labels.csv', index=False)
+    (tmp_path/'more').mkdir()
+    for o in df.file[df.label.isna()]: shutil.move(here/o, tmp_path/'more'/o)
+    def args(more): return 'train',here/'labels.csv','--unlabeled',more,*PRETRAINED,weights,'--leave-out-strangers','--out',out
+    monkeypatch.chdir(tmp_path)
+    assert main(*args('more'))[0]==0 and len(pd.read_csv(out/'strangers.csv'))
+    (tmp_path/'more').rename(tmp_path/'other')
+    rc,text,err = main(*args(tmp_path/'other'))
+    assert rc==0 and 'fit 1 is complete' in text, err
+
 def label(folder, name, n):
     "Fill in `n` more labels"
     df = pd.read_csv(folder/'labels.csv')
