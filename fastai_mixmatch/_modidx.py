@@ -1070,6 +1070,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'fastai_mixmatch/report.py'),
                                         'fastai_mixmatch.report.Report.count': ('report.html#report.count', 'fastai_mixmatch/report.py'),
                                         'fastai_mixmatch.report.Report.doubts': ('report.html#report.doubts', 'fastai_mixmatch/report.py'),
+                                        'fastai_mixmatch.report.Report.lost': ('report.html#report.lost', 'fastai_mixmatch/report.py'),
                                         'fastai_mixmatch.report.Report.mean': ('report.html#report.mean', 'fastai_mixmatch/report.py'),
                                         'fastai_mixmatch.report.Report.names': ('report.html#report.names', 'fastai_mixmatch/report.py'),
                                         'fastai_mixmatch.report.Report.tidy': ('report.html#report.tidy', 'fastai_mixmatch/report.py')},

@@ -335,11 +335,12 @@ def next_(
     return '\n'.join(item_name(f)+'  '+item_name(why) for f,why in df.values), dict(next=df.to_dict('records')), 0
 
 def export(
-    run, # Folder of a training
-    out:str=None, # File to write; default: model.onnx in that folder
+    run, # Folder of a training, or a predictor's file
+    out:str=None, # File to write; default: model.onnx there
 ):
     "Write a classifier as an ONNX file"
-    file = Path(out or Path(run)/'model.onnx')
+    run = Path(run)
+    file = Path(out or (run.parent if run.is_file() else run)/'model.onnx')
     export_onnx(_predictor(run, file), file)
     return f'{file}', dict(onnx=file), 0
 

@@ -114,9 +114,18 @@ def conclude(self:Report):
     if pool.kept is not None and pool.skipped:
         rank0_print(f"{len(pool.skipped)} unlabeled images that cannot be read were left out")
     if n: rank0_print(f"{n} times another image took the place of one that cannot be read:\n{listed(pool.skipped)}")
-    for o in self.doubts(): warnings.warn(o)
+    for o in self.lost()+self.doubts(): warnings.warn(o)
 
 # %% ../nbs/12_report.ipynb #5f97639b
+@patch
+def lost(self:Report)->list:
+    "Did a step destroy what the network had learned?"
+    losses = [o.get('loss_x', o.get('train_loss')) for o in self.rows]
+    chance = math.log(self.method.labeled_dl.c)
+    if None in losses or not losses or losses[-1]<max(2*min(losses), .9*chance): return []
+    return [f"the network lost what it had learned: the loss of the labeled images rose from {min(losses):.2g} to "
+            f"{losses[-1]:.2g}; guessing gives {chance:.2g}. Train again with a smaller learning rate"]
+
 @patch
 def doubts(self:Report)->list:
     "What may be wrong with the guesses of the last epoch, if it has at least ten a class"

@@ -274,6 +274,8 @@ def test_export_needs_no_images(trained, photos, tmp_path, main, moved):
     shutil.copytree(trained[0], out)
     if moved: (out/'plan.json').write_text((out/'plan.json').read_text().replace(str(photos), '/gone'))
     assert main('export', out)[0]==0
+    (out/'model.onnx').unlink()
+    assert main('export', out/'predictor.safetensors')[0]==0, 'beside the file'
     for o in ('model.onnx','predictor.safetensors'): assert main('predict', out/o, photos/'IMG_0001.jpg', '--out', tmp_path/f'{o}.csv')[0]==0
     a,b = (pd.read_csv(tmp_path/f'{o}.csv') for o in ('model.onnx','predictor.safetensors'))
     assert a['class'].equals(b['class']) and abs(a.probability-b.probability).max()<1e-3

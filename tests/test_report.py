@@ -168,6 +168,18 @@ def test_the_labeled_part_is_in_the_learner():
     (pred,y,x), = shapes
     assert pred == (20,10) and x == (20,1,8,8) and sorted(y) == sorted(Y[draw_labeled(Y[:200], 20)].tolist())
 
+@pytest.mark.parametrize('key', ['loss_x','train_loss'])
+def test_a_network_that_lost_what_it_learned_is_named(key):
+    learn = method_learner(Supervised() if key=='train_loss' else MixMatch(), 60, arch=SMALL)
+    def lost(*losses):
+        learn.report.rows = [{key: o} for o in losses]
+        return learn.report.lost()
+    said, = lost(1.5, .0004, 3.5, 2.29)
+    assert 'rose from 0.0004 to 2.3; guessing gives 2.3. Train again with a smaller learning rate' in said
+    assert lost() == lost(2.3) == lost(2.5, 2.1) == lost(.01, 1.5) == lost(None) == [], 'no rows, one, learning, overfitting, unknown'
+    train(learn, 2)
+    assert learn.report.lost() == [], 'a real training'
+
 def test_doubts_about_guesses():
     "Drift from the labels' frequencies and a weight near 0 are said once there are guesses enough; a given prior is believed."
     learn = core_learner(core_dls(n=100))
