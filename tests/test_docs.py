@@ -55,7 +55,8 @@ pretrained = 'tutorials/15_pretrained' if (root/'nbs/tutorials/15_pretrained.ipy
     ('epoch', 'howto/epochs'), ('onnx', 'howto/deploy'), ('TTA', 'howto/predict'), ('GPU', 'howto/gpus'), ('memory', 'howto/memory'), ('class weights', 'howto/imbalance'),
     ('custom method', 'tutorials/06_your_own_method'), ('which method', 'methods/which'), ('label next', 'tutorials/13_label_next'), ('terminal', '34_cli'),
     ('kill', 'howto/resume'), ('few labels', 'howto/few_classes'), ('learning rate', 'howto/epochs'), ('lr_find', 'howto/epochs'),
-    ('mixed precision', 'howto/speed'), ('blank labels', 'tutorials/10_your_own_photographs')])
+    ('mixed precision', 'howto/speed'), ('Colab', 'start/01_install'), ('hyperparameter', 'tutorials/06_your_own_method'), ('unbalanced', 'howto/imbalance'), ('imbalance', 'howto/imbalance'),
+    ('balanced accuracy', 'howto/imbalance'), ('continue training', 'howto/resume'), ('train longer', 'howto/resume'), ('confusion matrix', 'howto/look'), ('spreadsheet', 'tutorials/10_your_own_photographs'), ('blank labels', 'tutorials/10_your_own_photographs')])
 def test_search_finds_the_right_page_first(search, query, page): assert search(query)[0]==f'{page}.html', search(query)[:5]
 
 def test_search_finds_the_api(site):
