@@ -22,6 +22,17 @@ def test_every_notebook_is_a_page(site):
     for page in build_docs.page_map().values(): assert (site/page).with_suffix('.html').stat().st_size>2000, page
     assert (site/'search/search_index.json').exists()
 
+def test_a_table_wider_than_a_phone_is_shown_as_cards(site):
+    wide = ['optimizer','learning_rate','[settings](x.md)','weight_decay','paper','minutes']
+    md = '\n'.join([f"| recipe | {' | '.join(wide)} |", '|---'*7+'|', "| `a|b` | FastAdam | 0.002 |  | 0.02000000 | `int|None` | 12 |", '', 'text', ''])
+    got = build_docs.cards(md)
+    assert got.startswith('<div class="cards" markdown>\n\n| recipe | optimizer |') and got.endswith('</div>\n\ntext\n')
+    assert '| `a|b` | FastAdam { data-label="optimizer" } | 0.002 { data-label="learning rate" } |  | ' in got and '| `int|None` { data-label="paper" } |' in got
+    narrow = '| a | b |\n|---|---|\n| 1 | 2 |\n'
+    for o in narrow, f'```text\n{md}```\n', build_docs.results(md): assert build_docs.cards(o)==o
+    page = (site/'21_recipes.html').read_text()
+    assert re.search('<div class="cards long">.*<td data-label="optimizer">', page, re.S) and 'data-label=' not in re.sub('<td data-label=', '', page)
+
 @pytest.fixture(scope='module')
 def search(site):
     """Function that gives the pages which a search finds, best first, as the site's own search ranks them

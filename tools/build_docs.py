@@ -246,6 +246,25 @@ def breakable(md):
     def head(m): return m[0] if '](' in m[0] else re.sub(r'(?<=[a-z])_(?=[a-z])', r'\\_<wbr>', m[0])
     return re.sub(r'^\|.*\|\n(?=\|[-:| ]+\|$)', head, md, flags=re.M)
 
+def cards(md, width=345):
+    "`md` where each cell of a table wider than a phone, `width` pixels, names its column: there a row becomes a card"
+    def plain(cell): return re.sub(r'\[([^]]*)\]\([^)]*\)|<[^>]*>|[`*\\]', r'\1', cell).strip()
+    def table(m):
+        if m[1]: return m[0] # In a frame of its own
+        lines = m[2].strip().split('\n')
+        rows = [[o.strip() for o in re.split(bar, r)[1:-1]] for r in lines]
+        words = [max(len(w) for o in col for w in re.split(r'[\s-]', plain(o))) for col in zip(*rows)]
+        if sum(5.6*n+7 for n in words)<=width: return m[0]
+        names = [re.sub('["{}<>_]', ' ', plain(o)) for o in rows[0]]
+        def cell(o, i): return f'{o} {{ data-label="{names[i]}" }}' if i and o and names[i] else o
+        body = [f"| {' | '.join(cell(o, i) for i,o in enumerate(r))} |" for r in rows[2:]]
+        long = ' long'*any(len(plain(o))>40 for r in rows[2:] for o in r[1:])
+        return f'<div class="cards{long}" markdown>\n\n' + '\n'.join([*lines[:2], *body]) + '\n\n</div>\n'
+    bar = r'(?<!\\)\|(?=(?:[^`]*`[^`]*`)*[^`]*$)' # Not one in code
+    parts = re.split(r'(^```.*?^```)', md, flags=re.M|re.S)
+    tables = r'(<div class="\w+" markdown>\n+)?((?:^\|.*\|\n)(?:^\|[-:| ]+\|\n)(?:^\|.*\|(?:\n|\Z))+)'
+    return ''.join(p if i%2 else re.sub(tables, table, p, flags=re.M) for i,p in enumerate(parts))
+
 def results(table): return f'<div class="results" markdown>\n\n{table}\n\n</div>'
 
 def wrapped_line(line, width=84):
@@ -315,7 +334,7 @@ def write_pages(out):
             md,pictures,names = notebook_md(json.loads(text), src, page, pages)
             for k,b in pictures.items(): (f.parent/k).write_bytes(b)
             if names: refs.append((title(md), page, names))
-        f.write_text(with_keywords(page, breakable(md)), encoding='utf-8')
+        f.write_text(with_keywords(page, breakable(cards(md))), encoding='utf-8')
         titles[page] = title(md)
     for page,md in {'reference.md': reference_md(refs), 'arguments.md': arguments.page()}.items():
         for to in re.findall(r'\]\(([\w/]+\.md)[#)]', md): # In a table MkDocs does not look
