@@ -22,6 +22,12 @@ def test_every_notebook_is_a_page(site):
     for page in build_docs.page_map().values(): assert (site/page).with_suffix('.html').stat().st_size>2000, page
     assert (site/'search/search_index.json').exists()
 
+def test_only_a_notebook_that_installs_the_package_opens_in_colab(monkeypatch):
+    monkeypatch.setattr(build_docs, 'metadata', lambda: dict(repository='https://github.com/o/r'))
+    pages = build_docs.page_map()
+    def opens(src): return 'Open in Colab' in build_docs.notebook_md(json.loads((root/src).read_text()), src, pages[src], pages)[0]
+    assert [opens(f'nbs/{o}.ipynb') for o in ('start/02_five_minutes','tutorials/10_your_own_photographs','start/01_install')] == [True,True,False]
+
 def test_a_table_wider_than_a_phone_is_shown_as_cards(site):
     wide = ['optimizer','learning_rate','[settings](x.md)','weight_decay','paper','minutes']
     md = '\n'.join([f"| recipe | {' | '.join(wide)} |", '|---'*7+'|', "| `a|b` | FastAdam | 0.002 |  | 0.02000000 | `int|None` | 12 |", '', 'text', ''])

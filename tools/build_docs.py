@@ -158,6 +158,7 @@ def parameters(fn, notes):
         if arg.arg in ('self', 'cls'): continue
         star = '*' if arg is a.vararg else '**' if arg is a.kwarg else ''
         kind,value = (ast.unparse(o) if o else '' for o in (arg.annotation, default))
+        kind = re.sub(r'Annotated\[(\w+),.*', r'\1', kind) # What follows is for the command line
         rows.append((star+arg.arg, kind, value, notes.get(arg.lineno, '')))
     return rows
 
@@ -246,7 +247,7 @@ def breakable(md):
     def head(m): return m[0] if '](' in m[0] else re.sub(r'(?<=[a-z])_(?=[a-z])', r'\\_<wbr>', m[0])
     return re.sub(r'^\|.*\|\n(?=\|[-:| ]+\|$)', head, md, flags=re.M)
 
-def cards(md, width=345):
+def cards(md, width=340):
     "`md` where each cell of a table wider than a phone, `width` pixels, names its column: there a row becomes a card"
     def plain(cell): return re.sub(r'\[([^]]*)\]\([^)]*\)|<[^>]*>|[`*\\]', r'\1', cell).strip()
     def table(m):
@@ -294,8 +295,8 @@ def notebook_md(nb, src, page, pages):
                 outputs = [o for o in (output_md(o, src, pictures, say) for o in cell.get('outputs', [])) if o]
                 parts += outputs
                 names += shown('\n\n'.join(outputs))
-    ready = any('!pip install' in _text(c['source']) for c in nb['cells']) # It runs where nothing is installed
-    if (repository := metadata()['repository']) and parts and ready:
+    code = '\n'.join(_text(c['source']) for c in nb['cells'] if c['cell_type']=='code')
+    if (repository := metadata()['repository']) and parts and '!pip install' in code: # It runs where nothing is installed
         parts.insert(1, f'[Open in Colab]({colab(repository, src)})')
     return '\n\n'.join(parts)+'\n', pictures, names
 
