@@ -44,6 +44,9 @@ def check_names(
 class Settings:
     "Base of classes whose annotated attributes are settings: arguments with a default"
     def __init_subclass__(cls):
+        for k,v in vars(cls).items():
+            if not (callable(v) or hasattr(v, '__get__')) and inspect.isroutine(getattr(super(cls, cls), k, None)):
+                raise TypeError(f"`{k}` of {cls.__name__} hides a method; rename it")
         unlabeled = Parameter('unlabeled', Parameter.POSITIONAL_OR_KEYWORD, default=None)
         cls.__signature__ = Signature([unlabeled, *cls.settings().values()])
 

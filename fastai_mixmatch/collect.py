@@ -246,7 +246,7 @@ def __repr__(self:Survey):
     own = '' if self.given else ' of them'
     def some(n, texts): return f"{n}{': ' if n else ''}{'; '.join(texts)}{'; …' if n>len(texts) else ''}"
     return '\n'.join([f"images      {len(self.df)}{span}",
-            f"labeled     {sum(n.values())}: {each}; {len(valid)}{own} for validation",
+            f"labeled     {sum(n.values())}{each and ': '}{each}; {len(valid)}{own} for validation",
             f"unlabeled   {len(self.of('unlabeled'))}",
             f"unreadable  {some(len(self.bad), [f'{self.name(i)}: {e}' for i,e in self.bad.error[:3].items()])}",
             f"duplicates  {some(len(self.pairs), self.twins()[:3])}", *[f"note: {o}" for o in self.notes]])

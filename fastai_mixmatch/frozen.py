@@ -10,6 +10,7 @@ __all__ = ['frozen_model', 'valid_view', 'valid_pipe', 'FrozenFeatures', 'linear
 from fastai.vision.all import *
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import get_scorer
 from sklearn.model_selection import GridSearchCV
 from .checks import label_indices
 from .sources import as_items, raw_items
@@ -110,15 +111,16 @@ def linear_rows(
     xt, # Features of the validation images
     yt, # Their labels
     u, # Features of the unlabeled images `(N,n_features)`
-): # Names and accuracies, one after the other
+    score='accuracy', # As in `frozen_baseline`
+): # Names and scores, one after the other
     "The rows of `frozen_baseline`"
-    head = linear_head(x, y)
-    yield 'frozen',head.score(xt, yt)
+    head,score = linear_head(x, y),get_scorer(score)
+    yield 'frozen',score(head, xt, yt)
     p = head.predict_proba(u)
     i = surer_half(p)
     guess = head.classes_[p[i].argmax(1)]
     head = clone(head).fit(np.concatenate([x, u[i]]), np.concatenate([y, guess]))
-    yield 'frozen + self-training',head.score(xt, yt)
+    yield 'frozen + self-training',score(head, xt, yt)
 
 def frozen_baseline(
     dls, # `DataLoaders` of the labeled and the validation images
@@ -126,9 +128,11 @@ def frozen_baseline(
     arch, # As in `frozen_model`
     weights=None, # As in `frozen_model`
     cache=None, # Folder that keeps the features for the next time
-)->pd.DataFrame: # Columns `method`, `accuracy` on the validation set, `seconds` since the start
+    score:str='accuracy', # Or another of scikit-learn's: 'balanced_accuracy', 'f1_macro'
+)->pd.DataFrame: # Columns `method`, the score on the validation set, `seconds` since the start
     "Accuracy of a linear classifier on frozen features, alone and after one round of self-training"
     start = time.perf_counter()
     frozen = FrozenFeatures(dls, arch, weights, cache)
-    rows = linear_rows(*frozen.labeled(dls.train_ds), *frozen.labeled(dls.valid_ds), frozen.unlabeled(unlabeled, dls))
-    return pd.DataFrame([dict(method=k, accuracy=a, seconds=round(time.perf_counter()-start, 1)) for k,a in rows])
+    x,v,u = frozen.labeled(dls.train_ds),frozen.labeled(dls.valid_ds),frozen.unlabeled(unlabeled, dls)
+    return pd.DataFrame([{'method': k, score: a, 'seconds': round(time.perf_counter()-start, 1)}
+                         for k,a in linear_rows(*x, *v, u, score)])

@@ -192,6 +192,16 @@ def test_columns_without_guesses():
     row = train(method_learner(Counts(), 60)).report.rows[0]
     assert row['two']==2 and 'loss_x' not in row
 
+def test_a_setting_does_not_hide_a_method():
+    with pytest.raises(TypeError, match='`weight` of Hidden hides a method; rename it'):
+        class Hidden(SemiSupervised): weight:float = 1.
+    with pytest.raises(TypeError, match='`targets` of Hidden hides'):
+        class Hidden(FixMatch): targets = None
+    class Fine(FixMatch):
+        targets,ks,strong = staticmethod(lambda q, q_x: (q, q.amax(1))),2,None
+        full_weight = property(lambda self: 1.)
+        sure:object = None
+
 def test_settings_without_annotation():
     class Plain(Own): alpha = .5
     class Typed(Plain): alpha:float = .6

@@ -28,6 +28,17 @@ def test_csv_gives_what_a_learner_takes(photos):
     assert dls.one_batch()[0].shape[1:] == (3,24,24)
     assert [o.name for o in c.survey.bad.file] == ['broken.jpg']
 
+def test_rows_without_a_file_do_not_say_which_column_has_the_labels(photos):
+    "A table to which rows with other names of columns were added"
+    df = pd.read_csv(photos/'labels.csv')
+    more = pd.DataFrame(dict(file=df.file[:3], label='ball'))
+    pd.concat([df.set_axis(['photo','kind'], axis=1), more]).to_csv(photos/'both.csv', index=False)
+    found = survey(photos/'both.csv')
+    assert found.classes() == survey(photos/'labels.csv').classes()
+    assert found.said == ["3 rows have no 'photo'", "columns 'photo', 'kind'"]
+    df.assign(label=None).to_csv(photos/'none.csv', index=False)
+    assert '\nlabeled     0; 0 of them for validation\n' in repr(survey(photos/'none.csv'))
+
 @pytest.mark.parametrize('blank', ['', 'NaN', 'None', ' ', 'nan'])
 def test_blank_labels_are_unlabeled(photos, blank):
     df = answers(photos)

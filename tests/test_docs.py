@@ -22,6 +22,23 @@ def test_every_notebook_is_a_page(site):
     for page in build_docs.page_map().values(): assert (site/page).with_suffix('.html').stat().st_size>2000, page
     assert (site/'search/search_index.json').exists()
 
+def test_only_a_notebook_that_installs_the_package_opens_in_colab(monkeypatch):
+    monkeypatch.setattr(build_docs, 'metadata', lambda: dict(repository='https://github.com/o/r'))
+    pages = build_docs.page_map()
+    def opens(src): return 'Open in Colab' in build_docs.notebook_md(json.loads((root/src).read_text()), src, pages[src], pages)[0]
+    assert [opens(f'nbs/{o}.ipynb') for o in ('start/02_five_minutes','tutorials/10_your_own_photographs','start/01_install')] == [True,True,False]
+
+def test_a_table_wider_than_a_phone_is_shown_as_cards(site):
+    wide = ['optimizer','learning_rate','[settings](x.md)','weight_decay','paper','minutes']
+    md = '\n'.join([f"| recipe | {' | '.join(wide)} |", '|---'*7+'|', "| `a|b` | FastAdam | 0.002 |  | 0.02000000 | `int|None` | 12 |", '', 'text', ''])
+    got = build_docs.cards(md)
+    assert got.startswith('<div class="cards" markdown>\n\n| recipe | optimizer |') and got.endswith('</div>\n\ntext\n')
+    assert '| `a|b` | FastAdam { data-label="optimizer" } | 0.002 { data-label="learning rate" } |  | ' in got and '| `int|None` { data-label="paper" } |' in got
+    narrow = '| a | b |\n|---|---|\n| 1 | 2 |\n'
+    for o in narrow, f'```text\n{md}```\n', build_docs.results(md): assert build_docs.cards(o)==o
+    page = (site/'21_recipes.html').read_text()
+    assert re.search('<div class="cards long">.*<td data-label="optimizer">', page, re.S) and 'data-label=' not in re.sub('<td data-label=', '', page)
+
 @pytest.fixture(scope='module')
 def search(site):
     """Function that gives the pages which a search finds, best first, as the site's own search ranks them
@@ -55,7 +72,8 @@ pretrained = 'tutorials/15_pretrained' if (root/'nbs/tutorials/15_pretrained.ipy
     ('epoch', 'howto/epochs'), ('onnx', 'howto/deploy'), ('TTA', 'howto/predict'), ('GPU', 'howto/gpus'), ('memory', 'howto/memory'), ('class weights', 'howto/imbalance'),
     ('custom method', 'tutorials/06_your_own_method'), ('which method', 'methods/which'), ('label next', 'tutorials/13_label_next'), ('terminal', '34_cli'),
     ('kill', 'howto/resume'), ('few labels', 'howto/few_classes'), ('learning rate', 'howto/epochs'), ('lr_find', 'howto/epochs'),
-    ('mixed precision', 'howto/speed'), ('blank labels', 'tutorials/10_your_own_photographs')])
+    ('mixed precision', 'howto/speed'), ('Colab', 'start/01_install'), ('hyperparameter', 'tutorials/06_your_own_method'), ('unbalanced', 'howto/imbalance'), ('imbalance', 'howto/imbalance'),
+    ('balanced accuracy', 'howto/imbalance'), ('continue training', 'howto/resume'), ('train longer', 'howto/resume'), ('confusion matrix', 'howto/look'), ('spreadsheet', 'tutorials/10_your_own_photographs'), ('blank labels', 'tutorials/10_your_own_photographs')])
 def test_search_finds_the_right_page_first(search, query, page): assert search(query)[0]==f'{page}.html', search(query)[:5]
 
 def test_search_finds_the_api(site):

@@ -28,6 +28,18 @@ def loaders(folder, size=16, **kw):
 
 ARCH = partial(small_cnn, width=8)
 
+def test_another_score_where_a_class_is_rare(folder):
+    for f in sorted((folder/'test'/'0').iterdir())[1:]: f.unlink()
+    for f in sorted((folder/'test'/'1').iterdir())[:2]: f.rename(folder/'test'/'2'/f.name) # Wrong labels, so that not all is right
+    net,dls = small_cnn(3, 3, width=8),loaders(folder)
+    got,frozen = frozen_baseline(dls, folder/'unlabeled', net, score='balanced_accuracy'),FrozenFeatures(dls, net)
+    assert list(got.columns) == ['method','balanced_accuracy','seconds']
+    x,y = frozen.labeled(dls.valid_ds)
+    right = linear_head(*frozen.labeled(dls.train_ds)).predict(x)==y
+    assert sum(y==0) == 1
+    np.testing.assert_allclose(got.balanced_accuracy[0], np.mean([right[y==c].mean() for c in range(3)]))
+    assert got.balanced_accuracy[0] != frozen_baseline(dls, folder/'unlabeled', net).accuracy[0] == right.mean()
+
 def test_rows_do_not_depend_on_cache_batch_size_or_what_is_known(folder):
     net, dls = small_cnn(3, 3, width=8), loaders(folder)
     want = frozen_baseline(dls, folder / 'unlabeled', net)

@@ -48,14 +48,14 @@ def page_map():
 # What a reader may look for, where the titles of a page do not say it: the site's search finds these first
 keywords = {
     'tutorials/10*': ['own data', 'own images', 'folder', 'CSV', 'blank'],
-    'tutorials/06*': ['custom method', 'custom loss'], 'methods/which*': ['which method', 'compare methods'],
+    'tutorials/06*': ['custom method', 'custom loss', 'hyperparameter'], 'methods/which*': ['which method', 'compare methods'], 'start/01*': ['Colab'],
     'howto/wrong_labels*': ['wrong labels', 'label noise'],
     'howto/few*': ['few labels', 'few classes'], 'howto/epochs*': ['learning rate', 'lr_find', 'steps'],
     'howto/speed*': ['mixed precision', 'bfloat16'],
     'tutorials/13*': ['label next', 'active learning'], '34_cli*': ['terminal', 'command line'],
     'tutorials/15*': ['pretrained', 'transfer learning', 'timm'],
     'howto/deploy*': ['ONNX', 'production', 'serve'], 'howto/predict*': ['inference', 'batch prediction'],
-    'howto/imbalance*': ['class weights', 'long tail'], 'howto/resume*': ['checkpoint', 'Ctrl-C', 'kill'],
+    'howto/imbalance*': ['class weights', 'long tail', 'unbalanced', 'balanced accuracy'], 'howto/resume*': ['checkpoint', 'Ctrl-C', 'kill', 'continue training', 'train longer'],
     '29_tables*': ['Label Studio'], 'howto/gpus*': ['distributed', 'DDP'],
     'arguments*': ['mixmatch_learner', 'arguments', 'parameters']}
 
@@ -158,6 +158,7 @@ def parameters(fn, notes):
         if arg.arg in ('self', 'cls'): continue
         star = '*' if arg is a.vararg else '**' if arg is a.kwarg else ''
         kind,value = (ast.unparse(o) if o else '' for o in (arg.annotation, default))
+        kind = re.sub(r'Annotated\[(\w+),.*', r'\1', kind) # What follows is for the command line
         rows.append((star+arg.arg, kind, value, notes.get(arg.lineno, '')))
     return rows
 
@@ -246,6 +247,25 @@ def breakable(md):
     def head(m): return m[0] if '](' in m[0] else re.sub(r'(?<=[a-z])_(?=[a-z])', r'\\_<wbr>', m[0])
     return re.sub(r'^\|.*\|\n(?=\|[-:| ]+\|$)', head, md, flags=re.M)
 
+def cards(md, width=340):
+    "`md` where each cell of a table wider than a phone, `width` pixels, names its column: there a row becomes a card"
+    def plain(cell): return re.sub(r'\[([^]]*)\]\([^)]*\)|<[^>]*>|[`*\\]', r'\1', cell).strip()
+    def table(m):
+        if m[1]: return m[0] # In a frame of its own
+        lines = m[2].strip().split('\n')
+        rows = [[o.strip() for o in re.split(bar, r)[1:-1]] for r in lines]
+        words = [max(len(w) for o in col for w in re.split(r'[\s-]', plain(o))) for col in zip(*rows)]
+        if sum(5.6*n+7 for n in words)<=width: return m[0]
+        names = [re.sub('["{}<>_]', ' ', plain(o)) for o in rows[0]]
+        def cell(o, i): return f'{o} {{ data-label="{names[i]}" }}' if i and o and names[i] else o
+        body = [f"| {' | '.join(cell(o, i) for i,o in enumerate(r))} |" for r in rows[2:]]
+        long = ' long'*any(len(plain(o))>40 for r in rows[2:] for o in r[1:])
+        return f'<div class="cards{long}" markdown>\n\n' + '\n'.join([*lines[:2], *body]) + '\n\n</div>\n'
+    bar = r'(?<!\\)\|(?=(?:[^`]*`[^`]*`)*[^`]*$)' # Not one in code
+    parts = re.split(r'(^```.*?^```)', md, flags=re.M|re.S)
+    tables = r'(<div class="\w+" markdown>\n+)?((?:^\|.*\|\n)(?:^\|[-:| ]+\|\n)(?:^\|.*\|(?:\n|\Z))+)'
+    return ''.join(p if i%2 else re.sub(tables, table, p, flags=re.M) for i,p in enumerate(parts))
+
 def results(table): return f'<div class="results" markdown>\n\n{table}\n\n</div>'
 
 def wrapped_line(line, width=84):
@@ -275,8 +295,8 @@ def notebook_md(nb, src, page, pages):
                 outputs = [o for o in (output_md(o, src, pictures, say) for o in cell.get('outputs', [])) if o]
                 parts += outputs
                 names += shown('\n\n'.join(outputs))
-    ready = any('!pip install' in _text(c['source']) for c in nb['cells']) # It runs where nothing is installed
-    if (repository := metadata()['repository']) and parts and ready:
+    code = '\n'.join(_text(c['source']) for c in nb['cells'] if c['cell_type']=='code')
+    if (repository := metadata()['repository']) and parts and '!pip install' in code: # It runs where nothing is installed
         parts.insert(1, f'[Open in Colab]({colab(repository, src)})')
     return '\n\n'.join(parts)+'\n', pictures, names
 
@@ -315,7 +335,7 @@ def write_pages(out):
             md,pictures,names = notebook_md(json.loads(text), src, page, pages)
             for k,b in pictures.items(): (f.parent/k).write_bytes(b)
             if names: refs.append((title(md), page, names))
-        f.write_text(with_keywords(page, breakable(md)), encoding='utf-8')
+        f.write_text(with_keywords(page, breakable(cards(md))), encoding='utf-8')
         titles[page] = title(md)
     for page,md in {'reference.md': reference_md(refs), 'arguments.md': arguments.page()}.items():
         for to in re.findall(r'\]\(([\w/]+\.md)[#)]', md): # In a table MkDocs does not look
