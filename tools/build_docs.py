@@ -48,14 +48,16 @@ def page_map():
 # What a reader may look for, where the titles of a page do not say it: the site's search finds these first
 keywords = {
     'tutorials/10*': ['own data', 'own images', 'folder', 'CSV', 'blank'],
-    'tutorials/06*': ['custom method', 'custom loss', 'hyperparameter'], 'methods/which*': ['which method', 'compare methods'], 'start/01*': ['Colab'],
+    'tutorials/06*': ['custom method', 'custom loss', 'hyperparameter'],
+    'methods/which*': ['which method', 'compare methods'], 'start/01*': ['Colab'],
     'howto/wrong_labels*': ['wrong labels', 'label noise'],
     'howto/few*': ['few labels', 'few classes'], 'howto/epochs*': ['learning rate', 'lr_find', 'steps'],
     'howto/speed*': ['mixed precision', 'bfloat16'],
     'tutorials/13*': ['label next', 'active learning'], '34_cli*': ['terminal', 'command line'],
     'tutorials/15*': ['pretrained', 'transfer learning', 'timm'],
     'howto/deploy*': ['ONNX', 'production', 'serve'], 'howto/predict*': ['inference', 'batch prediction'],
-    'howto/imbalance*': ['class weights', 'long tail', 'unbalanced', 'balanced accuracy'], 'howto/resume*': ['checkpoint', 'Ctrl-C', 'kill', 'continue training', 'train longer'],
+    'howto/imbalance*': ['class weights', 'long tail', 'unbalanced', 'balanced accuracy'],
+    'howto/resume*': ['checkpoint', 'Ctrl-C', 'kill', 'continue training', 'train longer'],
     '29_tables*': ['Label Studio'], 'howto/gpus*': ['distributed', 'DDP'],
     'arguments*': ['mixmatch_learner', 'arguments', 'parameters']}
 
@@ -296,7 +298,7 @@ def notebook_md(nb, src, page, pages):
                 parts += outputs
                 names += shown('\n\n'.join(outputs))
     code = '\n'.join(_text(c['source']) for c in nb['cells'] if c['cell_type']=='code')
-    if (repository := metadata()['repository']) and parts and '!pip install' in code: # It runs where nothing is installed
+    if (repository := metadata()['repository']) and parts and '!pip install' in code: # Needs nothing
         parts.insert(1, f'[Open in Colab]({colab(repository, src)})')
     return '\n\n'.join(parts)+'\n', pictures, names
 
