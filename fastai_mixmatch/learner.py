@@ -251,10 +251,9 @@ def ssl_learner(
     if ema: extra.insert(1, ema if isinstance(ema, EMA) else EMA(ema))
     if checkpoint is not None:
         extra.append(checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint, every))
-    lr = ifnone(lr, 1e-3 if start else 2e-3)
-    if opt_func is None: opt_func = partial(FastAdam, sqr_mom=.999) if start else FastAdam
-    learn = SemiSupervisedLearner(dls, model, loss_func=loss_func, lr=lr, wd=wd, opt_func=opt_func, metrics=metrics,
-                                  splitter=ifnone(splitter, split), cbs=extra, **kwargs)
+    usual_lr,usual_opt = (1e-3,partial(FastAdam, sqr_mom=.999)) if start else (2e-3,FastAdam)
+    learn = SemiSupervisedLearner(dls, model, loss_func=loss_func, lr=ifnone(lr, usual_lr), wd=wd, metrics=metrics,
+        opt_func=ifnone(opt_func, usual_opt), splitter=ifnone(splitter, split), cbs=extra, **kwargs)
     learn.arch_spec,learn.head_fitted = arch_spec(arch, model_args),start
     device = torch.device(getattr(dls, 'device', None) or default_device())
     with kept_rng(): x = method.example()
