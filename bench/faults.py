@@ -300,9 +300,13 @@ class Trial:
         return dict(res, weights='the same' if res['weights']==other['weights'] else 'differ')
     def files(self): return sorted(Path(self.checkpoint).glob('*.pt'), key=lambda o: o.name)
 
+    def runs(self):
+        "The steps of each start: epoch and number"
+        return [[tuple(map(int, o.split())) for o in part.split('\n') if o] for part in (self.folder/'out.json.log').read_text().split('start\n')[1:]]
+
     def lost(self):
         "Steps between the last one that a start made and the first one of the next start"
-        runs = [[tuple(map(int, o.split())) for o in part.split('\n') if o] for part in (self.folder/'out.json.log').read_text().split('start\n')[1:]]
+        runs = self.runs()
         res,reached = [],runs[0][-1] if runs[0] else None
         for r in runs[1:]:
             res.append(reached[1]-r[0][1]+1 if r and reached and reached[0]==r[0][0] else 0)
@@ -351,7 +355,7 @@ def trial(name, folder, data, expected, faults, seed, every, fresh=True):
         elif rc is None: row['hangs'] += 1
         elif f.startswith('full') and rc==1 and 'cannot write the checkpoint' in t.text: row['full'] += 1
         elif rc: raise RuntimeError(f'{name}, {f}: ended with {rc}\n{t.text}')
-        saved = 'interrupted after step' in t.text
+        if t.runs()[-1]: saved = 'interrupted after step' in t.text # One that made no step has nothing to lose
         if rc==0: break
     lost = t.lost()
     beyond = sum(n>b for n,b in zip(lost, bounds[1:]))
