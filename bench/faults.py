@@ -335,7 +335,7 @@ def newest(files): return sorted(files, key=lambda o: (o.name.split('.')[0], o.s
 def trial(name, folder, data, expected, faults, seed, every, fresh=True):
     "Run a program through `faults`, then to its end; a row for the table"
     t,rng,hurt,bounds = Trial(name, folder, data, every),random.Random(seed),False,[]
-    saved = False # Did the start before end with a save?
+    saved,owed = False,0 # Did the last start that made a step end with a save?
     row = dict(program=name, seed=seed, every=every, kills=0, signals={}, damaged=0, full=0, detected=0, hangs=0,
                version=VERSION)
     for f in [*faults, '']:
@@ -347,7 +347,8 @@ def trial(name, folder, data, expected, faults, seed, every, fresh=True):
         rc = t.start(f, fresh=fresh and not f)
         found,sig = hurt and 'is damaged' in t.text,DEATHS.get(rc)
         row['detected'] += found
-        bounds.append(int(every.split()[0])*(hurt+(not saved)))
+        bounds.append(max(owed, int(every.split()[0])*(hurt+(not saved))))
+        owed = 0 if t.runs()[-1] else bounds[-1] # A start that made no step leaves its loss to the next
         hurt = hurt and not found and bool(sig) # Ended before it could look
         if sig:
             row['kills'],row['signals'][sig] = row['kills']+1,row['signals'].get(sig, 0)+1
@@ -355,7 +356,7 @@ def trial(name, folder, data, expected, faults, seed, every, fresh=True):
         elif rc is None: row['hangs'] += 1
         elif f.startswith('full') and rc==1 and 'cannot write the checkpoint' in t.text: row['full'] += 1
         elif rc: raise RuntimeError(f'{name}, {f}: ended with {rc}\n{t.text}')
-        if t.runs()[-1]: saved = 'interrupted after step' in t.text # One that made no step has nothing to lose
+        if t.runs()[-1]: saved = 'interrupted after step' in t.text
         if rc==0: break
     lost = t.lost()
     beyond = sum(n>b for n,b in zip(lost, bounds[1:]))
