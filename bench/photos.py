@@ -12,6 +12,7 @@ One JSON line a run is appended to `results/photos.jsonl`. With `--checkpoint` a
     python bench/photos.py --table
 """
 import json, os, tarfile, time
+from functools import partial
 from pathlib import Path
 import numpy as np
 from fastai.vision.all import Callback, Resize, aug_transforms, parent_label, set_seed
@@ -93,7 +94,8 @@ def train(a):
     name = '_'.join(map(str, (a.data, a.labels, a.seed, a.method, a.size, a.steps, a.tag or 'default')))
     run = Path(a.checkpoint)/name if a.checkpoint else None
     learn = ssl_learner(dls, pool, a.arch, method=method, weights=a.weights, lr=a.lr, cbs=curve, checkpoint=run,
-                        every=a.every, weak=None if tfms else WeakView(1/8, flip=.5), mu=a.mu, **json.loads(a.learner))
+                        every=a.every, weak=None if tfms else WeakView(1/8, flip=.5), mu=a.mu,
+                        opt_func=partial(FastAdam, sqr_mom=a.sqr_mom), **json.loads(a.learner))
     epochs = max(1, round(a.steps/len(method.dl)))
     with learn.no_bar(): fits[a.fit](learn, epochs, a.lr)
     acc,in_pool = (accuracy_on(learn, o) for o in (test,pool))
@@ -125,6 +127,7 @@ def main():
     p.add_argument('--size', type=int, default=96)
     p.add_argument('--bs', type=int, default=16)
     p.add_argument('--lr', type=float, default=1e-3)
+    p.add_argument('--sqr-mom', type=float, default=.99, help='weight of the old mean in Adam\'s mean of squares')
     p.add_argument('--mu', type=int, default=1, help='unlabeled images for each labeled one')
     p.add_argument('--set', default='{}', help='settings of the method, as JSON')
     p.add_argument('--learner', default='{}', help='arguments of `ssl_learner`, as JSON')

@@ -229,7 +229,7 @@ def ssl_learner(
     wd:float=0.02, # Default weight decay; not on biases and norms
     loss_func=None, # Loss on the validation set; default: that of `dls`, or cross entropy
     metrics=accuracy, # Metrics on the validation set
-    opt_func=None, # Optimizer; default: `FastAdam`, fastai's `Adam` computed faster, with β₂=0.999 if a head was fitted first
+    opt_func=FastAdam, # Optimizer: `FastAdam` is fastai's `Adam`, computed faster
     splitter=None, # Parameter groups; default: those of `arch`
     cbs=None, # More callbacks
     checkpoint=None, # Folder for checkpoints, from which a second start continues; or a `Checkpoint`
@@ -251,9 +251,9 @@ def ssl_learner(
     if ema: extra.insert(1, ema if isinstance(ema, EMA) else EMA(ema))
     if checkpoint is not None:
         extra.append(checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint, every))
-    usual_lr,usual_opt = (1e-3,partial(FastAdam, sqr_mom=.999)) if start else (2e-3,FastAdam)
-    learn = SemiSupervisedLearner(dls, model, loss_func=loss_func, lr=ifnone(lr, usual_lr), wd=wd, metrics=metrics,
-        opt_func=ifnone(opt_func, usual_opt), splitter=ifnone(splitter, split), cbs=extra, **kwargs)
+    lr = ifnone(lr, 1e-3 if start else 2e-3)
+    learn = SemiSupervisedLearner(dls, model, loss_func=loss_func, lr=lr, wd=wd, opt_func=opt_func, metrics=metrics,
+                                  splitter=ifnone(splitter, split), cbs=extra, **kwargs)
     learn.arch_spec,learn.head_fitted = arch_spec(arch, model_args),start
     device = torch.device(getattr(dls, 'device', None) or default_device())
     with kept_rng(): x = method.example()

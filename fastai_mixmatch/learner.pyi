@@ -11,7 +11,7 @@ from .semi import SemiSupervised
 
 def ssl_learner(dls, unlabeled, arch=..., *, method: SemiSupervised | None = None,
     ema: float | EMA | None = 0.999, pretrained: bool = False, weights=None, model_args: dict | None = None,
-    lr: float | None = None, wd: float = 0.02, loss_func=None, metrics=..., opt_func=None, splitter=None,
+    lr: float | None = None, wd: float = 0.02, loss_func=None, metrics=..., opt_func=..., splitter=None,
     cbs=None, checkpoint=None, every: str = '5min', bs: int | None = None, mu: int | None = None,
     cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None, weak=None,
     path: str | Path | None = None, model_dir: str | Path = 'models', wd_bn_bias: bool = False,
@@ -45,7 +45,7 @@ def ssl_learner(dls, unlabeled, arch=..., *, method: SemiSupervised | None = Non
     metrics : 
         Metrics on the validation set
     opt_func : 
-        Optimizer; default: `FastAdam`, fastai's `Adam` computed faster, with β₂=0.999 if a head was fitted first
+        Optimizer: `FastAdam` is fastai's `Adam`, computed faster
     splitter : 
         Parameter groups; default: those of `arch`
     cbs : 
@@ -84,7 +84,7 @@ def mixmatch_learner(dls, unlabeled, arch=..., *, k: int = 2, T: float = 0.5, al
     ramp: float | int = 1.0, loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 1,
     cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None, weak=None,
     ema: float | EMA | None = 0.999, pretrained: bool = False, weights=None, model_args: dict | None = None,
-    lr: float | None = None, wd: float = 0.02, loss_func=None, metrics=..., opt_func=None, splitter=None,
+    lr: float | None = None, wd: float = 0.02, loss_func=None, metrics=..., opt_func=..., splitter=None,
     cbs=None, checkpoint=None, every: str = '5min', path: str | Path | None = None,
     model_dir: str | Path = 'models', wd_bn_bias: bool = False, train_bn: bool = True,
     moms: tuple = (0.95, 0.85, 0.95), default_cbs: bool = True) -> SemiSupervisedLearner:
@@ -145,7 +145,7 @@ def mixmatch_learner(dls, unlabeled, arch=..., *, k: int = 2, T: float = 0.5, al
     metrics : 
         Metrics on the validation set
     opt_func : 
-        Optimizer; default: `FastAdam`, fastai's `Adam` computed faster, with β₂=0.999 if a head was fitted first
+        Optimizer: `FastAdam` is fastai's `Adam`, computed faster
     splitter : 
         Parameter groups; default: those of `arch`
     cbs : 
@@ -173,7 +173,7 @@ def remixmatch_learner(dls, unlabeled, arch=..., *, ks: int = 8, T: float = 0.5,
     loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 1,
     cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None, weak=None,
     ema: float | EMA | None = 0.999, pretrained: bool = False, weights=None, model_args: dict | None = None,
-    lr: float | None = None, wd: float = 0.02, loss_func=None, metrics=..., opt_func=None, splitter=None,
+    lr: float | None = None, wd: float = 0.02, loss_func=None, metrics=..., opt_func=..., splitter=None,
     cbs=None, checkpoint=None, every: str = '5min', path: str | Path | None = None,
     model_dir: str | Path = 'models', wd_bn_bias: bool = False, train_bn: bool = True,
     moms: tuple = (0.95, 0.85, 0.95), default_cbs: bool = True) -> SemiSupervisedLearner:
@@ -236,7 +236,7 @@ def remixmatch_learner(dls, unlabeled, arch=..., *, ks: int = 8, T: float = 0.5,
     metrics : 
         Metrics on the validation set
     opt_func : 
-        Optimizer; default: `FastAdam`, fastai's `Adam` computed faster, with β₂=0.999 if a head was fitted first
+        Optimizer: `FastAdam` is fastai's `Adam`, computed faster
     splitter : 
         Parameter groups; default: those of `arch`
     cbs : 
@@ -262,7 +262,7 @@ def mean_teacher_learner(dls, unlabeled, arch=..., *, lambda_u: float = 50.0, ra
     loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 1,
     cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None, weak=None,
     ema: float | EMA | None = 0.999, pretrained: bool = False, weights=None, model_args: dict | None = None,
-    lr: float | None = None, wd: float = 0.02, loss_func=None, metrics=..., opt_func=None, splitter=None,
+    lr: float | None = None, wd: float = 0.02, loss_func=None, metrics=..., opt_func=..., splitter=None,
     cbs=None, checkpoint=None, every: str = '5min', path: str | Path | None = None,
     model_dir: str | Path = 'models', wd_bn_bias: bool = False, train_bn: bool = True,
     moms: tuple = (0.95, 0.85, 0.95), default_cbs: bool = True) -> SemiSupervisedLearner:
@@ -311,7 +311,7 @@ def mean_teacher_learner(dls, unlabeled, arch=..., *, lambda_u: float = 50.0, ra
     metrics : 
         Metrics on the validation set
     opt_func : 
-        Optimizer; default: `FastAdam`, fastai's `Adam` computed faster, with β₂=0.999 if a head was fitted first
+        Optimizer: `FastAdam` is fastai's `Adam`, computed faster
     splitter : 
         Parameter groups; default: those of `arch`
     cbs : 
@@ -338,7 +338,7 @@ def fixmatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.95, ks: i
     loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 7,
     cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None, weak=None,
     ema: float | EMA | None = 0.999, pretrained: bool = False, weights=None, model_args: dict | None = None,
-    lr: float | None = None, wd: float = 0.02, loss_func=None, metrics=..., opt_func=None, splitter=None,
+    lr: float | None = None, wd: float = 0.02, loss_func=None, metrics=..., opt_func=..., splitter=None,
     cbs=None, checkpoint=None, every: str = '5min', path: str | Path | None = None,
     model_dir: str | Path = 'models', wd_bn_bias: bool = False, train_bn: bool = True,
     moms: tuple = (0.95, 0.85, 0.95), default_cbs: bool = True) -> SemiSupervisedLearner:
@@ -393,7 +393,7 @@ def fixmatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.95, ks: i
     metrics : 
         Metrics on the validation set
     opt_func : 
-        Optimizer; default: `FastAdam`, fastai's `Adam` computed faster, with β₂=0.999 if a head was fitted first
+        Optimizer: `FastAdam` is fastai's `Adam`, computed faster
     splitter : 
         Parameter groups; default: those of `arch`
     cbs : 
@@ -420,7 +420,7 @@ def flexmatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.95, ks: 
     loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 7,
     cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None, weak=None,
     ema: float | EMA | None = 0.999, pretrained: bool = False, weights=None, model_args: dict | None = None,
-    lr: float | None = None, wd: float = 0.02, loss_func=None, metrics=..., opt_func=None, splitter=None,
+    lr: float | None = None, wd: float = 0.02, loss_func=None, metrics=..., opt_func=..., splitter=None,
     cbs=None, checkpoint=None, every: str = '5min', path: str | Path | None = None,
     model_dir: str | Path = 'models', wd_bn_bias: bool = False, train_bn: bool = True,
     moms: tuple = (0.95, 0.85, 0.95), default_cbs: bool = True) -> SemiSupervisedLearner:
@@ -475,7 +475,7 @@ def flexmatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.95, ks: 
     metrics : 
         Metrics on the validation set
     opt_func : 
-        Optimizer; default: `FastAdam`, fastai's `Adam` computed faster, with β₂=0.999 if a head was fitted first
+        Optimizer: `FastAdam` is fastai's `Adam`, computed faster
     splitter : 
         Parameter groups; default: those of `arch`
     cbs : 
@@ -502,7 +502,7 @@ def freematch_learner(dls, unlabeled, arch=..., *, momentum: float = 0.999, fair
     ramp: float | int = 0, loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 7,
     cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None, weak=None,
     ema: float | EMA | None = 0.999, pretrained: bool = False, weights=None, model_args: dict | None = None,
-    lr: float | None = None, wd: float = 0.02, loss_func=None, metrics=..., opt_func=None, splitter=None,
+    lr: float | None = None, wd: float = 0.02, loss_func=None, metrics=..., opt_func=..., splitter=None,
     cbs=None, checkpoint=None, every: str = '5min', path: str | Path | None = None,
     model_dir: str | Path = 'models', wd_bn_bias: bool = False, train_bn: bool = True,
     moms: tuple = (0.95, 0.85, 0.95), default_cbs: bool = True) -> SemiSupervisedLearner:
@@ -561,7 +561,7 @@ def freematch_learner(dls, unlabeled, arch=..., *, momentum: float = 0.999, fair
     metrics : 
         Metrics on the validation set
     opt_func : 
-        Optimizer; default: `FastAdam`, fastai's `Adam` computed faster, with β₂=0.999 if a head was fitted first
+        Optimizer: `FastAdam` is fastai's `Adam`, computed faster
     splitter : 
         Parameter groups; default: those of `arch`
     cbs : 
@@ -588,7 +588,7 @@ def softmatch_learner(dls, unlabeled, arch=..., *, momentum: float = 0.999, n_si
     ramp: float | int = 0, loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 7,
     cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None, weak=None,
     ema: float | EMA | None = 0.999, pretrained: bool = False, weights=None, model_args: dict | None = None,
-    lr: float | None = None, wd: float = 0.02, loss_func=None, metrics=..., opt_func=None, splitter=None,
+    lr: float | None = None, wd: float = 0.02, loss_func=None, metrics=..., opt_func=..., splitter=None,
     cbs=None, checkpoint=None, every: str = '5min', path: str | Path | None = None,
     model_dir: str | Path = 'models', wd_bn_bias: bool = False, train_bn: bool = True,
     moms: tuple = (0.95, 0.85, 0.95), default_cbs: bool = True) -> SemiSupervisedLearner:
@@ -647,7 +647,7 @@ def softmatch_learner(dls, unlabeled, arch=..., *, momentum: float = 0.999, n_si
     metrics : 
         Metrics on the validation set
     opt_func : 
-        Optimizer; default: `FastAdam`, fastai's `Adam` computed faster, with β₂=0.999 if a head was fitted first
+        Optimizer: `FastAdam` is fastai's `Adam`, computed faster
     splitter : 
         Parameter groups; default: those of `arch`
     cbs : 
@@ -674,7 +674,7 @@ def adamatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.9, interp
     loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 7,
     cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None, weak=None,
     ema: float | EMA | None = 0.999, pretrained: bool = False, weights=None, model_args: dict | None = None,
-    lr: float | None = None, wd: float = 0.02, loss_func=None, metrics=..., opt_func=None, splitter=None,
+    lr: float | None = None, wd: float = 0.02, loss_func=None, metrics=..., opt_func=..., splitter=None,
     cbs=None, checkpoint=None, every: str = '5min', path: str | Path | None = None,
     model_dir: str | Path = 'models', wd_bn_bias: bool = False, train_bn: bool = True,
     moms: tuple = (0.95, 0.85, 0.95), default_cbs: bool = True) -> SemiSupervisedLearner:
@@ -731,7 +731,7 @@ def adamatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.9, interp
     metrics : 
         Metrics on the validation set
     opt_func : 
-        Optimizer; default: `FastAdam`, fastai's `Adam` computed faster, with β₂=0.999 if a head was fitted first
+        Optimizer: `FastAdam` is fastai's `Adam`, computed faster
     splitter : 
         Parameter groups; default: those of `arch`
     cbs : 
@@ -758,7 +758,7 @@ def uda_learner(dls, unlabeled, arch=..., *, T: float = 0.4, tsa: str | None = N
     loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 7,
     cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None, weak=None,
     ema: float | EMA | None = 0.999, pretrained: bool = False, weights=None, model_args: dict | None = None,
-    lr: float | None = None, wd: float = 0.02, loss_func=None, metrics=..., opt_func=None, splitter=None,
+    lr: float | None = None, wd: float = 0.02, loss_func=None, metrics=..., opt_func=..., splitter=None,
     cbs=None, checkpoint=None, every: str = '5min', path: str | Path | None = None,
     model_dir: str | Path = 'models', wd_bn_bias: bool = False, train_bn: bool = True,
     moms: tuple = (0.95, 0.85, 0.95), default_cbs: bool = True) -> SemiSupervisedLearner:
@@ -817,7 +817,7 @@ def uda_learner(dls, unlabeled, arch=..., *, T: float = 0.4, tsa: str | None = N
     metrics : 
         Metrics on the validation set
     opt_func : 
-        Optimizer; default: `FastAdam`, fastai's `Adam` computed faster, with β₂=0.999 if a head was fitted first
+        Optimizer: `FastAdam` is fastai's `Adam`, computed faster
     splitter : 
         Parameter groups; default: those of `arch`
     cbs : 

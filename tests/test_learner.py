@@ -122,7 +122,6 @@ def test_a_pretrained_network_keeps_its_statistics_and_a_new_head_makes_its_own(
         before = stats(learn.model)
         learn.fine_tune(1)
         learn.ema.resume()
-        assert {o['sqr_mom'] for o in learn.opt.hypers} == {.999 if args is None else .99}, 'a short average lets one step destroy such a network'
         assert sum(not torch.equal(v, before[k]) for k, v in stats(learn.model).items()) == moves
     learn = core_learner(dls, RGB3[200:232], resnet18, bs=8)
     before = stats(learn.model)
