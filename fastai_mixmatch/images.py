@@ -210,7 +210,7 @@ class ImagePipe:
         img_cls:type, # Class that opens an item
         after:Pipeline, # Item transforms
     ):
-        self.fs = list(getattr(after, 'fs', [after]))
+        self.fs,self.direct = list(getattr(after, 'fs', [after])),{} # By type of an item: is this enough?
         *sizing,last = [o for o in self.fs if type(o) is not ToTensor] or [None]
         methods = ('crop','squish') if getattr(after, 'split_idx', 0) else ('squish',) # In training it crops at random
         known = not sizing and (last is None or type(last) is Resize and last.method in methods)

@@ -64,7 +64,7 @@ class ItemPipe(ImagePipe):
         img_cls = type(img) if opened else PILImage if isinstance(img, Image.Image) else None
         super().__init__(img_cls, loader_tfms(dl, 'after_item', split_idx))
         x = self.tensor(img)
-        self.cls,self.shape,self.dtype,self.direct = type(x),tuple(x.shape),x.dtype,{} # By type of an item
+        self.cls,self.shape,self.dtype = type(x),tuple(x.shape),x.dtype
         if x.ndim!=3:
             raise ValueError(f"a labeled image must become a tensor (channels, height, width); got shape {self.shape}")
 

@@ -281,7 +281,7 @@ def _named(df, root, file, label, say):
     file = file_column(df, find, file)
     if 0<len(named := df.dropna(subset=[file]))<len(df):
         say(f"{len(df)-len(named)} rows have no {file!r}")
-        df = named
+        df = named.loc[:, named.notna().any() | df.isna().all()] # Without the columns of those rows
     part = first(c for c in df.columns if str(c).lower() in ('split','part','subset','is_valid','valid') and c!=label)
     label = label_column(df.drop(columns=[part] if part else []), file, label)
     say(f"columns {', '.join(repr(o) for o in (file,label,part) if o is not None)}")
