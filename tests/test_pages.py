@@ -75,6 +75,7 @@ with warnings.catch_warnings():
     from fastai.vision.all import *
 from fastai_mixmatch import learner
 from fastai_mixmatch.all import *
+set_seed(42)
 path = digits_sample('digits')
 dls = ImageDataLoaders.from_folder(path, train='labeled', valid='test', img_cls=PILImageBW, bs=32, num_workers=0, batch_tfms=aug_transforms(do_flip=False))
 learn = mixmatch_learner(dls, path/'unlabeled', partial(small_cnn, width=8), lr=4e-3)
