@@ -221,10 +221,11 @@ def pil_workers(files, x, n=2):
     for p in ps: p.join()
     return x
 
-def write_jpeg(file, size, rng):
-    "Smooth noise in color"
-    x = rng.integers(0, 256, (size//4, size//4, 3), dtype=np.uint8)
-    Image.fromarray(x).resize((size, size)).save(file, quality=90)
+def write_jpeg(file, size, rng, grain=4):
+    "Smooth noise in color, of `size` pixels a side or `(width, height)`, with a draw every `grain` pixels"
+    w,h = size if isinstance(size, tuple) else (size,size)
+    x = rng.integers(0, 256, (h//grain, w//grain, 3), dtype=np.uint8)
+    Image.fromarray(x).resize((w, h)).save(file, quality=90)
 
 def decode(a):
     "JPEG files to one tensor, by one process and by two"
@@ -341,9 +342,7 @@ def write_photos(folder, n):
     "`n` JPEG files of 400x300 pixels in ten folders: smooth noise in color"
     r = np.random.default_rng(0)
     for k in range(10): (folder/f'{k}').mkdir()
-    for i in range(n):
-        x = Image.fromarray(r.integers(0, 256, (15, 20, 3), dtype=np.uint8))
-        x.resize((400, 300)).save(folder/f'{i%10}'/f'{i:05d}.jpg', quality=90)
+    for i in range(n): write_jpeg(folder/f'{i%10}'/f'{i:05d}.jpg', (400,300), r, grain=20)
 
 def check(a):
     "The command `check`, its start and its search for near duplicates included, against a loop that decodes each file"

@@ -95,7 +95,7 @@ def _trained(a, kw, run, start, folds):
         print(f"training {a['model']} by {a['method']}, images of {side} pixels, in {run}; Ctrl-C stops it, and the "
               'same command goes on')
         fit_plan(learn, plan)
-        accs,n = [a for o in learn.report.rows if (a := o.get('accuracy')) is not None],len(found.of('valid'))
+        accs,n = [v for v in (o.get('accuracy') for o in learn.report.rows) if v is not None],len(found.of('valid'))
         worse = setback(accs[-1], max([*accs, *plan['frozen'].values()]), n, True) if accs else ''
         end = dict(epochs=plan['epochs'], steps=learn.train_iter, accuracy=last(accs), frozen=plan['frozen'],
                    validated_on=n, worse=worse) # Predictions reset counts
