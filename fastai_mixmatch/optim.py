@@ -29,8 +29,10 @@ class FastOptimizer(Optimizer):
     @torch.no_grad()
     def step(self):
         for pg,h in zip(self.param_lists, self.hypers):
-            for do_wd in (True, False):
-                ps = [p for p in pg if p.grad is not None and self.decays(p)==do_wd]
+            parts = {True: [], False: []}
+            for p in pg:
+                if p.grad is not None: parts[self.decays(p)].append(p)
+            for do_wd,ps in parts.items():
                 if ps: self.move(ps, [p.grad for p in ps], dict(h, wd=h['wd']*do_wd))
 
 # %% ../nbs/19_optim.ipynb #e14c833a
@@ -55,7 +57,7 @@ class FastAdam(FastOptimizer):
         s = self.state[p]
         if 'grad_avg' not in s: s.update(grad_avg=torch.zeros_like(p), sqr_avg=torch.zeros_like(p), step=0)
         if not isinstance(s['step'], Tensor): s['step'] = torch.tensor(float(s['step']), device=p.device)
-        s.update({k: _like(s[k], p) for k in ('grad_avg','sqr_avg')})
+        for k in ('grad_avg','sqr_avg'): s[k] = _like(s[k], p)
         return s['grad_avg'],s['sqr_avg'],s['step']
 
     def move(self, ps, grads, h):
