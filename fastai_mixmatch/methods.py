@@ -330,7 +330,8 @@ class ReMixMatch(SemiSupervised):
         c = q.shape[1]
         p = self.learned.get('p_model', torch.full_like(q[0], 1/c)).to(q)
         self.average('p_model', q.mean(0), 1/c)
-        return sharpen(align(q, (self.class_counts.double()/self.class_counts.sum()).to(p), p), self.T)
+        n = self.constant('class_counts', p)
+        return sharpen(align(q, n/n.sum(), p), self.T)
 
     def losses(self, pred, y, qs, q, r):
         x,u,v,_ = pred.split([len(y), len(qs), len(q), len(pred)-len(y)-len(qs)-len(q)])

@@ -59,7 +59,7 @@ def guesses_of(self:MixMatch, b):
 def aligned(self:MixMatch, p):
     "Guesses `(B_u,n_classes)` with the class frequencies of `prior`, or within `band` of the labels'"
     if not self.aligns: return p
-    seen,to = self.average('seen', p.mean(0)),self.frequencies.to(p)
+    seen,to = self.average('seen', p.mean(0)),self.constant('frequencies', p)
     if self.prior is None:
         band = self.band**self.step.trust.sqrt()
         to = seen.clamp(to/band, to*band)

@@ -8,7 +8,7 @@ __all__ = ['SemiSupervised', 'Fit', 'StepLoss', 'Supervised', 'method_of']
 # %% ../nbs/14_semi.ipynb #aa88bad6
 from fastai.vision.all import *
 from .cache import KeepValid
-from .streams import LabeledDL, unlabeled_dl
+from .streams import LabeledDL, sent, unlabeled_dl
 from .views import *
 from .augment import StrongView
 from .targets import *
@@ -164,6 +164,13 @@ def average(self:SemiSupervised,
     return self.learned[name]
 
 @patch
+def constant(self:SemiSupervised, name, like):
+    "Attribute `name` as a tensor like `like`, moved once a fit: at each copy to a GPU the CPU waits"
+    kept,key = self.fitting.constants,(name, like.dtype)
+    if key not in kept: kept[key] = getattr(self, name).to(like)
+    return kept[key]
+
+@patch
 def sum_ranks(self:SemiSupervised, t:Tensor)->Tensor: return sum_ranks(t, self.world) # Over all processes
 
 # %% ../nbs/14_semi.ipynb #fdd9f51c
@@ -227,17 +234,17 @@ def watch(self:SemiSupervised)->list:
 def draw(self:SemiSupervised, raw, truth):
     "Make all views of an unlabeled batch, and draw a labeled one beside it"
     view,device = self.view,self.fitting.device
-    raw = [o.to(device) for o in raw]
+    raw = [sent(o, device) for o in raw]
     reads = lambda n: (raw[i%len(raw)] for i in range(n))
     weak = view.views(raw[0], self.k) if len(raw)==1 else tuple(map(view, reads(self.k)))
     def checked(x): return expect(self.strong, 'view', self.strong.view(x), like=x)
     aug = SimpleNamespace(view=checked) if self.fitting.had else self.strong
     strong = tuple(view.strong(o, aug) for o in reads(self.ks))
     (x,),y = next(self.fitting.labeled)
-    x,y = x.to(device),y.to(device)
+    x,y = sent(x, device),sent(y, device)
     self.teach(x, y)
     idx = None if self.dl.iterable else self.dl.now
-    self.step = Step(Batch(self.labeled_view(x), None, weak, strong, idx, self.labeled_dl.now, truth.to(device), x))
+    self.step = Step(Batch(self.labeled_view(x), None, weak, strong, idx, self.labeled_dl.now, sent(truth, device), x))
     return self.step.batch.x, y
 
 @patch
@@ -262,7 +269,7 @@ class Fit:
         learn = method.learn
         self.device = one_param(learn.model).device
         self.labeled,self.searching = iter(method.labeled_dl),'lr_finder' in learn.__dict__
-        self.before = deepcopy(method.adaptive()) if self.searching else None
+        self.before,self.constants = deepcopy(method.adaptive()) if self.searching else None,{}
         self.had,self.states = held(method),states(method) # Before the first step; then None
 
 @patch

@@ -3,7 +3,7 @@ import copy, pytest, torch
 from fastai.vision.all import (SGD, Callback, CancelBatchException, CancelEpochException, CancelFitException, CancelTrainException, DataLoader,
     DataLoaders, ProgressCallback, nn, set_seed)
 from fastai_mixmatch import learner as module
-from fastai_mixmatch.all import MixMatch, compile_whole, digits_arrays, mixmatch_learner, small_cnn
+from fastai_mixmatch.all import MixMatch, ReMixMatch, compile_whole, digits_arrays, small_cnn, ssl_learner
 from fastai_mixmatch.finite import Finite
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import TensorDataset
@@ -12,12 +12,12 @@ from types import SimpleNamespace
 X, Y = map(torch.from_numpy, digits_arrays())
 X = X[:, None].float()/255
 
-def learner(to=lambda o: o, n=100, **kw):
+def learner(to=lambda o: o, n=100, method=None, **kw):
     "20 labeled digits, `n` unlabeled ones, weak views and all draws of seed 0"
     set_seed(0)
     dls = DataLoaders(DataLoader(TensorDataset(X[:20], Y[:20]), bs=20), DataLoader(TensorDataset(X[20:60], Y[20:60]), bs=20))
     dls.c = 10
-    learn = mixmatch_learner(dls, X[100:100+n], arch=small_cnn, **kw)
+    learn = ssl_learner(dls, X[100:100+n], small_cnn, method=method or MixMatch(), **kw)
     return to(learn)
 
 def fit(learn, epochs=1, **kw):
@@ -93,14 +93,20 @@ def test_to_fast_anew():
 class Numbers(TorchDispatchMode):
     "Counts where a number is asked for"
     n = 0
+    def counts(self, f, args): return '_local_scalar_dense' in str(f)
     def __torch_dispatch__(self, f, types, args=(), kwargs=None):
-        self.n += '_local_scalar_dense' in str(f)
+        self.n += self.counts(f, args)
         return f(*args, **(kwargs or {}))
+
+class Constants(Numbers):
+    "Counts where a number for each class, kept on the host, is taken to the device"
+    def counts(self, f, args): return '_to_copy' in str(f) and args[0].shape==(10,)
 
 class InSteps(Callback):
     "`Numbers` in training steps from the second on, with all that happens after them"
     order, on = -100, False
-    def before_fit(self): self.numbers = Numbers()
+    def __init__(self, what=Numbers): self.what = what
+    def before_fit(self): self.numbers = self.what()
     def leave(self):
         if self.on: self.numbers.__exit__(None, None, None)
         self.on = False
@@ -118,6 +124,12 @@ def test_a_step_asks_for_no_number(monkeypatch, ask):
     learn = learner(lambda o: o.to_fast(bf16=True), cbs=InSteps(), cache=True)
     fit(learn)
     assert learn.in_steps.numbers.n == (4 if ask else 0)
+
+@pytest.mark.parametrize('method', [MixMatch(), MixMatch(adapt=False, prior='labeled'), ReMixMatch()])
+def test_a_step_copies_no_constant(method):
+    "A copy to a GPU is a wait, too"
+    learn = fit(learner(cbs=InSteps(Constants), method=method))
+    assert learn.in_steps.numbers.n==0
 
 def test_compile_takes_a_mode(monkeypatch):
     modes = []
