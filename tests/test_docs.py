@@ -149,9 +149,10 @@ def test_definition_in_one_line():
     assert '| `n` | `int` | `2` |  |' in md and '| *returns* | `int` | | The sum |' in md
 
 def test_heads_of_tables_are_breakable():
-    "After `_` in the head of a table, but not in its rows, in code, or in the address of a link"
+    "After `_` and in two long words in the head of a table, but not in its rows, in code, or in the address of a link"
     assert build_docs.breakable('| train_loss | a |\n|---|---|\n| b_c | 1 |')=='| train\\_<wbr>loss | a |\n|---|---|\n| b_c | 1 |'
-    for o in ('| [a](b_c.html) | d |\n|---|---|\n', 'a_b | c\n', '| x_y |\n\n'): assert build_docs.breakable(o)==o
+    assert build_docs.breakable('| f1_score | accuracy | confidence |\n|---|---|---|')=='| f1\\_<wbr>score | accu&shy;racy | confi&shy;dence |\n|---|---|---|'
+    for o in ('| [a](b_c.html) | d |\n|---|---|\n', '| `b_c` | accuracy |\n|---|---|\n', 'a_b | c\n', '| x_y |\n\n'): assert build_docs.breakable(o)==o
 
 def test_navigation(monkeypatch):
     "Pages stand where the first pattern that names them says, in the order of the patterns; none is left out"
