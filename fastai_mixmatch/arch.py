@@ -10,6 +10,7 @@ from fastai.vision.all import *
 from fastai.vision.learner import _add_norm,_default_meta
 from torchvision import models
 
+from .batch import like
 from .checks import probe
 from .lists import quietly
 from .models import *
@@ -42,8 +43,9 @@ def network(
     if isinstance(arch, str):
         try: import timm  # chkstyle: ignore
         except ImportError as e: raise ImportError(
-            f"`arch={arch!r}` is the name of a timm model, and timm is not installed: `pip install timm`, "
-            "or pass a module or function") from e
+            f"`arch={arch!r}` needs timm: `pip install timm`, or pass a module or function") from e
+        if ':' not in arch and not timm.is_model(arch): raise ValueError(
+            f"timm has no network {arch!r}{like(arch, timm.list_models())}")
         if n_out is None:
             model = timm.create_model(arch, pretrained=fetch, in_chans=n_in)
             cfg = model.default_cfg

@@ -29,7 +29,9 @@ def form(o)->str:
 
 def like(name:str, known, form=str)->str:
     "'', or a question whether one of the names `known` was meant, written by `form`"
-    return ''.join(f"; did you mean {form(o)}?" for o in get_close_matches(name, known, 1))
+    short = ''.join(o[:1] for o in name.split('_')) # `bs` for `batch_size`
+    close = [short] if len(short)>1 and short in known else get_close_matches(name, known, 1)
+    return ''.join(f"; did you mean {form(o)}?" for o in close)
 
 def check_names(
     given, # Names of arguments that were given
@@ -38,7 +40,8 @@ def check_names(
 ):
     "`TypeError` for a name that is not known, with the one that may have been meant"
     for k in given:
-        if k not in known: raise TypeError(f"{where} has no argument `{k}`{like(k, known, '`{}`'.format)}")
+        fit = "; a fit takes it: `learn.fit_one_cycle(10)`"*('epoch' in k)
+        if k not in known: raise TypeError(f"{where} has no argument `{k}`{like(k, known, '`{}`'.format)}{fit}")
 
 # %% ../nbs/13_batch.ipynb #41443c19
 class Settings:

@@ -8,7 +8,6 @@ __all__ = ['label_indices', 'class_counts', 'expect', 'tried', 'probe', 'check_m
 
 # %% ../nbs/84_checks.ipynb #0a8d949b
 from fastai.vision.all import *
-from fastai.callback.mixup import MixHandler
 from .batch import form, refuse_unless
 from .sources import class_name, overlap
 from .rng import kept_rng

@@ -255,20 +255,19 @@ def ssl_learner(
     learn = SemiSupervisedLearner(dls, model, loss_func=loss_func, lr=lr, wd=wd, opt_func=opt_func, metrics=metrics,
                                   splitter=ifnone(splitter, split), cbs=extra, **kwargs)
     learn.arch_spec,learn.head_fitted = arch_spec(arch, model_args),start
-    device = torch.device(getattr(dls, 'device', None) or default_device())
     with kept_rng(): x = method.example()
-    if device.type=='cpu': to_channels_last(learn.model, x)
+    if torch.device(getattr(dls, 'device', None) or default_device()).type=='cpu': to_channels_last(learn.model, x)
     if arch is wrn_28_2 and min(x.shape[2:])>64: warnings.warn(
         f"`wrn_28_2` is made for images of 32×32 pixels, and slow at {x.shape[2]}×{x.shape[3]}. For photographs pass "
         "`resnet18, pretrained=True` or another network, or a smaller `Resize`")
     if start: learn.add_cb(KeepNorm)
+    elif pretrained: learn.freeze()
     if start and new!=[]: linear_start(learn) # A file may hold a trained head
-    if pretrained and not start: learn.freeze()
     return learn
 
 # %% ../nbs/20_learner.ipynb #51d4e2b1
 def _args(f)->dict:
-    others = ('kwargs','settings','source','unlabeled')
+    others = ('kwargs','source','unlabeled')
     return {k: p for k,p in inspect.signature(f).parameters.items() if k not in others}
 
 def comments(
@@ -276,7 +275,7 @@ def comments(
 )->dict:
     "Comments of the parameters of a function or settings of a class, by name"
     text = ''.join(linecache.getlines(getattr(sys.modules.get(o.__module__), '__file__', None) or ''))
-    body = re.search(rf'^(class|def) {o.__name__}\b.*\n((?:[ )\n].*\n?|\n)*)', text, re.M)
+    body = re.search(rf'^(class|def) {o.__name__}\b.*\n((?:[ )].*\n?|\n)*)', text, re.M)
     return dict(reversed(re.findall(r'^\s+(\w+) ?[:=,].*?\s# (.*)', body[2] if body else '', re.M)))
 
 def _take(kwargs, f):

@@ -8,7 +8,6 @@ __all__ = ['Split', 'draw_labeled', 'Files', 'label_text', 'ImageList', 'usual_w
 # %% ../nbs/01_lists.ipynb #4f08d336
 import dataclasses, unicodedata
 from collections.abc import Sequence
-from fastprogress.fastprogress import progress_bar
 from fastai.vision.all import *
 from .distributed import guard, has_bars, rank0_print
 from .files import sha256_of

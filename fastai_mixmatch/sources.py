@@ -9,7 +9,7 @@ __all__ = ['OPENERS', 'pair', 'raw_items', 'source_name', 'image_tfms', 'loader_
 # %% ../nbs/01_sources.ipynb #284deba9
 import bisect
 from fastai.vision.all import *
-from torch.utils.data import ConcatDataset, IterableDataset, Subset, SubsetRandomSampler
+from torch.utils.data import ConcatDataset, Subset, SubsetRandomSampler
 from .images import *
 from .lists import *
 

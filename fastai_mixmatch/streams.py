@@ -9,7 +9,6 @@ __all__ = ['PoolDL', 'Walk', 'sent', 'check_label', 'check_labels', 'LabeledDL',
 # %% ../nbs/04_streams.ipynb #96d7f222
 from collections import deque
 from fastai.vision.all import *
-from torch.utils.data import IterableDataset
 from .batch import Unlabeled
 from .cache import DiskCache
 from .distributed import from_first

@@ -9,6 +9,9 @@ from helpers import IL, SMALL, core_dls, core_learner
     (lambda: MixMatch(lamda_u=1), 'did you mean `lambda_u`?'),
     (lambda: mixmatch_learner(core_dls(), IL[200:264], SMALL, alhpa=1), 'mixmatch_learner has no argument `alhpa`; did you mean `alpha`?'),
     (lambda: ssl_learner(core_dls(), IL[200:264], SMALL, metric=None), 'did you mean `metrics`?'),
+    (lambda: mixmatch_learner(core_dls(), IL[200:264], SMALL, batch_size=4), 'has no argument `batch_size`; did you mean `bs`?'),
+    (lambda: ssl_learner(core_dls(), IL[200:264], SMALL, weight_decay=.1), 'has no argument `weight_decay`; did you mean `wd`?'),
+    (lambda: mixmatch_learner(core_dls(), IL[200:264], SMALL, epochs=4), 'mixmatch_learner has no argument `epochs`; a fit takes it: `learn.fit_one_cycle.10.`$'),
     (lambda: MixMatch(IL, zzz=1), 'has no argument `zzz`$')])
 def test_misspelt_arguments(make, message):
     with pytest.raises(TypeError, match=message.replace('?', r'\?')): make()

@@ -462,3 +462,8 @@ def test_default_network_warns_of_large_images():
     il = ImageList.from_arrays(x, np.arange(12)%2)
     with pytest.warns(UserWarning, match='`wrn_28_2` is made for images of 32×32 pixels, and slow at 72×72.*resnet18'):
         mixmatch_learner(il[:4].dataloaders(bs=2), il[4:])
+
+@pytest.mark.parametrize('make', [mixmatch_learner, lambda dls, u, arch: frozen_baseline(dls, u, arch)], ids=['learner','frozen'])
+def test_a_misspelt_network_gets_a_suggestion(make):
+    pytest.importorskip('timm')
+    with pytest.raises(ValueError, match="timm has no network 'resnet19'; did you mean resnet18"): make(core_dls(), IL[200:264], 'resnet19')
