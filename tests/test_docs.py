@@ -73,7 +73,13 @@ pretrained = 'tutorials/15_pretrained' if (root/'nbs/tutorials/15_pretrained.ipy
     ('custom method', 'tutorials/06_your_own_method'), ('which method', 'methods/which'), ('label next', 'tutorials/13_label_next'), ('terminal', '34_cli'),
     ('kill', 'howto/resume'), ('few labels', 'howto/few_classes'), ('learning rate', 'howto/epochs'), ('lr_find', 'howto/epochs'),
     ('mixed precision', 'howto/speed'), ('Colab', 'start/01_install'), ('hyperparameter', 'tutorials/06_your_own_method'), ('unbalanced', 'howto/imbalance'), ('imbalance', 'howto/imbalance'),
-    ('balanced accuracy', 'howto/imbalance'), ('continue training', 'howto/resume'), ('train longer', 'howto/resume'), ('confusion matrix', 'howto/look'), ('spreadsheet', 'tutorials/10_your_own_photographs'), ('blank labels', 'tutorials/10_your_own_photographs')])
+    ('balanced accuracy', 'howto/imbalance'), ('continue training', 'howto/resume'), ('train longer', 'howto/resume'), ('confusion matrix', 'howto/look'), ('spreadsheet', 'tutorials/10_your_own_photographs'), ('blank labels', 'tutorials/10_your_own_photographs'),
+    ('Ctrl-C', 'howto/resume'), ('duplicates', '30_collect'), ('CUDA out of memory', 'howto/memory'), ('FastAPI', 'tutorials/14_web_page'), ('label studio export', '29_tables'),
+    ('grayscale', '00_images'), ('multi-label', '29_tables'), ('object detection', '29_tables'), ('segmentation', '29_tables'), ('class imbalance', 'howto/imbalance'),
+    ('embeddings', '32_choose'), ('unknown class', '32_choose'), ('save model', 'howto/deploy'), ('cross validation', '30_collect'),
+    ('k-fold', '30_collect'), ('reproducible', 'understand/01_promises'), ('early stopping', 'howto/epochs'), ('speed up', 'howto/speed'), ('slow', 'howto/speed'),
+    ('quick start', 'start/02_five_minutes'), ('data augmentation', 'tutorials/01_augmentation'), ('huggingface', '29_tables'),
+    ('resnet50', pretrained if pretrained!='arguments' else '20_learner'), ('windows', 'start/01_install')])
 def test_search_finds_the_right_page_first(search, query, page): assert search(query)[0]==f'{page}.html', search(query)[:5]
 
 def test_search_finds_the_api(site):
