@@ -8,7 +8,6 @@ __all__ = ['frozen_model', 'valid_view', 'valid_pipe', 'FrozenFeatures', 'linear
 
 # %% ../nbs/25_frozen.ipynb #5f144d8c
 from fastai.vision.all import *
-from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import get_scorer
 from sklearn.model_selection import GridSearchCV
@@ -93,7 +92,9 @@ def linear_head(
     fit = LogisticRegression(C=10., max_iter=1000, solver='newton-cg') # Faster than 'lbfgs'
     n = min(5, int(np.bincount(y)[np.unique(y)].min()))
     if n>1: fit = GridSearchCV(fit, dict(C=[1.,10.,100.]), cv=n, scoring='neg_log_loss')
-    fit.fit(x, y)
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', 'The number of unique classes') # Few labels are usual
+        fit.fit(x, y)
     return getattr(fit, 'best_estimator_', fit)
 
 def surer_half(
@@ -119,7 +120,7 @@ def linear_rows(
     p = head.predict_proba(u)
     i = surer_half(p)
     guess = head.classes_[p[i].argmax(1)]
-    head = clone(head).fit(np.concatenate([x, u[i]]), np.concatenate([y, guess]))
+    head.fit(np.concatenate([x, u[i]]), np.concatenate([y, guess]))
     yield 'frozen + self-training',score(head, xt, yt)
 
 def frozen_baseline(

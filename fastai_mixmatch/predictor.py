@@ -10,8 +10,6 @@ __all__ = ['PredictorError', 'Predictor', 'read_file', 'check_meta', 'to_bytes',
 import stat
 from fastai.vision.all import *
 from safetensors.torch import load as read_tensors, save as tensor_bytes
-from torch.nn.modules.module import register_module_parameter_registration_hook
-from torch.nn.parameter import is_lazy
 from .images import *
 from .sources import class_names
 from .files import sha256_of, write_checked
@@ -167,14 +165,14 @@ def _budget(numbers, tensors):
     def count(module, name, p):
         seen[:] = seen[0]+(0 if p is None else p.numel()),seen[1]+1
         _need(seen[0]<=numbers and seen[1]<=tensors, "its network is too large")
-    hook = register_module_parameter_registration_hook(count)
+    hook = nn.modules.module.register_module_parameter_registration_hook(count)
     try: yield
     finally: hook.remove()
 
 def _build(meta, shapes, arch):
     "The network for tensors of `shapes`; without memory first"
     def fitting(m):
-        own = {k: shapes.get(k) if is_lazy(v) else list(v.shape) for k,v in m.state_dict().items()}
+        own = {k: shapes.get(k) if nn.parameter.is_lazy(v) else list(v.shape) for k,v in m.state_dict().items()}
         _need(own==shapes, "its weights do not fit the network")
         return m
     n_in,n_out = max(meta['shape'][0], len(meta['tfms']['mean'] or ())),len(meta['classes'])

@@ -188,9 +188,9 @@ def prepare(self:SemiSupervised):
     dl = unlabeled_dl(u, dls, bs=u.bs or (u.mu or self.mu)*labeled_dl.bs, k=max(self.k, self.ks))
     like = labeled_dl.pool.example(4, labeled_dl.device)
     x = like.as_subclass(Tensor)
-    if u.weak: expect(u, 'weak', tried(lambda: u.weak.view(x, 2)), like=x)
     view = BatchViews(dls.train, like, u.weak)
-    if view.weak is not None: rank0_print(f"{type(self).__name__}: `dls` has no random batch transform, so views are "
+    if u.weak: expect(u, 'weak', tried(lambda: u.weak.view(x, 2)), like=x)
+    elif view.weak is not None: rank0_print(f"{type(self).__name__}: `dls` has no random batch transform, so views are "
         f"made with {view.weak}; pass `batch_tfms` to `dls` for others")
     warn_about(self, dl, dls)
     if self.ks: view.strong(like, SimpleNamespace(view=partial(expect, dls, 'image')))

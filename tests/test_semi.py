@@ -763,3 +763,9 @@ def test_a_ramp_runs_over_the_epochs(ramp):
     learn = core_learner(adapt=False, ramp=ramp, lambda_u=60., cbs=Note())
     learn.fit(2)
     assert weights==pytest.approx([0,10,20,30,40,50,60,60])
+
+@pytest.mark.parametrize('weak, said', [(None, True), (WeakView(flip=0), False), (False, False)], ids=['default','given','none'])
+def test_the_view_that_was_chosen_is_named_once(weak, said, capfd):
+    "Where `weak=` says what views to make, nobody has to be told"
+    core_learner(weak=weak)
+    assert ('no random batch transform' in capfd.readouterr().out)==said
