@@ -8,7 +8,7 @@ __all__ = ['label_names', 'read_table', 'csv_line', 'Finder', 'file_column', 'la
            'hub_table', 'source_rows']
 
 # %% ../nbs/29_tables.ipynb #86eb30d0
-import collections, csv, io, json, re
+import csv, io, json, re
 from urllib.parse import parse_qs, unquote, urlsplit
 from fastai.vision.all import *
 from .lists import Files, _composed, label_text
@@ -145,25 +145,43 @@ def refuse_labels(
         refuse(f"the labels are numbers, such as {', '.join(sorted(kinds)[:3])}", 'numbers')
     if several := first(o for o in kinds if re.match(r'\[.*]$|{.*}$', o)): refuse(f"a label is a list, {several}", 'several')
     for sep in '|;, ':
-        parts = collections.Counter(p.strip() for o in kinds for p in o.split(sep))
+        parts = Counter(p.strip() for o in kinds for p in o.split(sep))
         several = first(o for o in kinds if sep in o and all(parts[p.strip()]>1 for p in o.split(sep)))
         if several and (sep!=' ' or 2*len(parts)<len(kinds)):
             refuse(f"a label holds several, such as {several!r}", 'several')
 
 # %% ../nbs/29_tables.ipynb #d4e0c328
-def _choice(annotation):
+_own = {'id','annotator','annotation_id','created_at','updated_at','lead_time','agreement'} # Of JSON-MIN
+
+def _newest(annotations): return sorted(annotations, key=lambda o: str(o.get('created_at', '')), reverse=True)
+
+def _choice(annotation, seen):
+    "What an annotator chose, if anything; kinds of results are counted in `seen`"
     results = annotation.get('result') or []
-    for t in (r.get('type', 'choices') for r in results):
-        if t not in ('choices','textarea'):
-            refuse(f"the labels are of type {t}", 'numbers' if t in ('number','rating') else 'boxes')
     choices = [c for r in results for c in (r.get('value') or {}).get('choices', ())]
     if len(choices)>1: refuse(f"an image has the choices {', '.join(map(str, choices))}", 'several')
+    kinds = {r.get('type', 'choices') for r in results}-{'choices','textarea'}
+    seen.update([f'of type {o}' for o in kinds]+['choices']*len(choices))
     return first(choices)
 
-def _choices(task):
-    "What annotators chose for an image, the newest first"
-    done = [o for o in task.get('annotations', task.get('completions', [])) if not o.get('was_cancelled')]
-    return [*map(_choice, sorted(done, key=lambda o: str(o.get('created_at', '')), reverse=True))]
+def _by_task(tasks, seen):
+    "For each image a list of its annotations, the newest first, as records"
+    def done(t): return [o for o in t.get('annotations', t.get('completions', [])) if not o.get('was_cancelled')]
+    return [[dict(t['data'], label=_choice(o, seen)) for o in _newest(done(t)) or [{}]] for t in tasks]
+
+def _by_task_min(tasks, seen):
+    "The same from JSON-MIN, where a task's data come before `id`, and its results after that"
+    groups = {}
+    def data(o): return list(o)[:list(o).index('id')] if 'id' in o else []
+    for n,o in enumerate(tasks):
+        groups.setdefault(json.dumps([o.get('id', f'{n}'), *map(o.get, data(o))]), []).append(o)
+    def regions(v): return isinstance(v, list) and bool(v) and isinstance(v[0], dict)
+    def record(o):
+        done = {k: v for k,v in o.items() if v is not None and k not in {*data(o), *_own}}
+        seen.update(f'regions, in {k!r}' if regions(v) else 'choices' for k,v in done.items())
+        return {k: v['choices'] or None if isinstance(v, dict) and 'choices' in v else v for k,v in o.items()
+                if not (k in _own or regions(v))}
+    return [[*map(record, _newest(g))] for g in groups.values()]
 
 def label_studio(
     file, # Exported as `JSON` or `JSON-MIN`
@@ -172,21 +190,18 @@ def label_studio(
     "The tasks of a Label Studio export"
     try: tasks = json.loads(Path(file).read_text(encoding='utf-8-sig'))
     except ValueError as e: raise ValueError(f"{file} is no JSON file: {e}") from e
-    odd = ValueError(f"{file} is no list of tasks, as Label Studio exports them as JSON or JSON-MIN")
+    odd,seen = ValueError(f"{file} is no list of tasks, as Label Studio exports them as JSON or JSON-MIN"),Counter()
     if not (isinstance(tasks, list) and tasks and all(isinstance(o, dict) for o in tasks)): raise odd
-    if all(isinstance(o.get('data'), dict) for o in tasks):
-        try: votes = [*map(_choices, tasks)]
-        except (AttributeError,TypeError) as e: raise odd from e
-        if n := sum(len({*v}-{None})>1 for v in votes): say(
-            f"annotators disagree on {n} images: what most chose counts, or else the newest")
-        return pd.DataFrame([{**o['data'], 'label': max(v, key=v.count, default=None)} for o,v in zip(tasks, votes)])
-    own = {'id','annotator','annotation_id','created_at','updated_at','lead_time','agreement'}
-    df = pd.DataFrame([{k: v for k,v in o.items() if k not in own} for o in tasks])
-    for c in df:
-        if df[c].map(lambda o: isinstance(o, list) and bool(o) and isinstance(o[0], dict)).any():
-            refuse(f"the labels in {c!r} are regions", 'boxes')
-        df[c] = df[c].map(lambda o: o['choices'] or None if isinstance(o, dict) and 'choices' in o else o)
-    return df
+    try: votes = (_by_task if all(isinstance(o.get('data'), dict) for o in tasks) else _by_task_min)(tasks, seen)
+    except (AttributeError,TypeError) as e: raise odd from e
+    others = [k for k in seen if k!='choices']
+    if others and not seen['choices']:
+        refuse(f"the labels are {(o := others[0])}", 'numbers' if o in ('of type number','of type rating') else 'boxes')
+    for k in others: say(f"{seen[k]} annotations {k} are left out; choices are read")
+    def told(g, k): return [o.get(k) for o in g]
+    if n := sum(any(len({*map(str, told(g, k))}-{'None'})>1 for k in merge(*g)) for g in votes): say(
+        f"annotators disagree on {n} images: what most chose counts, or else the newest")
+    return pd.DataFrame([{k: max(v := told(g, k), key=v.count) for k in merge(*g)} for g in votes])
 
 # %% ../nbs/29_tables.ipynb #af280026
 _parts = dict(labeled='labeled labelled train training', valid='valid validation val dev', test='test testing',

@@ -7,7 +7,7 @@ from fastai.vision.all import L
 from fastai_mixmatch.collect import collect, deal, each_fold, hash_bits, loaders, near_duplicates, near_pairs, setback, survey, thumb
 from fastai_mixmatch.images import PILImageShown
 from fastai_mixmatch.samples import digits_sample, sample_photos
-from fastai_mixmatch.tables import label_studio, refuse_labels
+from fastai_mixmatch.tables import label_studio, one_label, refuse_labels
 
 @pytest.fixture(scope='module')
 def photos(tmp_path_factory): return sample_photos(tmp_path_factory.mktemp('photos'), 60, 16)
@@ -263,6 +263,34 @@ def test_annotators_who_disagree_are_counted(photos):
     found = survey(photos/'e.json')
     assert found.df.label.dropna().tolist()==['star','ball','tent','star','ball','ball']
     assert 'annotators disagree on 2 images: what most chose counts, or else the newest' in found.notes
+
+def test_annotators_of_a_minimal_export(photos):
+    "JSON-MIN has a record for each annotation: those of one task are votes, and tasks of two exports with the same number stay apart"
+    def records(i, *labels, name=None):
+        return [dict(image=name or f'/data/upload/1/0a1b2c3d-IMG_{i:04d}.jpg', camera='x', id=i, kind=o, annotator=n, annotation_id=9*i+n, created_at=f'2026-01-0{9-n}', updated_at='',
+                     lead_time=2.) for n,o in enumerate(labels)]
+    flat = [o for i,v in enumerate((['ball','star','star'], ['ball','star'], ['tent','tent'], ['star'], ['ball'], ['star'])) for o in records(i, *v)]
+    flat += records(0, 'tent', name='IMG_0006.jpg')
+    (photos/'min.json').write_text(json.dumps(flat[::-1]))
+    found = survey(photos/'min.json', label='kind')
+    assert {o.name: l for o,l in found.df[['file','label']].values if l}=={f'IMG_000{i}.jpg': o for i,o in enumerate(['star','ball','tent','star','ball','star','tent'])}
+    assert 'annotators disagree on 2 images: what most chose counts, or else the newest' in found.notes
+
+@pytest.mark.parametrize('minimal', [False, True])
+def test_boxes_beside_choices_are_left_out_and_counted(photos, minimal):
+    names,said = ['IMG_0000.jpg','IMG_0001.jpg','IMG_0002.jpg'],[]
+    tasks = [task(o, *(['ball'] if i else [])) for i,o in enumerate(names)]
+    box = task('', 'x', kind='rectanglelabels')['annotations'][0]
+    tasks[0]['annotations'] = [box]
+    tasks[1]['annotations'][0]['result'] += box['result']
+    if minimal: tasks = [dict(image=o, id=i, **({} if i==2 else dict(boxes=[dict(x=1, y=2)])), **(dict(kind='ball') if i else {}), annotator=1) for i,o in enumerate(names)]
+    (photos/'e.json').write_text(json.dumps(tasks))
+    df = label_studio(photos/'e.json', said.append)
+    assert [*map(one_label, df['kind' if minimal else 'label'])]==[None,'ball','ball']
+    assert said==[f"2 annotations {'regions, in ' + repr('boxes') if minimal else 'of type rectanglelabels'} are left out; choices are read"]
+    assert survey(photos/'e.json').classes()==dict(ball=2)
+    (photos/'e.json').write_text(json.dumps(tasks[:1]))
+    with pytest.raises(ValueError, match='detector'): survey(photos/'e.json')
 
 def test_annotations_without_a_choice_are_no_labels(tmp_path):
     tasks = [task('a.jpg', 'ball'), *(task('b.jpg', 'x') for _ in range(4))]
