@@ -270,6 +270,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'fastai_mixmatch.cli.Newest.check': ('cli.html#newest.check', 'fastai_mixmatch/cli.py'),
                                      'fastai_mixmatch.cli.Newest.look': ('cli.html#newest.look', 'fastai_mixmatch/cli.py'),
                                      'fastai_mixmatch.cli._first_look': ('cli.html#_first_look', 'fastai_mixmatch/cli.py'),
+                                     'fastai_mixmatch.cli._from': ('cli.html#_from', 'fastai_mixmatch/cli.py'),
                                      'fastai_mixmatch.cli._frozen_of': ('cli.html#_frozen_of', 'fastai_mixmatch/cli.py'),
                                      'fastai_mixmatch.cli._lines': ('cli.html#_lines', 'fastai_mixmatch/cli.py'),
                                      'fastai_mixmatch.cli._named_files': ('cli.html#_named_files', 'fastai_mixmatch/cli.py'),

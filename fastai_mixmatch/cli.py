@@ -48,8 +48,10 @@ def check(
     "Open every image: counts, labels, files that cannot be read, duplicates"
     found = survey(source, **kwargs)
     bad = {found.name(i): o for i,o in found.bad.error.items()}
-    more = [f"unreadable: {k}: {v}" for k,v in bad.items()][3:]
-    more += [f"duplicate: {o}" for o in found.twins()[3:]]
+    more = []
+    for kind,all in dict(unreadable=[f'{k}: {v}' for k,v in bad.items()], duplicate=found.twins()).items():
+        more += [f'{kind}: {o}' for o in all[3:10]]
+        if len(all)>10: more.append(f"{kind}: {len(all)-10} more; --json names all")
     parts = {o: len(found.of(o)) for o in ('labeled','valid','unlabeled')}
     return '\n'.join([repr(found), *more]), dict(
         images=len(found.df), **parts, classes=found.classes(), unreadable=bad, notes=found.notes,
@@ -240,7 +242,7 @@ def _watched(rows, total):
     finally: print(' '*79, end='\r', file=sys.stderr, flush=True)
 
 def _row(o, as_json):
-    if as_json: return json.dumps({'class' if k=='label' else k: v for k,v in o._asdict().items()}, default=str)+'\n'
+    if as_json: return json.dumps(o._asdict(), default=str)+'\n'
     return csv_line([o.file, o.label, *('' if v is None else f'{v:.4f}' for v in (o.probability, o.margin))])
 
 def predict(
@@ -252,7 +254,7 @@ def predict(
     quiet:bool=False, # Print only errors
     json:bool=False, # Print one JSON object; with --out -, a line for each image, and the object on the standard error
 ):
-    "Classify images: file, class, probability, and its lead over the second class"
+    "Classify images: file, label, probability, and its lead over the second class"
     refuse_unless(bs>0, '--bs must be more than 0', bs)
     predictor,(sizes,found),bad,n = _predictor(run),zip(*[_named_files(o) for o in L(files)]),[],0
     rows,to_out = predict_files(predictor, itertools.chain(*found), bs=bs, num_workers=num_workers),out=='-'
@@ -260,7 +262,7 @@ def predict(
     if shown: rows = _watched(rows, None not in sizes and sum(sizes))
     start = time.monotonic()
     with contextlib.nullcontext(sys.stdout) if to_out else open(out, 'w', newline='', encoding='utf-8') as f:
-        if not (json and to_out): f.write(csv_line(['file','class','probability','margin']))
+        if not (json and to_out): f.write(csv_line(['file','label','probability','margin']))
         try:
             for o in rows:
                 n += 1
@@ -281,13 +283,14 @@ class Newest(Checkpoint):
         raise FileNotFoundError(f"{self.folder} has no checkpoint yet; the first comes two minutes after the start")
     def check(self, *args): "Weights and results are taken as they are, whatever is other now"
 
-def _open_run(run, out=None):
-    "The learner of a training, as it is or was saved last, and its plan; refuse a bad `out` first"
+def _open_run(run, out=None, source=None):
+    "The learner of a training, as it is or was saved last, its plan, and its images; refuse a bad `out` first"
     plan = read_plan(run)
     if out: _refuse_place(out)
-    a,newest = plan['args'],Newest(Path(run)/'checkpoints')
+    a,newest = dict(plan['args'], source=source or plan['args']['source']),Newest(Path(run)/'checkpoints')
     try: found = survey(**{k: v for k,v in a.items() if k in inspect.signature(survey).parameters})
-    except FileNotFoundError as e: raise FileNotFoundError(f"{e}; tell `train` its new place, with --out {run}") from e
+    except FileNotFoundError as e: raise FileNotFoundError(
+        f"{e}; name its new place: --source for `next` and `report`, or `train` it with --out {run}") from e
     now,says = images_of(as_trained(found, plan)),[]
     if now!=a['images']:
         if odd := {*found.classes()}^{*plan.get('classes', ())}: raise ValueError(
@@ -301,7 +304,7 @@ def _open_run(run, out=None):
         at = f"epoch {newest.read['epoch']+1} of {plan['epochs']}"
         says.append(f"as saved in {at}: the training goes on, or was stopped")
     for o in says: warnings.warn(f"this is {run} ({o})")
-    return learn, dict(plan, so_far=''.join(f' ({o})' for o in says))
+    return learn, dict(plan, args=a, so_far=''.join(f' ({o})' for o in says)), found
 
 def _predictor(run, out=None):
     "A predictor's file, or a learner that has none yet; refuse a bad `out` first"
@@ -316,22 +319,33 @@ def _predictor(run, out=None):
 def report(
     run, # Folder of a training
     out:str=None, # HTML file to write; default: report.html in that folder
+    source:str=None, # Where the table or folder that it was trained on is now, if it was moved
 ):
     "Write one HTML page that shows a training"
     file = Path(out or Path(run)/'report.html')
-    learn,plan = _open_run(run, file)
+    learn,plan,_ = _open_run(run, file, source)
     _write_report(learn, file, plan, run)
     return f'{file}', dict(report=file), 0
+
+def _from(out, f, root):
+    "What a table `out` calls a file: as your table does if it is beside that, else its whole path"
+    path,home = Path(f).absolute(),Path(out).absolute().parent
+    if not path.is_file(): return f # Of a dataset
+    return path.relative_to(home) if home==Path(root).absolute() and home in path.parents else path
 
 def next_(
     run, # Folder of a training
     n:int=20, # How many
-    out:str=None, # CSV file to write, with an empty column of labels
+    out:str=None, # CSV file to write, with an empty column of labels, to be filled in and added to your table
+    source:str=None, # Where the table or folder that it was trained on is now, if it was moved
 ):
     "Say which images to label next, and why"
-    learn,plan = _open_run(run)
+    learn,plan,found = _open_run(run, source=source)
     df = pd.DataFrame(label_next(learn, n, **_frozen_of(plan, run)), columns=['file','reason'], dtype=object)
-    if out: _save(df.reindex(columns=['file','label','reason'], fill_value=''), out)
+    if out:
+        own = [c if isinstance(c, str) else k for c,k in zip(found.columns, ('file','label'))] # Not of a bare table
+        rows = [(_from(out, f, found.root), '', why) for f,why in df.values]
+        _save(pd.DataFrame(rows, columns=[*own,'reason'], dtype=object), out)
     return '\n'.join(item_name(f)+'  '+item_name(why) for f,why in df.values), dict(next=df.to_dict('records')), 0
 
 def export(

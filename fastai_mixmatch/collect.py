@@ -55,6 +55,7 @@ def _look(items, i):
             turned = im.getexif().get(274, 1)!=1 or im.has_transparency_data or im.mode[0] in 'IF'
             if jpeg: im.draft('L', (36,36)) # All of the file is read, and only the brightness computed
             return size, thumb(im if im.mode in ('L','RGB') else as_shown(im)), turned, None
+    except MemoryError: raise
     except Exception as e:
         says = str(e).replace(repr(str(items[i])), 'it')
         return None, None, False, says.replace('file it', 'file it; convert it to JPEG, or `pip install pillow-heif`')
@@ -161,7 +162,7 @@ def _dealt(rows, folds, fold, seed):
 # %% ../nbs/30_collect.ipynb #9365aa10
 class Survey:
     "The images of a source; printed, it says in five lines what they are"
-    def __init__(self, df, root, said, given, check, num_workers, progress):
+    def __init__(self, df, root, columns, said, given, check, num_workers, progress):
         store_attr()
         some = df.index if check else df.index[::max(1, len(df)//64)]
         look = look_at(list(df.file[some]), num_workers, progress)
@@ -270,11 +271,11 @@ def survey(
     "What images a source has, which of them have a label, and what is wrong with them"
     source,valid,notes = hub_open(source),hub_open(valid),[]
     root = Path(ifnone(root, _home(source)))
-    rows = source_rows(source, root, file, label, notes.append)
+    rows,columns = source_rows(source, root, file, label, notes.append)
     if not rows: raise FileNotFoundError(f"there is no image in {source}")
     rows = [(f, l, p if l is not None else 'unlabeled') for f,l,p in rows]
     if valid is not None:
-        more = source_rows(valid, _home(valid, root), file, label, notes.append)
+        more,_ = source_rows(valid, _home(valid, root), file, label, notes.append)
         rows = [(f,l,'valid') for f,l,_ in more if l is not None] + [o for o in rows if o[2]!='valid']
     if unlabeled is not None:
         rows += (more := [(o,None,'unlabeled') for o in as_items(unlabeled).items])
@@ -296,7 +297,7 @@ def survey(
     given = any(p=='valid' for *_,p in rows)
     if not given: rows = _dealt(rows, folds, fold, seed)
     df = pd.DataFrame(rows, columns=['file','label','part'], dtype=object)
-    return Survey(df, root, notes, given, check, num_workers, progress)
+    return Survey(df, root, columns, notes, given, check, num_workers, progress)
 
 # %% ../nbs/30_collect.ipynb #e647b870
 def usual_size(

@@ -104,7 +104,7 @@ def label_column(
     if given is not None: return _column(df, given, 'label')
     cols = [c for c in df.columns if c!=file]
     usual = [c for c in cols if str(c).strip().lower() in label_names]
-    cols = [c for c in cols if c in {*usual, *df.columns[df.notna().any()]}] or cols
+    cols = [c for c in cols if c in {*usual, *df.columns[df.notna().any()]}-{'reason'}] or cols
     if len(usual)==1 or len(cols)==1: return (usual or cols)[0]
     refuse_columns(df, cols)
     raise ValueError(f"which column holds the labels? `label=` may be {', '.join(map(repr, cols)) or 'none: add it'}")
@@ -306,7 +306,7 @@ def _named(df, root, file, label, say):
     if lost: say(f"{len(lost)} files that {file!r} names are not there, such as {lost[0]}")
     parts = [_row_part(o) for o in df[part]] if part else ['labeled']*len(df)
     if part and 'valid' not in parts: say(f"no {part!r} is valid or test, but {', '.join(map(str, df[part].unique()))}")
-    return [(f, one_label(l), p) for f,l,p in zip(found, df[label], parts) if f is not None]
+    return [(f, one_label(l), p) for f,l,p in zip(found, df[label], parts) if f is not None], (file,label)
 
 def source_rows(
     source, # As in `survey`
@@ -314,7 +314,7 @@ def source_rows(
     file=None, # Column of the files
     label=None, # Column of the labels
     say=noop, # Takes remarks
-)->list: # `(file, label, part)` of each image
+)->tuple: # `(file, label, part)` of each image; the columns of files and labels
     "The images of any source"
     path = Path(source) if isinstance(source, (str,Path)) else None
     hub = all(hasattr(o, 'cast_column') for o in (source.values() if isinstance(source, dict) else [source]))
@@ -323,7 +323,7 @@ def source_rows(
         rows = list(whole(source, *[label]*hub).itertuples(index=False))
         if not (hub or any(o.label for o in rows)):
             for o in path.glob('*.[ctj]s*'): say(f"{o} is not read; for its labels name it, not its folder")
-        return rows
+        return rows, ('file','label')
     if isinstance(source, pd.DataFrame): return _named(source, root, file, label, say)
     if path is None: raise TypeError("`source` must be a CSV, TSV or JSON file, a data frame, a folder, or a Hugging "
                                      f"Face dataset; got {type(source).__name__}")

@@ -194,7 +194,10 @@ def test_moved_images_and_added_labels(photos, tmp_path, main, monkeypatch):
         assert main('train', old/'labels.csv', *args)[0]==130
     old.rename(new)
     rc,text,err = main('next', out)
-    assert rc==1 and f'no file or folder {old}/labels.csv; tell train its new place, with --out {out}' in err.replace('`', ''), err
+    assert rc==1 and f'no file or folder {old}/labels.csv; name its new place: --source for next and report, or train it with --out {out}' in err.replace('`', ''), err
+    for command in ('next','report'):
+        rc,text,err = main(command, out, '--source', new/'labels.csv', '--out', tmp_path/'told')
+        assert rc==0 and 'trained on' not in err and (command=='next' or f'train {new}/labels.csv' in (tmp_path/'told').read_text()), err
     rc,text,err = main('train', new/'labels.csv', *args)
     assert rc==0 and 'epoch 2/2' in text and f'train {new}/labels.csv' in (out/'report.html').read_text(), err
     assert main('next', out, '--n', '1')[0]==0
@@ -218,6 +221,30 @@ def test_moved_images_and_added_labels(photos, tmp_path, main, monkeypatch):
     label(new, 'moon', 2)
     rc,text,err = main('next', out)
     assert rc==1 and err==f'fastai-mixmatch next: {out} has other classes than the labels now: moon; `train` with another --out\n'
+
+@pytest.mark.parametrize('beside', [True, False])
+def test_the_loop_with_a_table_of_own_names(photos, tmp_path, main, beside):
+    "Train, next, fill in, add to the table, train: the columns are those of the table, and names mean the same files, also in folders that have some in common"
+    own,out = tmp_path/'Meine Bäume',tmp_path/'run'
+    for part in 'ab': shutil.copytree(photos, own/part)
+    df = pd.read_csv(photos/'labels.csv')
+    (own/'a'/'broken.jpg').unlink(), (own/'b'/'broken.jpg').unlink()
+    tables = [df.assign(file=f'{o}/'+df.file)[df.file!='broken.jpg'] for o in 'ab']
+    tables[1].label = None
+    pd.concat(tables).rename(columns=dict(file='Foto', label='Baumart')).to_csv(own/'labels.csv', index=False)
+    args = 'train',own/'labels.csv',*SMALL,'--epochs','1'
+    assert main(*args, '--out', out)[0]==0
+    todo = (own if beside else tmp_path)/'next.csv'
+    assert main('next', out, '--n', '5', '--out', todo)[0]==0
+    more = pd.read_csv(todo)
+    assert list(more.columns)==['Foto','Baumart','reason'] and more.Baumart.isna().all() and len(more)==5
+    assert all(Path(o).is_absolute()!=beside and (own/o).is_file() for o in more.Foto)
+    more.assign(Baumart='ball').to_csv(todo, index=False)
+    alone = survey(todo, unlabeled=own)
+    assert alone.classes()=={'ball': 5} and "columns 'Foto', 'Baumart'" in alone.notes
+    pd.concat([pd.read_csv(own/'labels.csv'), pd.read_csv(todo)]).to_csv(own/'labels.csv', index=False)
+    rc,text,err = main(*args, '--out', tmp_path/'again', '--weights', out)
+    assert rc==0 and re.search(r'labeled +21: ', text) and 'are not there' not in text, text+err
 
 def test_images_named_with_their_folder_move(photos, tmp_path, main):
     "Held out are the same images, though the table names them otherwise now"
@@ -278,7 +305,7 @@ def test_export_needs_no_images(trained, photos, tmp_path, main, moved):
     assert main('export', out/'predictor.safetensors')[0]==0, 'beside the file'
     for o in ('model.onnx','predictor.safetensors'): assert main('predict', out/o, photos/'IMG_0001.jpg', '--out', tmp_path/f'{o}.csv')[0]==0
     a,b = (pd.read_csv(tmp_path/f'{o}.csv') for o in ('model.onnx','predictor.safetensors'))
-    assert a['class'].equals(b['class']) and abs(a.probability-b.probability).max()<1e-3
+    assert a.label.equals(b.label) and abs(a.probability-b.probability).max()<1e-3
     assert f'there is no predictor {tmp_path}/none' in main('export', tmp_path/'none')[2]
 
 def test_a_count_of_steps_of_an_epoch_that_goes_on(photos, tmp_path, main, monkeypatch):
@@ -430,8 +457,8 @@ def test_predictions_of_a_folder(trained, photos, tmp_path, main):
     rc,text,err = main('predict', trained[0], photos, '--out', tmp_path/'p.csv')
     df = pd.read_csv(tmp_path/'p.csv')
     assert rc==1 and err.count('unreadable')==1 and 'broken.jpg' in err and 'Traceback' not in err
-    assert list(df.columns) == ['file','class','probability','margin'] and len(df)==62
-    good = df[df['class'].notna()]
+    assert list(df.columns) == ['file','label','probability','margin'] and len(df)==62
+    good = df[df.label.notna()]
     assert len(good)==61 and good.probability.between(0, 1).all() and (good.margin<=good.probability).all()
     assert '61 of 62 images' in text
 
@@ -451,7 +478,7 @@ def test_predictions_of_a_table_a_file_and_a_stream(trained, photos, tmp_path, m
     assert len(pd.read_csv(photos/'p.csv'))==1, 'the table that it reads may be the one that it writes'
     rc,text,err = main('predict', folder/'predictor.safetensors', '-', '--out', '-')
     rows = list(csv.DictReader(text.splitlines()))
-    assert rc==1 and len(rows)==2 and rows[0]['class'] and not rows[1]['class'] and 'gone.jpg' in err
+    assert rc==1 and len(rows)==2 and rows[0]['label'] and not rows[1]['label'] and 'gone.jpg' in err
 
 ODD = ['a b.jpg','ünï 漢.jpg','-dash.jpg',"quo'te\".jpg",'com,ma;semi.jpg',' lead.jpg','trail .jpg','100%.jpg','#hash?.jpg','[br]*.jpg','two\nlines.jpg']
 
@@ -487,13 +514,13 @@ def test_predictions_as_lines_of_json(trained, photos):
     "With `--out -` and `--json`: an object a line for each image on the standard output, and one for all on the other"
     rc,text,err = run('predict', trained[0], photos, '--json', '--out', '-')
     rows = [json.loads(o) for o in text.splitlines()]
-    assert rc==1 and len(rows)==62 and all(list(o)==['file','class','probability','margin','error'] for o in rows)
+    assert rc==1 and len(rows)==62 and all(list(o)==['file','label','probability','margin','error'] for o in rows)
     bad = [o for o in rows if o['error']]
-    assert len(bad)==1 and bad[0]['class'] is None and bad[0]['file'].endswith('broken.jpg')
+    assert len(bad)==1 and bad[0]['label'] is None and bad[0]['file'].endswith('broken.jpg')
     *_,end = err.splitlines()
     assert json.loads(end)['images']==62 and err.count('unreadable')==2
     rc,text,err = run('predict', trained[0], photos/'IMG_0001.jpg', '--out', '-')
-    assert rc==0 and text.startswith('file,class,') and len(text.splitlines())==2 and '1 of 1 images' in err
+    assert rc==0 and text.startswith('file,label,') and len(text.splitlines())==2 and '1 of 1 images' in err
 
 @pytest.mark.skipif(sys.platform=='win32', reason='Windows has no pseudo-terminals')
 @pytest.mark.parametrize('options, shown', [([], True), (['--quiet'], False), (['--json'], False)])
@@ -588,6 +615,16 @@ def test_check(photos, main):
     d = json.loads(main('check', photos/'labels.csv', '--json')[1])
     assert d['images']==62 and d['classes']==dict(ball=4, diamond=4, star=4, tent=4) and list(d['unreadable'])==['broken.jpg']
     assert main('check', photos/'labels.csv', '--quiet')==(1,'','')
+
+def test_check_of_many_shows_the_first(photos, tmp_path, main):
+    "Ten of each kind, how many more there are, and all of them as JSON"
+    for i in range(14): shutil.copy(photos/'IMG_0000.jpg', tmp_path/f'copy {i}.jpg')
+    for i in range(12): (tmp_path/f'broken {i}.jpg').write_text('no image')
+    (tmp_path/'labels.csv').write_text('file,label\ncopy 0.jpg,ball\ncopy 1.jpg,ball\n')
+    text = main('check', tmp_path/'labels.csv')[1]
+    assert len(re.findall('^duplicate: copy', text, re.M))==len(re.findall('^unreadable: broken', text, re.M))==7, 'three are in the five lines'
+    d = json.loads(main('check', tmp_path/'labels.csv', '--json')[1])
+    assert len(d['unreadable'])==12 and f"duplicate: {len(d['duplicates'])-10} more; --json names all" in text and 'unreadable: 2 more; --json names all' in text
 
 # --- use and misuse
 

@@ -529,5 +529,10 @@ def test_duplicates_with_two_labels_come_first(photos, tmp_path):
     assert re.fullmatch(rf'{files[1]} \((labeled|valid) ball\) and zz1.jpg \((labeled|valid) tent\)', first) and len(others)==2
     assert others[1].endswith('zz2.jpg (unlabeled)') and not [o for o in survey(photos/'labels.csv').notes if 'two labels' in o]
 
+def test_no_memory_is_no_broken_file(photos, monkeypatch):
+    def fail(*args): raise MemoryError
+    monkeypatch.setattr(sys.modules['fastai_mixmatch.collect'], 'thumb', fail)
+    with pytest.raises(MemoryError): survey(photos/'labels.csv')
+
 def test_without_datasets(hub_free):
     with pytest.raises(ImportError, match='pip install datasets'): survey('hf:owner/name')
