@@ -319,7 +319,7 @@ def _predictor(run, out=None):
 def report(
     run, # Folder of a training
     out:str=None, # HTML file to write; default: report.html in that folder
-    source:str=None, # Where the table or folder that it was trained on is now, if it was moved
+    source:str=None, # Its table or folder of images, if that was moved
 ):
     "Write one HTML page that shows a training"
     file = Path(out or Path(run)/'report.html')
@@ -327,25 +327,19 @@ def report(
     _write_report(learn, file, plan, run)
     return f'{file}', dict(report=file), 0
 
-def _from(out, f, root):
-    "What a table `out` calls a file: as your table does if it is beside that, else its whole path"
-    path,home = Path(f).absolute(),Path(out).absolute().parent
-    if not path.is_file(): return f # Of a dataset
-    return path.relative_to(home) if home==Path(root).absolute() and home in path.parents else path
-
 def next_(
     run, # Folder of a training
     n:int=20, # How many
-    out:str=None, # CSV file to write, with an empty column of labels, to be filled in and added to your table
-    source:str=None, # Where the table or folder that it was trained on is now, if it was moved
+    out:str=None, # CSV file to write, with an empty column of labels, to fill in and add to your table
+    source:str=None, # Its table or folder of images, if that was moved
 ):
     "Say which images to label next, and why"
     learn,plan,found = _open_run(run, source=source)
     df = pd.DataFrame(label_next(learn, n, **_frozen_of(plan, run)), columns=['file','reason'], dtype=object)
     if out:
+        def name(f): return os.path.relpath(f, Path(out).parent) if os.path.isfile(f) else f # Of a dataset
         own = [c if isinstance(c, str) else k for c,k in zip(found.columns, ('file','label'))] # Not of a bare table
-        rows = [(_from(out, f, found.root), '', why) for f,why in df.values]
-        _save(pd.DataFrame(rows, columns=[*own,'reason'], dtype=object), out)
+        _save(pd.DataFrame({own[0]: df.file.map(name), own[1]: '', 'reason': df.reason}, dtype=object), out)
     return '\n'.join(item_name(f)+'  '+item_name(why) for f,why in df.values), dict(next=df.to_dict('records')), 0
 
 def export(

@@ -143,15 +143,20 @@ def _extra(source, root, rows, say):
     if res: say(f"the unlabeled images are the files of {root} that {Path(source).name} does not name")
     return res
 
-def _once(rows, say):
-    seen = {}
-    for f,l,p in rows:
-        k = item_key(f) if isinstance(f, (str,Path)) else f
-        _,old,_ = seen.setdefault(k, (f,l,p))
-        if old is None and l is not None: seen[k] = (f,l,p)
-        elif l not in (None,old): raise ValueError(f"{item_name(f)} is labeled {old!r} and {l!r}; keep one")
-    if len(seen)<len(rows): say(f"{len(rows)-len(seen)} rows name a file that another row names, too")
-    return list(seen.values())
+def _once(rows, say, vote):
+    "A row for each file, with its label; where annotators `vote`, with that of most, or else the first"
+    res,torn = [],0
+    for same in groupby(rows, lambda o: item_key(o[0]) if isinstance(o[0], (str,Path)) else o[0]).values():
+        known = [o for o in same if o[1] is not None]
+        labels = [l for _,l,_ in known]
+        kinds = [*dict.fromkeys(labels)]
+        torn += len(kinds)>1
+        if torn and not vote: raise ValueError(
+            f"{item_name(same[0][0])} is labeled {' and '.join(map(repr, kinds))}; keep one")
+        res.append(max(known or same, key=lambda o: labels.count(o[1])))
+    if torn: say(f"annotators disagree on {torn} images: what most chose counts, or else the newest")
+    if len(res)<len(rows) and not vote: say(f"{len(rows)-len(res)} rows name a file that another row names, too")
+    return res
 
 def _dealt(rows, folds, fold, seed):
     refuse_unless(folds>1 and 0<=fold<folds, '`folds` must be 2 or more, and `fold` less', (folds, fold))
@@ -280,7 +285,7 @@ def survey(
     if unlabeled is not None:
         rows += (more := [(o,None,'unlabeled') for o in as_items(unlabeled).items])
         if not more: raise FileNotFoundError(f"there is no image in {unlabeled}")
-    rows = _once(rows, notes.append)
+    rows = _once(rows, notes.append, str(source).lower().endswith('.json'))
     if per_class is not None:
         refuse_unless(per_class>0, '`per_class` must be more than 0', per_class)
         groups = groupby([i for i,o in enumerate(rows) if o[2]=='labeled'], lambda i: rows[i][1])

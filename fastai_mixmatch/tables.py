@@ -62,8 +62,8 @@ class Finder:
         local = url.scheme=='file'
         if url.scheme and url.netloc or local or name.startswith('/data/'):
             name = (parse_qs(url.query).get('d') or [unquote(url.path)])[0].lstrip('' if local else '/')
-        base = name.rpartition('/')[2]
-        return list(dict.fromkeys((name, base, re.sub(r'^[0-9a-f]{8}-', '', base))))
+        ends = [name[m.end():] for m in re.finditer('^|/', name)]
+        return [*ends, re.sub(r'^[0-9a-f]{8}-', '', ends[-1])]
 
     def __call__(self, name)->Path|None:
         raw = re.sub(r'\\u(dc[89a-f][0-9a-f])', lambda m: chr(int(m[1], 16)), str(name)) # Of `csv_line`
@@ -151,57 +151,40 @@ def refuse_labels(
             refuse(f"a label holds several, such as {several!r}", 'several')
 
 # %% ../nbs/29_tables.ipynb #d4e0c328
-_own = {'id','annotator','annotation_id','created_at','updated_at','lead_time','agreement'} # Of JSON-MIN
-
-def _newest(annotations): return sorted(annotations, key=lambda o: str(o.get('created_at', '')), reverse=True)
-
-def _choice(annotation, seen):
-    "What an annotator chose, if anything; kinds of results are counted in `seen`"
-    results = annotation.get('result') or []
-    choices = [c for r in results for c in (r.get('value') or {}).get('choices', ())]
-    if len(choices)>1: refuse(f"an image has the choices {', '.join(map(str, choices))}", 'several')
-    kinds = {r.get('type', 'choices') for r in results}-{'choices','textarea'}
-    seen.update([f'of type {o}' for o in kinds]+['choices']*len(choices))
-    return first(choices)
-
-def _by_task(tasks, seen):
-    "For each image a list of its annotations, the newest first, as records"
-    def done(t): return [o for o in t.get('annotations', t.get('completions', [])) if not o.get('was_cancelled')]
-    return [[dict(t['data'], label=_choice(o, seen)) for o in _newest(done(t)) or [{}]] for t in tasks]
-
-def _by_task_min(tasks, seen):
-    "The same from JSON-MIN, where a task's data come before `id`, and its results after that"
-    groups = {}
-    def data(o): return list(o)[:list(o).index('id')] if 'id' in o else []
-    for n,o in enumerate(tasks):
-        groups.setdefault(json.dumps([o.get('id', f'{n}'), *map(o.get, data(o))]), []).append(o)
-    def regions(v): return isinstance(v, list) and bool(v) and isinstance(v[0], dict)
-    def record(o):
-        done = {k: v for k,v in o.items() if v is not None and k not in {*data(o), *_own}}
-        seen.update(f'regions, in {k!r}' if regions(v) else 'choices' for k,v in done.items())
-        return {k: v['choices'] or None if isinstance(v, dict) and 'choices' in v else v for k,v in o.items()
-                if not (k in _own or regions(v))}
-    return [[*map(record, _newest(g))] for g in groups.values()]
+def _records(tasks):
+    "Tasks of the export JSON as JSON-MIN has them: a record for each annotation, the data before `id`"
+    for n,t in enumerate(tasks):
+        for a in [a for a in t.get('annotations', t.get('completions', [])) if not a.get('was_cancelled')] or [{}]:
+            results = a.get('result') or []
+            choices = [c for r in results for c in (r.get('value') or {}).get('choices', ())]
+            if len(choices)>1: refuse(f"an image has the choices {', '.join(map(str, choices))}", 'several')
+            others = {k: [r] for r in results if (k := r.get('type', 'choices')) not in ('choices','textarea')}
+            data = {k: v for k,v in t['data'].items() if k not in ('id','label')}
+            yield data | dict(id=n, label=first(choices), created_at=a.get('created_at')) | others
 
 def label_studio(
     file, # Exported as `JSON` or `JSON-MIN`
     say=noop, # Takes remarks
-)->pd.DataFrame: # With a column of images, and one of labels
-    "The tasks of a Label Studio export"
+)->pd.DataFrame: # With a column of images, and one of labels; a row an annotation, the newest first
+    "The annotations of a Label Studio export"
     try: tasks = json.loads(Path(file).read_text(encoding='utf-8-sig'))
     except ValueError as e: raise ValueError(f"{file} is no JSON file: {e}") from e
     odd,seen = ValueError(f"{file} is no list of tasks, as Label Studio exports them as JSON or JSON-MIN"),Counter()
     if not (isinstance(tasks, list) and tasks and all(isinstance(o, dict) for o in tasks)): raise odd
-    try: votes = (_by_task if all(isinstance(o.get('data'), dict) for o in tasks) else _by_task_min)(tasks, seen)
+    try: records = [*(_records(tasks) if all(isinstance(o.get('data'), dict) for o in tasks) else tasks)]
     except (AttributeError,TypeError) as e: raise odd from e
-    others = [k for k in seen if k!='choices']
-    if others and not seen['choices']:
-        refuse(f"the labels are {(o := others[0])}", 'numbers' if o in ('of type number','of type rating') else 'boxes')
-    for k in others: say(f"{seen[k]} annotations {k} are left out; choices are read")
-    def told(g, k): return [o.get(k) for o in g]
-    if n := sum(any(len({*map(str, told(g, k))}-{'None'})>1 for k in merge(*g)) for g in votes): say(
-        f"annotators disagree on {n} images: what most chose counts, or else the newest")
-    return pd.DataFrame([{k: max(v := told(g, k), key=v.count) for k in merge(*g)} for g in votes])
+    own = {'id','annotator','annotation_id','created_at','updated_at','lead_time','agreement'}
+    def regions(v): return isinstance(v, list) and bool(v) and isinstance(v[0], dict)
+    for o in records:
+        data = list(o)[:list(o).index('id')] if 'id' in o else []
+        seen.update(k if regions(v) else '' for k,v in o.items() if v is not None and k not in {*data, *own})
+    some = seen.pop('', 0)
+    for k,n in seen.items():
+        if not some: refuse(f"there are no choices, but {k}", 'numbers' if k in ('number','rating') else 'boxes')
+        say(f"{n} annotations with {k} are left out; choices are read")
+    records.sort(key=lambda o: str(o.get('created_at', '')), reverse=True)
+    return pd.DataFrame([{k: v['choices'] or None if isinstance(v, dict) and 'choices' in v else v for k,v in o.items()
+                          if not (k in own or regions(v))} for o in records])
 
 # %% ../nbs/29_tables.ipynb #af280026
 _parts = dict(labeled='labeled labelled train training', valid='valid validation val dev', test='test testing',
