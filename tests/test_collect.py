@@ -283,7 +283,9 @@ def test_boxes_beside_choices_are_left_out_and_counted(photos, minimal):
     box = task('', 'x', kind='rectanglelabels')['annotations'][0]
     tasks[0]['annotations'] = [box]
     tasks[1]['annotations'][0]['result'] += box['result']
-    if minimal: tasks = [dict(image=o, id=i, **({} if i==2 else dict(boxes=[dict(x=1, y=2)])), **(dict(kind='ball') if i else {}), annotator=1) for i,o in enumerate(names)]
+    if minimal:
+        done = [dict(boxes=[dict(x=1, y=2)]), dict(boxes=[dict(x=1, y=2)], kind='ball'), dict(kind='ball')]
+        tasks = [dict(dict(image=o, id=i), **done[i], annotator=1) for i,o in enumerate(names)]
     (photos/'e.json').write_text(json.dumps(tasks))
     df = label_studio(photos/'e.json', said.append)
     assert [*map(one_label, df['kind' if minimal else 'label'])]==[None,'ball','ball']
