@@ -1,5 +1,5 @@
 "The commands, in real processes: help, mistakes, a training that is stopped and goes on, broken files."
-import csv, io, itertools, json, os, re, shutil, signal, subprocess, sys
+import csv, inspect, io, itertools, json, os, re, shutil, signal, subprocess, sys
 from subprocess import PIPE
 from types import SimpleNamespace
 import pandas as pd, pytest
@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 import torch
 from fastai.callback.core import Callback
-from fastai_mixmatch import cli, collect, learner, plan, summary
+from fastai_mixmatch import cli, collect, learner, plan, program, summary
 from fastai_mixmatch.checkpoint import read_checkpoint
 from fastai_mixmatch.collect import survey
 from fastai_mixmatch.files import lock_folder
@@ -50,7 +50,9 @@ def main(capsys):
     "A command in this process: exit code, output, errors"
     def call(*args):
         capsys.readouterr()
-        return cli.main([str(o) for o in args]), *capsys.readouterr()
+        try: rc = cli.main([str(o) for o in args])
+        except SystemExit as e: rc = e.code # Help, and mistakes that need no library
+        return rc, *capsys.readouterr()
     return call
 
 # --- a training
@@ -306,7 +308,7 @@ def test_export_needs_no_images(trained, photos, tmp_path, main, moved):
     for o in ('model.onnx','predictor.safetensors'): assert main('predict', out/o, photos/'IMG_0001.jpg', '--out', tmp_path/f'{o}.csv')[0]==0
     a,b = (pd.read_csv(tmp_path/f'{o}.csv') for o in ('model.onnx','predictor.safetensors'))
     assert a.label.equals(b.label) and abs(a.probability-b.probability).max()<1e-3
-    assert f'there is no predictor {tmp_path}/none' in main('export', tmp_path/'none')[2]
+    assert f'there is no predictor {tmp_path}/predictor' in main('export', tmp_path)[2]
 
 def test_a_count_of_steps_of_an_epoch_that_goes_on(photos, tmp_path, main, monkeypatch):
     "With a budget, epochs have other lengths: the count belongs to the epoch that goes on"
@@ -444,7 +446,7 @@ def test_places_are_refused_before_the_work(command, tmp_path, main, monkeypatch
     (tmp_path/'FILE').touch()
     (tmp_path/'FOLDER').mkdir()
     monkeypatch.chdir(tmp_path)
-    if command[0] in 'tr' and 'FOLDER' in command: monkeypatch.setattr(cli.os, 'access', lambda *args: False) # As in a folder of somebody else
+    if command[0] in 'tr' and 'FOLDER' in command: monkeypatch.setattr(os, 'access', lambda *args: False) # As in a folder of somebody else
     name,*_,out = command.split()
     rc,text,err = main(*command.split())
     what = 'folder' if name=='train' else 'file in a folder'
@@ -643,8 +645,8 @@ def test_program(main):
     assert main()[0]==2
 
 MISTAKES = {'no file or folder': ['check','nowhere.csv'], 'did you mean resnet18?': ['train','LABELS','--model','resnet81'],
-    'did you mean fixmatch?': ['train','LABELS','--method','fixmach'], 'no folder of a training': ['report','nowhere'],
-    'no predictor': ['predict','nowhere','x.jpg'], 'no column': ['check','LABELS','--label','kind'], 'of weights': ['train','LABELS','--weights','nowhere.pth'],
+    'did you mean fixmatch?': ['train','LABELS','--method','fixmach'], 'no folder of a training': ['report','empty'], 'folder nowhere; `train` makes': ['report','nowhere'],
+    'no predictor': ['predict','empty','empty'], 'file or folder x.jpg': ['predict','empty','x.jpg'], 'no column': ['check','LABELS','--label','kind'], 'of weights': ['train','LABELS','--weights','nowhere.pth'],
     '--size must be more than 0': ['train','LABELS','--size','0'], '--bs must be': ['train','LABELS','--bs','-1'], 'no table in UTF-8': ['check','IMAGE'],
     'No columns to parse': ['check','empty.csv'], 'no image in': ['check','empty'], 'has a label to train on': ['train','nolabel.csv'],
     'two classes at least': ['train','onelabel.csv'], 'keep few of the labels by --per-class': ['train','all.csv'], 'no list of tasks': ['check','bad.json'], '--folds must be 2 or more, and --fold less': ['check','LABELS','--fold','7'],
@@ -665,6 +667,19 @@ def test_mistakes_are_one_sentence(text, photos, tmp_path, monkeypatch, main):
     assert rc==1 and len(told)==1 and text in told[0], err
     assert text in json.loads(main(*args, '--json')[1])['error']
 
+@pytest.mark.parametrize('args, rc', [(['--help'], 0), (['train','--help'], 0), (['--version'], 0), (['chekc','.'], 2), (['train','.','--size','x'], 2), (['check','nowhere','--json'], 1), (['next','.','--out','nowhere/next.csv'], 1)])
+def test_help_and_mistakes_need_no_library(args, rc):
+    "They are told at once"
+    code = f'import sys; sys.argv[1:] = {args}\nfrom fastai_mixmatch.__main__ import main\ntry: main()\nfinally: print([o for o in ("torch","fastai","pandas","numpy","PIL") if o in sys.modules])'
+    p = subprocess.run([sys.executable, '-c', code], text=True, capture_output=True, env=own_env())
+    assert p.returncode==rc and p.stdout.endswith('[]\n') and 'Traceback' not in p.stderr, p.stdout+p.stderr
+    assert rc!=1 or '--json' not in args or json.loads(p.stdout.splitlines()[0])=={'error': 'there is no file or folder nowhere'}
+
+def test_heads_are_those_of_the_functions():
+    for k,f in program.heads().items():
+        a,b = ([(o.name, o.default, o.kind) for o in inspect.signature(o).parameters.values() if o.name!='kwargs'] for o in (f, cli.commands[k]))
+        assert a==b and f.__doc__==cli.commands[k].__doc__
+
 def test_wrong_use_is_2(capsys):
     with pytest.raises(SystemExit) as e: cli.main(['train'])
     assert e.value.code==2 and 'usage: fastai-mixmatch train' in capsys.readouterr().err
@@ -676,6 +691,7 @@ def test_stopped_while_libraries_are_imported():
             def find_spec(self, name, *args):
                 if name=='fastai_mixmatch.cli': raise KeyboardInterrupt
         sys.meta_path.insert(0, Stop())
+        sys.argv[1:] = ['check','.']
         from fastai_mixmatch.__main__ import main
         main()'''
     p = subprocess.run([sys.executable, '-c', code], text=True, capture_output=True, env=own_env())
