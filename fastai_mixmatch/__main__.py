@@ -4,7 +4,10 @@ import sys, time, warnings
 def main():
     start = time.monotonic()
     warnings.filterwarnings('ignore', category=FutureWarning) # Of libraries
-    try: from fastai_mixmatch import cli
+    try:
+        from .program import given
+        given() # Before slow libraries
+        from . import cli
     except KeyboardInterrupt: sys.exit(130)
     cli.started = start
     sys.exit(cli.main())

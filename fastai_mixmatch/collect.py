@@ -55,6 +55,7 @@ def _look(items, i):
             turned = im.getexif().get(274, 1)!=1 or im.has_transparency_data or im.mode[0] in 'IF'
             if jpeg: im.draft('L', (36,36)) # All of the file is read, and only the brightness computed
             return size, thumb(im if im.mode in ('L','RGB') else as_shown(im)), turned, None
+    except MemoryError: raise
     except Exception as e:
         says = str(e).replace(repr(str(items[i])), 'it')
         return None, None, False, says.replace('file it', 'file it; convert it to JPEG, or `pip install pillow-heif`')
@@ -142,15 +143,20 @@ def _extra(source, root, rows, say):
     if res: say(f"the unlabeled images are the files of {root} that {Path(source).name} does not name")
     return res
 
-def _once(rows, say):
-    seen = {}
-    for f,l,p in rows:
-        k = item_key(f) if isinstance(f, (str,Path)) else f
-        _,old,_ = seen.setdefault(k, (f,l,p))
-        if old is None and l is not None: seen[k] = (f,l,p)
-        elif l not in (None,old): raise ValueError(f"{item_name(f)} is labeled {old!r} and {l!r}; keep one")
-    if len(seen)<len(rows): say(f"{len(rows)-len(seen)} rows name a file that another row names, too")
-    return list(seen.values())
+def _once(rows, say, vote):
+    "A row for each file, with its label; where annotators `vote`, with that of most, or else the first"
+    res,torn = [],0
+    for same in groupby(rows, lambda o: item_key(o[0]) if isinstance(o[0], (str,Path)) else o[0]).values():
+        known = [o for o in same if o[1] is not None]
+        labels = [l for _,l,_ in known]
+        kinds = [*dict.fromkeys(labels)]
+        torn += len(kinds)>1
+        if torn and not vote: raise ValueError(
+            f"{item_name(same[0][0])} is labeled {' and '.join(map(repr, kinds))}; keep one")
+        res.append(max(known or same, key=lambda o: labels.count(o[1])))
+    if torn: say(f"annotators disagree on {torn} images: what most chose counts, or else the newest")
+    if len(res)<len(rows) and not vote: say(f"{len(rows)-len(res)} rows name a file that another row names, too")
+    return res
 
 def _dealt(rows, folds, fold, seed):
     refuse_unless(folds>1 and 0<=fold<folds, '`folds` must be 2 or more, and `fold` less', (folds, fold))
@@ -161,7 +167,7 @@ def _dealt(rows, folds, fold, seed):
 # %% ../nbs/30_collect.ipynb #9365aa10
 class Survey:
     "The images of a source; printed, it says in five lines what they are"
-    def __init__(self, df, root, said, given, check, num_workers, progress):
+    def __init__(self, df, root, columns, said, given, check, num_workers, progress):
         store_attr()
         some = df.index if check else df.index[::max(1, len(df)//64)]
         look = look_at(list(df.file[some]), num_workers, progress)
@@ -270,16 +276,16 @@ def survey(
     "What images a source has, which of them have a label, and what is wrong with them"
     source,valid,notes = hub_open(source),hub_open(valid),[]
     root = Path(ifnone(root, _home(source)))
-    rows = source_rows(source, root, file, label, notes.append)
+    rows,columns = source_rows(source, root, file, label, notes.append)
     if not rows: raise FileNotFoundError(f"there is no image in {source}")
     rows = [(f, l, p if l is not None else 'unlabeled') for f,l,p in rows]
     if valid is not None:
-        more = source_rows(valid, _home(valid, root), file, label, notes.append)
+        more,_ = source_rows(valid, _home(valid, root), file, label, notes.append)
         rows = [(f,l,'valid') for f,l,_ in more if l is not None] + [o for o in rows if o[2]!='valid']
     if unlabeled is not None:
         rows += (more := [(o,None,'unlabeled') for o in as_items(unlabeled).items])
         if not more: raise FileNotFoundError(f"there is no image in {unlabeled}")
-    rows = _once(rows, notes.append)
+    rows = _once(rows, notes.append, str(source).lower().endswith('.json'))
     if per_class is not None:
         refuse_unless(per_class>0, '`per_class` must be more than 0', per_class)
         groups = groupby([i for i,o in enumerate(rows) if o[2]=='labeled'], lambda i: rows[i][1])
@@ -296,7 +302,7 @@ def survey(
     given = any(p=='valid' for *_,p in rows)
     if not given: rows = _dealt(rows, folds, fold, seed)
     df = pd.DataFrame(rows, columns=['file','label','part'], dtype=object)
-    return Survey(df, root, notes, given, check, num_workers, progress)
+    return Survey(df, root, columns, notes, given, check, num_workers, progress)
 
 # %% ../nbs/30_collect.ipynb #e647b870
 def usual_size(

@@ -17,7 +17,7 @@ from fastai.vision.all import *
 from .arch import to_channels_last
 from .distributed import plain_model
 from .files import write_checked
-from .images import ImageStack
+from .images import ImageError, ImageStack
 from .learner import ssl_learner
 from .lists import by_workers, quietly, usual_workers
 from .methods import NoisyStudent
@@ -69,7 +69,7 @@ def _parts(o):
 def _tensor(read, o):
     "What `read` gives of `(position, item)`: a tensor `(C,H,W)`, or the text of an error"
     try: return read(o[1], o[0])
-    except Exception as e: return str(e)
+    except ImageError as e: return str(e)
 
 def _by_shape(xs):
     "Images of a batch, stacked where they have one shape: `(class, positions, tensor)` of each; errors by position"

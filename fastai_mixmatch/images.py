@@ -34,7 +34,7 @@ def reading(
 ):
     "Turn what goes wrong while an image is read into an `ImageError`"
     try: yield
-    except ImageError: raise
+    except (ImageError,MemoryError): raise
     except Exception as e: raise ImageError(f"cannot read image {name()}: {type(e).__name__}: {e}") from e
 
 # %% ../nbs/00_images.ipynb #44fcf084

@@ -8,7 +8,7 @@ __all__ = ['label_names', 'read_table', 'csv_line', 'Finder', 'file_column', 'la
            'hub_table', 'source_rows']
 
 # %% ../nbs/29_tables.ipynb #86eb30d0
-import collections, csv, io, json, re
+import csv, io, json, re
 from urllib.parse import parse_qs, unquote, urlsplit
 from fastai.vision.all import *
 from .lists import Files, _composed, label_text
@@ -62,8 +62,8 @@ class Finder:
         local = url.scheme=='file'
         if url.scheme and url.netloc or local or name.startswith('/data/'):
             name = (parse_qs(url.query).get('d') or [unquote(url.path)])[0].lstrip('' if local else '/')
-        base = name.rpartition('/')[2]
-        return list(dict.fromkeys((name, base, re.sub(r'^[0-9a-f]{8}-', '', base))))
+        ends = [name[m.end():] for m in re.finditer('^|/', name)]
+        return [*ends, re.sub(r'^[0-9a-f]{8}-', '', ends[-1])]
 
     def __call__(self, name)->Path|None:
         raw = re.sub(r'\\u(dc[89a-f][0-9a-f])', lambda m: chr(int(m[1], 16)), str(name)) # Of `csv_line`
@@ -104,7 +104,7 @@ def label_column(
     if given is not None: return _column(df, given, 'label')
     cols = [c for c in df.columns if c!=file]
     usual = [c for c in cols if str(c).strip().lower() in label_names]
-    cols = [c for c in cols if c in {*usual, *df.columns[df.notna().any()]}] or cols
+    cols = [c for c in cols if c in {*usual, *df.columns[df.notna().any()]}-{'reason'}] or cols
     if len(usual)==1 or len(cols)==1: return (usual or cols)[0]
     refuse_columns(df, cols)
     raise ValueError(f"which column holds the labels? `label=` may be {', '.join(map(repr, cols)) or 'none: add it'}")
@@ -145,48 +145,46 @@ def refuse_labels(
         refuse(f"the labels are numbers, such as {', '.join(sorted(kinds)[:3])}", 'numbers')
     if several := first(o for o in kinds if re.match(r'\[.*]$|{.*}$', o)): refuse(f"a label is a list, {several}", 'several')
     for sep in '|;, ':
-        parts = collections.Counter(p.strip() for o in kinds for p in o.split(sep))
+        parts = Counter(p.strip() for o in kinds for p in o.split(sep))
         several = first(o for o in kinds if sep in o and all(parts[p.strip()]>1 for p in o.split(sep)))
         if several and (sep!=' ' or 2*len(parts)<len(kinds)):
             refuse(f"a label holds several, such as {several!r}", 'several')
 
 # %% ../nbs/29_tables.ipynb #d4e0c328
-def _choice(annotation):
-    results = annotation.get('result') or []
-    for t in (r.get('type', 'choices') for r in results):
-        if t not in ('choices','textarea'):
-            refuse(f"the labels are of type {t}", 'numbers' if t in ('number','rating') else 'boxes')
-    choices = [c for r in results for c in (r.get('value') or {}).get('choices', ())]
-    if len(choices)>1: refuse(f"an image has the choices {', '.join(map(str, choices))}", 'several')
-    return first(choices)
-
-def _choices(task):
-    "What annotators chose for an image, the newest first"
-    done = [o for o in task.get('annotations', task.get('completions', [])) if not o.get('was_cancelled')]
-    return [*map(_choice, sorted(done, key=lambda o: str(o.get('created_at', '')), reverse=True))]
+def _records(tasks):
+    "Tasks of the export JSON as JSON-MIN has them: a record for each annotation, the data before `id`"
+    for n,t in enumerate(tasks):
+        for a in [a for a in t.get('annotations', t.get('completions', [])) if not a.get('was_cancelled')] or [{}]:
+            results = a.get('result') or []
+            choices = [c for r in results for c in (r.get('value') or {}).get('choices', ())]
+            if len(choices)>1: refuse(f"an image has the choices {', '.join(map(str, choices))}", 'several')
+            others = {k: [r] for r in results if (k := r.get('type', 'choices')) not in ('choices','textarea')}
+            data = {k: v for k,v in t['data'].items() if k not in ('id','label')}
+            yield data | dict(id=n, label=first(choices), created_at=a.get('created_at')) | others
 
 def label_studio(
     file, # Exported as `JSON` or `JSON-MIN`
     say=noop, # Takes remarks
-)->pd.DataFrame: # With a column of images, and one of labels
-    "The tasks of a Label Studio export"
+)->pd.DataFrame: # With a column of images, and one of labels; a row an annotation, the newest first
+    "The annotations of a Label Studio export"
     try: tasks = json.loads(Path(file).read_text(encoding='utf-8-sig'))
     except ValueError as e: raise ValueError(f"{file} is no JSON file: {e}") from e
-    odd = ValueError(f"{file} is no list of tasks, as Label Studio exports them as JSON or JSON-MIN")
+    odd,seen = ValueError(f"{file} is no list of tasks, as Label Studio exports them as JSON or JSON-MIN"),Counter()
     if not (isinstance(tasks, list) and tasks and all(isinstance(o, dict) for o in tasks)): raise odd
-    if all(isinstance(o.get('data'), dict) for o in tasks):
-        try: votes = [*map(_choices, tasks)]
-        except (AttributeError,TypeError) as e: raise odd from e
-        if n := sum(len({*v}-{None})>1 for v in votes): say(
-            f"annotators disagree on {n} images: what most chose counts, or else the newest")
-        return pd.DataFrame([{**o['data'], 'label': max(v, key=v.count, default=None)} for o,v in zip(tasks, votes)])
+    try: records = [*(_records(tasks) if all(isinstance(o.get('data'), dict) for o in tasks) else tasks)]
+    except (AttributeError,TypeError) as e: raise odd from e
     own = {'id','annotator','annotation_id','created_at','updated_at','lead_time','agreement'}
-    df = pd.DataFrame([{k: v for k,v in o.items() if k not in own} for o in tasks])
-    for c in df:
-        if df[c].map(lambda o: isinstance(o, list) and bool(o) and isinstance(o[0], dict)).any():
-            refuse(f"the labels in {c!r} are regions", 'boxes')
-        df[c] = df[c].map(lambda o: o['choices'] or None if isinstance(o, dict) and 'choices' in o else o)
-    return df
+    def regions(v): return isinstance(v, list) and bool(v) and isinstance(v[0], dict)
+    for o in records:
+        data = list(o)[:list(o).index('id')] if 'id' in o else []
+        seen.update(k if regions(v) else '' for k,v in o.items() if v is not None and k not in {*data, *own})
+    some = seen.pop('', 0)
+    for k,n in seen.items():
+        if not some: refuse(f"there are no choices, but {k}", 'numbers' if k in ('number','rating') else 'boxes')
+        say(f"{n} annotations with {k} are left out; choices are read")
+    records.sort(key=lambda o: str(o.get('created_at', '')), reverse=True)
+    return pd.DataFrame([{k: v['choices'] or None if isinstance(v, dict) and 'choices' in v else v for k,v in o.items()
+                          if not (k in own or regions(v))} for o in records])
 
 # %% ../nbs/29_tables.ipynb #af280026
 _parts = dict(labeled='labeled labelled train training', valid='valid validation val dev', test='test testing',
@@ -291,7 +289,7 @@ def _named(df, root, file, label, say):
     if lost: say(f"{len(lost)} files that {file!r} names are not there, such as {lost[0]}")
     parts = [_row_part(o) for o in df[part]] if part else ['labeled']*len(df)
     if part and 'valid' not in parts: say(f"no {part!r} is valid or test, but {', '.join(map(str, df[part].unique()))}")
-    return [(f, one_label(l), p) for f,l,p in zip(found, df[label], parts) if f is not None]
+    return [(f, one_label(l), p) for f,l,p in zip(found, df[label], parts) if f is not None], (file,label)
 
 def source_rows(
     source, # As in `survey`
@@ -299,7 +297,7 @@ def source_rows(
     file=None, # Column of the files
     label=None, # Column of the labels
     say=noop, # Takes remarks
-)->list: # `(file, label, part)` of each image
+)->tuple: # `(file, label, part)` of each image; the columns of files and labels
     "The images of any source"
     path = Path(source) if isinstance(source, (str,Path)) else None
     hub = all(hasattr(o, 'cast_column') for o in (source.values() if isinstance(source, dict) else [source]))
@@ -308,7 +306,7 @@ def source_rows(
         rows = list(whole(source, *[label]*hub).itertuples(index=False))
         if not (hub or any(o.label for o in rows)):
             for o in path.glob('*.[ctj]s*'): say(f"{o} is not read; for its labels name it, not its folder")
-        return rows
+        return rows, ('file','label')
     if isinstance(source, pd.DataFrame): return _named(source, root, file, label, say)
     if path is None: raise TypeError("`source` must be a CSV, TSV or JSON file, a data frame, a folder, or a Hugging "
                                      f"Face dataset; got {type(source).__name__}")

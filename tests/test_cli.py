@@ -1,5 +1,5 @@
 "The commands, in real processes: help, mistakes, a training that is stopped and goes on, broken files."
-import csv, io, itertools, json, os, re, shutil, signal, subprocess, sys
+import csv, inspect, io, itertools, json, os, re, shutil, signal, subprocess, sys
 from subprocess import PIPE
 from types import SimpleNamespace
 import pandas as pd, pytest
@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 import torch
 from fastai.callback.core import Callback
-from fastai_mixmatch import cli, collect, learner, plan, summary
+from fastai_mixmatch import cli, collect, learner, plan, program, summary
 from fastai_mixmatch.checkpoint import read_checkpoint
 from fastai_mixmatch.collect import survey
 from fastai_mixmatch.files import lock_folder
@@ -50,7 +50,9 @@ def main(capsys):
     "A command in this process: exit code, output, errors"
     def call(*args):
         capsys.readouterr()
-        return cli.main([str(o) for o in args]), *capsys.readouterr()
+        try: rc = cli.main([str(o) for o in args])
+        except SystemExit as e: rc = e.code # Help, and mistakes that need no library
+        return rc, *capsys.readouterr()
     return call
 
 # --- a training
@@ -194,7 +196,10 @@ def test_moved_images_and_added_labels(photos, tmp_path, main, monkeypatch):
         assert main('train', old/'labels.csv', *args)[0]==130
     old.rename(new)
     rc,text,err = main('next', out)
-    assert rc==1 and f'no file or folder {old}/labels.csv; tell train its new place, with --out {out}' in err.replace('`', ''), err
+    assert rc==1 and f'no file or folder {old}/labels.csv; name its new place: --source for next and report, or train it with --out {out}' in err.replace('`', ''), err
+    for command in ('next','report'):
+        rc,text,err = main(command, out, '--source', new/'labels.csv', '--out', tmp_path/'told')
+        assert rc==0 and 'trained on' not in err and (command=='next' or f'train {new}/labels.csv' in (tmp_path/'told').read_text()), err
     rc,text,err = main('train', new/'labels.csv', *args)
     assert rc==0 and 'epoch 2/2' in text and f'train {new}/labels.csv' in (out/'report.html').read_text(), err
     assert main('next', out, '--n', '1')[0]==0
@@ -218,6 +223,30 @@ def test_moved_images_and_added_labels(photos, tmp_path, main, monkeypatch):
     label(new, 'moon', 2)
     rc,text,err = main('next', out)
     assert rc==1 and err==f'fastai-mixmatch next: {out} has other classes than the labels now: moon; `train` with another --out\n'
+
+@pytest.mark.parametrize('beside', [True, False])
+def test_the_loop_with_a_table_of_own_names(photos, tmp_path, main, beside):
+    "Train, next, fill in, add to the table, train: the columns are those of the table, and names mean the same files, also in folders that have some in common"
+    own,out = tmp_path/'Meine Bäume',tmp_path/'run'
+    for part in 'ab': shutil.copytree(photos, own/part)
+    df = pd.read_csv(photos/'labels.csv')
+    (own/'a'/'broken.jpg').unlink(), (own/'b'/'broken.jpg').unlink()
+    tables = [df.assign(file=f'{o}/'+df.file)[df.file!='broken.jpg'] for o in 'ab']
+    tables[1].label = None
+    pd.concat(tables).rename(columns=dict(file='Foto', label='Baumart')).to_csv(own/'labels.csv', index=False)
+    args = 'train',own/'labels.csv',*SMALL,'--epochs','1'
+    assert main(*args, '--out', out)[0]==0
+    todo = (own if beside else tmp_path)/'next.csv'
+    assert main('next', out, '--n', '5', '--out', todo)[0]==0
+    more = pd.read_csv(todo)
+    assert list(more.columns)==['Foto','Baumart','reason'] and more.Baumart.isna().all() and len(more)==5
+    assert all((todo.parent/o).is_file() and o.startswith('Meine Bäume/')!=beside for o in more.Foto)
+    more.assign(Baumart='ball').to_csv(todo, index=False)
+    alone = survey(todo, unlabeled=own)
+    assert alone.classes()=={'ball': 5} and "columns 'Foto', 'Baumart'" in alone.notes
+    pd.concat([pd.read_csv(own/'labels.csv'), pd.read_csv(todo)]).to_csv(own/'labels.csv', index=False)
+    rc,text,err = main(*args, '--out', tmp_path/'again', '--weights', out)
+    assert rc==0 and re.search(r'labeled +21: ', text) and 'are not there' not in text, text+err
 
 def test_images_named_with_their_folder_move(photos, tmp_path, main):
     "Held out are the same images, though the table names them otherwise now"
@@ -278,8 +307,8 @@ def test_export_needs_no_images(trained, photos, tmp_path, main, moved):
     assert main('export', out/'predictor.safetensors')[0]==0, 'beside the file'
     for o in ('model.onnx','predictor.safetensors'): assert main('predict', out/o, photos/'IMG_0001.jpg', '--out', tmp_path/f'{o}.csv')[0]==0
     a,b = (pd.read_csv(tmp_path/f'{o}.csv') for o in ('model.onnx','predictor.safetensors'))
-    assert a['class'].equals(b['class']) and abs(a.probability-b.probability).max()<1e-3
-    assert f'there is no predictor {tmp_path}/none' in main('export', tmp_path/'none')[2]
+    assert a.label.equals(b.label) and abs(a.probability-b.probability).max()<1e-3
+    assert f'there is no predictor {tmp_path}/predictor' in main('export', tmp_path)[2]
 
 def test_a_count_of_steps_of_an_epoch_that_goes_on(photos, tmp_path, main, monkeypatch):
     "With a budget, epochs have other lengths: the count belongs to the epoch that goes on"
@@ -417,7 +446,7 @@ def test_places_are_refused_before_the_work(command, tmp_path, main, monkeypatch
     (tmp_path/'FILE').touch()
     (tmp_path/'FOLDER').mkdir()
     monkeypatch.chdir(tmp_path)
-    if command[0] in 'tr' and 'FOLDER' in command: monkeypatch.setattr(cli.os, 'access', lambda *args: False) # As in a folder of somebody else
+    if command[0] in 'tr' and 'FOLDER' in command: monkeypatch.setattr(os, 'access', lambda *args: False) # As in a folder of somebody else
     name,*_,out = command.split()
     rc,text,err = main(*command.split())
     what = 'folder' if name=='train' else 'file in a folder'
@@ -430,8 +459,8 @@ def test_predictions_of_a_folder(trained, photos, tmp_path, main):
     rc,text,err = main('predict', trained[0], photos, '--out', tmp_path/'p.csv')
     df = pd.read_csv(tmp_path/'p.csv')
     assert rc==1 and err.count('unreadable')==1 and 'broken.jpg' in err and 'Traceback' not in err
-    assert list(df.columns) == ['file','class','probability','margin'] and len(df)==62
-    good = df[df['class'].notna()]
+    assert list(df.columns) == ['file','label','probability','margin'] and len(df)==62
+    good = df[df.label.notna()]
     assert len(good)==61 and good.probability.between(0, 1).all() and (good.margin<=good.probability).all()
     assert '61 of 62 images' in text
 
@@ -451,7 +480,7 @@ def test_predictions_of_a_table_a_file_and_a_stream(trained, photos, tmp_path, m
     assert len(pd.read_csv(photos/'p.csv'))==1, 'the table that it reads may be the one that it writes'
     rc,text,err = main('predict', folder/'predictor.safetensors', '-', '--out', '-')
     rows = list(csv.DictReader(text.splitlines()))
-    assert rc==1 and len(rows)==2 and rows[0]['class'] and not rows[1]['class'] and 'gone.jpg' in err
+    assert rc==1 and len(rows)==2 and rows[0]['label'] and not rows[1]['label'] and 'gone.jpg' in err
 
 ODD = ['a b.jpg','ünï 漢.jpg','-dash.jpg',"quo'te\".jpg",'com,ma;semi.jpg',' lead.jpg','trail .jpg','100%.jpg','#hash?.jpg','[br]*.jpg','two\nlines.jpg']
 
@@ -487,13 +516,13 @@ def test_predictions_as_lines_of_json(trained, photos):
     "With `--out -` and `--json`: an object a line for each image on the standard output, and one for all on the other"
     rc,text,err = run('predict', trained[0], photos, '--json', '--out', '-')
     rows = [json.loads(o) for o in text.splitlines()]
-    assert rc==1 and len(rows)==62 and all(list(o)==['file','class','probability','margin','error'] for o in rows)
+    assert rc==1 and len(rows)==62 and all(list(o)==['file','label','probability','margin','error'] for o in rows)
     bad = [o for o in rows if o['error']]
-    assert len(bad)==1 and bad[0]['class'] is None and bad[0]['file'].endswith('broken.jpg')
+    assert len(bad)==1 and bad[0]['label'] is None and bad[0]['file'].endswith('broken.jpg')
     *_,end = err.splitlines()
     assert json.loads(end)['images']==62 and err.count('unreadable')==2
     rc,text,err = run('predict', trained[0], photos/'IMG_0001.jpg', '--out', '-')
-    assert rc==0 and text.startswith('file,class,') and len(text.splitlines())==2 and '1 of 1 images' in err
+    assert rc==0 and text.startswith('file,label,') and len(text.splitlines())==2 and '1 of 1 images' in err
 
 @pytest.mark.skipif(sys.platform=='win32', reason='Windows has no pseudo-terminals')
 @pytest.mark.parametrize('options, shown', [([], True), (['--quiet'], False), (['--json'], False)])
@@ -589,6 +618,16 @@ def test_check(photos, main):
     assert d['images']==62 and d['classes']==dict(ball=4, diamond=4, star=4, tent=4) and list(d['unreadable'])==['broken.jpg']
     assert main('check', photos/'labels.csv', '--quiet')==(1,'','')
 
+def test_check_of_many_shows_the_first(photos, tmp_path, main):
+    "Ten of each kind, how many more there are, and all of them as JSON"
+    for i in range(14): shutil.copy(photos/'IMG_0000.jpg', tmp_path/f'copy {i}.jpg')
+    for i in range(12): (tmp_path/f'broken {i}.jpg').write_text('no image')
+    (tmp_path/'labels.csv').write_text('file,label\ncopy 0.jpg,ball\ncopy 1.jpg,ball\n')
+    text = main('check', tmp_path/'labels.csv')[1]
+    assert len(re.findall('^duplicate: copy', text, re.M))==len(re.findall('^unreadable: broken', text, re.M))==7, 'three are in the five lines'
+    d = json.loads(main('check', tmp_path/'labels.csv', '--json')[1])
+    assert len(d['unreadable'])==12 and f"duplicate: {len(d['duplicates'])-10} more; --json names all" in text and 'unreadable: 2 more; --json names all' in text
+
 # --- use and misuse
 
 @pytest.mark.parametrize('name', cli.commands)
@@ -606,8 +645,8 @@ def test_program(main):
     assert main()[0]==2
 
 MISTAKES = {'no file or folder': ['check','nowhere.csv'], 'did you mean resnet18?': ['train','LABELS','--model','resnet81'],
-    'did you mean fixmatch?': ['train','LABELS','--method','fixmach'], 'no folder of a training': ['report','nowhere'],
-    'no predictor': ['predict','nowhere','x.jpg'], 'no column': ['check','LABELS','--label','kind'], 'of weights': ['train','LABELS','--weights','nowhere.pth'],
+    'did you mean fixmatch?': ['train','LABELS','--method','fixmach'], 'no folder of a training': ['report','empty'], 'folder nowhere; `train` makes': ['report','nowhere'],
+    'no predictor': ['predict','empty','empty'], 'file or folder x.jpg': ['predict','empty','x.jpg'], 'no column': ['check','LABELS','--label','kind'], 'of weights': ['train','LABELS','--weights','nowhere.pth'],
     '--size must be more than 0': ['train','LABELS','--size','0'], '--bs must be': ['train','LABELS','--bs','-1'], 'no table in UTF-8': ['check','IMAGE'],
     'No columns to parse': ['check','empty.csv'], 'no image in': ['check','empty'], 'has a label to train on': ['train','nolabel.csv'],
     'two classes at least': ['train','onelabel.csv'], 'keep few of the labels by --per-class': ['train','all.csv'], 'no list of tasks': ['check','bad.json'], '--folds must be 2 or more, and --fold less': ['check','LABELS','--fold','7'],
@@ -628,6 +667,19 @@ def test_mistakes_are_one_sentence(text, photos, tmp_path, monkeypatch, main):
     assert rc==1 and len(told)==1 and text in told[0], err
     assert text in json.loads(main(*args, '--json')[1])['error']
 
+@pytest.mark.parametrize('args, rc', [(['--help'], 0), (['train','--help'], 0), (['--version'], 0), (['chekc','.'], 2), (['train','.','--size','x'], 2), (['check','nowhere','--json'], 1), (['next','.','--out','nowhere/next.csv'], 1)])
+def test_help_and_mistakes_need_no_library(args, rc):
+    "They are told at once"
+    code = f'import sys; sys.argv[1:] = {args}\nfrom fastai_mixmatch.__main__ import main\ntry: main()\nfinally: print([o for o in ("torch","fastai","pandas","numpy","PIL") if o in sys.modules])'
+    p = subprocess.run([sys.executable, '-c', code], text=True, capture_output=True, env=own_env())
+    assert p.returncode==rc and p.stdout.endswith('[]\n') and 'Traceback' not in p.stderr, p.stdout+p.stderr
+    assert rc!=1 or '--json' not in args or json.loads(p.stdout.splitlines()[0])=={'error': 'there is no file or folder nowhere'}
+
+def test_heads_are_those_of_the_functions():
+    for k,f in program.heads().items():
+        a,b = ([(o.name, o.default, o.kind) for o in inspect.signature(o).parameters.values() if o.name!='kwargs'] for o in (f, cli.commands[k]))
+        assert a==b and f.__doc__==cli.commands[k].__doc__
+
 def test_wrong_use_is_2(capsys):
     with pytest.raises(SystemExit) as e: cli.main(['train'])
     assert e.value.code==2 and 'usage: fastai-mixmatch train' in capsys.readouterr().err
@@ -639,6 +691,7 @@ def test_stopped_while_libraries_are_imported():
             def find_spec(self, name, *args):
                 if name=='fastai_mixmatch.cli': raise KeyboardInterrupt
         sys.meta_path.insert(0, Stop())
+        sys.argv[1:] = ['check','.']
         from fastai_mixmatch.__main__ import main
         main()'''
     p = subprocess.run([sys.executable, '-c', code], text=True, capture_output=True, env=own_env())

@@ -7,7 +7,7 @@ from fastai.vision.all import L
 from fastai_mixmatch.collect import collect, deal, each_fold, hash_bits, loaders, near_duplicates, near_pairs, setback, survey, thumb
 from fastai_mixmatch.images import PILImageShown
 from fastai_mixmatch.samples import digits_sample, sample_photos
-from fastai_mixmatch.tables import label_studio, refuse_labels
+from fastai_mixmatch.tables import label_studio, one_label, refuse_labels
 
 @pytest.fixture(scope='module')
 def photos(tmp_path_factory): return sample_photos(tmp_path_factory.mktemp('photos'), 60, 16)
@@ -250,7 +250,7 @@ def test_the_last_annotation_counts_and_cancelled_ones_do_not(tmp_path):
     t = task('a.jpg', 'ball', created_at='2026-01-01')
     t['annotations'] += task('a.jpg', 'star', created_at='2026-02-01')['annotations'] + task('a.jpg', 'tent', created_at='2026-03-01', was_cancelled=True)['annotations']
     (tmp_path/'e.json').write_text(json.dumps([t]))
-    assert label_studio(tmp_path/'e.json').label.tolist() == ['star']
+    assert label_studio(tmp_path/'e.json').label.tolist() == ['star','ball'], 'the newest first'
 
 def test_annotators_who_disagree_are_counted(photos):
     "What most of them chose counts, the newest where none has more; who chose nothing has no vote about the others' dispute"
@@ -263,6 +263,36 @@ def test_annotators_who_disagree_are_counted(photos):
     found = survey(photos/'e.json')
     assert found.df.label.dropna().tolist()==['star','ball','tent','star','ball','ball']
     assert 'annotators disagree on 2 images: what most chose counts, or else the newest' in found.notes
+
+def test_annotators_of_a_minimal_export(photos):
+    "JSON-MIN has a record for each annotation: those of one task are votes, and tasks of two exports with the same number stay apart"
+    def records(i, *labels, name=None):
+        return [dict(image=name or f'/data/upload/1/0a1b2c3d-IMG_{i:04d}.jpg', camera='x', id=i, kind=o, annotator=n, annotation_id=9*i+n, created_at=f'2026-01-0{9-n}', updated_at='',
+                     lead_time=2.) for n,o in enumerate(labels)]
+    flat = [o for i,v in enumerate((['ball','star','star'], ['ball','star'], ['tent','tent'], ['star'], ['ball'], ['star'])) for o in records(i, *v)]
+    flat += records(0, 'tent', name='IMG_0006.jpg')
+    (photos/'min.json').write_text(json.dumps(flat[::-1]))
+    found = survey(photos/'min.json', label='kind')
+    assert {o.name: l for o,l in found.df[['file','label']].values if l}=={f'IMG_000{i}.jpg': o for i,o in enumerate(['star','ball','tent','star','ball','star','tent'])}
+    assert 'annotators disagree on 2 images: what most chose counts, or else the newest' in found.notes
+
+@pytest.mark.parametrize('minimal', [False, True])
+def test_boxes_beside_choices_are_left_out_and_counted(photos, minimal):
+    names,said = ['IMG_0000.jpg','IMG_0001.jpg','IMG_0002.jpg'],[]
+    tasks = [task(o, *(['ball'] if i else [])) for i,o in enumerate(names)]
+    box = task('', 'x', kind='rectanglelabels')['annotations'][0]
+    tasks[0]['annotations'] = [box]
+    tasks[1]['annotations'][0]['result'] += box['result']
+    if minimal:
+        done = [dict(boxes=[dict(x=1, y=2)]), dict(boxes=[dict(x=1, y=2)], kind='ball'), dict(kind='ball')]
+        tasks = [dict(dict(image=o, id=i), **done[i], annotator=1) for i,o in enumerate(names)]
+    (photos/'e.json').write_text(json.dumps(tasks))
+    df = label_studio(photos/'e.json', said.append)
+    assert [*map(one_label, df['kind' if minimal else 'label'])]==[None,'ball','ball']
+    assert said==[f"2 annotations with {'boxes' if minimal else 'rectanglelabels'} are left out; choices are read"]
+    assert survey(photos/'e.json').classes()==dict(ball=2)
+    (photos/'e.json').write_text(json.dumps(tasks[:1]))
+    with pytest.raises(ValueError, match='detector'): survey(photos/'e.json')
 
 def test_annotations_without_a_choice_are_no_labels(tmp_path):
     tasks = [task('a.jpg', 'ball'), *(task('b.jpg', 'x') for _ in range(4))]
@@ -500,6 +530,11 @@ def test_duplicates_with_two_labels_come_first(photos, tmp_path):
     first,*others = found.twins()
     assert re.fullmatch(rf'{files[1]} \((labeled|valid) ball\) and zz1.jpg \((labeled|valid) tent\)', first) and len(others)==2
     assert others[1].endswith('zz2.jpg (unlabeled)') and not [o for o in survey(photos/'labels.csv').notes if 'two labels' in o]
+
+def test_no_memory_is_no_broken_file(photos, monkeypatch):
+    def fail(*args): raise MemoryError
+    monkeypatch.setattr(sys.modules['fastai_mixmatch.collect'], 'thumb', fail)
+    with pytest.raises(MemoryError): survey(photos/'labels.csv')
 
 def test_without_datasets(hub_free):
     with pytest.raises(ImportError, match='pip install datasets'): survey('hf:owner/name')

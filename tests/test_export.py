@@ -1,7 +1,7 @@
 "What leaves the house: predictions of many files, ONNX files, and small networks taught by large ones."
 import itertools, json, multiprocessing, numpy as np, pickle, pytest, subprocess, sys, torch, torchvision
 from fastai.vision.all import (CropPad, Image, ImageDataLoaders, Normalize, Path, PILImage, PILImageBW, Pipeline,
-    RandomResizedCrop, RandomResizedCropGPU, Resize, ResizeMethod, TensorImage, ToTensor, aug_transforms, load_learner)
+    RandomResizedCrop, RandomResizedCropGPU, Resize, ResizeMethod, TensorImage, ToTensor, Transform, aug_transforms, load_learner)
 from fastai_mixmatch.all import *
 from fastai_mixmatch import export
 from fastai_mixmatch.export import resizing
@@ -61,6 +61,19 @@ def test_all_ways_give_what_the_learner_gives(learn, photos):
     save_predictor(learn, 'p.safetensors')
     learn.export(Path('p.pkl').absolute())
     for o in (learn, load_predictor('p.safetensors'), Path('p.safetensors'), load_learner('p.pkl')): agree(list(predict_files(o, files, bs=7)), p, vocab)
+
+@pytest.mark.parametrize('workers', [0, 2])
+@pytest.mark.parametrize('where, error', [('transform',AttributeError), ('open',MemoryError)])
+def test_only_a_file_is_called_unreadable(photos, monkeypatch, workers, where, error):
+    "A mistake in a transform, or no memory left, is no row: it stops the work as what it is"
+    def fail(*args, **kw): raise error('not the file')
+    class Odd(Transform):
+        def encodes(self, o:PILImage): return fail() if armed else o
+    armed = False
+    learn = core_learner(photo_dls(photos, item_tfms=[Resize(32),Odd()]), photos/'unlabeled', bs=8)
+    armed = where=='transform'
+    if where=='open': monkeypatch.setattr(Image, 'open', fail)
+    with pytest.raises(error, match='not the file'): list(predict_files(learn, files_of(photos), bs=5, num_workers=workers))
 
 @pytest.mark.parametrize('workers', [0, 2])
 def test_broken_files_are_rows(photos, tmp_path, workers):
