@@ -234,7 +234,7 @@ def _watched(rows, total):
     finally: print(' '*79, end='\r', file=sys.stderr, flush=True)
 
 def _row(o, as_json):
-    if as_json: return json.dumps(o._asdict(), default=str)+'\n'
+    if as_json: return json.dumps({'class' if k=='label' else k: v for k,v in o._asdict().items()}, default=str)+'\n'
     return csv_line([o.file, o.label, *('' if v is None else f'{v:.4f}' for v in (o.probability, o.margin))])
 
 def predict(
@@ -246,7 +246,7 @@ def predict(
     quiet:bool=False, # Print only errors
     json:bool=False, # Print one JSON object; with --out -, a line for each image, and the object on the standard error
 ):
-    "Classify images: file, label, probability, and its lead over the second class"
+    "Classify images: file, class, probability, and its lead over the second class"
     refuse_unless(bs>0, '--bs must be more than 0', bs)
     predictor,(sizes,found),bad,n = _predictor(run),zip(*[_named_files(o) for o in L(files)]),[],0
     rows,to_out = predict_files(predictor, itertools.chain(*found), bs=bs, num_workers=num_workers),out=='-'
@@ -254,7 +254,7 @@ def predict(
     if shown: rows = _watched(rows, None not in sizes and sum(sizes))
     start = time.monotonic()
     with contextlib.nullcontext(sys.stdout) if to_out else open(out, 'w', newline='', encoding='utf-8') as f:
-        if not (json and to_out): f.write(csv_line(['file','label','probability','margin']))
+        if not (json and to_out): f.write(csv_line(['file','class','probability','margin']))
         try:
             for o in rows:
                 n += 1

@@ -307,7 +307,7 @@ def test_export_needs_no_images(trained, photos, tmp_path, main, moved):
     assert main('export', out/'predictor.safetensors')[0]==0, 'beside the file'
     for o in ('model.onnx','predictor.safetensors'): assert main('predict', out/o, photos/'IMG_0001.jpg', '--out', tmp_path/f'{o}.csv')[0]==0
     a,b = (pd.read_csv(tmp_path/f'{o}.csv') for o in ('model.onnx','predictor.safetensors'))
-    assert a.label.equals(b.label) and abs(a.probability-b.probability).max()<1e-3
+    assert a['class'].equals(b['class']) and abs(a.probability-b.probability).max()<1e-3
     assert f'there is no predictor {tmp_path}/predictor' in main('export', tmp_path)[2]
 
 def test_a_count_of_steps_of_an_epoch_that_goes_on(photos, tmp_path, main, monkeypatch):
@@ -459,8 +459,8 @@ def test_predictions_of_a_folder(trained, photos, tmp_path, main):
     rc,text,err = main('predict', trained[0], photos, '--out', tmp_path/'p.csv')
     df = pd.read_csv(tmp_path/'p.csv')
     assert rc==1 and err.count('unreadable')==1 and 'broken.jpg' in err and 'Traceback' not in err
-    assert list(df.columns) == ['file','label','probability','margin'] and len(df)==62
-    good = df[df.label.notna()]
+    assert list(df.columns) == ['file','class','probability','margin'] and len(df)==62
+    good = df[df['class'].notna()]
     assert len(good)==61 and good.probability.between(0, 1).all() and (good.margin<=good.probability).all()
     assert '61 of 62 images' in text
 
@@ -480,7 +480,7 @@ def test_predictions_of_a_table_a_file_and_a_stream(trained, photos, tmp_path, m
     assert len(pd.read_csv(photos/'p.csv'))==1, 'the table that it reads may be the one that it writes'
     rc,text,err = main('predict', folder/'predictor.safetensors', '-', '--out', '-')
     rows = list(csv.DictReader(text.splitlines()))
-    assert rc==1 and len(rows)==2 and rows[0]['label'] and not rows[1]['label'] and 'gone.jpg' in err
+    assert rc==1 and len(rows)==2 and rows[0]['class'] and not rows[1]['class'] and 'gone.jpg' in err
 
 ODD = ['a b.jpg','ünï 漢.jpg','-dash.jpg',"quo'te\".jpg",'com,ma;semi.jpg',' lead.jpg','trail .jpg','100%.jpg','#hash?.jpg','[br]*.jpg','two\nlines.jpg']
 
@@ -516,13 +516,13 @@ def test_predictions_as_lines_of_json(trained, photos):
     "With `--out -` and `--json`: an object a line for each image on the standard output, and one for all on the other"
     rc,text,err = run('predict', trained[0], photos, '--json', '--out', '-')
     rows = [json.loads(o) for o in text.splitlines()]
-    assert rc==1 and len(rows)==62 and all(list(o)==['file','label','probability','margin','error'] for o in rows)
+    assert rc==1 and len(rows)==62 and all(list(o)==['file','class','probability','margin','error'] for o in rows)
     bad = [o for o in rows if o['error']]
-    assert len(bad)==1 and bad[0]['label'] is None and bad[0]['file'].endswith('broken.jpg')
+    assert len(bad)==1 and bad[0]['class'] is None and bad[0]['file'].endswith('broken.jpg')
     *_,end = err.splitlines()
     assert json.loads(end)['images']==62 and err.count('unreadable')==2
     rc,text,err = run('predict', trained[0], photos/'IMG_0001.jpg', '--out', '-')
-    assert rc==0 and text.startswith('file,label,') and len(text.splitlines())==2 and '1 of 1 images' in err
+    assert rc==0 and text.startswith('file,class,') and len(text.splitlines())==2 and '1 of 1 images' in err
 
 @pytest.mark.skipif(sys.platform=='win32', reason='Windows has no pseudo-terminals')
 @pytest.mark.parametrize('options, shown', [([], True), (['--quiet'], False), (['--json'], False)])
