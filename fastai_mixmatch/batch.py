@@ -43,10 +43,16 @@ def check_names(
 # %% ../nbs/13_batch.ipynb #41443c19
 class Settings:
     "Base of classes whose annotated attributes are settings: arguments with a default"
+    _kept,_needed = (),() # Attributes that are the base's own; methods that go on with the base's
     def __init_subclass__(cls):
+        base = super(cls, cls)
         for k,v in vars(cls).items():
-            if not (callable(v) or hasattr(v, '__get__')) and inspect.isroutine(getattr(super(cls, cls), k, None)):
-                raise TypeError(f"`{k}` of {cls.__name__} hides a method; rename it")
+            value = not (callable(v) or hasattr(v, '__get__'))
+            if k in base._kept or value and inspect.isroutine(getattr(base, k, None)): raise TypeError(
+                f"`{k}` of {cls.__name__} hides {'an attribute' if k in base._kept else 'a method'}; rename it")
+            code = getattr(v, '__code__', None) if k in base._needed else None
+            if code and k not in code.co_names: raise TypeError(
+                f"`{k}` of {cls.__name__} must go on with that of its base: call `super().{k}()` in it")
         unlabeled = Parameter('unlabeled', Parameter.POSITIONAL_OR_KEYWORD, default=None)
         cls.__signature__ = Signature([unlabeled, *cls.settings().values()])
 

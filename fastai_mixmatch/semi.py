@@ -31,6 +31,8 @@ class SemiSupervised(Settings, FitCallback):
     loss_x:str|Callable = 'ce' # Labeled loss: 'ce', 'focal', `labeled_loss(weight=…)`, or a function of logits and probabilities `(B,n_classes)`
     order = 20
     _stateattrs = ('source','dl','labeled_dl','view','fitting','step','class_counts')
+    _kept = (*_stateattrs,'rank','world','learned')
+    _needed = '__init__ check after_create prepare watch before_fit before_train before_batch after_loss after_fit tidy'.split()
     k,ks,mu,strong = 1,0,1,None # Weak and strong views, unlabeled images for each labeled one, what makes strong views
     guesses = True # Does each step guess?
     full_weight = property(lambda self: self.lambda_u) # Weight of the unlabeled loss where nothing holds it back
@@ -107,7 +109,9 @@ def guess(self:SemiSupervised,
 def note(self:SemiSupervised, **columns):
     "Report the mean of each of `columns`, which the class declares"
     check_use(self, 'columns', *columns)
-    self.step.notes.update({k: v.detach().mean() if isinstance(v, Tensor) else float(v) for k,v in columns.items()})
+    expect(self, 'note', columns)
+    def mean(v): return v.detach().float().mean() if isinstance(v, Tensor) else float(v)
+    self.step.notes.update({k: mean(v) for k,v in columns.items()})
 
 # %% ../nbs/14_semi.ipynb #ca5de8f5
 @patch
@@ -317,7 +321,7 @@ def step_loss(self:SemiSupervised, pred, *yb):
     step = self.step
     step.loss_x,step.loss_u = ask(self, 'losses', pred, *yb)
     step.weight = ask(self, 'weight')
-    step.loss = step.loss_x + step.weight*step.loss_u
+    step.loss = (step.loss_x + step.weight*step.loss_u).float() # fastai's means are float32
     if self.fitting.had: check_step(self)
     self.fitting.had = self.fitting.states = None
     return step.loss
