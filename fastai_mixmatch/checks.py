@@ -122,6 +122,9 @@ def probe(
         model.train(training)
         with torch.no_grad(), frozen_stats(model):
             return model._call_impl(x) # Not the compiled call, which another size would compile anew
+    except RuntimeError as e:
+        if x.dtype==(t := one_param(model).dtype): raise
+        raise TypeError(f"images are {x.dtype} and the weights of the network {t}: convert one of them") from e
     finally:
         for m,t in modes.items(): m.training = t
 

@@ -176,7 +176,7 @@ def prepare(self:SemiSupervised):
     "Make both streams from `learn.dls` and `unlabeled`, and check them"
     u,dls = self.unlabeled,self.learn.dls
     tfms = [o for e in ('after_item','after_batch') for o in getattr(getattr(dls.train, e, None), 'fs', ())]
-    now = u.source,dls,*tfms
+    now = *vars(u).values(),self.mu,max(self.k, self.ks),dls,*tfms
     if [*map(id, now)]==[*map(id, self.source or ())]: return
     if u.source is None: raise ValueError(
         f"no unlabeled images: set `learn.{self.name}.unlabeled` (an exported learner holds none)")
@@ -271,6 +271,7 @@ class Fit:
 
 @patch
 def before_fit(self:SemiSupervised):
+    self.check() # Settings may have been changed
     new = self.watch()
     self.alone(self.learn.cbs)
     check_callbacks(self)

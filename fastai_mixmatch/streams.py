@@ -140,12 +140,16 @@ def check_labels(
     dls, # `DataLoaders`
 )->int: # Number of classes
     "Refuse what is not single-label classification with at least two classes"
-    ds,n_inp = dls.train.dataset,getattr(dls.train, 'n_inp', 1)
-    if n_inp!=1: raise ValueError(f"`dls` must give one image and one label; it has {n_inp} inputs")
+    ds = dls.train.dataset
     if isinstance(ds, IterableDataset):
         raise TypeError(f"the labeled set, which is repeated, must have a length; got the iterable {type(ds).__name__}")
     if len(ds)==0: raise ValueError("the labeled training set is empty")
     item = get_item(ds, 0)
+    if isinstance(item, dict): raise TypeError(
+        f"`dls` gives dictionaries of {', '.join(map(str, item))}. Make it of lists, of training and validation images: "
+        "`ImageList([o['image'] for o in ds], labels=[o['label'] for o in ds]).dataloaders(…)`")
+    n_inp = getattr(dls.train, 'n_inp', 1)
+    if n_inp!=1: raise ValueError(f"`dls` must give one image and one label; it has {n_inp} inputs")
     if not isinstance(item, (tuple,list)) or len(item)!=2:
         raise ValueError(f"`dls` must give pairs (image, label); it gives {type(item).__name__}. For boxes use a "
                          "detector, such as those of `torchvision.models.detection`")

@@ -6,6 +6,7 @@ from fastai.vision.all import Callback, DataLoaders, Normalize, TensorImage, Tra
 from fastai_mixmatch.all import *
 from helpers import IL, SMALL, X, core_dls, core_learner, method_learner, torch_sets, train
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 UX = X[200:230]
 digit_dls,learner = core_dls,core_learner
@@ -84,6 +85,12 @@ def test_labels_of_torchvision_are_counted_as_they_are_trained():
     ds = FakeData(6, (3, 8, 8), 3, target_transform=lambda y: 2-y)
     ds.targets = [2-ds[i][1] for i in range(6)]
     assert label_indices(ds)==[ds[i][1] for i in range(6)]!=ds.targets
+
+@pytest.mark.parametrize('dtype', [torch.float64, torch.float16])
+def test_images_of_another_type_than_the_weights(dtype):
+    labeled,valid,x = torch_sets()
+    def of(ds): return DataLoader(TensorDataset(ds.tensors[0].to(dtype), ds.tensors[1]), 10)
+    refused(TypeError, f'images are {dtype} and the weights of the network torch.float32: convert one of them', dls=DataLoaders(of(labeled), of(valid)), unlabeled=x.to(dtype))
 
 # --- methods, views and columns of one's own
 

@@ -2,7 +2,7 @@
 import copy, gc, math, numpy as np, os, pytest, signal, sys, time, torch, warnings, weakref
 from fastai.callback.all import CSVLogger, EarlyStoppingCallback, GradientAccumulation, GradientClip, SaveModelCallback
 from fastai.vision.all import (Callback, CancelBatchException, CancelEpochException, CancelFitException, ProgressCallback, Transform,
-    CancelStepException, CancelTrainException, DataLoader, DataLoaders, Learner, Resize, accuracy, noop, set_seed)
+    CancelStepException, CancelTrainException, DataLoader, DataLoaders, Learner, RandomResizedCrop, Resize, accuracy, noop, set_seed)
 from fastai_mixmatch.all import *
 from helpers import (IL, NAMES, SCRIPT, SMALL, At, X, alike, copied, core_dls, core_learner, forks, interrupt, method_learner,
     own_env, quiet, same, state_of, tensors, train)
@@ -644,6 +644,19 @@ def test_streams_are_made_once():
     assert again() and not again()
     learn.dls = core_dls(bs=10)
     assert again() and not again() and m.labeled_dl.bs == 10
+
+def test_settings_that_are_changed_between_fits_count():
+    "Of the stream, of how many views the method needs; what they must be is checked as in the beginning"
+    learn = train(core_learner(core_dls(item_tfms=RandomResizedCrop(8))))
+    m = learn.mix_match
+    assert (m.dl.bs,m.dl.pool.k)==(32,2)
+    m.unlabeled.bs,m.k = 16,3
+    train(learn)
+    assert (m.dl.bs,m.dl.pool.k,len(m.dl))==(16,3,8)
+    m.unlabeled = Unlabeled(m.unlabeled.source, mu=3)
+    assert train(learn).mix_match.dl.bs==60
+    m.lambda_u = -1
+    with pytest.raises(ValueError, match='MixMatch.lambda_u: expected a weight of at least 0; got -1'): train(learn)
 
 def test_strong_views_are_checked_where_there_are_any():
     "They need images in [0,1]; weak ones do not."
