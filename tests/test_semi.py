@@ -488,6 +488,19 @@ def test_own_before_batch():
     (x,u,b), = seen
     assert 7 <= x <= 8 and 0 <= u <= 1 and x==pytest.approx(b)
 
+@pytest.mark.parametrize('order', [-100, 100])
+def test_a_callback_that_cannot_tidy_up_keeps_none_from_it(order):
+    class Bad(Callback):
+        def after_batch(self): raise KeyboardInterrupt
+        def tidy(self): raise ZeroDivisionError('mine')
+    Bad.order = order
+    learn = core_learner(checkpoint='cp')
+    loss, metrics = learn.loss_func, list(learn.metrics)
+    with pytest.raises(ZeroDivisionError, match='mine'): learn.fit(1, cbs=Bad())
+    assert learn.loss_func is loss and list(learn.metrics) == metrics and learn.checkpoint.this_fit is learn.mix_match.fitting is None
+    learn.fit(1)
+    assert len(learn.report.rows) == 1
+
 @pytest.mark.parametrize('error', [KeyboardInterrupt, RuntimeError])
 def test_no_old_file_after_an_interrupt(error):
     "`SaveModelCallback` loads its best file where a fit ends well; after an interrupt the last weights stay, as in a plain `Learner`."
