@@ -43,16 +43,15 @@ def check_names(
 # %% ../nbs/13_batch.ipynb #41443c19
 class Settings:
     "Base of classes whose annotated attributes are settings: arguments with a default"
-    _kept,_needed = (),() # Attributes that are the base's own; methods that go on with the base's
+    _stateattrs = _needed = () # Attributes of the base, and methods that must call the base's
     def __init_subclass__(cls):
         base = super(cls, cls)
         for k,v in vars(cls).items():
-            value = not (callable(v) or hasattr(v, '__get__'))
-            if k in base._kept or value and inspect.isroutine(getattr(base, k, None)): raise TypeError(
-                f"`{k}` of {cls.__name__} hides {'an attribute' if k in base._kept else 'a method'}; rename it")
-            code = getattr(v, '__code__', None) if k in base._needed else None
-            if code and k not in code.co_names: raise TypeError(
-                f"`{k}` of {cls.__name__} must go on with that of its base: call `super().{k}()` in it")
+            value,code = not (callable(v) or hasattr(v, '__get__')),getattr(v, '__code__', None)
+            if k in (*base._stateattrs,'learned') or value and inspect.isroutine(getattr(base, k, None)):
+                raise TypeError(f"`{k}` of {cls.__name__} hides a method or attribute; rename it")
+            if code and k in base._needed and k not in code.co_names:
+                raise TypeError(f"`{k}` of {cls.__name__} must call that of its base: `super().{k}()`")
         unlabeled = Parameter('unlabeled', Parameter.POSITIONAL_OR_KEYWORD, default=None)
         cls.__signature__ = Signature([unlabeled, *cls.settings().values()])
 

@@ -32,7 +32,7 @@ def training_state(learn)->dict:
         scaler=None if scaler is None else scaler.state_dict(),
         cbs={k: memory(cb) for k,cb in named_cbs(learn).items()}, metrics=[memory(m) for m in _metrics(learn)],
         learn={k: pack(vars(learn)[k]) for k in _of_learn if k in vars(learn)},
-        elapsed=max(0, time.time()-getattr(learn.recorder, 'start_epoch', time.time())), rngs=rng_state(loader_rngs(learn.dls)))
+        elapsed=max(0, time.time()-getattr(learn.recorder, 'start_epoch', math.inf)), rngs=rng_state(loader_rngs(learn.dls)))
 
 def load_training_state(learn, s:dict, streams:bool=False, args:bool=True):
     "Continue from `s`, the `training_state` of a learner made alike, with `streams` in the middle of an epoch"
@@ -88,8 +88,8 @@ def read_checkpoint(file, device='cpu')->dict:
             if any(o.compress_type for o in z.infolist()): raise ValueError("it is compressed") # Could be of any size
         state = torch.load(file, map_location=place, weights_only=True)
         if state['format']!=_format: raise ValueError(f"it has format {state['format']}; this version reads {_format}")
-        def good(v, t): return isinstance(v, t) and (not isinstance(v, (int,float)) or 0<=v<math.inf)
-        bad = [k for t,ks in _parts.items() for k in ks.split() if not good(state.get(k, k), t)]
+        bad = [k for t,ks in _parts.items() for k in ks.split() if not isinstance(v := state.get(k, k), t)
+               or isinstance(v, (int,float)) and not 0<=v<math.inf]
         if bad: raise ValueError(f"{', '.join(bad)}: missing, or of another type or sign")
         return state
     except Exception as e: raise CheckpointError(f"cannot read the checkpoint {file}: {e}") from e

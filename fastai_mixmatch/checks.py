@@ -8,7 +8,6 @@ __all__ = ['label_indices', 'class_counts', 'expect', 'tried', 'probe', 'check_m
 
 # %% ../nbs/84_checks.ipynb #0a8d949b
 from fastai.vision.all import *
-from fastai.callback.mixup import MixHandler
 from .batch import form, refuse_unless
 from .sources import class_name, overlap
 from .rng import kept_rng
@@ -68,7 +67,6 @@ def _losses(m, o):
     good = [v.ndim for v in o]==[0,0] and any(v.requires_grad for v in o)
     return good and all(v.requires_grad or v==0 for v in o[:1+(m.lambda_u>0)])
 
-def _note(o): return isinstance(o, Real) or isinstance(o, Tensor) and not o.is_complex()
 
 _expected = dict( # Name → what is expected, and is it that?
     k=("a whole number of weak views, at least 1", lambda m, o: isinstance(o, int) and o>0),
@@ -85,7 +83,8 @@ _expected = dict( # Name → what is expected, and is it that?
     make_batch=("images like `b.x`, labeled ones first, and a tuple of targets, labels like `b.y` first", _make_batch),
     guess=("probabilities `(B_u,n_classes)`", lambda m, o: o.ndim==2),
     losses=("labeled and unlabeled loss, two tensors of one number, each with a gradient, or 0", _losses),
-    note=("numbers, or tensors of them", lambda m, o: all(map(_note, o.values()))),
+    note=("numbers, or tensors of them",
+          lambda m, o: all(isinstance(v, Real) or not v.is_complex() for v in o.values())),
     weight=("a number without gradient", lambda m, o: isinstance(o, Real) or not (o.ndim or o.requires_grad)),
     loss_x=("one number for logits and probabilities, both `(B,n_classes)`; in place of a loss of class indices pass "
             "'focal' or `labeled_loss(weight=…, smoothing=…)`", lambda m, o: not o.ndim),
@@ -124,7 +123,7 @@ def probe(
             return model._call_impl(x) # Not the compiled call, which another size would compile anew
     except RuntimeError as e:
         if x.dtype==(t := one_param(model).dtype): raise
-        raise TypeError(f"images are {x.dtype} and the weights of the network {t}: convert one of them") from e
+        raise TypeError(f"images are {x.dtype} and weights {t}: convert one of them") from e
     finally:
         for m,t in modes.items(): m.training = t
 

@@ -7,7 +7,6 @@ __all__ = ['last_linear', 'pool_features', 'Heads']
 
 # %% ../nbs/11_heads.ipynb #6b4697ca
 from fastai.vision.all import *
-from fastai.optimizer import OptimWrapper
 from .batch import FitCallback, refuse_unless
 from .checks import probe
 from .distributed import from_first, sum_ranks

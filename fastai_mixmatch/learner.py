@@ -95,7 +95,7 @@ class SemiSupervisedLearner(Learner):
             except BaseException as e:
                 torch.set_grad_enabled(grad) # An interrupt inside `no_grad` can leave it off
                 self.logger = logger # fastai's `CSVLogger` would call itself
-                with ExitStack() as end: # All are run, last comes first, whatever one raises
+                with ExitStack() as end: # All run, the last one first, whatever one raises
                     end.callback(self._end_cleanup)
                     for cb in self.cbs.sorted('order')[::-1]: # `lr_find` moves nothing, however it ends
                         end.callback(cb.after_fit if isinstance(cb, LRFinder) else getattr(cb, 'tidy', noop))

@@ -30,9 +30,9 @@ class SemiSupervised(Settings, FitCallback):
     ramp:float|int = 0 # The weight grows up to this fraction (float) of the training, or for this many steps (int)
     loss_x:str|Callable = 'ce' # Labeled loss: 'ce', 'focal', `labeled_loss(weight=…)`, or a function of logits and probabilities `(B,n_classes)`
     order = 20
-    _stateattrs = ('source','dl','labeled_dl','view','fitting','step','class_counts')
-    _kept = (*_stateattrs,'rank','world','learned')
-    _needed = '__init__ check after_create prepare watch before_fit before_train before_batch after_loss after_fit tidy'.split()
+    _stateattrs = ('source','dl','labeled_dl','view','fitting','step','class_counts','rank','world')
+    _needed = ('__init__ check after_create prepare watch before_fit before_train before_batch after_loss after_fit '
+               'tidy').split()
     k,ks,mu,strong = 1,0,1,None # Weak and strong views, unlabeled images for each labeled one, what makes strong views
     guesses = True # Does each step guess?
     full_weight = property(lambda self: self.lambda_u) # Weight of the unlabeled loss where nothing holds it back
@@ -110,8 +110,7 @@ def note(self:SemiSupervised, **columns):
     "Report the mean of each of `columns`, which the class declares"
     check_use(self, 'columns', *columns)
     expect(self, 'note', columns)
-    def mean(v): return v.detach().float().mean() if isinstance(v, Tensor) else float(v)
-    self.step.notes.update({k: mean(v) for k,v in columns.items()})
+    self.step.notes.update({k: torch.as_tensor(v).detach().float().mean() for k,v in columns.items()})
 
 # %% ../nbs/14_semi.ipynb #ca5de8f5
 @patch
@@ -212,13 +211,13 @@ def alone(self:SemiSupervised, cbs):
 
 @patch
 def after_create(self:SemiSupervised):
-    self.alone(self.learn.cbs)
     self.watch()
     if self.unlabeled.source is not None: self.prepare()
 
 @patch
 def watch(self:SemiSupervised)->list:
     "Add the callbacks that go with a method, where the learner lacks them"
+    self.alone(self.learn.cbs)
     for o in [self, self.aug][:1+hasattr(self.aug, 'state_dict')]: belongs(o, self.learn)
     mine = [cb for cb in self.learn.cbs if getattr(cb, 'method', None) is self]
     kinds = [Report, Finite, KeepValid, Trim] + [Heads]*bool(self.heads)
@@ -273,7 +272,6 @@ class Fit:
 def before_fit(self:SemiSupervised):
     self.check() # Settings may have been changed
     new = self.watch()
-    self.alone(self.learn.cbs)
     check_callbacks(self)
     for dl in self.learn.dls: on_any_device(dl)
     with kept_rng(): self.prepare()

@@ -9,7 +9,6 @@ __all__ = ['PoolDL', 'Walk', 'check_label', 'check_labels', 'LabeledDL', 'Unlabe
 # %% ../nbs/04_streams.ipynb #96d7f222
 from collections import deque
 from fastai.vision.all import *
-from torch.utils.data import IterableDataset
 from .batch import Unlabeled
 from .cache import DiskCache
 from .distributed import from_first
@@ -145,14 +144,11 @@ def check_labels(
         raise TypeError(f"the labeled set, which is repeated, must have a length; got the iterable {type(ds).__name__}")
     if len(ds)==0: raise ValueError("the labeled training set is empty")
     item = get_item(ds, 0)
-    if isinstance(item, dict): raise TypeError(
-        f"`dls` gives dictionaries of {', '.join(map(str, item))}. Make it of lists, of training and validation images: "
-        "`ImageList([o['image'] for o in ds], labels=[o['label'] for o in ds]).dataloaders(…)`")
-    n_inp = getattr(dls.train, 'n_inp', 1)
+    n_inp = 1 if isinstance(item, dict) else getattr(dls.train, 'n_inp', 1)
     if n_inp!=1: raise ValueError(f"`dls` must give one image and one label; it has {n_inp} inputs")
-    if not isinstance(item, (tuple,list)) or len(item)!=2:
-        raise ValueError(f"`dls` must give pairs (image, label); it gives {type(item).__name__}. For boxes use a "
-                         "detector, such as those of `torchvision.models.detection`")
+    if not isinstance(item, (tuple,list)) or len(item)!=2: raise ValueError(
+        f"`dls` must give pairs (image, label); it gives {type(item).__name__}. Make it of dictionaries by `ImageList"
+        "(images, labels).dataloaders(…)`; for boxes use a detector, such as those of `torchvision.models.detection`")
     check_label(item[1])
     names = class_names(ds) or ()
     c = get_c(dls) or len(names) or 1+max(int(ds[i][1]) for i in range(len(ds)))

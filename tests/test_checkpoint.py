@@ -370,7 +370,8 @@ FORGED = dict(list=lambda s: saved([1]), empty=lambda s: saved({}), format=lambd
     part=lambda s: saved({k: v for k, v in s.items() if k != 'opt'}), code=lambda s: saved(dict(s, opt=os.getpid)),
     kind=lambda s: saved(dict(s, rngs=[1])), number=lambda s: saved(dict(s, batch='3')), ended=lambda s: saved(dict(s, ended='x')),
     grads=lambda s: saved(dict(s, grads={})), settings=lambda s: saved(dict(s, settings=[])),
-    epoch=lambda s: saved(dict(s, epoch=-1)), step=lambda s: saved(dict(s, step=-5)), pct=lambda s: saved(dict(s, pct=math.nan)), elapsed=lambda s: saved(dict(s, elapsed=math.inf)),
+    epoch=lambda s: saved(dict(s, epoch=-1)), step=lambda s: saved(dict(s, step=-5)), pct=lambda s: saved(dict(s, pct=math.nan)),
+    elapsed=lambda s: saved(dict(s, elapsed=math.inf)),
     text=lambda s: b'hello', pickle=lambda s: pickle.dumps(os.getpid), bomb=lambda s: rezip(dict(s, more=torch.zeros(10**7))))
 @pytest.mark.parametrize('kind', FORGED)
 def test_forged_file(kind):

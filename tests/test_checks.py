@@ -90,7 +90,7 @@ def test_labels_of_torchvision_are_counted_as_they_are_trained():
 def test_images_of_another_type_than_the_weights(dtype):
     labeled,valid,x = torch_sets()
     def of(ds): return DataLoader(TensorDataset(ds.tensors[0].to(dtype), ds.tensors[1]), 10)
-    refused(TypeError, f'images are {dtype} and the weights of the network torch.float32: convert one of them', dls=DataLoaders(of(labeled), of(valid)), unlabeled=x.to(dtype))
+    refused(TypeError, f'images are {dtype} and weights torch.float32: convert one of them', dls=DataLoaders(of(labeled), of(valid)), unlabeled=x.to(dtype))
 
 # --- methods, views and columns of one's own
 
@@ -212,9 +212,10 @@ def test_targets_of_another_precision():
 
 def test_columns_of_other_types():
     "Numbers of numpy, and tensors of whole numbers and truth values"
-    values = dict(a=np.float32(2), b=True, c=torch.tensor([1,2]), d=torch.tensor([True,False]), e=torch.tensor(3., dtype=torch.float64), f=torch.tensor([.5,1.5]).half())
-    row = train(method_learner(using(lambda self, pred: self.note(**values), columns=(*values,))(), 60)).report.rows[0]
-    assert [row[o] for o in values]==[2, 1, 1.5, .5, 3, 1]
+    values = [np.float32(2), True, torch.tensor([1,2]), torch.tensor([True,False]), torch.tensor(3., dtype=torch.float64), torch.tensor([.5,1.5]).half()]
+    named = dict(zip('abcdef', values))
+    row = train(method_learner(using(lambda self, pred: self.note(**named), columns=(*named,))(), 60)).report.rows[0]
+    assert [row[o] for o in named]==[2, 1, 1.5, .5, 3, 1]
 
 def test_columns_without_guesses():
     "A method that makes none has the columns that it declares, and no others"
@@ -227,7 +228,7 @@ def test_columns_without_guesses():
     assert row['two']==2 and 'loss_x' not in row
 
 def test_a_setting_does_not_hide_a_method():
-    with pytest.raises(TypeError, match='`weight` of Hidden hides a method; rename it'):
+    with pytest.raises(TypeError, match='`weight` of Hidden hides a method or attribute; rename it'):
         class Hidden(SemiSupervised): weight:float = 1.
     with pytest.raises(TypeError, match='`targets` of Hidden hides'):
         class Hidden(FixMatch): targets = None
@@ -239,7 +240,7 @@ def test_a_setting_does_not_hide_a_method():
 @pytest.mark.parametrize('name', ['__init__','check','after_create','prepare','watch','before_fit','before_train','before_batch','after_loss','after_fit','tidy'])
 def test_a_method_that_must_go_on_with_its_bases(name):
     "Without it, a training would fail deep inside, or leave the learner changed"
-    with pytest.raises(TypeError, match=fr'`{name}` of Own must go on with that of its base: call `super\(\).{name}\(\)` in it'): own(**{name: lambda self: None})
+    with pytest.raises(TypeError, match=fr'`{name}` of Own must call that of its base: `super\(\).{name}\(\)`'): own(**{name: lambda self: None})
     class Fine(Own):
         before_fit,events = lambda self: super(Fine, self).before_fit(),[]
         def before_batch(self):
@@ -253,7 +254,7 @@ def test_a_method_that_must_go_on_with_its_bases(name):
 @pytest.mark.parametrize('name', ['view','step','dl','source','fitting','learned','rank','class_counts'])
 def test_a_name_of_the_base_is_not_taken(name):
     for v in (3, lambda self, x: x):
-        with pytest.raises(TypeError, match=f'`{name}` of Own hides an attribute; rename it'): own(**{name: v})
+        with pytest.raises(TypeError, match=f'`{name}` of Own hides a method or attribute; rename it'): own(**{name: v})
 
 def test_settings_without_annotation():
     class Plain(Own): alpha = .5

@@ -300,7 +300,7 @@ def test_dictionaries(root, label):
 def test_labeled_dictionaries(root):
     "Not as pairs; as lists they are"
     for dls in (DataLoaders.from_dsets(Dicts(), Dicts(), bs=5), DataLoaders(DataLoader(Dicts(), 5), DataLoader(Dicts(), 5))):
-        with pytest.raises(TypeError, match=r"gives dictionaries of image, label. Make it of lists.*ImageList\(\[o\['image'\] for o in ds\], labels="): check_labels(dls)
+        with pytest.raises(ValueError, match=r'it gives dict. Make it of dictionaries by `ImageList\(images, labels\).dataloaders'): check_labels(dls)
     ds = Dicts()
     il = ImageList([ds[i]['image'] for i in range(N)], labels=[ds[i]['label'] for i in range(N)], img_cls=PILImageBW)
     ldl = LabeledDL(il.dataloaders(il, bs=5))
