@@ -60,7 +60,8 @@ def _ramp(m, o):
 
 def _make_batch(m, o):
     (x,(y,*_)),b = o,m.step.batch
-    same = x.dtype==b.x.dtype and [v.shape[1:] for v in (x,y)]==[v.shape[1:] for v in (b.x,b.y)]
+    fits = x.dtype in (b.x.dtype, one_param(m.learn.model).dtype)
+    same = fits and [v.shape[1:] for v in (x,y)]==[v.shape[1:] for v in (b.x,b.y)]
     return same and is_listy(o[1]) and len(y)<=len(x)
 
 def _losses(m, o):

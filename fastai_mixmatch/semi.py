@@ -12,6 +12,7 @@ from .streams import LabeledDL, unlabeled_dl
 from .views import *
 from .augment import StrongView
 from .targets import *
+from .targets import _up
 from .losses import *
 from .batch import *
 from .checks import *
@@ -110,7 +111,7 @@ def note(self:SemiSupervised, **columns):
     "Report the mean of each of `columns`, which the class declares"
     check_use(self, 'columns', *columns)
     expect(self, 'note', columns)
-    self.step.notes.update({k: torch.as_tensor(v).detach().float().mean() for k,v in columns.items()})
+    self.step.notes.update({k: _up(torch.as_tensor(v).detach()).mean() for k,v in columns.items()})
 
 # %% ../nbs/14_semi.ipynb #ca5de8f5
 @patch
@@ -119,7 +120,7 @@ def parts(self:SemiSupervised,
     y:Tensor, # One-hot labels `(B,n_classes)`
 )->list: # Logits of the labeled images, and of each view, weak ones first; float32 or float64
     "Take the output of the network apart"
-    pred = pred.to(torch.promote_types(pred.dtype, torch.float32))
+    pred = _up(pred)
     return [pred[:len(y)], *pred[len(y):].chunk(self.k+self.ks)]
 
 @patch
