@@ -344,6 +344,15 @@ def test_damaged_file(how):
     assert result(learn) == whole()
     assert [o.name.split('.')[0] for o in files()] == ['fit1-000000012', 'fit1-end']
 
+def test_a_damaged_file_does_not_take_the_place_of_a_good_one():
+    "Two good ones are kept beside it"
+    stopped()
+    damaged(files()[-1], 'cut')
+    with pytest.warns(UserWarning, match='is damaged'), pytest.raises(KeyboardInterrupt):
+        set_seed(3)
+        learner(checkpoint='cp', every='1 step', cbs=Stop(5)).fit_one_cycle(3)
+    assert [o.name[:14] for o in files()] == ['fit1-000000004', 'fit1-000000005']
+
 @pytest.mark.parametrize('make', [os.mkfifo, os.mkdir, partial(os.symlink, '/dev/zero')], ids=['pipe', 'folder', 'device'])
 def test_what_is_no_file_is_no_checkpoint(make):
     "A pipe would be read for ever"
@@ -796,6 +805,18 @@ def test_override():
     program(partial(changed, checkpoint='cp', every='1 steps'), 6)
     with pytest.warns(UserWarning, match='unlabeled images'): learn = program(partial(changed, checkpoint=Checkpoint('cp', override=True), un=IL[200:456]))
     assert learn.train_iter == 24 and learn.ema.n == 6 + 16 and len(learn.recorder.values) == 3
+
+def test_override_with_more_epochs():
+    "The schedule goes on at the part of the new training that is done"
+    program(partial(learner, checkpoint='cp', every='1 steps'), 6)
+    seen = []
+    class First(Callback):
+        order,in_checkpoint = 2000,False
+        def before_batch(self):
+            if self.learn.training: seen.append(self.learn.pct_train)
+    with pytest.warns(UserWarning, match='epochs: 3 then, 6 now'):
+        program(partial(learner, checkpoint=Checkpoint('cp', override=True), cbs=First()), fit=lambda learn: learn.fit_one_cycle(6))
+    assert seen[0]==pytest.approx(6/24, abs=1/24) and len(seen)==18
 
 # --- one folder, one learner
 

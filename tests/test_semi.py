@@ -105,6 +105,17 @@ def test_lr_find_moves_nothing():
     learn.fit(1)
     assert learn.ema.n == 8 and not alike(before['learned'], learned(learn))
 
+def test_lr_find_puts_back_what_is_changed_in_place():
+    "What a strong view learns, and a tensor that a method writes into"
+    class Writes(FixMatch):
+        def fresh(self): return dict(count=torch.zeros(3))
+        def targets(self, q, q_x):
+            self.learned.count += 1
+            return super().targets(q, q_x)
+    learn = quiet(method_learner(Writes(strong=StrongView(CTAugment()))))
+    learn.lr_find(num_it=6, show_plot=False)
+    assert not learn.writes.learned.count.any() and (learn.writes.strong.aug.weights==1).all()
+
 def test_lr_find_takes_its_steps():
     "fastai counts them in labeled batches: there may be fewer labels than a batch, or more labeled batches than unlabeled ones."
     learn = core_learner(core_dls(bs=64), IL[200:264])
