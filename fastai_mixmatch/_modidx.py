@@ -217,6 +217,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'fastai_mixmatch.checks._averages': ('checks.html#_averages', 'fastai_mixmatch/checks.py'),
                                         'fastai_mixmatch.checks._data': ('checks.html#_data', 'fastai_mixmatch/checks.py'),
                                         'fastai_mixmatch.checks._head': ('checks.html#_head', 'fastai_mixmatch/checks.py'),
+                                        'fastai_mixmatch.checks._losses': ('checks.html#_losses', 'fastai_mixmatch/checks.py'),
                                         'fastai_mixmatch.checks._make_batch': ('checks.html#_make_batch', 'fastai_mixmatch/checks.py'),
                                         'fastai_mixmatch.checks._named': ('checks.html#_named', 'fastai_mixmatch/checks.py'),
                                         'fastai_mixmatch.checks._ramp': ('checks.html#_ramp', 'fastai_mixmatch/checks.py'),

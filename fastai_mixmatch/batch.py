@@ -46,10 +46,15 @@ def check_names(
 # %% ../nbs/13_batch.ipynb #41443c19
 class Settings:
     "Base of classes whose annotated attributes are settings: arguments with a default"
+    _stateattrs = _needed = () # Attributes of the base, and methods that must call the base's
     def __init_subclass__(cls):
+        base = super(cls, cls)
         for k,v in vars(cls).items():
-            if not (callable(v) or hasattr(v, '__get__')) and inspect.isroutine(getattr(super(cls, cls), k, None)):
-                raise TypeError(f"`{k}` of {cls.__name__} hides a method; rename it")
+            value,code = not (callable(v) or hasattr(v, '__get__')),getattr(v, '__code__', None)
+            if k in (*base._stateattrs,'learned') or value and inspect.isroutine(getattr(base, k, None)):
+                raise TypeError(f"`{k}` of {cls.__name__} hides a method or attribute; rename it")
+            if code and k in base._needed and k not in code.co_names:
+                raise TypeError(f"`{k}` of {cls.__name__} must call that of its base: `super().{k}()`")
         unlabeled = Parameter('unlabeled', Parameter.POSITIONAL_OR_KEYWORD, default=None)
         cls.__signature__ = Signature([unlabeled, *cls.settings().values()])
 

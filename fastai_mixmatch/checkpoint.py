@@ -19,6 +19,7 @@ from .rng import rng_state, same_state, set_rng_state
 from .state import belongs, memory, pack, remember, unpack, warn_once
 
 # %% ../nbs/23_checkpoint.ipynb #48ed4364
+_of_learn = 'smooth_loss','final_record'
 def _metrics(learn): return [learn.recorder.loss, learn.recorder.smooth_loss, *learn.metrics]
 
 def training_state(learn)->dict:
@@ -30,8 +31,8 @@ def training_state(learn)->dict:
         grads=pack(grads), opt=pack(learn.opt.state_dict(), objects=False),
         scaler=None if scaler is None else scaler.state_dict(),
         cbs={k: memory(cb) for k,cb in named_cbs(learn).items()}, metrics=[memory(m) for m in _metrics(learn)],
-        learn={k: pack(vars(learn)[k]) for k in ('smooth_loss','final_record') if k in vars(learn)},
-        elapsed=time.time()-getattr(learn.recorder, 'start_epoch', time.time()), rngs=rng_state(loader_rngs(learn.dls)))
+        learn={k: pack(vars(learn)[k]) for k in _of_learn if k in vars(learn)},
+        elapsed=max(0, time.time()-getattr(learn.recorder, 'start_epoch', math.inf)), rngs=rng_state(loader_rngs(learn.dls)))
 
 def load_training_state(learn, s:dict, streams:bool=False, args:bool=True):
     "Continue from `s`, the `training_state` of a learner made alike, with `streams` in the middle of an epoch"
@@ -50,7 +51,7 @@ def _load(learn, s, streams, args):
     for k,cb in named_cbs(learn).items():
         if k in s['cbs']: remember(cb, s['cbs'][k], args, *[streams]*isinstance(cb, SemiSupervised))
     for m,o in zip(_metrics(learn), s['metrics']): remember(m, o, args)
-    vars(learn).update(unpack(s['learn']))
+    vars(learn).update({k: unpack(v) for k,v in s['learn'].items() if k in _of_learn})
     learn.recorder.start_epoch = time.time()-s['elapsed']
     set_rng_state(s['rngs'], loader_rngs(learn.dls))
     if rank := rank_distrib(): set_seed(int(torch.randint(2**31, ()))+rank) # Other processes draw otherwise
@@ -87,8 +88,9 @@ def read_checkpoint(file, device='cpu')->dict:
             if any(o.compress_type for o in z.infolist()): raise ValueError("it is compressed") # Could be of any size
         state = torch.load(file, map_location=place, weights_only=True)
         if state['format']!=_format: raise ValueError(f"it has format {state['format']}; this version reads {_format}")
-        bad = [k for t,ks in _parts.items() for k in ks.split() if not isinstance(state.get(k, k), t)]
-        if bad: raise ValueError(f"{', '.join(bad)}: missing, or of another type")
+        bad = [k for t,ks in _parts.items() for k in ks.split() if not isinstance(v := state.get(k, k), t)
+               or isinstance(v, (int,float)) and not 0<=v<math.inf]
+        if bad: raise ValueError(f"{', '.join(bad)}: missing, or of another type or sign")
         return state
     except Exception as e: raise CheckpointError(f"cannot read the checkpoint {file}: {e}") from e
 

@@ -44,7 +44,7 @@ def class_counts(
 # %% ../nbs/84_checks.ipynb #5c1e07aa
 def _unit(x): return x.is_floating_point() and x.min()>=-1e-3 and x.max()<=1+1e-3
 def _alike(x, o, k=1): return (o.shape,o.dtype,o.device)==((k*len(x),*x.shape[1:]),x.dtype,x.device)
-def _named(o, *kinds): return isinstance(o, kinds) and all(isinstance(k, str) for k in o)
+def _named(o, *kinds): return isinstance(o, kinds) and all(isinstance(k, str) and k for k in o) and len({*o})==len(o)
 _taken = {'strong',*dir(dict)} # Not for what is learned
 
 def _head(k, v):
@@ -60,7 +60,14 @@ def _ramp(m, o):
 
 def _make_batch(m, o):
     (x,(y,*_)),b = o,m.step.batch
-    return is_listy(o[1]) and [v.shape[1:] for v in (x,y)]==[v.shape[1:] for v in (b.x,b.y)] and len(y)<=len(x)
+    fits = x.dtype in (b.x.dtype, one_param(m.learn.model).dtype)
+    same = fits and [v.shape[1:] for v in (x,y)]==[v.shape[1:] for v in (b.x,b.y)]
+    return same and is_listy(o[1]) and len(y)<=len(x)
+
+def _losses(m, o):
+    good = [v.ndim for v in o]==[0,0] and any(v.requires_grad for v in o)
+    return good and all(v.requires_grad or v==0 for v in o[:1+(m.lambda_u>0)])
+
 
 _expected = dict( # Name → what is expected, and is it that?
     k=("a whole number of weak views, at least 1", lambda m, o: isinstance(o, int) and o>0),
@@ -68,7 +75,7 @@ _expected = dict( # Name → what is expected, and is it that?
     lambda_u=("a weight of at least 0", lambda m, o: o>=0),
     ramp=("a float from 0.0 to 1.0 (fraction of training) or an int of 0 or more (steps)", _ramp),
     strong=("an object with a method `view`, such as `StrongView()`", lambda m, o: o.view and not isinstance(o, type)),
-    columns=("names, such as ('mask_rate',)", lambda m, o: _named(o, list, tuple)),
+    columns=("names, each once, such as ('mask_rate',)", lambda m, o: _named(o, list, tuple)),
     averages=("a dictionary such as dict(p=0.999), or names and a setting `momentum`; with other names than `fresh` "
               "gives, or a dictionary has itself", _averages),
     heads=("a dictionary such as dict(turn=4), with names that a `ModuleDict` can hold",
@@ -76,8 +83,9 @@ _expected = dict( # Name → what is expected, and is it that?
     fresh=("a dictionary, with other names than one has itself", lambda m, o: _named(o, dict) and not _taken & {*o}),
     make_batch=("images like `b.x`, labeled ones first, and a tuple of targets, labels like `b.y` first", _make_batch),
     guess=("probabilities `(B_u,n_classes)`", lambda m, o: o.ndim==2),
-    losses=("labeled and unlabeled loss, two tensors of one number, with a gradient",
-            lambda m, o: [v.ndim for v in o]==[0,0] and any(v.requires_grad for v in o)),
+    losses=("labeled and unlabeled loss, two tensors of one number, each with a gradient, or 0", _losses),
+    note=("numbers, or tensors of them",
+          lambda m, o: all(isinstance(v, Real) or not v.is_complex() for v in o.values())),
     weight=("a number without gradient", lambda m, o: isinstance(o, Real) or not (o.ndim or o.requires_grad)),
     loss_x=("one number for logits and probabilities, both `(B,n_classes)`; in place of a loss of class indices pass "
             "'focal' or `labeled_loss(weight=…, smoothing=…)`", lambda m, o: not o.ndim),
@@ -114,6 +122,9 @@ def probe(
         model.train(training)
         with torch.no_grad(), frozen_stats(model):
             return model._call_impl(x) # Not the compiled call, which another size would compile anew
+    except RuntimeError as e:
+        if x.dtype==(t := one_param(model).dtype): raise
+        raise TypeError(f"images are {x.dtype} and weights {t}: convert one of them") from e
     finally:
         for m,t in modes.items(): m.training = t
 

@@ -80,8 +80,8 @@ def average(self:EMA):
 @patch
 def resume(self:EMA):
     "Put the trained weights in the model; if that was changed meanwhile, start a new average"
+    self.find()
     if self.active:
-        self.find()
         ts = self.tensors()
         if _same(ts, self.avg): _copy(ts, self.raw)
         else: self.forget()
@@ -98,7 +98,6 @@ def update(self:EMA):
 @patch
 def before_train(self:EMA):
     self.in_train = True
-    self.find()
     self.resume()
 @patch
 def after_cancel_step(self:EMA): self.skip = True

@@ -176,7 +176,7 @@ def settings(learn, method)->tuple:
     own = {k: v for c in cls.__mro__[::-1] for k,v in vars(c).items()
            if type(v) in (bool,int,float,str,tuple,dict) and k[:2]!='__'}
     own |= vars(method)
-    moved = *method._stateattrs,'_unlabeled','learn','learned','rank','run','world'
+    moved = *method._stateattrs,'_unlabeled','learn','learned','run'
     args = {k: plain(v, unknown, k) for k,v in own.items() if k not in moved}
     res = numbered({'method': plain(cls, unknown, 'method'), **args, 'model': model}, *_data(learn, method, unknown),
                    *_training(learn, unknown), _used(learn, unknown), _callbacks(learn, unknown),

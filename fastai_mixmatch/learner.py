@@ -10,6 +10,7 @@ __all__ = ['ssl_learner', 'mixmatch_learner', 'remixmatch_learner', 'mean_teache
 
 # %% ../nbs/20_learner.ipynb #126aaf0c
 import importlib, linecache
+from contextlib import ExitStack
 from fastai.vision.all import *
 from .arch import arch_spec, is_arch, make_model, to_channels_last
 from .checkpoint import Checkpoint
@@ -94,10 +95,10 @@ class SemiSupervisedLearner(Learner):
             except BaseException as e:
                 torch.set_grad_enabled(grad) # An interrupt inside `no_grad` can leave it off
                 self.logger = logger # fastai's `CSVLogger` would call itself
-                for cb in self.cbs.sorted('order'):
-                    # `lr_find` moves nothing, however it ends
-                    (cb.after_fit if isinstance(cb, LRFinder) else getattr(cb, 'tidy', noop))()
-                self._end_cleanup()
+                with ExitStack() as end: # All run, the last one first, whatever one raises
+                    end.callback(self._end_cleanup)
+                    for cb in self.cbs.sorted('order')[::-1]: # `lr_find` moves nothing, however it ends
+                        end.callback(cb.after_fit if isinstance(cb, LRFinder) else getattr(cb, 'tidy', noop))
                 if msg := unguarded(e): raise RuntimeError(msg) from None
                 if msg := lost(e): raise RuntimeError(msg) from e
                 raise

@@ -340,7 +340,5 @@ def as_pool(
     if items.pipe is None and is_array(items.items) and pipe.plain(items.items[0]):
         x = quietly(as_nchw, items.items, pipe.shape) # Writable or not, it is only read
         if pipe.dtype==torch.uint8: x = to_uint8(x)
-        elif x.dtype!=pipe.dtype: raise TypeError(
-            f"labeled images are {pipe.dtype}, unlabeled ones {x.dtype}; convert them in the same way")
         if pipe.img_cls is None or x.shape[1]==pipe.shape[0]: return ArrayPool(x, label)
     return Pool(items.items, pipe if items.pipe is None else ImagePipe(items.img_cls, items.pipe), label, **kwargs)

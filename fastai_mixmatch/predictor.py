@@ -57,9 +57,9 @@ def _describe(dls):
     dl = dls.valid
     norm,div = [first(f for f in dl.after_batch.fs if isinstance(f, o)) for o in (Normalize, IntToFloatTensor)]
     mean,std = (None,None) if norm is None else [o.flatten().tolist() for o in (norm.mean, norm.std)]
-    batch = [_described(f) for f in dl.after_batch.fs if f not in (norm,div) and getattr(f, 'split_idx', None)!=0]
-    return dict(items=[_described(f) for f in dl.after_item.fs if not isinstance(f, ToTensor)],
-                batch=[o for o in batch if o[1]['size']],
+    def used(fs): return [_described(f) for f in fs if not isinstance(f, ToTensor) and getattr(f, 'split_idx', None)!=0]
+    return dict(items=used(dl.after_item.fs),
+                batch=[o for o in used(f for f in dl.after_batch.fs if f not in (norm,div)) if o[1]['size']],
                 divide=None if div is None else float(div.div), mean=mean, std=std)
 
 # %% ../nbs/24_predictor.ipynb #a47ab68b

@@ -12,6 +12,7 @@ from .streams import LabeledDL, sent, unlabeled_dl
 from .views import *
 from .augment import StrongView
 from .targets import *
+from .targets import _up
 from .losses import *
 from .batch import *
 from .checks import *
@@ -30,7 +31,9 @@ class SemiSupervised(Settings, FitCallback):
     ramp:float|int = 0 # The weight grows up to this fraction (float) of the training, or for this many steps (int)
     loss_x:str|Callable = 'ce' # Labeled loss: 'ce', 'focal', `labeled_loss(weight=…)`, or a function of logits and probabilities `(B,n_classes)`
     order = 20
-    _stateattrs = ('source','dl','labeled_dl','view','fitting','step','class_counts')
+    _stateattrs = ('source','dl','labeled_dl','view','fitting','step','class_counts','rank','world')
+    _needed = ('__init__ check after_create prepare watch before_fit before_train before_batch after_loss after_fit '
+               'tidy').split()
     k,ks,mu,strong = 1,0,1,None # Weak and strong views, unlabeled images for each labeled one, what makes strong views
     guesses = True # Does each step guess?
     full_weight = property(lambda self: self.lambda_u) # Weight of the unlabeled loss where nothing holds it back
@@ -107,7 +110,8 @@ def guess(self:SemiSupervised,
 def note(self:SemiSupervised, **columns):
     "Report the mean of each of `columns`, which the class declares"
     check_use(self, 'columns', *columns)
-    self.step.notes.update({k: v.detach().mean() if isinstance(v, Tensor) else float(v) for k,v in columns.items()})
+    expect(self, 'note', columns)
+    self.step.notes.update({k: _up(torch.as_tensor(v).detach()).mean() for k,v in columns.items()})
 
 # %% ../nbs/14_semi.ipynb #ca5de8f5
 @patch
@@ -116,7 +120,7 @@ def parts(self:SemiSupervised,
     y:Tensor, # One-hot labels `(B,n_classes)`
 )->list: # Logits of the labeled images, and of each view, weak ones first; float32 or float64
     "Take the output of the network apart"
-    pred = pred.to(torch.promote_types(pred.dtype, torch.float32))
+    pred = _up(pred)
     return [pred[:len(y)], *pred[len(y):].chunk(self.k+self.ks)]
 
 @patch
@@ -179,7 +183,7 @@ def prepare(self:SemiSupervised):
     "Make both streams from `learn.dls` and `unlabeled`, and check them"
     u,dls = self.unlabeled,self.learn.dls
     tfms = [o for e in ('after_item','after_batch') for o in getattr(getattr(dls.train, e, None), 'fs', ())]
-    now = u.source,dls,*tfms
+    now = *vars(u).values(),self.mu,max(self.k, self.ks),dls,*tfms
     if [*map(id, now)]==[*map(id, self.source or ())]: return
     if u.source is None: raise ValueError(
         f"no unlabeled images: set `learn.{self.name}.unlabeled` (an exported learner holds none)")
@@ -215,13 +219,13 @@ def alone(self:SemiSupervised, cbs):
 
 @patch
 def after_create(self:SemiSupervised):
-    self.alone(self.learn.cbs)
     self.watch()
     if self.unlabeled.source is not None: self.prepare()
 
 @patch
 def watch(self:SemiSupervised)->list:
     "Add the callbacks that go with a method, where the learner lacks them"
+    self.alone(self.learn.cbs)
     for o in [self, self.aug][:1+hasattr(self.aug, 'state_dict')]: belongs(o, self.learn)
     mine = [cb for cb in self.learn.cbs if getattr(cb, 'method', None) is self]
     kinds = [Report, Finite, KeepValid, Trim] + [Heads]*bool(self.heads)
@@ -274,8 +278,8 @@ class Fit:
 
 @patch
 def before_fit(self:SemiSupervised):
+    self.check() # Settings may have been changed
     new = self.watch()
-    self.alone(self.learn.cbs)
     check_callbacks(self)
     for dl in self.learn.dls: on_any_device(dl)
     with kept_rng(): self.prepare()
@@ -324,7 +328,7 @@ def step_loss(self:SemiSupervised, pred, *yb):
     step = self.step
     step.loss_x,step.loss_u = ask(self, 'losses', pred, *yb)
     step.weight = ask(self, 'weight')
-    step.loss = step.loss_x + step.weight*step.loss_u
+    step.loss = (step.loss_x + step.weight*step.loss_u).float() # fastai's means are float32
     if self.fitting.had: check_step(self)
     self.fitting.had = self.fitting.states = None
     return step.loss

@@ -8,7 +8,6 @@ __all__ = ['DeviceLoss', 'FastPath', 'Trim', 'Autocast', 'compile_whole']
 # %% ../nbs/28_speed.ipynb #e46b9a9c
 import ctypes, torch
 from fastai.vision.all import *
-from fastai.callback.channelslast import ChannelsLast
 from .batch import FitCallback
 
 # %% ../nbs/28_speed.ipynb #03b13c35

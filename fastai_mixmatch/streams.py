@@ -144,15 +144,16 @@ def check_labels(
     dls, # `DataLoaders`
 )->int: # Number of classes
     "Refuse what is not single-label classification with at least two classes"
-    ds,n_inp = dls.train.dataset,getattr(dls.train, 'n_inp', 1)
-    if n_inp!=1: raise ValueError(f"`dls` must give one image and one label; it has {n_inp} inputs")
+    ds = dls.train.dataset
     if isinstance(ds, IterableDataset):
         raise TypeError(f"the labeled set, which is repeated, must have a length; got the iterable {type(ds).__name__}")
     if len(ds)==0: raise ValueError("the labeled training set is empty")
     item = get_item(ds, 0)
-    if not isinstance(item, (tuple,list)) or len(item)!=2:
-        raise ValueError(f"`dls` must give pairs (image, label); it gives {type(item).__name__}. For boxes use a "
-                         "detector, such as those of `torchvision.models.detection`")
+    n_inp = 1 if isinstance(item, dict) else getattr(dls.train, 'n_inp', 1)
+    if n_inp!=1: raise ValueError(f"`dls` must give one image and one label; it has {n_inp} inputs")
+    if not isinstance(item, (tuple,list)) or len(item)!=2: raise ValueError(
+        f"`dls` must give pairs (image, label); it gives {type(item).__name__}. Make it of dictionaries by `ImageList"
+        "(images, labels).dataloaders(…)`; for boxes use a detector, such as those of `torchvision.models.detection`")
     check_label(item[1])
     names = class_names(ds) or ()
     c = get_c(dls) or len(names) or 1+max(int(ds[i][1]) for i in range(len(ds)))

@@ -1,5 +1,5 @@
 "Killed, damaged, starved of disk space, started with other settings: a training continues to the same bits, or says why not."
-import copy, datetime as dt, gc, hashlib, importlib.util, io, json, numpy as np, os, pandas as pd, pickle, pytest, random, resource, shutil
+import copy, datetime as dt, gc, hashlib, importlib.util, io, json, math, numpy as np, os, pandas as pd, pickle, pytest, random, resource, shutil
 import signal, sys, tempfile, time, torch, warnings, weakref, zipfile
 from collections import Counter, OrderedDict, defaultdict, deque
 from contextlib import suppress
@@ -344,6 +344,15 @@ def test_damaged_file(how):
     assert result(learn) == whole()
     assert [o.name.split('.')[0] for o in files()] == ['fit1-000000012', 'fit1-end']
 
+def test_a_damaged_file_does_not_take_the_place_of_a_good_one():
+    "Two good ones are kept beside it"
+    stopped()
+    damaged(files()[-1], 'cut')
+    with pytest.warns(UserWarning, match='is damaged'), pytest.raises(KeyboardInterrupt):
+        set_seed(3)
+        learner(checkpoint='cp', every='1 step', cbs=Stop(5)).fit_one_cycle(3)
+    assert [o.name[:14] for o in files()] == ['fit1-000000004', 'fit1-000000005']
+
 @pytest.mark.parametrize('make', [os.mkfifo, os.mkdir, partial(os.symlink, '/dev/zero')], ids=['pipe', 'folder', 'device'])
 def test_what_is_no_file_is_no_checkpoint(make):
     "A pipe would be read for ever"
@@ -370,6 +379,8 @@ FORGED = dict(list=lambda s: saved([1]), empty=lambda s: saved({}), format=lambd
     part=lambda s: saved({k: v for k, v in s.items() if k != 'opt'}), code=lambda s: saved(dict(s, opt=os.getpid)),
     kind=lambda s: saved(dict(s, rngs=[1])), number=lambda s: saved(dict(s, batch='3')), ended=lambda s: saved(dict(s, ended='x')),
     grads=lambda s: saved(dict(s, grads={})), settings=lambda s: saved(dict(s, settings=[])),
+    epoch=lambda s: saved(dict(s, epoch=-1)), step=lambda s: saved(dict(s, step=-5)), pct=lambda s: saved(dict(s, pct=math.nan)),
+    elapsed=lambda s: saved(dict(s, elapsed=math.inf)),
     text=lambda s: b'hello', pickle=lambda s: pickle.dumps(os.getpid), bomb=lambda s: rezip(dict(s, more=torch.zeros(10**7))))
 @pytest.mark.parametrize('kind', FORGED)
 def test_forged_file(kind):
@@ -399,6 +410,17 @@ def test_parts_of_another_form(kind):
     b = saved(OTHER[kind](torch.load(files()[-1], weights_only=True)))
     (Path('cp')/f'fit1-000000009.{sha256_of([b])[:32]}.pt').write_bytes(b)
     with pytest.raises(CheckpointError, match='(?s)the newest checkpoint does not fit .*delete it'): program(partial(learner, checkpoint='cp', every='2 steps'))
+
+def test_a_forged_file_changes_nothing_but_what_training_does():
+    "No attribute of the learner but two, no method of a callback, not whose it is"
+    stopped()
+    def forged(s):
+        s = put(s, 'learn', value={**s['learn'], 'model': 3, 'fit': 'x'})
+        return put(s, 'cbs', 'Recorder', value={**s['cbs']['Recorder'], 'learn': 3, 'run': False, 'after_batch': 'x'})
+    b = saved(forged(torch.load(files()[-1], weights_only=True)))
+    (Path('cp')/f'fit1-000000009.{sha256_of([b])[:32]}.pt').write_bytes(b)
+    learn = program(partial(learner, checkpoint='cp', every='2 steps'))
+    assert result(learn) == whole() and not {'model','fit'} & {k for k,v in vars(learn).items() if v in (3,'x')} and 'after_batch' not in vars(learn.recorder)
 
 def test_a_single_damaged_file():
     "Nothing is said of a checkpoint before it, for there is none."
@@ -783,6 +805,18 @@ def test_override():
     program(partial(changed, checkpoint='cp', every='1 steps'), 6)
     with pytest.warns(UserWarning, match='unlabeled images'): learn = program(partial(changed, checkpoint=Checkpoint('cp', override=True), un=IL[200:456]))
     assert learn.train_iter == 24 and learn.ema.n == 6 + 16 and len(learn.recorder.values) == 3
+
+def test_override_with_more_epochs():
+    "The schedule goes on at the part of the new training that is done"
+    program(partial(learner, checkpoint='cp', every='1 steps'), 6)
+    seen = []
+    class First(Callback):
+        order,in_checkpoint = 2000,False
+        def before_batch(self):
+            if self.learn.training: seen.append(self.learn.pct_train)
+    with pytest.warns(UserWarning, match='epochs: 3 then, 6 now'):
+        program(partial(learner, checkpoint=Checkpoint('cp', override=True), cbs=First()), fit=lambda learn: learn.fit_one_cycle(6))
+    assert seen[0]==pytest.approx(6/24, abs=1/24) and len(seen)==18
 
 # --- one folder, one learner
 

@@ -6,6 +6,7 @@ from fastai.vision.all import Callback, DataLoaders, Normalize, TensorImage, Tra
 from fastai_mixmatch.all import *
 from helpers import IL, SMALL, X, core_dls, core_learner, method_learner, torch_sets, train
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 UX = X[200:230]
 digit_dls,learner = core_dls,core_learner
@@ -85,6 +86,12 @@ def test_labels_of_torchvision_are_counted_as_they_are_trained():
     ds.targets = [2-ds[i][1] for i in range(6)]
     assert label_indices(ds)==[ds[i][1] for i in range(6)]!=ds.targets
 
+@pytest.mark.parametrize('dtype', [torch.float64, torch.float16])
+def test_images_of_another_type_than_the_weights(dtype):
+    labeled,valid,x = torch_sets()
+    def of(ds): return DataLoader(TensorDataset(ds.tensors[0].to(dtype), ds.tensors[1]), 10)
+    refused(TypeError, f'images are {dtype} and weights torch.float32: convert one of them', dls=DataLoaders(of(labeled), of(valid)), unlabeled=x.to(dtype))
+
 # --- methods, views and columns of one's own
 
 class Own(SemiSupervised):
@@ -111,9 +118,9 @@ class Later(Callback):
     def before_fit(self): self.learn.metrics = self.learn.metrics + ValueMetric(lambda: 1., 'mine')
     def after_fit(self): self.learn.metrics = self.learn.metrics.filter(lambda m: m.name!='mine')
 
-AVERAGES,DECLARED,LOSSES_OF = 'Own.averages: expected a dictionary such as dict(p=0.999), or names and a setting `momentum`; ', 'Own.make_batch: ', 'Own.losses: expected labeled and unlabeled loss, two tensors of one number, with a gradient; '
+AVERAGES,DECLARED,LOSSES_OF = 'Own.averages: expected a dictionary such as dict(p=0.999), or names and a setting `momentum`; ', 'Own.make_batch: ', 'Own.losses: expected labeled and unlabeled loss, two tensors of one number, each with a gradient, or 0; '
 MISTAKES = dict( # chkstyle: ignore-node (one case a line)
-    columns_as_text=(own(columns='agreement'), 'Own.columns: expected names, such as (\'mask_rate\',); got \'agreement\''),
+    columns_as_text=(own(columns='agreement'), 'Own.columns: expected names, each once, such as (\'mask_rate\',); got \'agreement\''),
     columns_of_numbers=(own(columns=(3,)), 'Own.columns: expected names'),
     averages_as_text=(own(averages='p', momentum=.9), AVERAGES, "got 'p'"),
     averages_without_momentum=(own(averages=('p',)), AVERAGES, "got ('p')"),
@@ -150,6 +157,13 @@ MISTAKES = dict( # chkstyle: ignore-node (one case a line)
     flat_images=(batch(lambda x, b: (x.flatten(1), (b.y,))), 'images like `b.x`', '(32, 64)'),
     class_indices=(batch(lambda x, b: (x, (b.y.argmax(1),))), 'labels like `b.y` first', 'a tensor (16,) of torch.int64'),
     few_images=(batch(lambda x, b: (x[:2], (b.y,))), 'labeled ones first', '(2, 1, 8, 8)'),
+    unlabeled_loss_without_gradient=(losses(lambda self, x, u, pred: (x, u.detach()+1)), LOSSES_OF, 'tensor(1.)'),
+    labeled_loss_without_gradient=(losses(lambda self, x, u, pred: (x.detach(), u)), LOSSES_OF),
+    images_of_another_type=(batch(lambda x, b: (x.double(), (b.y,))), 'images like `b.x`', 'a tensor (32, 1, 8, 8) of torch.float64'),
+    **{f'column_of_a_{type(v).__name__}': (using(lambda self, pred, v=v: self.note(a=v), columns=('a',)), 'Own.note: expected numbers, or tensors of them; got {', f"'a': {v!r}")
+       for v in ('x', '3', None, [1., 2.], 1j, torch.tensor(1j))},
+    a_column_twice=(own(columns=('a','a')), "Own.columns: expected names, each once, such as ('mask_rate',); got ('a', 'a')"),
+    a_column_without_name=(own(columns=('',)), 'Own.columns: expected names'), an_average_twice=(own(averages=('p','p'), momentum=.9), AVERAGES, "got ('p', 'p')"),
     one_loss=(losses(lambda self, x, u, p: x), LOSSES_OF, 'got tensor('), three_losses=(losses(lambda self, x, u, p: (x, u, u)), LOSSES_OF),
     loss_of_each=(losses(lambda self, x, u, p: (x, p.mean(1))), LOSSES_OF, 'a tensor (32,)'), loss_as_number=(losses(lambda self, x, u, p: (x, 0.)), LOSSES_OF, '0.0)'),
     no_loss=(losses(lambda self, *o: None), LOSSES_OF, 'got None'),
@@ -182,6 +196,27 @@ def test_what_is_right_is_not_refused():
     Right.columns = ['mean','mask_rate']
     assert train(method_learner(Right(), 60)).report.rows[0]['mean'] is not None
 
+@pytest.mark.parametrize('to', [lambda x, u: (x.double(), u), lambda x, u: (x, u.double()), lambda x, u: (x, u.double().detach()*0), lambda x, u: (x.half(), u)])
+def test_losses_of_another_precision(to):
+    "The mean of an epoch, which fastai keeps, is of float32"
+    plain,other = [train(method_learner(losses(lambda self, x, u, pred, f=f: f(x, u))(), 60)) for f in (lambda x, u: (x, u), to)]
+    assert [round(o['train_loss'], 2) for o in plain.report.rows]==[round(o['train_loss'], 2) for o in other.report.rows]
+
+def test_an_unlabeled_loss_that_is_only_looked_at():
+    "With a weight of 0 it needs no gradient"
+    row = train(method_learner(losses(lambda self, x, u, pred: (x, u.detach()+1))(lambda_u=0), 60)).report.rows[0]
+    assert row['loss_u']==1
+
+def test_targets_of_another_precision():
+    train(method_learner(batch(lambda x, b: (x, (b.y.double(),)))(), 60))
+
+def test_columns_of_other_types():
+    "Numbers of numpy, and tensors of whole numbers and truth values"
+    values = [np.float32(2), True, torch.tensor([1,2]), torch.tensor([True,False]), torch.tensor(3., dtype=torch.float64), torch.tensor([.5,1.5]).half()]
+    named = dict(zip('abcdef', values))
+    row = train(method_learner(using(lambda self, pred: self.note(**named), columns=(*named,))(), 60)).report.rows[0]
+    assert [row[o] for o in named]==[2, 1, 1.5, .5, 3, 1]
+
 def test_columns_without_guesses():
     "A method that makes none has the columns that it declares, and no others"
     class Counts(Supervised):
@@ -193,7 +228,7 @@ def test_columns_without_guesses():
     assert row['two']==2 and 'loss_x' not in row
 
 def test_a_setting_does_not_hide_a_method():
-    with pytest.raises(TypeError, match='`weight` of Hidden hides a method; rename it'):
+    with pytest.raises(TypeError, match='`weight` of Hidden hides a method or attribute; rename it'):
         class Hidden(SemiSupervised): weight:float = 1.
     with pytest.raises(TypeError, match='`targets` of Hidden hides'):
         class Hidden(FixMatch): targets = None
@@ -201,6 +236,25 @@ def test_a_setting_does_not_hide_a_method():
         targets,ks,strong = staticmethod(lambda q, q_x: (q, q.amax(1))),2,None
         full_weight = property(lambda self: 1.)
         sure:object = None
+
+@pytest.mark.parametrize('name', ['__init__','check','after_create','prepare','watch','before_fit','before_train','before_batch','after_loss','after_fit','tidy'])
+def test_a_method_that_must_go_on_with_its_bases(name):
+    "Without it, a training would fail deep inside, or leave the learner changed"
+    with pytest.raises(TypeError, match=fr'`{name}` of Own must call that of its base: `super\(\).{name}\(\)`'): own(**{name: lambda self: None})
+    class Fine(Own):
+        before_fit,events = lambda self: super(Fine, self).before_fit(),[]
+        def before_batch(self):
+            self.events.append(len(self.learn.xb[0]))
+            Own.before_batch(self)
+        def after_batch(self): "Of no base"
+        def after_epoch(self): "Of no base"
+    train(method_learner(Fine(), 60))
+    assert Fine.events
+
+@pytest.mark.parametrize('name', ['view','step','dl','source','fitting','learned','rank','class_counts'])
+def test_a_name_of_the_base_is_not_taken(name):
+    for v in (3, lambda self, x: x):
+        with pytest.raises(TypeError, match=f'`{name}` of Own hides a method or attribute; rename it'): own(**{name: v})
 
 def test_settings_without_annotation():
     class Plain(Own): alpha = .5

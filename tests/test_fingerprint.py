@@ -2,7 +2,7 @@
 import functools, json, numpy as np, os, pandas as pd, pytest, shutil, sys, time, torch, types
 from datetime import date
 from fastai.vision.all import (AccumMetric, Callback, CategoryBlock, CrossEntropyLossFlat, DataBlock, DataLoaders, GradientClip, IndexSplitter,
-    IntToFloatTensor, PartialDL, PILImageBW, Resize, TensorImage, Transform, TransformBlock, WeightedDL, accuracy, error_rate, params, set_seed)
+    IntToFloatTensor, ParamScheduler, PartialDL, PILImageBW, Resize, TensorImage, Transform, TransformBlock, WeightedDL, accuracy, error_rate, params, set_seed)
 from fastai_mixmatch.all import *
 from fastai_mixmatch.fingerprint import describe_items, differences, settings
 from fastai_mixmatch.describe import Unknown, plain
@@ -384,6 +384,16 @@ def test_what_cannot_be_compared_is_named():
     later = dict(odd, day=date(2026, 1, 2), frame=pd.DataFrame(dict(a=[date(2026, 1, 2)])))
     assert sorted(differences(*[identity(cbs=Holds(o))[0] for o in (odd, later)])) == ['holds.o.day', 'holds.o.frame']
 
+def test_schedules_are_compared_between_the_points_that_are_shown():
+    "Every 64th of 1025 is; a bump between two of them is another schedule"
+    def of(f): return identity(fit=lambda learn: learn.fit(1, cbs=ParamScheduler({'lr': f})))[0]
+    old,new = of(lambda pos: 1e-3),of(lambda pos: 1e-3+(.01<pos<.02))
+    assert old['schedule of lr'][:-1] == new['schedule of lr'][:-1] and 'schedule of lr' in differences(old, new)
+
+def test_norms_that_train_in_a_frozen_group():
+    def of(train_bn): return identity(arch=lambda ni, no: nn.Sequential(SMALL(ni, 4), nn.Linear(4, no)), train_bn=train_bn, wd_bn_bias=True)[0]
+    assert 'weights in training' in differences(of(True), of(False))
+
 def test_a_docstring_is_no_setting(): assert plain(main_function(1, 'Mean')) == plain(main_function(1, 'A mean')) != plain(main_function(2, 'Mean'))
 
 @pytest.mark.filterwarnings('ignore')
@@ -397,7 +407,11 @@ def test_hooks_loaders_and_what_is_not_there_yet():
         def f(p, y): return later(p, y)
         if not f: later = accuracy
         return f
-    assert identity(arch=hooked)[1] == ['hooks of the model'] and identity(method=lambda: ReMixMatch(ks=1))[1] == []
+    def of_a_weight(ni, no):
+        net = SMALL(ni, no)
+        next(net.parameters()).register_hook(lambda g: g*2)
+        return net
+    assert identity(arch=hooked)[1] == identity(arch=of_a_weight)[1] == ['hooks of the model'] and identity(method=lambda: ReMixMatch(ks=1))[1] == []
     assert identity(cbs=Penalty(digit_dls().valid), metrics=early())[1] == ['metric f.func', 'penalty._s']
 
 def test_a_head_that_was_computed_may_be_rounded_otherwise():

@@ -297,6 +297,15 @@ def test_dictionaries(root, label):
     assert len(list(unlabeled_dl(Stream(Dicts(label)), dls, bs=25, steps=2))) == 2
     with pytest.raises((TypeError, ImageError), match="a dictionary of jpg, cls; expected its image under 'image'"): unlabeled_dl([dict(jpg=UX[0], cls=1)], dls)
 
+def test_labeled_dictionaries(root):
+    "Not as pairs; as lists they are"
+    for dls in (DataLoaders.from_dsets(Dicts(), Dicts(), bs=5), DataLoaders(DataLoader(Dicts(), 5), DataLoader(Dicts(), 5))):
+        with pytest.raises(ValueError, match=r'it gives dict. Make it of dictionaries by `ImageList\(images, labels\).dataloaders'): check_labels(dls)
+    ds = Dicts()
+    il = ImageList([ds[i]['image'] for i in range(N)], labels=[ds[i]['label'] for i in range(N)], img_cls=PILImageBW)
+    ldl = LabeledDL(il.dataloaders(il, bs=5))
+    assert torch.equal(ldl.pool.load().x, grey(UX)) and ldl.pool.y.tolist() == UY.tolist()
+
 def test_several_datasets(root):
     dls = from_folder(root)
     def part(a, b, classes=None):

@@ -1,7 +1,7 @@
 "A predictor gives what the learner gave, and no file makes it run code, hang, take memory, or use weights that were changed."
 import errno, json, numpy as np, os, pickle, pytest, time, torch, tracemalloc
 from copy import deepcopy
-from fastai.vision.all import (ImageDataLoaders, Normalize, PILImageBW, RandomResizedCrop, RandomResizedCropGPU,
+from fastai.vision.all import (DihedralItem, FlipItem, ImageDataLoaders, Normalize, PILImageBW, RandomResizedCrop, RandomResizedCropGPU,
     Resize, ResizeMethod, TensorImageBW, Transform, aug_transforms)
 from fastai_mixmatch.all import *
 from fastai_mixmatch.files import sha256_of
@@ -46,7 +46,7 @@ TFMS = dict(plain=dict(img_cls=PILImageBW), squish=dict(img_cls=PILImageBW, item
     oblong=dict(item_tfms=Resize(16), batch_tfms=aug_transforms(size=(8, 12))),
     crop=dict(item_tfms=Resize((20, 12)), batch_tfms=aug_transforms(size=8, min_scale=.75)),
     valid_scale=dict(item_tfms=Resize(16), batch_tfms=[RandomResizedCropGPU(8, valid_scale=.5)]),
-    same_size=dict(img_cls=PILImageBW, batch_tfms=aug_transforms()))
+    same_size=dict(img_cls=PILImageBW, batch_tfms=aug_transforms()), flipped_items=dict(item_tfms=[Resize(8), FlipItem(), DihedralItem()]))
 
 @pytest.mark.parametrize('name', TFMS)
 def test_agrees_with_the_learner(name, folder):

@@ -2,7 +2,7 @@
 import copy, gc, math, numpy as np, os, pytest, signal, sys, time, torch, warnings, weakref
 from fastai.callback.all import CSVLogger, EarlyStoppingCallback, GradientAccumulation, GradientClip, SaveModelCallback
 from fastai.vision.all import (Callback, CancelBatchException, CancelEpochException, CancelFitException, ProgressCallback, Transform,
-    CancelStepException, CancelTrainException, DataLoader, DataLoaders, Learner, Resize, accuracy, noop, set_seed)
+    CancelStepException, CancelTrainException, DataLoader, DataLoaders, Learner, RandomResizedCrop, Resize, accuracy, noop, set_seed)
 from fastai_mixmatch.all import *
 from helpers import (IL, NAMES, SCRIPT, SMALL, At, X, alike, copied, core_dls, core_learner, forks, interrupt, method_learner,
     own_env, quiet, same, state_of, tensors, train)
@@ -104,6 +104,17 @@ def test_lr_find_moves_nothing():
     assert learn.loss_func is loss and list(learn.metrics) == metrics and learn.dls is dls
     learn.fit(1)
     assert learn.ema.n == 8 and not alike(before['learned'], learned(learn))
+
+def test_lr_find_puts_back_what_is_changed_in_place():
+    "What a strong view learns, and a tensor that a method writes into"
+    class Writes(FixMatch):
+        def fresh(self): return dict(count=torch.zeros(3))
+        def targets(self, q, q_x):
+            self.learned.count += 1
+            return super().targets(q, q_x)
+    learn = quiet(method_learner(Writes(strong=StrongView(CTAugment()))))
+    learn.lr_find(num_it=6, show_plot=False)
+    assert not learn.writes.learned.count.any() and (learn.writes.strong.aug.weights==1).all()
 
 def test_lr_find_takes_its_steps():
     "fastai counts them in labeled batches: there may be fewer labels than a batch, or more labeled batches than unlabeled ones."
@@ -488,6 +499,19 @@ def test_own_before_batch():
     (x,u,b), = seen
     assert 7 <= x <= 8 and 0 <= u <= 1 and x==pytest.approx(b)
 
+@pytest.mark.parametrize('order', [-100, 100])
+def test_a_callback_that_cannot_tidy_up_keeps_none_from_it(order):
+    class Bad(Callback):
+        def after_batch(self): raise KeyboardInterrupt
+        def tidy(self): raise ZeroDivisionError('mine')
+    Bad.order = order
+    learn = core_learner(checkpoint='cp')
+    loss, metrics = learn.loss_func, list(learn.metrics)
+    with pytest.raises(ZeroDivisionError, match='mine'): learn.fit(1, cbs=Bad())
+    assert learn.loss_func is loss and list(learn.metrics) == metrics and learn.checkpoint.this_fit is learn.mix_match.fitting is None
+    learn.fit(1)
+    assert len(learn.report.rows) == 1
+
 @pytest.mark.parametrize('error', [KeyboardInterrupt, RuntimeError])
 def test_no_old_file_after_an_interrupt(error):
     "`SaveModelCallback` loads its best file where a fit ends well; after an interrupt the last weights stay, as in a plain `Learner`."
@@ -644,6 +668,19 @@ def test_streams_are_made_once():
     assert again() and not again()
     learn.dls = core_dls(bs=10)
     assert again() and not again() and m.labeled_dl.bs == 10
+
+def test_settings_that_are_changed_between_fits_count():
+    "Of the stream, of how many views the method needs; what they must be is checked as in the beginning"
+    learn = train(core_learner(core_dls(item_tfms=RandomResizedCrop(8))))
+    m = learn.mix_match
+    assert (m.dl.bs,m.dl.pool.k)==(32,2)
+    m.unlabeled.bs,m.k = 16,3
+    train(learn)
+    assert (m.dl.bs,m.dl.pool.k,len(m.dl))==(16,3,8)
+    m.unlabeled = Unlabeled(m.unlabeled.source, mu=3)
+    assert train(learn).mix_match.dl.bs==60
+    m.lambda_u = -1
+    with pytest.raises(ValueError, match='MixMatch.lambda_u: expected a weight of at least 0; got -1'): train(learn)
 
 def test_strong_views_are_checked_where_there_are_any():
     "They need images in [0,1]; weak ones do not."

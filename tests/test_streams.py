@@ -1,7 +1,7 @@
 "Whatever holds the unlabeled images, training reads all of them, once an epoch, exactly as it reads the labeled ones."
-import itertools, numpy as np, pytest, torch, warnings
+import itertools, numpy as np, pytest, random, torch, warnings
 from fastai.callback.data import WeightedDL
-from fastai.vision.all import (Callback, CategoryBlock, DataBlock, DataLoader as FastaiDL, ImageBlock, IntToFloatTensor,
+from fastai.vision.all import (Callback, CategoryBlock, DataBlock, RandTransform, DataLoader as FastaiDL, ImageBlock, IntToFloatTensor,
     Normalize, PILImage, Pipeline, RandomResizedCrop, RandTransform, TensorImage, aug_transforms)
 from fastai_mixmatch.rng import rng_state, set_rng_state
 from fastai_mixmatch.views import BatchViews
@@ -251,3 +251,10 @@ def test_classes_of_streams(root):
     assert (type(a), a.iterable, type(b), b.iterable) == (UnlabeledDL, False, IterableDL, True)
     assert type(unlabeled_dl(DataLoader(Resumed()), dls)) is IterableDL
     with pytest.raises(TypeError, match='use `IterableDL` or `unlabeled_dl`'): type(a)(Resumed(), dls)
+
+def test_each_batch_has_its_own_random_numbers():
+    "Item transforms draw by a seed for each batch, so that the images of the next one are not cut alike"
+    class Plain(RandTransform):
+        def encodes(self, x:PILImageBW): return PILImageBW.create(np.full((8,8), random.randrange(256), np.uint8))
+    a,b,*_ = [views[0][:,0,0,0].tolist() for views,_ in UnlabeledDL(UX, core_dls(item_tfms=Plain(p=1.)), bs=10)]
+    assert len(set(a))>1 and a!=b
