@@ -83,7 +83,7 @@ _expected = dict( # Name → what is expected, and is it that?
     make_batch=("images like `b.x`, labeled ones first, and a tuple of targets, labels like `b.y` first", _make_batch),
     guess=("probabilities `(B_u,n_classes)`", lambda m, o: o.ndim==2),
     losses=("labeled and unlabeled loss, two tensors of one number, each with a gradient, or 0", _losses),
-    note=("numbers, or tensors of them", lambda m, o: all(isinstance(v, Real) or not v.is_complex() for v in o.values())),
+    note=("numbers or tensors of them", lambda m, o: all(isinstance(v, Real) or not v.is_complex() for v in o.values())),
     weight=("a number without gradient", lambda m, o: isinstance(o, Real) or not (o.ndim or o.requires_grad)),
     loss_x=("one number for logits and probabilities, both `(B,n_classes)`; in place of a loss of class indices pass "
             "'focal' or `labeled_loss(weight=…, smoothing=…)`", lambda m, o: not o.ndim),
