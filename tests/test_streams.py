@@ -1,7 +1,7 @@
 "Whatever holds the unlabeled images, training reads all of them, once an epoch, exactly as it reads the labeled ones."
 import itertools, numpy as np, pytest, random, torch, warnings
 from fastai.callback.data import WeightedDL
-from fastai.vision.all import (Callback, CategoryBlock, DataBlock, RandTransform, DataLoader as FastaiDL, ImageBlock, IntToFloatTensor,
+from fastai.vision.all import (Callback, CategoryBlock, DataBlock, DataLoader as FastaiDL, ImageBlock, IntToFloatTensor,
     Normalize, PILImage, Pipeline, RandomResizedCrop, RandTransform, TensorImage, aug_transforms)
 from fastai_mixmatch.rng import rng_state, set_rng_state
 from fastai_mixmatch.views import BatchViews
