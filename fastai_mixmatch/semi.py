@@ -192,10 +192,10 @@ def prepare(self:SemiSupervised):
     dl = unlabeled_dl(u, dls, bs=u.bs or (u.mu or self.mu)*labeled_dl.bs, k=max(self.k, self.ks))
     like = labeled_dl.pool.example(4, labeled_dl.device)
     x = like.as_subclass(Tensor)
-    view = BatchViews(dls.train, like, u.weak)
     if u.weak: expect(u, 'weak', tried(lambda: u.weak.view(x, 2)), like=x)
-    elif view.weak is not None: rank0_print(f"{type(self).__name__}: `dls` has no random batch transform, so views are "
-        f"made with {view.weak}; pass `batch_tfms` to `dls` for others")
+    view = BatchViews(dls.train, like, u.weak)
+    if view.weak and not u.weak: rank0_print(f"{type(self).__name__}: `dls` has no random batch transform, so views "
+        f"are made with {view.weak}; pass `batch_tfms` to `dls` for others")
     warn_about(self, dl, dls)
     if self.ks: view.strong(like, SimpleNamespace(view=partial(expect, dls, 'image')))
     self.class_counts = class_counts(labeled_dl, self.learn.dls)
