@@ -32,7 +32,8 @@ def training_state(learn)->dict:
         scaler=None if scaler is None else scaler.state_dict(),
         cbs={k: memory(cb) for k,cb in named_cbs(learn).items()}, metrics=[memory(m) for m in _metrics(learn)],
         learn={k: pack(vars(learn)[k]) for k in _of_learn if k in vars(learn)},
-        elapsed=max(0, time.time()-getattr(learn.recorder, 'start_epoch', math.inf)), rngs=rng_state(loader_rngs(learn.dls)))
+        elapsed=max(0, time.time()-getattr(learn.recorder, 'start_epoch', math.inf)),
+        rngs=rng_state(loader_rngs(learn.dls)))
 
 def load_training_state(learn, s:dict, streams:bool=False, args:bool=True):
     "Continue from `s`, the `training_state` of a learner made alike, with `streams` in the middle of an epoch"
