@@ -60,16 +60,14 @@ def _ramp(m, o):
 
 def _make_batch(m, o):
     (x,(y,*_)),b = o,m.step.batch
-    fits = x.dtype in (b.x.dtype, one_param(m.learn.model).dtype)
-    same = fits and [v.shape[1:] for v in (x,y)]==[v.shape[1:] for v in (b.x,b.y)]
-    return same and is_listy(o[1]) and len(y)<=len(x)
+    fits = x.dtype in (b.x.dtype, one_param(m.learn.model).dtype) and len(y)<=len(x)
+    return fits and is_listy(o[1]) and [v.shape[1:] for v in (x,y)]==[v.shape[1:] for v in (b.x,b.y)]
 
-def _note(m, o): return all(isinstance(v, Real) or not v.is_complex() for v in o.values())
 def _losses(m, o):
     good = [v.ndim for v in o]==[0,0] and any(v.requires_grad for v in o)
     return good and all(v.requires_grad or v==0 for v in o[:1+(m.lambda_u>0)])
 
-# %% ../nbs/84_checks.ipynb #chk00expecte
+
 _expected = dict( # Name → what is expected, and is it that?
     k=("a whole number of weak views, at least 1", lambda m, o: isinstance(o, int) and o>0),
     ks=("a whole number of strong views", lambda m, o: isinstance(o, int) and o>=0),
@@ -85,7 +83,7 @@ _expected = dict( # Name → what is expected, and is it that?
     make_batch=("images like `b.x`, labeled ones first, and a tuple of targets, labels like `b.y` first", _make_batch),
     guess=("probabilities `(B_u,n_classes)`", lambda m, o: o.ndim==2),
     losses=("labeled and unlabeled loss, two tensors of one number, each with a gradient, or 0", _losses),
-    note=("numbers, or tensors of them", _note),
+    note=("numbers or tensors", lambda m, o: all(isinstance(v, Real) or not v.is_complex() for v in o.values())),
     weight=("a number without gradient", lambda m, o: isinstance(o, Real) or not (o.ndim or o.requires_grad)),
     loss_x=("one number for logits and probabilities, both `(B,n_classes)`; in place of a loss of class indices pass "
             "'focal' or `labeled_loss(weight=…, smoothing=…)`", lambda m, o: not o.ndim),

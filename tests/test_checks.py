@@ -160,7 +160,7 @@ MISTAKES = dict( # chkstyle: ignore-node (one case a line)
     unlabeled_loss_without_gradient=(losses(lambda self, x, u, pred: (x, u.detach()+1)), LOSSES_OF, 'tensor(1.)'),
     labeled_loss_without_gradient=(losses(lambda self, x, u, pred: (x.detach(), u)), LOSSES_OF),
     images_of_another_type=(batch(lambda x, b: (x.double(), (b.y,))), 'images like `b.x`', 'a tensor (32, 1, 8, 8) of torch.float64'),
-    **{f'column_of_a_{type(v).__name__}': (using(lambda self, pred, v=v: self.note(a=v), columns=('a',)), 'Own.note: expected numbers, or tensors of them; got {', f"'a': {v!r}")
+    **{f'column_of_a_{type(v).__name__}': (using(lambda self, pred, v=v: self.note(a=v), columns=('a',)), 'Own.note: expected numbers or tensors; got {', f"'a': {v!r}")
        for v in ('x', '3', None, [1., 2.], 1j, torch.tensor(1j))},
     a_column_twice=(own(columns=('a','a')), "Own.columns: expected names, each once, such as ('mask_rate',); got ('a', 'a')"),
     a_column_without_name=(own(columns=('',)), 'Own.columns: expected names'), an_average_twice=(own(averages=('p','p'), momentum=.9), AVERAGES, "got ('p', 'p')"),
