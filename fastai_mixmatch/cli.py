@@ -209,7 +209,6 @@ def _named_files(source):
     hub = hub_open(source)
     if not isinstance(hub, (str,Path)): found = hub_table(hub).file
     elif (path := Path(hub)).is_dir(): found = Files.found(path)
-    elif not path.exists(): raise FileNotFoundError(f"there is no file or folder {path}")
     elif path.suffix.lower() not in ('.csv','.tsv','.txt'): found = [path]
     else:
         find = Finder(path.parent)

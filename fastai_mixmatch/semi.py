@@ -170,7 +170,7 @@ def average(self:SemiSupervised,
 @patch
 def constant(self:SemiSupervised, name, like):
     "Attribute `name` as a tensor like `like`, moved once a fit: at each copy to a GPU the CPU waits"
-    kept,key = self.fitting.constants,(name, like.dtype)
+    kept,key = getattr(self.fitting, 'constants', {}),(name, like.dtype)
     if key not in kept: kept[key] = getattr(self, name).to(like)
     return kept[key]
 

@@ -265,7 +265,7 @@ def test_settings_at_the_ends():
 def test_trust(known, r):
     "How far the labels' probability is above chance, squared; worse than chance is no knowledge either."
     m, c = MixMatch(), 5
-    m.learn, m.step, m.fitting = SimpleNamespace(), SimpleNamespace(), SimpleNamespace(constants={})
+    m.learn, m.step = SimpleNamespace(), SimpleNamespace()
     m.guess = lambda views, by, then: then(torch.full((len(views), c), 1/c))
     m.average = lambda name, new, start=None: torch.tensor(known) if name == 'known' else new
     m.frequencies = torch.full((c,), 1/c)

@@ -115,8 +115,10 @@ def colab(repository, src):
 def described(md, repository):
     """README text for a package index, where nothing else of the repository is
 
-    Relative links become those of `repository`; without one they become text, and pictures go.
+    Relative links become those of `repository`; without one they become text, and pictures go. The list of pages goes,
+    too: an index shows the project's addresses beside the text.
     """
+    md = re.sub(r'^(## Where to go from here\n\n(- .*\n)+|<!-- .* -->\n)\n', '', md, flags=re.M)
     def _f(m):
         picture,text,url = m[1]=='!',m[2],m[3]
         if re.match(r'[a-z][a-z0-9+.-]*:|#', url): return m[0]
