@@ -23,12 +23,10 @@ urls = dict(Homepage=site or repository, Documentation=site, Source=repository, 
 licenses = dict(apache2='Apache-2.0', mit='MIT', bsd3='BSD-3-Clause')
 statuses = {'1': '1 - Planning', '2': '2 - Pre-Alpha', '3': '3 - Alpha', '4': '4 - Beta', '5': '5 - Production/Stable'}
 
-# nbdev's index of symbols, by which other projects link to these pages, is of use once there is a site to link to
-index = {'nbdev': [f"{cfg['lib_name']} = {cfg['lib_name']}._modidx:d"]} if site else {}
-
 class Build(build_py):
     def find_package_modules(self, package, package_dir):
-        return [o for o in super().find_package_modules(package, package_dir) if index or o[1]!='_modidx']
+        "Without nbdev's index of symbols: it leads to pages named after modules, and the site's are named after notebooks"
+        return [o for o in super().find_package_modules(package, package_dir) if o[1]!='_modidx']
 
     def build_module(self, module, module_file, package):
         "nbdev's marks of cells lead back to the notebooks of the repository; a wheel has none, and keeps the lines"
@@ -63,5 +61,5 @@ setup(
     packages=find_packages(root, include=[cfg['lib_name'], cfg['lib_name']+'.*']),
     install_requires=cfg['requirements'].split(),
     extras_require={o: cfg[f'{o}_requirements'].split() for o in ('dev','onnx','hub')},
-    entry_points={'console_scripts': cfg['console_scripts'].split(), **index},
+    entry_points={'console_scripts': cfg['console_scripts'].split()},
 )

@@ -10,9 +10,9 @@ import fastai_mixmatch
 
 root = Path(__file__).resolve().parent.parent
 lib = 'fastai_mixmatch'
-def shipped(settings):
-    "The package's files; nbdev's index only where there is a site that it could link to"
-    return [p for p in (root/lib).rglob('*.py') if p.name!='_modidx.py' or settings['site']]
+def shipped():
+    "The package's files, without nbdev's index"
+    return [p for p in (root/lib).rglob('*.py') if p.name!='_modidx.py']
 
 tracked = ['settings.ini', 'setup.py', 'pyproject.toml', 'MANIFEST.in', 'LICENSE', 'README.md', 'CHANGELOG.md', 'CONTRIBUTING.md', 'Makefile',
            lib, 'nbs', 'tests', 'tools', 'docs', 'bench']
@@ -53,7 +53,7 @@ def test_sdist(dist):
 
 def test_wheel_files(dist, settings):
     with zipfile.ZipFile(dist['wheel']) as z: names = set(z.namelist())
-    assert {p.relative_to(root).as_posix() for p in shipped(settings)} == {n for n in names if n.endswith('.py')}
+    assert {p.relative_to(root).as_posix() for p in shipped()} == {n for n in names if n.endswith('.py')}
     assert {n.split('/')[0] for n in names} == {lib, f'{lib}-{fastai_mixmatch.__version__}.dist-info'}
     assert [n for n in names if n.endswith('licenses/LICENSE')]
 
@@ -82,6 +82,7 @@ def test_long_description(dist):
     text = re.sub(r'^```.*?^```|`[^`\n]+`', '', text, flags=re.M|re.S)
     links = re.findall(r'\]\(([^)\s]+)\)', text)
     assert links and not [o for o in links if not re.match('https?:', o)]
+    assert '## From the terminal' in text and 'MixMatch is by' in text and '## How good' not in text
     assert [o for o in meta.get_all('Project-URL') if o.startswith('Paper, https://arxiv.org')]
 
 def test_wheel_metadata(dist, settings):
@@ -97,7 +98,7 @@ def test_wheel_metadata(dist, settings):
     requires = [norm(o) for o in meta.get_all('Requires-Dist')]
     assert [o for o in requires if ';' not in o]==[norm(o) for o in settings['requirements'].split()]
     assert [re.split(';', o)[0] for o in requires if re.search(r'''extra==["']dev["']''', o)]==[norm(o) for o in settings['dev_requirements'].split()]
-    assert (f'{lib} = {lib}._modidx:d' in entry) == bool(settings['site'])
+    assert '_modidx' not in entry
 
 @pytest.fixture(scope='module')
 def empty_env(dist, tmp_path_factory):
@@ -127,4 +128,4 @@ for o in names: importlib.import_module(o)
 print({lib}.__file__, len(names))'''
     file, n = run(py, '-W', 'ignore', '-c', code, cwd=env).split()[-2:]
     assert Path(file).resolve().is_relative_to(env.resolve())
-    assert int(n)==len([p for p in shipped(settings) if p.name!='__init__.py'])
+    assert int(n)==len([p for p in shipped() if p.name!='__init__.py'])
