@@ -117,10 +117,11 @@ not_described = 'From 20 labels to a classifier','How good is it?','Where to go 
 def described(md, repository):
     """README text for a package index, where nothing else of the repository is
 
-    Relative links become those of `repository`; without one they become text, and pictures go. The run on digits and the
-    list of pages are not in it.
+    Relative links become those of `repository`; without one they become text, and pictures go. The run on digits and
+    the list of pages are not in it.
     """
-    md = re.sub(rf"^## ({'|'.join(map(re.escape, not_described))})\n.*?(?=^## |^MixMatch is by|\Z)", '', md, flags=re.M|re.S)
+    heads = '|'.join(map(re.escape, not_described))
+    md = re.sub(rf'^## ({heads})\n.*?(?=^## |^MixMatch is by|\Z)', '', md, flags=re.M|re.S)
     def _f(m):
         picture,text,url = m[1]=='!',m[2],m[3]
         if re.match(r'[a-z][a-z0-9+.-]*:|#', url): return m[0]
