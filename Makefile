@@ -47,10 +47,10 @@ readme: $(READY)  ## write README.md from nbs/index.ipynb and its stored outputs
 	@"$(PY)" tools/build_readme.py
 
 docs: $(READY)  ## execute every notebook and build the site in _docs/; strict
-	@"$(PY)" tools/build_docs.py --execute
+	@"$(PY)" -W ignore::FutureWarning tools/build_docs.py --execute
 
 site: $(READY)  ## build the site from stored outputs, in less than a minute
-	@"$(PY)" tools/build_docs.py
+	@"$(PY)" -W ignore::FutureWarning tools/build_docs.py
 
 dist: $(READY)  ## build the wheel and the sdist in dist/
 	@rm -rf build dist

@@ -181,6 +181,12 @@ def remixmatch_learner(dls, unlabeled, arch=..., *, ks: int = 8, T: float = 0.5,
 
     Parameters
     ----------
+    dls : 
+        `DataLoaders` of the labeled images, with any batch size
+    unlabeled : 
+        Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
+    arch : 
+        Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
     ks : int
         Strong views of an unlabeled image
     T : float
@@ -201,8 +207,56 @@ def remixmatch_learner(dls, unlabeled, arch=..., *, ks: int = 8, T: float = 0.5,
         The weight grows up to this fraction (float) of the training, or for this many steps (int)
     loss_x : Union[str, Callable]
         Labeled loss: 'ce', 'focal', `labeled_loss(weight=…)`, or a function of logits and probabilities `(B,n_classes)`
-
-    The other arguments are those of `ssl_learner`."""
+    bs : int | None
+        Unlabeled images in a batch; default: `mu` times the labeled ones
+    mu : int | None
+        Unlabeled images for each labeled one in a batch; default: the method's own, 1 or 7
+    cache : bool | str | pathlib.Path | None
+        Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: the unlabeled ones there
+    on_error : str
+        'raise' or 'skip' unreadable images
+    steps : int | None
+        Batches in an epoch; default: one pass
+    weak : 
+        Batch view to add where `dls` has no random transform; default: `WeakView()`; False: none
+    ema : float | fastai_mixmatch.ema.EMA | None
+        Decay of the average of weights and buffers, or an `EMA`; None or 0 for none
+    pretrained : bool
+        Pretrained weights? For architecture functions and timm names
+    weights : 
+        Pretrained weights: file or state dict; default: downloaded
+    model_args : dict | None
+        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head, fitted first
+    lr : float | None
+        Learning rate; default: 0.002, or 0.001 with a head that was fitted first
+    wd : float
+        Default weight decay; not on biases and norms
+    loss_func : 
+        Loss on the validation set; default: that of `dls`, or cross entropy
+    metrics : 
+        Metrics on the validation set
+    opt_func : 
+        Optimizer: `FastAdam` is fastai's `Adam`, computed faster
+    splitter : 
+        Parameter groups; default: those of `arch`
+    cbs : 
+        More callbacks
+    checkpoint : 
+        Folder for checkpoints, from which a second start continues; or a `Checkpoint`
+    every : str
+        How often to save one: '30s', '5min', '1 epoch', '500 steps'
+    path : str | pathlib.Path | None
+        Parent directory to save, load, and export models. Defaults to `dls` `path`
+    model_dir : str | pathlib.Path
+        Subdirectory to save and load models
+    wd_bn_bias : bool
+        Apply weight decay to normalization and bias parameters
+    train_bn : bool
+        Train frozen normalization layers
+    moms : tuple
+        Default momentum for schedulers
+    default_cbs : bool
+        Include default `Callback`s"""
 
 def mean_teacher_learner(dls, unlabeled, arch=..., *, lambda_u: float = 50.0, ramp: float | int = 0.4,
     loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 1,
@@ -216,14 +270,68 @@ def mean_teacher_learner(dls, unlabeled, arch=..., *, lambda_u: float = 50.0, ra
 
     Parameters
     ----------
+    dls : 
+        `DataLoaders` of the labeled images, with any batch size
+    unlabeled : 
+        Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
+    arch : 
+        Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
     lambda_u : float
         Weight of the unlabeled loss
     ramp : float | int
         The weight grows up to this fraction (float) of the training, or for this many steps (int)
     loss_x : Union[str, Callable]
         Labeled loss: 'ce', 'focal', `labeled_loss(weight=…)`, or a function of logits and probabilities `(B,n_classes)`
-
-    The other arguments are those of `ssl_learner`."""
+    bs : int | None
+        Unlabeled images in a batch; default: `mu` times the labeled ones
+    mu : int | None
+        Unlabeled images for each labeled one in a batch; default: the method's own, 1 or 7
+    cache : bool | str | pathlib.Path | None
+        Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: the unlabeled ones there
+    on_error : str
+        'raise' or 'skip' unreadable images
+    steps : int | None
+        Batches in an epoch; default: one pass
+    weak : 
+        Batch view to add where `dls` has no random transform; default: `WeakView()`; False: none
+    ema : float | fastai_mixmatch.ema.EMA | None
+        Decay of the average of weights and buffers, or an `EMA`; None or 0 for none
+    pretrained : bool
+        Pretrained weights? For architecture functions and timm names
+    weights : 
+        Pretrained weights: file or state dict; default: downloaded
+    model_args : dict | None
+        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head, fitted first
+    lr : float | None
+        Learning rate; default: 0.002, or 0.001 with a head that was fitted first
+    wd : float
+        Default weight decay; not on biases and norms
+    loss_func : 
+        Loss on the validation set; default: that of `dls`, or cross entropy
+    metrics : 
+        Metrics on the validation set
+    opt_func : 
+        Optimizer: `FastAdam` is fastai's `Adam`, computed faster
+    splitter : 
+        Parameter groups; default: those of `arch`
+    cbs : 
+        More callbacks
+    checkpoint : 
+        Folder for checkpoints, from which a second start continues; or a `Checkpoint`
+    every : str
+        How often to save one: '30s', '5min', '1 epoch', '500 steps'
+    path : str | pathlib.Path | None
+        Parent directory to save, load, and export models. Defaults to `dls` `path`
+    model_dir : str | pathlib.Path
+        Subdirectory to save and load models
+    wd_bn_bias : bool
+        Apply weight decay to normalization and bias parameters
+    train_bn : bool
+        Train frozen normalization layers
+    moms : tuple
+        Default momentum for schedulers
+    default_cbs : bool
+        Include default `Callback`s"""
 
 def fixmatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.95, ks: int = 1,
     strong: Optional[Callable] = None, lambda_u: float = 1.0, ramp: float | int = 0,
@@ -238,6 +346,12 @@ def fixmatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.95, ks: i
 
     Parameters
     ----------
+    dls : 
+        `DataLoaders` of the labeled images, with any batch size
+    unlabeled : 
+        Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
+    arch : 
+        Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
     threshold : float
         Least confidence of a guess that counts
     ks : int
@@ -250,8 +364,56 @@ def fixmatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.95, ks: i
         The weight grows up to this fraction (float) of the training, or for this many steps (int)
     loss_x : Union[str, Callable]
         Labeled loss: 'ce', 'focal', `labeled_loss(weight=…)`, or a function of logits and probabilities `(B,n_classes)`
-
-    The other arguments are those of `ssl_learner`."""
+    bs : int | None
+        Unlabeled images in a batch; default: `mu` times the labeled ones
+    mu : int | None
+        Unlabeled images for each labeled one in a batch; default: the method's own, 1 or 7
+    cache : bool | str | pathlib.Path | None
+        Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: the unlabeled ones there
+    on_error : str
+        'raise' or 'skip' unreadable images
+    steps : int | None
+        Batches in an epoch; default: one pass
+    weak : 
+        Batch view to add where `dls` has no random transform; default: `WeakView()`; False: none
+    ema : float | fastai_mixmatch.ema.EMA | None
+        Decay of the average of weights and buffers, or an `EMA`; None or 0 for none
+    pretrained : bool
+        Pretrained weights? For architecture functions and timm names
+    weights : 
+        Pretrained weights: file or state dict; default: downloaded
+    model_args : dict | None
+        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head, fitted first
+    lr : float | None
+        Learning rate; default: 0.002, or 0.001 with a head that was fitted first
+    wd : float
+        Default weight decay; not on biases and norms
+    loss_func : 
+        Loss on the validation set; default: that of `dls`, or cross entropy
+    metrics : 
+        Metrics on the validation set
+    opt_func : 
+        Optimizer: `FastAdam` is fastai's `Adam`, computed faster
+    splitter : 
+        Parameter groups; default: those of `arch`
+    cbs : 
+        More callbacks
+    checkpoint : 
+        Folder for checkpoints, from which a second start continues; or a `Checkpoint`
+    every : str
+        How often to save one: '30s', '5min', '1 epoch', '500 steps'
+    path : str | pathlib.Path | None
+        Parent directory to save, load, and export models. Defaults to `dls` `path`
+    model_dir : str | pathlib.Path
+        Subdirectory to save and load models
+    wd_bn_bias : bool
+        Apply weight decay to normalization and bias parameters
+    train_bn : bool
+        Train frozen normalization layers
+    moms : tuple
+        Default momentum for schedulers
+    default_cbs : bool
+        Include default `Callback`s"""
 
 def flexmatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.95, ks: int = 1,
     strong: Optional[Callable] = None, lambda_u: float = 1.0, ramp: float | int = 0,
@@ -266,6 +428,12 @@ def flexmatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.95, ks: 
 
     Parameters
     ----------
+    dls : 
+        `DataLoaders` of the labeled images, with any batch size
+    unlabeled : 
+        Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
+    arch : 
+        Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
     threshold : float
         Least confidence of a guess that counts
     ks : int
@@ -278,8 +446,56 @@ def flexmatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.95, ks: 
         The weight grows up to this fraction (float) of the training, or for this many steps (int)
     loss_x : Union[str, Callable]
         Labeled loss: 'ce', 'focal', `labeled_loss(weight=…)`, or a function of logits and probabilities `(B,n_classes)`
-
-    The other arguments are those of `ssl_learner`."""
+    bs : int | None
+        Unlabeled images in a batch; default: `mu` times the labeled ones
+    mu : int | None
+        Unlabeled images for each labeled one in a batch; default: the method's own, 1 or 7
+    cache : bool | str | pathlib.Path | None
+        Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: the unlabeled ones there
+    on_error : str
+        'raise' or 'skip' unreadable images
+    steps : int | None
+        Batches in an epoch; default: one pass
+    weak : 
+        Batch view to add where `dls` has no random transform; default: `WeakView()`; False: none
+    ema : float | fastai_mixmatch.ema.EMA | None
+        Decay of the average of weights and buffers, or an `EMA`; None or 0 for none
+    pretrained : bool
+        Pretrained weights? For architecture functions and timm names
+    weights : 
+        Pretrained weights: file or state dict; default: downloaded
+    model_args : dict | None
+        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head, fitted first
+    lr : float | None
+        Learning rate; default: 0.002, or 0.001 with a head that was fitted first
+    wd : float
+        Default weight decay; not on biases and norms
+    loss_func : 
+        Loss on the validation set; default: that of `dls`, or cross entropy
+    metrics : 
+        Metrics on the validation set
+    opt_func : 
+        Optimizer: `FastAdam` is fastai's `Adam`, computed faster
+    splitter : 
+        Parameter groups; default: those of `arch`
+    cbs : 
+        More callbacks
+    checkpoint : 
+        Folder for checkpoints, from which a second start continues; or a `Checkpoint`
+    every : str
+        How often to save one: '30s', '5min', '1 epoch', '500 steps'
+    path : str | pathlib.Path | None
+        Parent directory to save, load, and export models. Defaults to `dls` `path`
+    model_dir : str | pathlib.Path
+        Subdirectory to save and load models
+    wd_bn_bias : bool
+        Apply weight decay to normalization and bias parameters
+    train_bn : bool
+        Train frozen normalization layers
+    moms : tuple
+        Default momentum for schedulers
+    default_cbs : bool
+        Include default `Callback`s"""
 
 def freematch_learner(dls, unlabeled, arch=..., *, momentum: float = 0.999, fairness: float = 0.001,
     clip: float | None = None, ks: int = 1, strong: Optional[Callable] = None, lambda_u: float = 1.0,
@@ -294,6 +510,12 @@ def freematch_learner(dls, unlabeled, arch=..., *, momentum: float = 0.999, fair
 
     Parameters
     ----------
+    dls : 
+        `DataLoaders` of the labeled images, with any batch size
+    unlabeled : 
+        Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
+    arch : 
+        Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
     momentum : float
         Weight of the old averages in an update
     fairness : float
@@ -310,8 +532,56 @@ def freematch_learner(dls, unlabeled, arch=..., *, momentum: float = 0.999, fair
         The weight grows up to this fraction (float) of the training, or for this many steps (int)
     loss_x : Union[str, Callable]
         Labeled loss: 'ce', 'focal', `labeled_loss(weight=…)`, or a function of logits and probabilities `(B,n_classes)`
-
-    The other arguments are those of `ssl_learner`."""
+    bs : int | None
+        Unlabeled images in a batch; default: `mu` times the labeled ones
+    mu : int | None
+        Unlabeled images for each labeled one in a batch; default: the method's own, 1 or 7
+    cache : bool | str | pathlib.Path | None
+        Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: the unlabeled ones there
+    on_error : str
+        'raise' or 'skip' unreadable images
+    steps : int | None
+        Batches in an epoch; default: one pass
+    weak : 
+        Batch view to add where `dls` has no random transform; default: `WeakView()`; False: none
+    ema : float | fastai_mixmatch.ema.EMA | None
+        Decay of the average of weights and buffers, or an `EMA`; None or 0 for none
+    pretrained : bool
+        Pretrained weights? For architecture functions and timm names
+    weights : 
+        Pretrained weights: file or state dict; default: downloaded
+    model_args : dict | None
+        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head, fitted first
+    lr : float | None
+        Learning rate; default: 0.002, or 0.001 with a head that was fitted first
+    wd : float
+        Default weight decay; not on biases and norms
+    loss_func : 
+        Loss on the validation set; default: that of `dls`, or cross entropy
+    metrics : 
+        Metrics on the validation set
+    opt_func : 
+        Optimizer: `FastAdam` is fastai's `Adam`, computed faster
+    splitter : 
+        Parameter groups; default: those of `arch`
+    cbs : 
+        More callbacks
+    checkpoint : 
+        Folder for checkpoints, from which a second start continues; or a `Checkpoint`
+    every : str
+        How often to save one: '30s', '5min', '1 epoch', '500 steps'
+    path : str | pathlib.Path | None
+        Parent directory to save, load, and export models. Defaults to `dls` `path`
+    model_dir : str | pathlib.Path
+        Subdirectory to save and load models
+    wd_bn_bias : bool
+        Apply weight decay to normalization and bias parameters
+    train_bn : bool
+        Train frozen normalization layers
+    moms : tuple
+        Default momentum for schedulers
+    default_cbs : bool
+        Include default `Callback`s"""
 
 def softmatch_learner(dls, unlabeled, arch=..., *, momentum: float = 0.999, n_sigma: float = 2.0,
     uniform: bool = True, ks: int = 1, strong: Optional[Callable] = None, lambda_u: float = 1.0,
@@ -326,6 +596,12 @@ def softmatch_learner(dls, unlabeled, arch=..., *, momentum: float = 0.999, n_si
 
     Parameters
     ----------
+    dls : 
+        `DataLoaders` of the labeled images, with any batch size
+    unlabeled : 
+        Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
+    arch : 
+        Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
     momentum : float
         Weight of the old averages in an update
     n_sigma : float
@@ -342,8 +618,56 @@ def softmatch_learner(dls, unlabeled, arch=..., *, momentum: float = 0.999, n_si
         The weight grows up to this fraction (float) of the training, or for this many steps (int)
     loss_x : Union[str, Callable]
         Labeled loss: 'ce', 'focal', `labeled_loss(weight=…)`, or a function of logits and probabilities `(B,n_classes)`
-
-    The other arguments are those of `ssl_learner`."""
+    bs : int | None
+        Unlabeled images in a batch; default: `mu` times the labeled ones
+    mu : int | None
+        Unlabeled images for each labeled one in a batch; default: the method's own, 1 or 7
+    cache : bool | str | pathlib.Path | None
+        Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: the unlabeled ones there
+    on_error : str
+        'raise' or 'skip' unreadable images
+    steps : int | None
+        Batches in an epoch; default: one pass
+    weak : 
+        Batch view to add where `dls` has no random transform; default: `WeakView()`; False: none
+    ema : float | fastai_mixmatch.ema.EMA | None
+        Decay of the average of weights and buffers, or an `EMA`; None or 0 for none
+    pretrained : bool
+        Pretrained weights? For architecture functions and timm names
+    weights : 
+        Pretrained weights: file or state dict; default: downloaded
+    model_args : dict | None
+        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head, fitted first
+    lr : float | None
+        Learning rate; default: 0.002, or 0.001 with a head that was fitted first
+    wd : float
+        Default weight decay; not on biases and norms
+    loss_func : 
+        Loss on the validation set; default: that of `dls`, or cross entropy
+    metrics : 
+        Metrics on the validation set
+    opt_func : 
+        Optimizer: `FastAdam` is fastai's `Adam`, computed faster
+    splitter : 
+        Parameter groups; default: those of `arch`
+    cbs : 
+        More callbacks
+    checkpoint : 
+        Folder for checkpoints, from which a second start continues; or a `Checkpoint`
+    every : str
+        How often to save one: '30s', '5min', '1 epoch', '500 steps'
+    path : str | pathlib.Path | None
+        Parent directory to save, load, and export models. Defaults to `dls` `path`
+    model_dir : str | pathlib.Path
+        Subdirectory to save and load models
+    wd_bn_bias : bool
+        Apply weight decay to normalization and bias parameters
+    train_bn : bool
+        Train frozen normalization layers
+    moms : tuple
+        Default momentum for schedulers
+    default_cbs : bool
+        Include default `Callback`s"""
 
 def adamatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.9, interpolate: bool = True,
     ks: int = 1, strong: Optional[Callable] = None, lambda_u: float = 1.0, ramp: float | int = 0.5,
@@ -358,6 +682,12 @@ def adamatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.9, interp
 
     Parameters
     ----------
+    dls : 
+        `DataLoaders` of the labeled images, with any batch size
+    unlabeled : 
+        Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
+    arch : 
+        Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
     threshold : float
         Threshold, as a part of the mean confidence on labeled images
     interpolate : bool
@@ -372,8 +702,56 @@ def adamatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.9, interp
         The weight grows up to this fraction (float) of the training, or for this many steps (int)
     loss_x : Union[str, Callable]
         Labeled loss: 'ce', 'focal', `labeled_loss(weight=…)`, or a function of logits and probabilities `(B,n_classes)`
-
-    The other arguments are those of `ssl_learner`."""
+    bs : int | None
+        Unlabeled images in a batch; default: `mu` times the labeled ones
+    mu : int | None
+        Unlabeled images for each labeled one in a batch; default: the method's own, 1 or 7
+    cache : bool | str | pathlib.Path | None
+        Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: the unlabeled ones there
+    on_error : str
+        'raise' or 'skip' unreadable images
+    steps : int | None
+        Batches in an epoch; default: one pass
+    weak : 
+        Batch view to add where `dls` has no random transform; default: `WeakView()`; False: none
+    ema : float | fastai_mixmatch.ema.EMA | None
+        Decay of the average of weights and buffers, or an `EMA`; None or 0 for none
+    pretrained : bool
+        Pretrained weights? For architecture functions and timm names
+    weights : 
+        Pretrained weights: file or state dict; default: downloaded
+    model_args : dict | None
+        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head, fitted first
+    lr : float | None
+        Learning rate; default: 0.002, or 0.001 with a head that was fitted first
+    wd : float
+        Default weight decay; not on biases and norms
+    loss_func : 
+        Loss on the validation set; default: that of `dls`, or cross entropy
+    metrics : 
+        Metrics on the validation set
+    opt_func : 
+        Optimizer: `FastAdam` is fastai's `Adam`, computed faster
+    splitter : 
+        Parameter groups; default: those of `arch`
+    cbs : 
+        More callbacks
+    checkpoint : 
+        Folder for checkpoints, from which a second start continues; or a `Checkpoint`
+    every : str
+        How often to save one: '30s', '5min', '1 epoch', '500 steps'
+    path : str | pathlib.Path | None
+        Parent directory to save, load, and export models. Defaults to `dls` `path`
+    model_dir : str | pathlib.Path
+        Subdirectory to save and load models
+    wd_bn_bias : bool
+        Apply weight decay to normalization and bias parameters
+    train_bn : bool
+        Train frozen normalization layers
+    moms : tuple
+        Default momentum for schedulers
+    default_cbs : bool
+        Include default `Callback`s"""
 
 def uda_learner(dls, unlabeled, arch=..., *, T: float = 0.4, tsa: str | None = None, threshold: float = 0.8,
     ks: int = 1, strong: Optional[Callable] = None, lambda_u: float = 1.0, ramp: float | int = 0,
@@ -388,6 +766,12 @@ def uda_learner(dls, unlabeled, arch=..., *, T: float = 0.4, tsa: str | None = N
 
     Parameters
     ----------
+    dls : 
+        `DataLoaders` of the labeled images, with any batch size
+    unlabeled : 
+        Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
+    arch : 
+        Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
     T : float
         Temperature of sharpening
     tsa : str | None
@@ -404,8 +788,56 @@ def uda_learner(dls, unlabeled, arch=..., *, T: float = 0.4, tsa: str | None = N
         The weight grows up to this fraction (float) of the training, or for this many steps (int)
     loss_x : Union[str, Callable]
         Labeled loss: 'ce', 'focal', `labeled_loss(weight=…)`, or a function of logits and probabilities `(B,n_classes)`
-
-    The other arguments are those of `ssl_learner`."""
+    bs : int | None
+        Unlabeled images in a batch; default: `mu` times the labeled ones
+    mu : int | None
+        Unlabeled images for each labeled one in a batch; default: the method's own, 1 or 7
+    cache : bool | str | pathlib.Path | None
+        Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: the unlabeled ones there
+    on_error : str
+        'raise' or 'skip' unreadable images
+    steps : int | None
+        Batches in an epoch; default: one pass
+    weak : 
+        Batch view to add where `dls` has no random transform; default: `WeakView()`; False: none
+    ema : float | fastai_mixmatch.ema.EMA | None
+        Decay of the average of weights and buffers, or an `EMA`; None or 0 for none
+    pretrained : bool
+        Pretrained weights? For architecture functions and timm names
+    weights : 
+        Pretrained weights: file or state dict; default: downloaded
+    model_args : dict | None
+        Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head, fitted first
+    lr : float | None
+        Learning rate; default: 0.002, or 0.001 with a head that was fitted first
+    wd : float
+        Default weight decay; not on biases and norms
+    loss_func : 
+        Loss on the validation set; default: that of `dls`, or cross entropy
+    metrics : 
+        Metrics on the validation set
+    opt_func : 
+        Optimizer: `FastAdam` is fastai's `Adam`, computed faster
+    splitter : 
+        Parameter groups; default: those of `arch`
+    cbs : 
+        More callbacks
+    checkpoint : 
+        Folder for checkpoints, from which a second start continues; or a `Checkpoint`
+    every : str
+        How often to save one: '30s', '5min', '1 epoch', '500 steps'
+    path : str | pathlib.Path | None
+        Parent directory to save, load, and export models. Defaults to `dls` `path`
+    model_dir : str | pathlib.Path
+        Subdirectory to save and load models
+    wd_bn_bias : bool
+        Apply weight decay to normalization and bias parameters
+    train_bn : bool
+        Train frozen normalization layers
+    moms : tuple
+        Default momentum for schedulers
+    default_cbs : bool
+        Include default `Callback`s"""
 
 class NoBar:
     r"""A progress bar that draws nothing"""

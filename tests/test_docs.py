@@ -43,8 +43,10 @@ def test_a_table_wider_than_a_phone_is_shown_as_cards(site):
 def search(site):
     """Function that gives the pages which a search finds, best first, as the site's own search ranks them
 
-    That is lunr without stemming and without regard to length; words may go on; a page counts more than its parts, and more for more words."""
+    That is lunr without stemming and without regard to length; words may go on; a page counts more than its parts, and more for more words.
+    A word such as "own" that lunr leaves out of its index counts only where it is the beginning of another word."""
     from lunr import get_default_builder
+    from lunr.stop_word_filter import WORDS
     index,b = json.loads((site/'search/search_index.json').read_text()),get_default_builder()
     for pipeline in b.pipeline,b.search_pipeline:
         for o in [o for o in pipeline._stack if getattr(o, 'label', '')!='stopWordFilter']: pipeline.remove(o)
@@ -55,19 +57,20 @@ def search(site):
     for d in index['docs']: b.add(dict(location=d['location'], title=plain(d['title']), text=plain(d['text']), tags=plain(' '.join(d.get('tags', [])))))
     index = b.build()
     def find(query):
-        words,found = query.lower().split(),{}
+        words,found = query.lower().split(),[]
         for o in index.search(' '.join(f'{w}*' for w in words)):
             page,_,part = o['ref'].partition('#')
-            share = sum(any(t.startswith(w) for t in o['match_data'].metadata) for w in words)/len(words)
-            found[page] = max(found.get(page, 0), o['score']*(1+((not part)+share)**2))
-        return sorted(found, key=found.get, reverse=True)
+            matched = {w for w in words if any(t.startswith(w) for t in o['match_data'].metadata)}
+            share = len(matched)/len([w for w in words if w in matched or w not in WORDS])
+            found.append((o['score']*(1+((not part)+share)**2), page))
+        return list(dict.fromkeys(page for _,page in sorted(found, key=lambda o: -o[0]))) # Of equals, the first in the index
     return find
 
 pretrained = 'tutorials/15_pretrained' if (root/'nbs/tutorials/15_pretrained.ipynb').exists() else 'arguments'
 
 @pytest.mark.parametrize('query, page', [
     ('confusion', 'howto/look'), ('top losses', 'howto/look'), ('Label Studio', '29_tables'), ('CSV', 'tutorials/10_your_own_photographs'),
-    ('pretrained', pretrained), ('own data', 'tutorials/10_your_own_photographs'), ('predict folder', 'howto/predict'), ('imbalanced', 'howto/imbalance'),
+    ('pretrained', pretrained), ('own data', 'tutorials/10_your_own_photographs'), ('my own data', 'tutorials/10_your_own_photographs'), ('custom data', 'tutorials/10_your_own_photographs'), ('predict folder', 'howto/predict'), ('imbalanced', 'howto/imbalance'),
     ('resume', 'howto/resume'), ('wrong labels', 'howto/wrong_labels'), ('install', 'start/01_install'), ('mixmatch_learner', 'arguments'),
     ('epoch', 'howto/epochs'), ('onnx', 'howto/deploy'), ('TTA', 'howto/predict'), ('GPU', 'howto/gpus'), ('memory', 'howto/memory'), ('class weights', 'howto/imbalance'),
     ('custom method', 'tutorials/06_your_own_method'), ('which method', 'methods/which'), ('label next', 'tutorials/13_label_next'), ('terminal', '34_cli'),

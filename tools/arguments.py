@@ -144,15 +144,8 @@ def stub():
             args.append(argument(a, p))
         back = ' -> SemiSupervisedLearner' if k.endswith('_learner') else ' -> Any'
         doc = (inspect.getdoc(f) or '').replace('pathlib._local.', 'pathlib.') # As Python 3.13 calls it
-        if k.endswith('_learner') and k not in ('ssl_learner','mixmatch_learner'): doc = brief(doc)
         body = textwrap.indent(f'r"""{doc}"""', pad+'    ') if doc else f'{pad}    ...'
         return textwrap.indent(wrapped(f'def {k}(', args, 110)+back+':', pad)+'\n'+body
-    shared = inspect.signature(learner.ssl_learner).parameters
-    def brief(doc):
-        head,*parts = doc.split('\nParameters\n----------\n')
-        own = [o for part in parts for o in re.split(r'\n(?=\S)', part) if o.split(' :')[0] not in shared]
-        own = ['Parameters', '----------', *own, '']*bool(own)
-        return '\n'.join([head, *own, 'The other arguments are those of `ssl_learner`.'])
     for k in learner.__all__:
         o = getattr(learner, k)
         if not isinstance(o, type): lines += [function(k, o), '']; continue

@@ -47,7 +47,7 @@ def page_map():
 
 # What a reader may look for, where the titles of a page do not say it: the site's search finds these first
 keywords = {
-    'tutorials/10*': ['own data', 'own images', 'folder', 'CSV', 'blank'],
+    'tutorials/10*': ['own data', 'custom data', 'my data', 'own images', 'my images', 'folder', 'CSV', 'blank'],
     'tutorials/06*': ['custom method', 'custom loss', 'hyperparameter'],
     'methods/08*': ['what is MixMatch'], 'tutorials/04*': ['how it works'], 'tutorials/01*': ['data augmentation'],
     'methods/which*': ['which method', 'compare methods'],

@@ -112,13 +112,16 @@ def colab(repository, src):
     "Address that opens the notebook `src` of a repository on GitHub in Colab"
     return f"{repository.replace('https://github.com', 'https://colab.research.google.com/github')}/blob/main/{src}"
 
+not_described = 'From 20 labels to a classifier','How good is it?','Where to go from here'
+
 def described(md, repository):
     """README text for a package index, where nothing else of the repository is
 
-    Relative links become those of `repository`; without one they become text, and pictures go. The list of pages goes,
-    too: an index shows the project's addresses beside the text.
+    Relative links become those of `repository`; without one they become text, and pictures go. The run on digits and
+    the list of pages are not in it.
     """
-    md = re.sub(r'^(## Where to go from here\n\n(- .*\n)+|<!-- .* -->\n)\n', '', md, flags=re.M)
+    heads = '|'.join(map(re.escape, not_described))
+    md = re.sub(rf'^## ({heads})\n.*?(?=^## |^MixMatch is by|\Z)', '', md, flags=re.M|re.S)
     def _f(m):
         picture,text,url = m[1]=='!',m[2],m[3]
         if re.match(r'[a-z][a-z0-9+.-]*:|#', url): return m[0]
