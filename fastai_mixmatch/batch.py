@@ -86,7 +86,7 @@ class Unlabeled:
         cache:bool|str|Path|None=None, # Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: the unlabeled ones there
         on_error:str='raise', # 'raise' or 'skip' unreadable images
         steps:int|None=None, # Batches in an epoch; default: one pass
-        weak=None, # Batch view to add where `dls` has no random transform; default: `WeakView()`; False: none
+        weak:Callable|bool|None=None, # Batch view to add where `dls` has no random transform; default: `WeakView()`; False: none
     ):
         store_attr()
         for k,what in dict(bs='the batch size of unlabeled images', mu='unlabeled images for each labeled one',

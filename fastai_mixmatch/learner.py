@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['ssl_learner', 'mixmatch_learner', 'remixmatch_learner', 'mean_teacher_learner', 'fixmatch_learner',
            'flexmatch_learner', 'freematch_learner', 'softmatch_learner', 'adamatch_learner', 'uda_learner', 'NoBar',
-           'TidyProgress', 'SemiSupervisedLearner', 'own_dls', 'batch_channels', 'KeepNorm', 'linear_start', 'comments',
-           'with_arguments', 'factory']
+           'tell_epoch', 'TidyProgress', 'SemiSupervisedLearner', 'own_dls', 'batch_channels', 'KeepNorm',
+           'linear_start', 'comments', 'with_arguments', 'factory']
 
 # %% ../nbs/20_learner.ipynb #126aaf0c
 import importlib, linecache
@@ -36,25 +36,25 @@ class NoBar:
     "A progress bar that draws nothing"
     def __getattr__(self, name): return noop
 
+def tell_epoch(m):
+    "Say how long an epoch of the method `m` is, where that was not said yet"
+    unlabeled = f" + {m.dl.bs} unlabeled"*(m.lambda_u>0)
+    text = f"{type(m).__name__}: an epoch is {len(m.dl)} steps of {m.labeled_dl.bs} labeled{unlabeled} images"
+    if getattr(m.learn, 'told', 0)!=text: rank0_print(text)
+    m.learn.told = text
+
 class TidyProgress(ProgressCallback):
     "fastai's progress bars where they can be drawn, elsewhere a line of text an epoch"
     name,order,bars,due = 'progress',ProgressCallback.order-1,False,0. # Before `CSVLogger`, whenever it was added
     def before_fit(self):
         self.bars = has_bars()
-        self.tell()
+        m = method_of(self.learn)
+        if m and m.fitting and self.learn.logger is not noop: tell_epoch(m)
         if self.bars: return super().before_fit()
         self.mbar,self.old_logger = NoBar(),self.learn.logger
         if self.old_logger is noop: return
         self.learn.logger = self._write_stats
         self._write_stats(self.learn.recorder.metric_names)
-
-    def tell(self):
-        "Say once how long an epoch is"
-        m,learn = method_of(self.learn),self.learn
-        if m is None or m.fitting is None or learn.logger is noop or hasattr(learn, 'told'): return
-        learn.told = True
-        rank0_print(f"{type(m).__name__}: an epoch is {len(m.dl)} steps of {m.labeled_dl.bs} labeled + {m.dl.bs} "
-                    "unlabeled images")
 
     def _launch_pbar(self):
         if self.bars and len(self.learn.dl): super()._launch_pbar()
@@ -218,22 +218,22 @@ def fine_tune(self:SemiSupervisedLearner,
 
 # %% ../nbs/20_learner.ipynb #6326119c
 def ssl_learner(
-    dls, # `DataLoaders` of the labeled images, with any batch size
+    dls:DataLoaders, # Of the labeled images, with any batch size
     unlabeled, # Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
-    arch=wrn_28_2, # Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
+    arch:Callable|nn.Module|str=wrn_28_2, # Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
     method:SemiSupervised|None=None, # Such as `MixMatch()`, which is the default
     ema:float|EMA|None=0.999, # Decay of the average of weights and buffers, or an `EMA`; None or 0 for none
     pretrained:bool=False, # Pretrained weights? For architecture functions and timm names
-    weights=None, # Pretrained weights: file or state dict; default: downloaded
+    weights:str|Path|dict|None=None, # Pretrained weights: file or state dict; default: downloaded
     model_args:dict|None=None, # Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head, fitted first
     lr:float|None=None, # Learning rate; default: 0.002, or 0.001 with a head that was fitted first
     wd:float=0.02, # Default weight decay; not on biases and norms
-    loss_func=None, # Loss on the validation set; default: that of `dls`, or cross entropy
-    metrics=accuracy, # Metrics on the validation set
-    opt_func=FastAdam, # Optimizer: `FastAdam` is fastai's `Adam`, computed faster
-    splitter=None, # Parameter groups; default: those of `arch`
-    cbs=None, # More callbacks
-    checkpoint=None, # Folder for checkpoints, from which a second start continues; or a `Checkpoint`
+    loss_func:Callable|None=None, # Loss on the validation set; default: that of `dls`, or cross entropy
+    metrics:Callable|list|None=accuracy, # Metrics on the validation set
+    opt_func:Callable=FastAdam, # Optimizer: `FastAdam` is fastai's `Adam`, computed faster
+    splitter:Callable|None=None, # Parameter groups; default: those of `arch`
+    cbs:Callback|list|None=None, # More callbacks
+    checkpoint:str|Path|Checkpoint|None=None, # Folder for checkpoints, from which a second start continues; or a `Checkpoint`
     every:str=_every, # How often to save one: '30s', '5min', '1 epoch', '500 steps'
     **kwargs # Of `Unlabeled` and of `Learner`
 )->Learner: # An ordinary learner, with the callbacks `method` and `EMA`
@@ -264,6 +264,7 @@ def ssl_learner(
     if start: learn.add_cb(KeepNorm)
     elif pretrained: learn.freeze()
     if start and new!=[]: linear_start(learn) # A file may hold a trained head
+    tell_epoch(method)
     return learn
 
 # %% ../nbs/20_learner.ipynb #51d4e2b1

@@ -6,25 +6,30 @@ from fastai.callback.progress import ProgressCallback
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
 from torch import Tensor
+from torch.nn import Module
+from .checkpoint import Checkpoint
 from .ema import EMA
 from .semi import SemiSupervised
 
-def ssl_learner(dls, unlabeled, arch=..., *, method: SemiSupervised | None = None,
-    ema: float | EMA | None = 0.999, pretrained: bool = False, weights=None, model_args: dict | None = None,
-    lr: float | None = None, wd: float = 0.02, loss_func=None, metrics=..., opt_func=..., splitter=None,
-    cbs=None, checkpoint=None, every: str = '5min', bs: int | None = None, mu: int | None = None,
-    cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None, weak=None,
-    path: str | Path | None = None, model_dir: str | Path = 'models', wd_bn_bias: bool = False,
-    train_bn: bool = True, moms: tuple = (0.95, 0.85, 0.95), default_cbs: bool = True) -> SemiSupervisedLearner:
+def ssl_learner(dls: DataLoaders, unlabeled, arch: Union[Callable, Module, str] = ..., *,
+    method: SemiSupervised | None = None, ema: float | EMA | None = 0.999, pretrained: bool = False,
+    weights: str | Path | dict | None = None, model_args: dict | None = None, lr: float | None = None,
+    wd: float = 0.02, loss_func: Optional[Callable] = None, metrics: Union[Callable, list, None] = ...,
+    opt_func: Callable = ..., splitter: Optional[Callable] = None, cbs: Callback | list | None = None,
+    checkpoint: str | Path | Checkpoint | None = None, every: str = '5min', bs: int | None = None,
+    mu: int | None = None, cache: bool | str | Path | None = None, on_error: str = 'raise',
+    steps: int | None = None, weak: Union[Callable, bool, None] = None, path: str | Path | None = None,
+    model_dir: str | Path = 'models', wd_bn_bias: bool = False, train_bn: bool = True,
+    moms: tuple = (0.95, 0.85, 0.95), default_cbs: bool = True) -> SemiSupervisedLearner:
     r"""A `Learner` that trains on the labeled `dls` and on `unlabeled`
 
     Parameters
     ----------
-    dls : 
-        `DataLoaders` of the labeled images, with any batch size
+    dls : fastai.data.core.DataLoaders
+        Of the labeled images, with any batch size
     unlabeled : 
         Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
-    arch : 
+    arch : Union[Callable, torch.nn.modules.module.Module, str]
         Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
     method : fastai_mixmatch.semi.SemiSupervised | None
         Such as `MixMatch()`, which is the default
@@ -32,7 +37,7 @@ def ssl_learner(dls, unlabeled, arch=..., *, method: SemiSupervised | None = Non
         Decay of the average of weights and buffers, or an `EMA`; None or 0 for none
     pretrained : bool
         Pretrained weights? For architecture functions and timm names
-    weights : 
+    weights : str | pathlib.Path | dict | None
         Pretrained weights: file or state dict; default: downloaded
     model_args : dict | None
         Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head, fitted first
@@ -40,17 +45,17 @@ def ssl_learner(dls, unlabeled, arch=..., *, method: SemiSupervised | None = Non
         Learning rate; default: 0.002, or 0.001 with a head that was fitted first
     wd : float
         Default weight decay; not on biases and norms
-    loss_func : 
+    loss_func : Optional[Callable]
         Loss on the validation set; default: that of `dls`, or cross entropy
-    metrics : 
+    metrics : Union[Callable, list, NoneType]
         Metrics on the validation set
-    opt_func : 
+    opt_func : Callable
         Optimizer: `FastAdam` is fastai's `Adam`, computed faster
-    splitter : 
+    splitter : Optional[Callable]
         Parameter groups; default: those of `arch`
-    cbs : 
+    cbs : fastai.callback.core.Callback | list | None
         More callbacks
-    checkpoint : 
+    checkpoint : str | pathlib.Path | fastai_mixmatch.checkpoint.Checkpoint | None
         Folder for checkpoints, from which a second start continues; or a `Checkpoint`
     every : str
         How often to save one: '30s', '5min', '1 epoch', '500 steps'
@@ -64,7 +69,7 @@ def ssl_learner(dls, unlabeled, arch=..., *, method: SemiSupervised | None = Non
         'raise' or 'skip' unreadable images
     steps : int | None
         Batches in an epoch; default: one pass
-    weak : 
+    weak : Union[Callable, bool, NoneType]
         Batch view to add where `dls` has no random transform; default: `WeakView()`; False: none
     path : str | pathlib.Path | None
         Parent directory to save, load, and export models. Defaults to `dls` `path`
@@ -79,24 +84,27 @@ def ssl_learner(dls, unlabeled, arch=..., *, method: SemiSupervised | None = Non
     default_cbs : bool
         Include default `Callback`s"""
 
-def mixmatch_learner(dls, unlabeled, arch=..., *, k: int = 2, T: float = 0.5, alpha: float = 0.75,
-    adapt: bool = True, band: float = 2.0, prior: object = None, lambda_u: float = 75.0,
-    ramp: float | int = 1.0, loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 1,
-    cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None, weak=None,
-    ema: float | EMA | None = 0.999, pretrained: bool = False, weights=None, model_args: dict | None = None,
-    lr: float | None = None, wd: float = 0.02, loss_func=None, metrics=..., opt_func=..., splitter=None,
-    cbs=None, checkpoint=None, every: str = '5min', path: str | Path | None = None,
+def mixmatch_learner(dls: DataLoaders, unlabeled, arch: Union[Callable, Module, str] = ..., *, k: int = 2,
+    T: float = 0.5, alpha: float = 0.75, adapt: bool = True, band: float = 2.0, prior: object = None,
+    lambda_u: float = 75.0, ramp: float | int = 1.0, loss_x: Union[str, Callable] = 'ce',
+    bs: int | None = None, mu: int | None = 1, cache: bool | str | Path | None = None,
+    on_error: str = 'raise', steps: int | None = None, weak: Union[Callable, bool, None] = None,
+    ema: float | EMA | None = 0.999, pretrained: bool = False, weights: str | Path | dict | None = None,
+    model_args: dict | None = None, lr: float | None = None, wd: float = 0.02,
+    loss_func: Optional[Callable] = None, metrics: Union[Callable, list, None] = ...,
+    opt_func: Callable = ..., splitter: Optional[Callable] = None, cbs: Callback | list | None = None,
+    checkpoint: str | Path | Checkpoint | None = None, every: str = '5min', path: str | Path | None = None,
     model_dir: str | Path = 'models', wd_bn_bias: bool = False, train_bn: bool = True,
     moms: tuple = (0.95, 0.85, 0.95), default_cbs: bool = True) -> SemiSupervisedLearner:
     r"""A `Learner` that trains on the labeled `dls` and on `unlabeled` with MixMatch (arXiv 1905.02249): guess, sharpen, mix
 
     Parameters
     ----------
-    dls : 
-        `DataLoaders` of the labeled images, with any batch size
+    dls : fastai.data.core.DataLoaders
+        Of the labeled images, with any batch size
     unlabeled : 
         Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
-    arch : 
+    arch : Union[Callable, torch.nn.modules.module.Module, str]
         Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
     k : int
         Views whose predictions are averaged for a guess
@@ -126,13 +134,13 @@ def mixmatch_learner(dls, unlabeled, arch=..., *, k: int = 2, T: float = 0.5, al
         'raise' or 'skip' unreadable images
     steps : int | None
         Batches in an epoch; default: one pass
-    weak : 
+    weak : Union[Callable, bool, NoneType]
         Batch view to add where `dls` has no random transform; default: `WeakView()`; False: none
     ema : float | fastai_mixmatch.ema.EMA | None
         Decay of the average of weights and buffers, or an `EMA`; None or 0 for none
     pretrained : bool
         Pretrained weights? For architecture functions and timm names
-    weights : 
+    weights : str | pathlib.Path | dict | None
         Pretrained weights: file or state dict; default: downloaded
     model_args : dict | None
         Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head, fitted first
@@ -140,17 +148,17 @@ def mixmatch_learner(dls, unlabeled, arch=..., *, k: int = 2, T: float = 0.5, al
         Learning rate; default: 0.002, or 0.001 with a head that was fitted first
     wd : float
         Default weight decay; not on biases and norms
-    loss_func : 
+    loss_func : Optional[Callable]
         Loss on the validation set; default: that of `dls`, or cross entropy
-    metrics : 
+    metrics : Union[Callable, list, NoneType]
         Metrics on the validation set
-    opt_func : 
+    opt_func : Callable
         Optimizer: `FastAdam` is fastai's `Adam`, computed faster
-    splitter : 
+    splitter : Optional[Callable]
         Parameter groups; default: those of `arch`
-    cbs : 
+    cbs : fastai.callback.core.Callback | list | None
         More callbacks
-    checkpoint : 
+    checkpoint : str | pathlib.Path | fastai_mixmatch.checkpoint.Checkpoint | None
         Folder for checkpoints, from which a second start continues; or a `Checkpoint`
     every : str
         How often to save one: '30s', '5min', '1 epoch', '500 steps'
@@ -167,25 +175,28 @@ def mixmatch_learner(dls, unlabeled, arch=..., *, k: int = 2, T: float = 0.5, al
     default_cbs : bool
         Include default `Callback`s"""
 
-def remixmatch_learner(dls, unlabeled, arch=..., *, ks: int = 8, T: float = 0.5, alpha: float = 0.75,
-    anchor: float = 0.5, rotation: float = 0.5, momentum: float = 0.9921875,
-    strong: Optional[Callable] = None, lambda_u: float = 1.5, ramp: float | int = 0.015625,
-    loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 1,
-    cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None, weak=None,
-    ema: float | EMA | None = 0.999, pretrained: bool = False, weights=None, model_args: dict | None = None,
-    lr: float | None = None, wd: float = 0.02, loss_func=None, metrics=..., opt_func=..., splitter=None,
-    cbs=None, checkpoint=None, every: str = '5min', path: str | Path | None = None,
-    model_dir: str | Path = 'models', wd_bn_bias: bool = False, train_bn: bool = True,
-    moms: tuple = (0.95, 0.85, 0.95), default_cbs: bool = True) -> SemiSupervisedLearner:
+def remixmatch_learner(dls: DataLoaders, unlabeled, arch: Union[Callable, Module, str] = ..., *, ks: int = 8,
+    T: float = 0.5, alpha: float = 0.75, anchor: float = 0.5, rotation: float = 0.5,
+    momentum: float = 0.9921875, strong: Optional[Callable] = None, lambda_u: float = 1.5,
+    ramp: float | int = 0.015625, loss_x: Union[str, Callable] = 'ce', bs: int | None = None,
+    mu: int | None = 1, cache: bool | str | Path | None = None, on_error: str = 'raise',
+    steps: int | None = None, weak: Union[Callable, bool, None] = None, ema: float | EMA | None = 0.999,
+    pretrained: bool = False, weights: str | Path | dict | None = None, model_args: dict | None = None,
+    lr: float | None = None, wd: float = 0.02, loss_func: Optional[Callable] = None,
+    metrics: Union[Callable, list, None] = ..., opt_func: Callable = ..., splitter: Optional[Callable] = None,
+    cbs: Callback | list | None = None, checkpoint: str | Path | Checkpoint | None = None,
+    every: str = '5min', path: str | Path | None = None, model_dir: str | Path = 'models',
+    wd_bn_bias: bool = False, train_bn: bool = True, moms: tuple = (0.95, 0.85, 0.95),
+    default_cbs: bool = True) -> SemiSupervisedLearner:
     r"""A `Learner` that trains on the labeled `dls` and on `unlabeled` with ReMixMatch (arXiv 1911.09785): MixMatch with distribution alignment, augmentation anchoring, and a rotation task
 
     Parameters
     ----------
-    dls : 
-        `DataLoaders` of the labeled images, with any batch size
+    dls : fastai.data.core.DataLoaders
+        Of the labeled images, with any batch size
     unlabeled : 
         Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
-    arch : 
+    arch : Union[Callable, torch.nn.modules.module.Module, str]
         Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
     ks : int
         Strong views of an unlabeled image
@@ -217,13 +228,13 @@ def remixmatch_learner(dls, unlabeled, arch=..., *, ks: int = 8, T: float = 0.5,
         'raise' or 'skip' unreadable images
     steps : int | None
         Batches in an epoch; default: one pass
-    weak : 
+    weak : Union[Callable, bool, NoneType]
         Batch view to add where `dls` has no random transform; default: `WeakView()`; False: none
     ema : float | fastai_mixmatch.ema.EMA | None
         Decay of the average of weights and buffers, or an `EMA`; None or 0 for none
     pretrained : bool
         Pretrained weights? For architecture functions and timm names
-    weights : 
+    weights : str | pathlib.Path | dict | None
         Pretrained weights: file or state dict; default: downloaded
     model_args : dict | None
         Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head, fitted first
@@ -231,17 +242,17 @@ def remixmatch_learner(dls, unlabeled, arch=..., *, ks: int = 8, T: float = 0.5,
         Learning rate; default: 0.002, or 0.001 with a head that was fitted first
     wd : float
         Default weight decay; not on biases and norms
-    loss_func : 
+    loss_func : Optional[Callable]
         Loss on the validation set; default: that of `dls`, or cross entropy
-    metrics : 
+    metrics : Union[Callable, list, NoneType]
         Metrics on the validation set
-    opt_func : 
+    opt_func : Callable
         Optimizer: `FastAdam` is fastai's `Adam`, computed faster
-    splitter : 
+    splitter : Optional[Callable]
         Parameter groups; default: those of `arch`
-    cbs : 
+    cbs : fastai.callback.core.Callback | list | None
         More callbacks
-    checkpoint : 
+    checkpoint : str | pathlib.Path | fastai_mixmatch.checkpoint.Checkpoint | None
         Folder for checkpoints, from which a second start continues; or a `Checkpoint`
     every : str
         How often to save one: '30s', '5min', '1 epoch', '500 steps'
@@ -258,23 +269,26 @@ def remixmatch_learner(dls, unlabeled, arch=..., *, ks: int = 8, T: float = 0.5,
     default_cbs : bool
         Include default `Callback`s"""
 
-def mean_teacher_learner(dls, unlabeled, arch=..., *, lambda_u: float = 50.0, ramp: float | int = 0.4,
-    loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 1,
-    cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None, weak=None,
-    ema: float | EMA | None = 0.999, pretrained: bool = False, weights=None, model_args: dict | None = None,
-    lr: float | None = None, wd: float = 0.02, loss_func=None, metrics=..., opt_func=..., splitter=None,
-    cbs=None, checkpoint=None, every: str = '5min', path: str | Path | None = None,
+def mean_teacher_learner(dls: DataLoaders, unlabeled, arch: Union[Callable, Module, str] = ..., *,
+    lambda_u: float = 50.0, ramp: float | int = 0.4, loss_x: Union[str, Callable] = 'ce',
+    bs: int | None = None, mu: int | None = 1, cache: bool | str | Path | None = None,
+    on_error: str = 'raise', steps: int | None = None, weak: Union[Callable, bool, None] = None,
+    ema: float | EMA | None = 0.999, pretrained: bool = False, weights: str | Path | dict | None = None,
+    model_args: dict | None = None, lr: float | None = None, wd: float = 0.02,
+    loss_func: Optional[Callable] = None, metrics: Union[Callable, list, None] = ...,
+    opt_func: Callable = ..., splitter: Optional[Callable] = None, cbs: Callback | list | None = None,
+    checkpoint: str | Path | Checkpoint | None = None, every: str = '5min', path: str | Path | None = None,
     model_dir: str | Path = 'models', wd_bn_bias: bool = False, train_bn: bool = True,
     moms: tuple = (0.95, 0.85, 0.95), default_cbs: bool = True) -> SemiSupervisedLearner:
     r"""A `Learner` that trains on the labeled `dls` and on `unlabeled` with Mean Teacher (arXiv 1703.01780): follow the average of the weights; needs the `EMA` callback
 
     Parameters
     ----------
-    dls : 
-        `DataLoaders` of the labeled images, with any batch size
+    dls : fastai.data.core.DataLoaders
+        Of the labeled images, with any batch size
     unlabeled : 
         Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
-    arch : 
+    arch : Union[Callable, torch.nn.modules.module.Module, str]
         Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
     lambda_u : float
         Weight of the unlabeled loss
@@ -292,13 +306,13 @@ def mean_teacher_learner(dls, unlabeled, arch=..., *, lambda_u: float = 50.0, ra
         'raise' or 'skip' unreadable images
     steps : int | None
         Batches in an epoch; default: one pass
-    weak : 
+    weak : Union[Callable, bool, NoneType]
         Batch view to add where `dls` has no random transform; default: `WeakView()`; False: none
     ema : float | fastai_mixmatch.ema.EMA | None
         Decay of the average of weights and buffers, or an `EMA`; None or 0 for none
     pretrained : bool
         Pretrained weights? For architecture functions and timm names
-    weights : 
+    weights : str | pathlib.Path | dict | None
         Pretrained weights: file or state dict; default: downloaded
     model_args : dict | None
         Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head, fitted first
@@ -306,17 +320,17 @@ def mean_teacher_learner(dls, unlabeled, arch=..., *, lambda_u: float = 50.0, ra
         Learning rate; default: 0.002, or 0.001 with a head that was fitted first
     wd : float
         Default weight decay; not on biases and norms
-    loss_func : 
+    loss_func : Optional[Callable]
         Loss on the validation set; default: that of `dls`, or cross entropy
-    metrics : 
+    metrics : Union[Callable, list, NoneType]
         Metrics on the validation set
-    opt_func : 
+    opt_func : Callable
         Optimizer: `FastAdam` is fastai's `Adam`, computed faster
-    splitter : 
+    splitter : Optional[Callable]
         Parameter groups; default: those of `arch`
-    cbs : 
+    cbs : fastai.callback.core.Callback | list | None
         More callbacks
-    checkpoint : 
+    checkpoint : str | pathlib.Path | fastai_mixmatch.checkpoint.Checkpoint | None
         Folder for checkpoints, from which a second start continues; or a `Checkpoint`
     every : str
         How often to save one: '30s', '5min', '1 epoch', '500 steps'
@@ -333,24 +347,26 @@ def mean_teacher_learner(dls, unlabeled, arch=..., *, lambda_u: float = 50.0, ra
     default_cbs : bool
         Include default `Callback`s"""
 
-def fixmatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.95, ks: int = 1,
-    strong: Optional[Callable] = None, lambda_u: float = 1.0, ramp: float | int = 0,
-    loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 7,
-    cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None, weak=None,
-    ema: float | EMA | None = 0.999, pretrained: bool = False, weights=None, model_args: dict | None = None,
-    lr: float | None = None, wd: float = 0.02, loss_func=None, metrics=..., opt_func=..., splitter=None,
-    cbs=None, checkpoint=None, every: str = '5min', path: str | Path | None = None,
+def fixmatch_learner(dls: DataLoaders, unlabeled, arch: Union[Callable, Module, str] = ..., *,
+    threshold: float = 0.95, ks: int = 1, strong: Optional[Callable] = None, lambda_u: float = 1.0,
+    ramp: float | int = 0, loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 7,
+    cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None,
+    weak: Union[Callable, bool, None] = None, ema: float | EMA | None = 0.999, pretrained: bool = False,
+    weights: str | Path | dict | None = None, model_args: dict | None = None, lr: float | None = None,
+    wd: float = 0.02, loss_func: Optional[Callable] = None, metrics: Union[Callable, list, None] = ...,
+    opt_func: Callable = ..., splitter: Optional[Callable] = None, cbs: Callback | list | None = None,
+    checkpoint: str | Path | Checkpoint | None = None, every: str = '5min', path: str | Path | None = None,
     model_dir: str | Path = 'models', wd_bn_bias: bool = False, train_bn: bool = True,
     moms: tuple = (0.95, 0.85, 0.95), default_cbs: bool = True) -> SemiSupervisedLearner:
     r"""A `Learner` that trains on the labeled `dls` and on `unlabeled` with FixMatch (arXiv 2001.07685): guess on a weak view; learn confident guesses on a strong one
 
     Parameters
     ----------
-    dls : 
-        `DataLoaders` of the labeled images, with any batch size
+    dls : fastai.data.core.DataLoaders
+        Of the labeled images, with any batch size
     unlabeled : 
         Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
-    arch : 
+    arch : Union[Callable, torch.nn.modules.module.Module, str]
         Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
     threshold : float
         Least confidence of a guess that counts
@@ -374,13 +390,13 @@ def fixmatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.95, ks: i
         'raise' or 'skip' unreadable images
     steps : int | None
         Batches in an epoch; default: one pass
-    weak : 
+    weak : Union[Callable, bool, NoneType]
         Batch view to add where `dls` has no random transform; default: `WeakView()`; False: none
     ema : float | fastai_mixmatch.ema.EMA | None
         Decay of the average of weights and buffers, or an `EMA`; None or 0 for none
     pretrained : bool
         Pretrained weights? For architecture functions and timm names
-    weights : 
+    weights : str | pathlib.Path | dict | None
         Pretrained weights: file or state dict; default: downloaded
     model_args : dict | None
         Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head, fitted first
@@ -388,17 +404,17 @@ def fixmatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.95, ks: i
         Learning rate; default: 0.002, or 0.001 with a head that was fitted first
     wd : float
         Default weight decay; not on biases and norms
-    loss_func : 
+    loss_func : Optional[Callable]
         Loss on the validation set; default: that of `dls`, or cross entropy
-    metrics : 
+    metrics : Union[Callable, list, NoneType]
         Metrics on the validation set
-    opt_func : 
+    opt_func : Callable
         Optimizer: `FastAdam` is fastai's `Adam`, computed faster
-    splitter : 
+    splitter : Optional[Callable]
         Parameter groups; default: those of `arch`
-    cbs : 
+    cbs : fastai.callback.core.Callback | list | None
         More callbacks
-    checkpoint : 
+    checkpoint : str | pathlib.Path | fastai_mixmatch.checkpoint.Checkpoint | None
         Folder for checkpoints, from which a second start continues; or a `Checkpoint`
     every : str
         How often to save one: '30s', '5min', '1 epoch', '500 steps'
@@ -415,24 +431,26 @@ def fixmatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.95, ks: i
     default_cbs : bool
         Include default `Callback`s"""
 
-def flexmatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.95, ks: int = 1,
-    strong: Optional[Callable] = None, lambda_u: float = 1.0, ramp: float | int = 0,
-    loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 7,
-    cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None, weak=None,
-    ema: float | EMA | None = 0.999, pretrained: bool = False, weights=None, model_args: dict | None = None,
-    lr: float | None = None, wd: float = 0.02, loss_func=None, metrics=..., opt_func=..., splitter=None,
-    cbs=None, checkpoint=None, every: str = '5min', path: str | Path | None = None,
+def flexmatch_learner(dls: DataLoaders, unlabeled, arch: Union[Callable, Module, str] = ..., *,
+    threshold: float = 0.95, ks: int = 1, strong: Optional[Callable] = None, lambda_u: float = 1.0,
+    ramp: float | int = 0, loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 7,
+    cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None,
+    weak: Union[Callable, bool, None] = None, ema: float | EMA | None = 0.999, pretrained: bool = False,
+    weights: str | Path | dict | None = None, model_args: dict | None = None, lr: float | None = None,
+    wd: float = 0.02, loss_func: Optional[Callable] = None, metrics: Union[Callable, list, None] = ...,
+    opt_func: Callable = ..., splitter: Optional[Callable] = None, cbs: Callback | list | None = None,
+    checkpoint: str | Path | Checkpoint | None = None, every: str = '5min', path: str | Path | None = None,
     model_dir: str | Path = 'models', wd_bn_bias: bool = False, train_bn: bool = True,
     moms: tuple = (0.95, 0.85, 0.95), default_cbs: bool = True) -> SemiSupervisedLearner:
     r"""A `Learner` that trains on the labeled `dls` and on `unlabeled` with FlexMatch (arXiv 2110.08263): FixMatch with a threshold for each class, lower while it is seldom guessed
 
     Parameters
     ----------
-    dls : 
-        `DataLoaders` of the labeled images, with any batch size
+    dls : fastai.data.core.DataLoaders
+        Of the labeled images, with any batch size
     unlabeled : 
         Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
-    arch : 
+    arch : Union[Callable, torch.nn.modules.module.Module, str]
         Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
     threshold : float
         Least confidence of a guess that counts
@@ -456,13 +474,13 @@ def flexmatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.95, ks: 
         'raise' or 'skip' unreadable images
     steps : int | None
         Batches in an epoch; default: one pass
-    weak : 
+    weak : Union[Callable, bool, NoneType]
         Batch view to add where `dls` has no random transform; default: `WeakView()`; False: none
     ema : float | fastai_mixmatch.ema.EMA | None
         Decay of the average of weights and buffers, or an `EMA`; None or 0 for none
     pretrained : bool
         Pretrained weights? For architecture functions and timm names
-    weights : 
+    weights : str | pathlib.Path | dict | None
         Pretrained weights: file or state dict; default: downloaded
     model_args : dict | None
         Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head, fitted first
@@ -470,17 +488,17 @@ def flexmatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.95, ks: 
         Learning rate; default: 0.002, or 0.001 with a head that was fitted first
     wd : float
         Default weight decay; not on biases and norms
-    loss_func : 
+    loss_func : Optional[Callable]
         Loss on the validation set; default: that of `dls`, or cross entropy
-    metrics : 
+    metrics : Union[Callable, list, NoneType]
         Metrics on the validation set
-    opt_func : 
+    opt_func : Callable
         Optimizer: `FastAdam` is fastai's `Adam`, computed faster
-    splitter : 
+    splitter : Optional[Callable]
         Parameter groups; default: those of `arch`
-    cbs : 
+    cbs : fastai.callback.core.Callback | list | None
         More callbacks
-    checkpoint : 
+    checkpoint : str | pathlib.Path | fastai_mixmatch.checkpoint.Checkpoint | None
         Folder for checkpoints, from which a second start continues; or a `Checkpoint`
     every : str
         How often to save one: '30s', '5min', '1 epoch', '500 steps'
@@ -497,24 +515,27 @@ def flexmatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.95, ks: 
     default_cbs : bool
         Include default `Callback`s"""
 
-def freematch_learner(dls, unlabeled, arch=..., *, momentum: float = 0.999, fairness: float = 0.001,
-    clip: float | None = None, ks: int = 1, strong: Optional[Callable] = None, lambda_u: float = 1.0,
-    ramp: float | int = 0, loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 7,
-    cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None, weak=None,
-    ema: float | EMA | None = 0.999, pretrained: bool = False, weights=None, model_args: dict | None = None,
-    lr: float | None = None, wd: float = 0.02, loss_func=None, metrics=..., opt_func=..., splitter=None,
-    cbs=None, checkpoint=None, every: str = '5min', path: str | Path | None = None,
+def freematch_learner(dls: DataLoaders, unlabeled, arch: Union[Callable, Module, str] = ..., *,
+    momentum: float = 0.999, fairness: float = 0.001, clip: float | None = None, ks: int = 1,
+    strong: Optional[Callable] = None, lambda_u: float = 1.0, ramp: float | int = 0,
+    loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 7,
+    cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None,
+    weak: Union[Callable, bool, None] = None, ema: float | EMA | None = 0.999, pretrained: bool = False,
+    weights: str | Path | dict | None = None, model_args: dict | None = None, lr: float | None = None,
+    wd: float = 0.02, loss_func: Optional[Callable] = None, metrics: Union[Callable, list, None] = ...,
+    opt_func: Callable = ..., splitter: Optional[Callable] = None, cbs: Callback | list | None = None,
+    checkpoint: str | Path | Checkpoint | None = None, every: str = '5min', path: str | Path | None = None,
     model_dir: str | Path = 'models', wd_bn_bias: bool = False, train_bn: bool = True,
     moms: tuple = (0.95, 0.85, 0.95), default_cbs: bool = True) -> SemiSupervisedLearner:
     r"""A `Learner` that trains on the labeled `dls` and on `unlabeled` with FreeMatch (arXiv 2205.07246): thresholds that follow the network's confidence, and a fairness loss
 
     Parameters
     ----------
-    dls : 
-        `DataLoaders` of the labeled images, with any batch size
+    dls : fastai.data.core.DataLoaders
+        Of the labeled images, with any batch size
     unlabeled : 
         Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
-    arch : 
+    arch : Union[Callable, torch.nn.modules.module.Module, str]
         Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
     momentum : float
         Weight of the old averages in an update
@@ -542,13 +563,13 @@ def freematch_learner(dls, unlabeled, arch=..., *, momentum: float = 0.999, fair
         'raise' or 'skip' unreadable images
     steps : int | None
         Batches in an epoch; default: one pass
-    weak : 
+    weak : Union[Callable, bool, NoneType]
         Batch view to add where `dls` has no random transform; default: `WeakView()`; False: none
     ema : float | fastai_mixmatch.ema.EMA | None
         Decay of the average of weights and buffers, or an `EMA`; None or 0 for none
     pretrained : bool
         Pretrained weights? For architecture functions and timm names
-    weights : 
+    weights : str | pathlib.Path | dict | None
         Pretrained weights: file or state dict; default: downloaded
     model_args : dict | None
         Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head, fitted first
@@ -556,17 +577,17 @@ def freematch_learner(dls, unlabeled, arch=..., *, momentum: float = 0.999, fair
         Learning rate; default: 0.002, or 0.001 with a head that was fitted first
     wd : float
         Default weight decay; not on biases and norms
-    loss_func : 
+    loss_func : Optional[Callable]
         Loss on the validation set; default: that of `dls`, or cross entropy
-    metrics : 
+    metrics : Union[Callable, list, NoneType]
         Metrics on the validation set
-    opt_func : 
+    opt_func : Callable
         Optimizer: `FastAdam` is fastai's `Adam`, computed faster
-    splitter : 
+    splitter : Optional[Callable]
         Parameter groups; default: those of `arch`
-    cbs : 
+    cbs : fastai.callback.core.Callback | list | None
         More callbacks
-    checkpoint : 
+    checkpoint : str | pathlib.Path | fastai_mixmatch.checkpoint.Checkpoint | None
         Folder for checkpoints, from which a second start continues; or a `Checkpoint`
     every : str
         How often to save one: '30s', '5min', '1 epoch', '500 steps'
@@ -583,24 +604,27 @@ def freematch_learner(dls, unlabeled, arch=..., *, momentum: float = 0.999, fair
     default_cbs : bool
         Include default `Callback`s"""
 
-def softmatch_learner(dls, unlabeled, arch=..., *, momentum: float = 0.999, n_sigma: float = 2.0,
-    uniform: bool = True, ks: int = 1, strong: Optional[Callable] = None, lambda_u: float = 1.0,
-    ramp: float | int = 0, loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 7,
-    cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None, weak=None,
-    ema: float | EMA | None = 0.999, pretrained: bool = False, weights=None, model_args: dict | None = None,
-    lr: float | None = None, wd: float = 0.02, loss_func=None, metrics=..., opt_func=..., splitter=None,
-    cbs=None, checkpoint=None, every: str = '5min', path: str | Path | None = None,
+def softmatch_learner(dls: DataLoaders, unlabeled, arch: Union[Callable, Module, str] = ..., *,
+    momentum: float = 0.999, n_sigma: float = 2.0, uniform: bool = True, ks: int = 1,
+    strong: Optional[Callable] = None, lambda_u: float = 1.0, ramp: float | int = 0,
+    loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 7,
+    cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None,
+    weak: Union[Callable, bool, None] = None, ema: float | EMA | None = 0.999, pretrained: bool = False,
+    weights: str | Path | dict | None = None, model_args: dict | None = None, lr: float | None = None,
+    wd: float = 0.02, loss_func: Optional[Callable] = None, metrics: Union[Callable, list, None] = ...,
+    opt_func: Callable = ..., splitter: Optional[Callable] = None, cbs: Callback | list | None = None,
+    checkpoint: str | Path | Checkpoint | None = None, every: str = '5min', path: str | Path | None = None,
     model_dir: str | Path = 'models', wd_bn_bias: bool = False, train_bn: bool = True,
     moms: tuple = (0.95, 0.85, 0.95), default_cbs: bool = True) -> SemiSupervisedLearner:
     r"""A `Learner` that trains on the labeled `dls` and on `unlabeled` with SoftMatch (arXiv 2301.10921): a Gaussian weight below the mean confidence, not a threshold
 
     Parameters
     ----------
-    dls : 
-        `DataLoaders` of the labeled images, with any batch size
+    dls : fastai.data.core.DataLoaders
+        Of the labeled images, with any batch size
     unlabeled : 
         Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
-    arch : 
+    arch : Union[Callable, torch.nn.modules.module.Module, str]
         Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
     momentum : float
         Weight of the old averages in an update
@@ -628,13 +652,13 @@ def softmatch_learner(dls, unlabeled, arch=..., *, momentum: float = 0.999, n_si
         'raise' or 'skip' unreadable images
     steps : int | None
         Batches in an epoch; default: one pass
-    weak : 
+    weak : Union[Callable, bool, NoneType]
         Batch view to add where `dls` has no random transform; default: `WeakView()`; False: none
     ema : float | fastai_mixmatch.ema.EMA | None
         Decay of the average of weights and buffers, or an `EMA`; None or 0 for none
     pretrained : bool
         Pretrained weights? For architecture functions and timm names
-    weights : 
+    weights : str | pathlib.Path | dict | None
         Pretrained weights: file or state dict; default: downloaded
     model_args : dict | None
         Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head, fitted first
@@ -642,17 +666,17 @@ def softmatch_learner(dls, unlabeled, arch=..., *, momentum: float = 0.999, n_si
         Learning rate; default: 0.002, or 0.001 with a head that was fitted first
     wd : float
         Default weight decay; not on biases and norms
-    loss_func : 
+    loss_func : Optional[Callable]
         Loss on the validation set; default: that of `dls`, or cross entropy
-    metrics : 
+    metrics : Union[Callable, list, NoneType]
         Metrics on the validation set
-    opt_func : 
+    opt_func : Callable
         Optimizer: `FastAdam` is fastai's `Adam`, computed faster
-    splitter : 
+    splitter : Optional[Callable]
         Parameter groups; default: those of `arch`
-    cbs : 
+    cbs : fastai.callback.core.Callback | list | None
         More callbacks
-    checkpoint : 
+    checkpoint : str | pathlib.Path | fastai_mixmatch.checkpoint.Checkpoint | None
         Folder for checkpoints, from which a second start continues; or a `Checkpoint`
     every : str
         How often to save one: '30s', '5min', '1 epoch', '500 steps'
@@ -669,24 +693,27 @@ def softmatch_learner(dls, unlabeled, arch=..., *, momentum: float = 0.999, n_si
     default_cbs : bool
         Include default `Callback`s"""
 
-def adamatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.9, interpolate: bool = True,
-    ks: int = 1, strong: Optional[Callable] = None, lambda_u: float = 1.0, ramp: float | int = 0.5,
-    loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 7,
-    cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None, weak=None,
-    ema: float | EMA | None = 0.999, pretrained: bool = False, weights=None, model_args: dict | None = None,
-    lr: float | None = None, wd: float = 0.02, loss_func=None, metrics=..., opt_func=..., splitter=None,
-    cbs=None, checkpoint=None, every: str = '5min', path: str | Path | None = None,
+def adamatch_learner(dls: DataLoaders, unlabeled, arch: Union[Callable, Module, str] = ..., *,
+    threshold: float = 0.9, interpolate: bool = True, ks: int = 1, strong: Optional[Callable] = None,
+    lambda_u: float = 1.0, ramp: float | int = 0.5, loss_x: Union[str, Callable] = 'ce',
+    bs: int | None = None, mu: int | None = 7, cache: bool | str | Path | None = None,
+    on_error: str = 'raise', steps: int | None = None, weak: Union[Callable, bool, None] = None,
+    ema: float | EMA | None = 0.999, pretrained: bool = False, weights: str | Path | dict | None = None,
+    model_args: dict | None = None, lr: float | None = None, wd: float = 0.02,
+    loss_func: Optional[Callable] = None, metrics: Union[Callable, list, None] = ...,
+    opt_func: Callable = ..., splitter: Optional[Callable] = None, cbs: Callback | list | None = None,
+    checkpoint: str | Path | Checkpoint | None = None, every: str = '5min', path: str | Path | None = None,
     model_dir: str | Path = 'models', wd_bn_bias: bool = False, train_bn: bool = True,
     moms: tuple = (0.95, 0.85, 0.95), default_cbs: bool = True) -> SemiSupervisedLearner:
     r"""A `Learner` that trains on the labeled `dls` and on `unlabeled` with AdaMatch (arXiv 2106.04732): guesses aligned to labeled predictions, and a threshold relative to their confidence
 
     Parameters
     ----------
-    dls : 
-        `DataLoaders` of the labeled images, with any batch size
+    dls : fastai.data.core.DataLoaders
+        Of the labeled images, with any batch size
     unlabeled : 
         Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
-    arch : 
+    arch : Union[Callable, torch.nn.modules.module.Module, str]
         Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
     threshold : float
         Threshold, as a part of the mean confidence on labeled images
@@ -712,13 +739,13 @@ def adamatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.9, interp
         'raise' or 'skip' unreadable images
     steps : int | None
         Batches in an epoch; default: one pass
-    weak : 
+    weak : Union[Callable, bool, NoneType]
         Batch view to add where `dls` has no random transform; default: `WeakView()`; False: none
     ema : float | fastai_mixmatch.ema.EMA | None
         Decay of the average of weights and buffers, or an `EMA`; None or 0 for none
     pretrained : bool
         Pretrained weights? For architecture functions and timm names
-    weights : 
+    weights : str | pathlib.Path | dict | None
         Pretrained weights: file or state dict; default: downloaded
     model_args : dict | None
         Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head, fitted first
@@ -726,17 +753,17 @@ def adamatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.9, interp
         Learning rate; default: 0.002, or 0.001 with a head that was fitted first
     wd : float
         Default weight decay; not on biases and norms
-    loss_func : 
+    loss_func : Optional[Callable]
         Loss on the validation set; default: that of `dls`, or cross entropy
-    metrics : 
+    metrics : Union[Callable, list, NoneType]
         Metrics on the validation set
-    opt_func : 
+    opt_func : Callable
         Optimizer: `FastAdam` is fastai's `Adam`, computed faster
-    splitter : 
+    splitter : Optional[Callable]
         Parameter groups; default: those of `arch`
-    cbs : 
+    cbs : fastai.callback.core.Callback | list | None
         More callbacks
-    checkpoint : 
+    checkpoint : str | pathlib.Path | fastai_mixmatch.checkpoint.Checkpoint | None
         Folder for checkpoints, from which a second start continues; or a `Checkpoint`
     every : str
         How often to save one: '30s', '5min', '1 epoch', '500 steps'
@@ -753,24 +780,27 @@ def adamatch_learner(dls, unlabeled, arch=..., *, threshold: float = 0.9, interp
     default_cbs : bool
         Include default `Callback`s"""
 
-def uda_learner(dls, unlabeled, arch=..., *, T: float = 0.4, tsa: str | None = None, threshold: float = 0.8,
-    ks: int = 1, strong: Optional[Callable] = None, lambda_u: float = 1.0, ramp: float | int = 0,
-    loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 7,
-    cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None, weak=None,
-    ema: float | EMA | None = 0.999, pretrained: bool = False, weights=None, model_args: dict | None = None,
-    lr: float | None = None, wd: float = 0.02, loss_func=None, metrics=..., opt_func=..., splitter=None,
-    cbs=None, checkpoint=None, every: str = '5min', path: str | Path | None = None,
-    model_dir: str | Path = 'models', wd_bn_bias: bool = False, train_bn: bool = True,
-    moms: tuple = (0.95, 0.85, 0.95), default_cbs: bool = True) -> SemiSupervisedLearner:
+def uda_learner(dls: DataLoaders, unlabeled, arch: Union[Callable, Module, str] = ..., *, T: float = 0.4,
+    tsa: str | None = None, threshold: float = 0.8, ks: int = 1, strong: Optional[Callable] = None,
+    lambda_u: float = 1.0, ramp: float | int = 0, loss_x: Union[str, Callable] = 'ce', bs: int | None = None,
+    mu: int | None = 7, cache: bool | str | Path | None = None, on_error: str = 'raise',
+    steps: int | None = None, weak: Union[Callable, bool, None] = None, ema: float | EMA | None = 0.999,
+    pretrained: bool = False, weights: str | Path | dict | None = None, model_args: dict | None = None,
+    lr: float | None = None, wd: float = 0.02, loss_func: Optional[Callable] = None,
+    metrics: Union[Callable, list, None] = ..., opt_func: Callable = ..., splitter: Optional[Callable] = None,
+    cbs: Callback | list | None = None, checkpoint: str | Path | Checkpoint | None = None,
+    every: str = '5min', path: str | Path | None = None, model_dir: str | Path = 'models',
+    wd_bn_bias: bool = False, train_bn: bool = True, moms: tuple = (0.95, 0.85, 0.95),
+    default_cbs: bool = True) -> SemiSupervisedLearner:
     r"""A `Learner` that trains on the labeled `dls` and on `unlabeled` with Unsupervised data augmentation (arXiv 1904.12848): FixMatch with soft, sharpened targets
 
     Parameters
     ----------
-    dls : 
-        `DataLoaders` of the labeled images, with any batch size
+    dls : fastai.data.core.DataLoaders
+        Of the labeled images, with any batch size
     unlabeled : 
         Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
-    arch : 
+    arch : Union[Callable, torch.nn.modules.module.Module, str]
         Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
     T : float
         Temperature of sharpening
@@ -798,13 +828,13 @@ def uda_learner(dls, unlabeled, arch=..., *, T: float = 0.4, tsa: str | None = N
         'raise' or 'skip' unreadable images
     steps : int | None
         Batches in an epoch; default: one pass
-    weak : 
+    weak : Union[Callable, bool, NoneType]
         Batch view to add where `dls` has no random transform; default: `WeakView()`; False: none
     ema : float | fastai_mixmatch.ema.EMA | None
         Decay of the average of weights and buffers, or an `EMA`; None or 0 for none
     pretrained : bool
         Pretrained weights? For architecture functions and timm names
-    weights : 
+    weights : str | pathlib.Path | dict | None
         Pretrained weights: file or state dict; default: downloaded
     model_args : dict | None
         Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head, fitted first
@@ -812,17 +842,17 @@ def uda_learner(dls, unlabeled, arch=..., *, T: float = 0.4, tsa: str | None = N
         Learning rate; default: 0.002, or 0.001 with a head that was fitted first
     wd : float
         Default weight decay; not on biases and norms
-    loss_func : 
+    loss_func : Optional[Callable]
         Loss on the validation set; default: that of `dls`, or cross entropy
-    metrics : 
+    metrics : Union[Callable, list, NoneType]
         Metrics on the validation set
-    opt_func : 
+    opt_func : Callable
         Optimizer: `FastAdam` is fastai's `Adam`, computed faster
-    splitter : 
+    splitter : Optional[Callable]
         Parameter groups; default: those of `arch`
-    cbs : 
+    cbs : fastai.callback.core.Callback | list | None
         More callbacks
-    checkpoint : 
+    checkpoint : str | pathlib.Path | fastai_mixmatch.checkpoint.Checkpoint | None
         Folder for checkpoints, from which a second start continues; or a `Checkpoint`
     every : str
         How often to save one: '30s', '5min', '1 epoch', '500 steps'
@@ -841,6 +871,9 @@ def uda_learner(dls, unlabeled, arch=..., *, T: float = 0.4, tsa: str | None = N
 
 class NoBar:
     r"""A progress bar that draws nothing"""
+
+def tell_epoch(m) -> Any:
+    r"""Say how long an epoch of the method `m` is, where that was not said yet"""
 
 class TidyProgress(ProgressCallback):
     r"""fastai's progress bars where they can be drawn, elsewhere a line of text an epoch"""

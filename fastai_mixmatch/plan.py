@@ -7,7 +7,7 @@ __all__ = ['find_arch', 'find_method', 'EpochLines', 'file_weights', 'plan_learn
            'read_plan', 'write_plan', 'as_trained', 'images_of', 'same_plan']
 
 # %% ../nbs/31_plan.ipynb #ccc2c7d6
-import inspect, io, json, sys, time
+import contextlib, inspect, io, json, sys, time
 from fastprogress.fastprogress import format_time
 from fastai.vision.all import *
 from . import methods
@@ -99,13 +99,14 @@ def plan_learner(
     pre,steps,start = plan['pretrained'],plan['steps'] and plan['steps'][0],run and Path(run)/'start.pt'
     again = pre and start and start.is_file() # Began already, with these weights and this head
     weights = start if again else a['weights'] and file_weights(a['weights'])
-    try: learn = ssl_learner(dls, Unlabeled(unlabeled, steps=steps), find_arch(a['model']), weights=weights, cbs=cbs,
-                             method=find_method(a['method'])(), pretrained=pre and not weights,
-                             checkpoint=checkpoint or run and Checkpoint(Path(run)/'checkpoints', '2min'))
+    kw = dict(pretrained=pre and not weights, weights=weights, method=find_method(a['method'])(), cbs=cbs)
+    kw['checkpoint'] = checkpoint or run and Checkpoint(Path(run)/'checkpoints', '2min')
+    try: # The command itself says how long it takes
+        with contextlib.redirect_stdout(io.StringIO()):
+            learn = ssl_learner(dls, Unlabeled(unlabeled, steps=steps), find_arch(a['model']), **kw)
     except OSError as e:
         if weights or not pre: raise
-        raise ValueError(f"the weights of {a['model']} cannot be downloaded ({e}); give their file by --weights, or "
-                         "train without any by --scratch") from e
+        raise ValueError(f"the weights of {a['model']} cannot be downloaded ({e}); pass --weights or --scratch") from e
     if again: learn.model.load_state_dict(torch.load(start, 'cpu', weights_only=True)) # Counts, too
     elif pre and start:
         for p in learn.model.parameters(): mark_computed(p, False) # Another start reads them

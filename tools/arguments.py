@@ -28,10 +28,8 @@ more = dict(arch='10_arch.md', pretrained='tutorials/15_pretrained.md', weights=
     metrics='https://docs.fast.ai/metrics.html', adapt='16_mixmatch.md', T='07_targets.md', alpha='08_mixup.md',
     strong='06_augment.md')
 # Types that no annotation says
-kinds = dict(dls='DataLoaders', unlabeled='Path | list | Series | Dataset | array | Unlabeled', loss_func='Callable',
-    arch='Callable | nn.Module | str', weights='Path | str | dict', metrics='Callable | list', opt_func='Callable',
-    splitter='Callable', cbs='Callback | list', checkpoint='Path | str | Checkpoint', weak='Callable | bool',
-    prior='str | list | array', strong='Callable', teacher='Learner | Predictor | Path')
+kinds = dict(unlabeled='Path | list | Series | Dataset | array | Unlabeled', prior='str | list | array',
+    strong='Callable', teacher='Learner | Predictor | Path')
 intro = '''# `mixmatch_learner`: every argument
 
 > All arguments of `mixmatch_learner`: of the learner, the unlabeled images and the method
@@ -69,7 +67,8 @@ def value(v):
 def kind(k, p):
     "Type of parameter `p`, without modules and `None`"
     if k in kinds: return kinds[k]
-    text = '' if p.annotation is p.empty else inspect.formatannotation(p.annotation)
+    text = '' if p.annotation is p.empty else inspect.formatannotation(p.annotation).replace('NoneType', 'None')
+    text = re.sub(r'Optional\[(.*)\]', r'\1', text)
     text = re.sub(r'Union\[(.*)\]', lambda m: m[1].replace(', ', ' | '), text)
     return re.sub(r'\b(?:\w+\.)+(?=\w)', '', text).replace(' | None', '')
 
@@ -128,10 +127,10 @@ def stub():
              'from pathlib import Path', 'from typing import Any, Callable, Optional, Union',
              'from fastai.callback.core import Callback', 'from fastai.callback.progress import ProgressCallback',
              'from fastai.data.core import DataLoaders',
-             'from fastai.learner import Learner', 'from torch import Tensor',
-             'from .ema import EMA', 'from .semi import SemiSupervised', '']
+             'from fastai.learner import Learner', 'from torch import Tensor', 'from torch.nn import Module',
+             'from .checkpoint import Checkpoint', 'from .ema import EMA', 'from .semi import SemiSupervised', '']
     def argument(k, p):
-        text = '' if p.annotation is p.empty else inspect.formatannotation(p.annotation)
+        text = '' if p.annotation is p.empty else inspect.formatannotation(p.annotation).replace('NoneType', 'None')
         text = re.sub(r'\b(?:\w+\.)+(?=\w)', '', text)
         default = '' if p.default is p.empty else f' = {plain(p.default)}' if text else f'={plain(p.default)}'
         return k+(f': {text}' if text else '')+default
