@@ -30,7 +30,7 @@ from .tables import *
 # %% ../nbs/34_cli.ipynb #26efa216
 def _options(text):
     "Python's `text` with `per_class` as --per-class, and without arguments that only Python has"
-    known = {*inspect.signature(train).parameters}-{'source'}
+    known = {'n', *inspect.signature(train).parameters}-{'source'}
     text = re.sub(r",? or (?:pass|along) [^.:;`]*`(\w+)[^`]*`", lambda m: m[0]*(m[1] in known), str(text))
     return re.sub(r'`(\w+)=?`', lambda m: '--'+m[1].replace('_', '-') if m[1] in known else m[0], text)
 
@@ -66,10 +66,10 @@ def _frozen_of(plan, run):
     return dict(arch=find_arch(a['model']), weights=a['weights'], cache=Path(run)/'features')
 
 def _write_report(learn, file, plan, run):
-    given = [f"--{k.replace('_', '-')}{'' if v is True else f' {v}'}" for k,v in plan['args'].items()
+    given = [f"--{k.replace('_', '-')}{'' if v is True else f' {shlex.quote(str(v))}'}" for k,v in plan['args'].items()
              if k not in ('source','images') and v not in (None,False)]
     frozen = dict(_frozen_of(plan, run), others=plan['frozen']) if plan.get('frozen') else {}
-    how = ' '.join(['fastai-mixmatch train', plan['args']['source'], *given])
+    how = ' '.join(['fastai-mixmatch train', shlex.quote(plan['args']['source']), *given])
     summary.report(learn, file, **frozen, note=f"{how}{plan.get('so_far', '')}", command=True)
 
 def _trained(a, kw, run, start, folds):

@@ -249,12 +249,13 @@ def load(self:Pool,
 ):
     "Decode all images into memory, or take them from the `disk`; refuse NaN and infinity"
     if self.x is not None: return self
-    if self.disk is not None: self.disk.fill(self, num_workers)
-    else:
-        x = torch.empty((len(self.items), *self.shape), dtype=self.dtype)
-        def put(at, o): x[at:at+len(o)] = o
-        self.y,self.kept,self.skipped = self.decode(put, num_workers)
-        self.x = x[:len(self.y)]
+    with kept_rng(): # Workers, and the disk, draw other numbers
+        if self.disk is not None: self.disk.fill(self, num_workers)
+        else:
+            x = torch.empty((len(self.items), *self.shape), dtype=self.dtype)
+            def put(at, o): x[at:at+len(o)] = o
+            self.y,self.kept,self.skipped = self.decode(put, num_workers)
+            self.x = x[:len(self.y)]
     return self.check_finite()
 
 @patch

@@ -1,5 +1,5 @@
 "Decoded images on disk: taken when they are right, made again, with a line that says so, when they are not."
-import fcntl, json, os, numpy as np, pytest, time, torch
+import fcntl, json, os, numpy as np, pytest, random, time, torch
 from concurrent.futures import ThreadPoolExecutor
 from fastai.vision.all import Image, ImageDataLoaders, PILImage, PILImageBW, ProgressCallback, RandomResizedCrop, Resize, Transform, noop, set_seed
 from fastai_mixmatch import pool as pool_module
@@ -145,6 +145,16 @@ def test_by_workers(root, monkeypatch):
     (root/'unlabeled/1/65.png').write_bytes(b'no image')
     a, b = (load(root, on_error='skip', workers=w, cache=c) for w, c in ((2, root/'kept'), (0, True)))
     assert torch.equal(a.x, b.x) and torch.equal(a.y, b.y) and a.kept == b.kept and a.skipped == b.skipped and len(a) == N-1
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_reading_draws_no_number(root, monkeypatch, workers):
+    "Decoded here, by processes or taken from the disk: what is drawn afterwards is the same. fastai's Resize draws two numbers for an image."
+    monkeypatch.setattr(pool_module.time, 'perf_counter', iter(range(0, 10**6, 100)).__next__) # So that decoding counts as slow
+    for cache in (True, root/'kept', root/'kept'):
+        pool = UnlabeledDL(root/'unlabeled', dls(root, item_tfms=Resize(8)), cache=cache).pool
+        before = random.getstate()
+        pool.load(workers)
+        assert random.getstate()==before
 
 def test_refused(root):
     with pytest.raises(ValueError, match='random'): load(root, item_tfms=RandomResizedCrop(8))

@@ -1,5 +1,5 @@
 "The commands, in real processes: help, mistakes, a training that is stopped and goes on, broken files."
-import csv, inspect, io, itertools, json, os, re, shutil, signal, subprocess, sys
+import csv, inspect, io, itertools, json, os, re, shlex, shutil, signal, subprocess, sys
 from subprocess import PIPE
 from types import SimpleNamespace
 import pandas as pd, pytest
@@ -202,7 +202,7 @@ def test_moved_images_and_added_labels(photos, tmp_path, main, monkeypatch):
         assert rc==0 and 'trained on' not in err and (command=='next' or f'train {new}/labels.csv' in (tmp_path/'told').read_text()), err
     rc,text,err = main('train', new/'labels.csv', *args)
     assert rc==0 and 'epoch 2/2' in text and f'train {new}/labels.csv' in (out/'report.html').read_text(), err
-    assert main('next', out, '--n', '1')[0]==0
+    assert main('next', out, '--n', '1')[0]==0 and '--n must be at least 1' in main('next', out, '--n', '0')[2]
     held = json.loads((out/'plan.json').read_text())['valid']
     label(new, 'ball', 7)
     rc,text,err = main('train', new/'labels.csv', *args)
@@ -560,6 +560,14 @@ def test_a_harmful_training_is_told(photos, tmp_path, main, monkeypatch):
     page = (out/'report.html').read_text()
     assert got and got[1] in page
     assert '<code>--leave-out-strangers</code>' in page and 'leave_out(' not in page and 'arch=' not in page, 'options, not arguments'
+
+def test_the_command_in_a_report_can_be_typed(monkeypatch):
+    "Names with spaces are quoted"
+    told = {}
+    monkeypatch.setattr(summary, 'report', lambda *args, **kwargs: told.update(kwargs))
+    args = dict(source='my photos/labels.csv', model='small_cnn', weights='a b.pth', scratch=True, per_class=None)
+    cli._write_report(None, 'report.html', dict(args=args, pretrained=False), 'run')
+    assert shlex.split(told['note'])==['fastai-mixmatch','train','my photos/labels.csv','--model','small_cnn','--weights','a b.pth','--scratch']
 
 def rows_of(file):
     with open(file, newline='', encoding='utf-8') as f: return list(csv.DictReader(f))
