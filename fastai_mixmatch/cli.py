@@ -53,7 +53,7 @@ def check(
         if len(all)>10: more.append(f"{kind}: {len(all)-10} more; --json names all")
     parts = {o: len(found.of(o)) for o in ('labeled','valid','unlabeled')}
     return '\n'.join([repr(found), *more]), dict(
-        images=len(found.df), **parts, classes=found.classes(), unreadable=bad, notes=found.notes,
+        images=len(found.df), **parts, classes=found.classes(), unreadable=bad, notes=[*map(_options, found.notes)],
         duplicates=found.duplicates.to_dict('records')), int(len(bad)>0)
 
 def _save(df, file): Path(file).write_text(''.join(map(csv_line, [df.columns, *df.values])), 'utf-8', newline='')

@@ -147,6 +147,7 @@ def _beat(p):
     rows[f'this run: {type(ssl_method(p.learn)).__name__}'] = own
     cells = [(escape(str(k)), f'{o:.1%}') for k,o in rows.items()]
     what = f'Accuracy on {len(v)} validation images'
+    if p.arch: what += '. Frozen: a linear classifier on features of the pretrained network'
     return _table(cells, ('Method','Right'), what, own=(len(rows)-1,), nums=(1,))+f'<p>{text}</p>'
 
 def _curves(p):
@@ -298,7 +299,7 @@ def _frequencies(p):
     return _table(rows, ('Class','Labeled images','Guesses for unlabeled images'))
 
 def _settings(p):
-    rows = [(escape(k), escape(json.dumps(v, ensure_ascii=False)[:300])) for k,v in p.how.items()]
+    rows = [(escape(k), escape(json.dumps(v, ensure_ascii=False)[:300])) for k,v in p.how.items() if k[0]!='_']
     note = f'<p>{escape(p.note)}</p>' if p.note else ''
     return f'{note}<details><summary>{len(rows)} settings</summary>{_table(rows, ("Setting","Value"))}</details>'
 

@@ -623,6 +623,7 @@ def test_check(photos, main):
     assert rc==1 and [o.split()[0] for o in text.splitlines()[:5]] == ['images','labeled','unlabeled','unreadable','duplicates']
     assert 'broken.jpg' in text and 'copy.jpg' in text
     d = json.loads(main('check', photos/'labels.csv', '--json')[1])
+    assert any('--valid' in o for o in d['notes']) and not any('`valid' in o for o in d['notes']), 'options, as in the text'
     assert d['images']==62 and d['classes']==dict(ball=4, diamond=4, star=4, tent=4) and list(d['unreadable'])==['broken.jpg']
     assert main('check', photos/'labels.csv', '--quiet')==(1,'','')
 

@@ -113,6 +113,7 @@ def test_what_it_says_is_right(made):
     page, (p, y) = file.read_text(), learn.get_preds()
     beat = section(page, 'Rows to beat')
     for r in frozen_baseline(learn.dls, tmp/'unlabeled', net).itertuples(): assert f'{r.method}</td><td class="n">{r.accuracy:.1%}' in beat
+    assert 'Frozen: a linear classifier' in beat and '<td class="v">_' not in section(page, 'Settings')
     assert '50.0%' in beat and f'{(p.argmax(1)==y).float().mean():.1%}' in beat
     m = np.zeros((3, 3), int)
     np.add.at(m, (y.numpy(), p.argmax(1).numpy()), 1)
