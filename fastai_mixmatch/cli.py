@@ -168,7 +168,7 @@ def train(
     size:int=None, # Side of the images; default: what most of them have, at most 224, or 128 without a GPU
     bs:int=None, # Labeled images in a batch; default: 64 with a GPU, 16 without
     lr:float=None, # Learning rate; default: 0.001 with pretrained weights, else 0.002
-    weights:str=None, # Pretrained weights from a file, or from the folder of another training
+    weights:str=None, # Pretrained weights from a file, or from the folder of another training; with --scratch if that had it
     scratch:bool=False, # Start without pretrained weights
     leave_out_strangers:bool=False, # Leave out unlabeled images that seem to belong to no class
     each_fold:bool=False, # Train once per fold, so that the accuracy counts every label

@@ -19,6 +19,7 @@ from .files import atomic_write, sha256_of
 from .learner import ssl_learner
 from .methods import Confident, NoisyStudent
 from .mixmatch import MixMatch
+from .models import load_weights
 from .rng import kept_rng
 from .semi import SemiSupervised, method_of
 from .describe import mark_computed
@@ -99,14 +100,17 @@ def plan_learner(
     pre,steps,start = plan['pretrained'],plan['steps'] and plan['steps'][0],run and Path(run)/'start.pt'
     again = pre and start and start.is_file() # Began already, with these weights and this head
     weights = start if again else a['weights'] and file_weights(a['weights'])
-    kw = dict(pretrained=pre and not weights, weights=weights, method=find_method(a['method'])(), cbs=cbs)
-    kw['checkpoint'] = checkpoint or run and Checkpoint(Path(run)/'checkpoints', '2min')
+    whole = weights if a['scratch'] else None # Of a network that was trained so
+    kw = dict(pretrained=pre and not weights, weights=None if whole else weights, cbs=cbs)
+    kw |= dict(method=find_method(a['method'])(),
+               checkpoint=checkpoint or run and Checkpoint(Path(run)/'checkpoints', '2min'))
     try: # The command itself says how long it takes
         with contextlib.redirect_stdout(io.StringIO()):
             learn = ssl_learner(dls, Unlabeled(unlabeled, steps=steps), find_arch(a['model']), **kw)
     except OSError as e:
         if weights or not pre: raise
         raise ValueError(f"the weights of {a['model']} cannot be downloaded ({e}); pass --weights or --scratch") from e
+    if whole: load_weights(learn.model, whole)
     if again: learn.model.load_state_dict(torch.load(start, 'cpu', weights_only=True)) # Counts, too
     elif pre and start:
         for p in learn.model.parameters(): mark_computed(p, False) # Another start reads them
@@ -116,6 +120,7 @@ def plan_learner(
     learn.logger = noop
     return learn
 
+# %% ../nbs/31_plan.ipynb #plan1fit
 def fit_plan(learn, plan):
     "Train as planned"
     a = plan['args']

@@ -7,6 +7,7 @@ from pathlib import Path
 from PIL import Image
 import torch
 from fastai.callback.core import Callback
+from safetensors.torch import load_file
 from fastai_mixmatch import cli, collect, learner, plan, program, summary
 from fastai_mixmatch.checkpoint import read_checkpoint
 from fastai_mixmatch.collect import survey
@@ -550,6 +551,16 @@ def test_messages_name_options_that_there_are():
             'as the network learns its labels, or along `ramp`: train longer': 'as the network learns its labels: train longer',
             "remove them, or pass `on_error='skip'`:\nx": 'remove them:\nx', 'or pass `per_class`': 'or pass --per-class'}.items():
         assert cli._options(text)==want
+
+def test_train_on_from_a_network_trained_from_scratch(photos, tmp_path, main):
+    "With all its weights, head and batch norms, and images as it knows them"
+    args = 'train',photos/'labels.csv','--model','resnet18','--size','32','--epochs','1','--scratch'
+    assert main(*args, '--out', tmp_path/'one')[0]==0
+    rc,text,err = main(*args, '--weights', tmp_path/'one', '--lr', '1e-9', '--out', tmp_path/'two')
+    assert rc==0, err
+    one,two = (load_file(tmp_path/o/'predictor.safetensors') for o in ('one','two'))
+    same = [k for k in one if k in two and 'running' not in k and one[k].dtype==torch.float32 and torch.allclose(one[k], two[k], atol=1e-4)]
+    assert len(same)>50 and '1.8.weight' in same, same
 
 def test_a_harmful_training_is_told(photos, tmp_path, main, monkeypatch):
     monkeypatch.setattr(collect, 'uncertainty', lambda n: 1.)
