@@ -562,6 +562,22 @@ def test_train_on_from_a_network_trained_from_scratch(photos, tmp_path, main):
     same = [k for k in one if k in two and 'running' not in k and one[k].dtype==torch.float32 and torch.allclose(one[k], two[k], atol=1e-4)]
     assert len(same)>50 and '1.8.weight' in same, same
 
+def test_the_evening_of_the_readme(photos, tmp_path, main, monkeypatch):
+    "Its commands as they stand there, on drawn photographs, with a small network in place of one that is downloaded"
+    text = (Path(__file__).resolve().parent.parent/'README.md').read_text(encoding='utf-8').split('## From the terminal')[1]
+    lines = re.search('```sh\n(.*?)```', text, re.S)[1].splitlines()
+    assert [o.split()[1] for o in lines]==['check','train','predict','next','export']
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(photos, 'photos')
+    shutil.copytree(photos, 'new_photos')
+    for line in lines:
+        args = [dict(photos='photos/labels.csv').get(o, o) for o in shlex.split(line.split('#')[0])[1:]]
+        if args[0]=='train': args = [*args[:2],*SMALL,'--epochs','1']
+        if args[0]=='export': pytest.importorskip('onnxruntime')
+        rc,out,err = main(*args)
+        assert rc==(args[0] in ('check','predict')), f'{line}: {err}' # One file is broken
+    assert all(Path(o).stat().st_size for o in ('run/report.html','predictions.csv','run/model.onnx'))
+
 def test_a_harmful_training_is_told(photos, tmp_path, main, monkeypatch):
     monkeypatch.setattr(collect, 'uncertainty', lambda n: 1.)
     out,more = tmp_path/'run',sample_photos(tmp_path/'more', 40, 40, seed=1)
