@@ -67,7 +67,6 @@ def _losses(m, o):
     good = [v.ndim for v in o]==[0,0] and any(v.requires_grad for v in o)
     return good and all(v.requires_grad or v==0 for v in o[:1+(m.lambda_u>0)])
 
-
 _expected = dict( # Name → what is expected, and is it that?
     k=("a whole number of weak views, at least 1", lambda m, o: isinstance(o, int) and o>0),
     ks=("a whole number of strong views", lambda m, o: isinstance(o, int) and o>=0),

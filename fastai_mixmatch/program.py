@@ -8,6 +8,7 @@ __all__ = ['functions', 'heads', 'usage', 'refuse_place', 'failed', 'given']
 # %% ../nbs/34_program.ipynb #prog0003
 import ast, json, os, sys
 from difflib import get_close_matches
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +20,7 @@ from . import __version__
 # %% ../nbs/34_program.ipynb #prog0006
 functions = ('check','train','predict','report','next_','export')
 
+@cache
 def heads()->dict:
     "The function of each command with arguments and help, but without a body"
     known = dict(__name__=__name__, Annotated=Annotated, Path=Path, delegates=delegates)
