@@ -566,6 +566,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                         'fastai_mixmatch/frozen.py'),
                                         'fastai_mixmatch.frozen.FrozenFeatures.unlabeled': ( 'frozen.html#frozenfeatures.unlabeled',
                                                                                              'fastai_mixmatch/frozen.py'),
+                                        'fastai_mixmatch.frozen._fitted': ('frozen.html#_fitted', 'fastai_mixmatch/frozen.py'),
                                         'fastai_mixmatch.frozen.frozen_baseline': ( 'frozen.html#frozen_baseline',
                                                                                     'fastai_mixmatch/frozen.py'),
                                         'fastai_mixmatch.frozen.frozen_model': ('frozen.html#frozen_model', 'fastai_mixmatch/frozen.py'),

@@ -20,7 +20,7 @@ from .export import *
 from .files import lock_folder
 from .frozen import *
 from .images import item_name
-from .lists import Files, quietly
+from .lists import Files
 from .plan import *
 from .predictor import *
 from .program import *
@@ -118,8 +118,7 @@ def _first_look(learn, left, each, strange, **kw):
     v = frozen.labeled(dls.valid_ds) if beat else (None,)
     z = frozen.unlabeled(u, dls)
     found = strangers(z, labeled=x, y=y, valid=v[0], names=[*map(str, u.items)]) if strange else None
-    # With few labels scikit-learn asks whether they are classes
-    return quietly(dict, linear_rows(x, y, *v, z)) if beat else {}, found
+    return dict(linear_rows(x, y, *v, z)) if beat else {}, found
 
 def _run_of(a, images, run, start):
     "The learner of a training in the folder `run`, and its plan"

@@ -84,6 +84,11 @@ class FrozenFeatures:
     def unlabeled(self, unlabeled, dls): return self(as_pool(as_items(unlabeled, dls), self.pipe))
 
 # %% ../nbs/25_frozen.ipynb #db4bb0f3
+def _fitted(head, x, y):
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', 'The number of unique classes') # Few labels are usual
+        return head.fit(x, y)
+
 def linear_head(
     x, # L2-normed features `(N,n_features)`
     y, # Labels `(N,)`
@@ -92,10 +97,7 @@ def linear_head(
     fit = LogisticRegression(C=10., max_iter=1000, solver='newton-cg') # Faster than 'lbfgs'
     n = min(5, int(np.bincount(y)[np.unique(y)].min()))
     if n>1: fit = GridSearchCV(fit, dict(C=[1.,10.,100.]), cv=n, scoring='neg_log_loss')
-    with warnings.catch_warnings():
-        warnings.filterwarnings('ignore', 'The number of unique classes') # Few labels are usual
-        fit.fit(x, y)
-    return getattr(fit, 'best_estimator_', fit)
+    return getattr(_fitted(fit, x, y), 'best_estimator_', fit)
 
 def surer_half(
     p, # Probabilities `(N,n_classes)`
@@ -120,7 +122,7 @@ def linear_rows(
     p = head.predict_proba(u)
     i = surer_half(p)
     guess = head.classes_[p[i].argmax(1)]
-    head.fit(np.concatenate([x, u[i]]), np.concatenate([y, guess]))
+    _fitted(head, np.concatenate([x, u[i]]), np.concatenate([y, guess]))
     yield 'frozen + self-training',score(head, xt, yt)
 
 def frozen_baseline(
