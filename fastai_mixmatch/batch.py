@@ -87,13 +87,13 @@ class Unlabeled:
         on_error:str='raise', # 'raise' or 'skip' unreadable images
         steps:int|None=None, # Batches in an epoch; default: one pass
         weak:Callable|bool|None=None, # Batch view to add where `dls` has no random transform; default: `WeakView()`; False: none
-    ):
+        **kwargs):
         store_attr()
+        check_names(kwargs, vars(self), 'Unlabeled')
         for k,what in dict(bs='the batch size of unlabeled images', mu='unlabeled images for each labeled one',
                            steps='batches in an epoch').items():
-            n = getattr(self, k)
-            good = n is None or isinstance(n, Integral) and n>=1
-            refuse_unless(good, f'{k}, {what}, must be a whole number of at least 1', n)
+            n = ifnone(getattr(self, k), 1)
+            refuse_unless(isinstance(n, Integral) and n>=1, f'{k}, {what}, must be a whole number of at least 1', n)
         refuse_unless(on_error in ('raise','skip'), "on_error must be 'raise' or 'skip'", on_error)
         refuse_unless(None in (bs,mu), "give `bs` or `mu`: both set the unlabeled batch", dict(bs=bs, mu=mu))
 

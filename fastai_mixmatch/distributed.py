@@ -175,8 +175,8 @@ def unguarded(e:BaseException|None=None)->str|None:
     "What to do in, or after the death of, a worker that is not forked and imports the program"
     died = isinstance(e, (BrokenPipeError,ConnectionResetError)) or 'exited unexpectedly' in str(e)
     worker = getattr(multiprocessing.current_process(), '_inheriting', False)
-    if not worker and (not died or multiprocessing.get_start_method()=='fork'): return None
-    return ("a worker process ended. Each imports your program, so put the training under `if __name__=='__main__':`, "
+    if worker or died and multiprocessing.get_start_method()!='fork': return (
+        "a worker process ended. Each imports your program, so put the training under `if __name__=='__main__':`, "
             "or pass `num_workers=0` to the loaders")
 
 def guard(workers:int=1):

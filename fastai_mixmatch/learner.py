@@ -184,19 +184,18 @@ def linear_start(
         p.data[head.classes_] = torch.from_numpy(o).to(p)
         mark_computed(p)
 
-_every = '5min'
-
-def _check_given(dls, unlabeled, method, stream, checkpoint, every):
+def _take_given(dls, unlabeled, method, stream, checkpoint, every):
     if not isinstance(dls, DataLoaders):
         raise TypeError(f"`dls` must be the `DataLoaders` of the labeled images; got {type(dls).__name__}")
     if not isinstance(method, SemiSupervised):
         raise TypeError(f"`method` must be an object such as `FixMatch()`; got {method!r}")
-    if (unlabeled.source if isinstance(unlabeled, Unlabeled) else unlabeled) is None: raise ValueError(
-        f"`unlabeled` is {unlabeled}; pass a folder, list of files, dataset or array of unlabeled images")
-    if every!=_every and not isinstance(checkpoint, (str,Path)):
+    if every!='5min' and not isinstance(checkpoint, (str,Path)):
         warnings.warn(f"`every={every!r}` does nothing without a folder, `checkpoint=…`, or beside a `Checkpoint`")
     if stream and isinstance(unlabeled, Unlabeled):
-        raise TypeError(f"`{first(stream)}` belongs into your `Unlabeled`: `Unlabeled(…, {first(stream)}=…)`")
+        raise TypeError(f"`{first(stream)}` belongs in your `Unlabeled`: `Unlabeled(…, {first(stream)}=…)`")
+    method.unlabeled = Unlabeled(unlabeled, **stream) if stream else unlabeled
+    if method.unlabeled.source is None: raise ValueError(
+        f"`unlabeled` is {unlabeled}; pass a folder, list of files, dataset or array of unlabeled images")
 
 # %% ../nbs/20_learner.ipynb #7be20d94
 @patch
@@ -219,7 +218,7 @@ def fine_tune(self:SemiSupervisedLearner,
 # %% ../nbs/20_learner.ipynb #6326119c
 def ssl_learner(
     dls:DataLoaders, # Of the labeled images, with any batch size
-    unlabeled, # Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
+    unlabeled:str|Path|list|pd.Series|torch.utils.data.Dataset|ndarray|Unlabeled, # Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
     arch:Callable|nn.Module|str=wrn_28_2, # Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
     method:SemiSupervised|None=None, # Such as `MixMatch()`, which is the default
     ema:float|EMA|None=0.999, # Decay of the average of weights and buffers, or an `EMA`; None or 0 for none
@@ -234,14 +233,13 @@ def ssl_learner(
     splitter:Callable|None=None, # Parameter groups; default: those of `arch`
     cbs:Callback|list|None=None, # More callbacks
     checkpoint:str|Path|Checkpoint|None=None, # Folder for checkpoints, from which a second start continues; or a `Checkpoint`
-    every:str=_every, # How often to save one: '30s', '5min', '1 epoch', '500 steps'
+    every:str='5min', # How often to save one: '30s', '5min', '1 epoch', '500 steps'
     **kwargs # Of `Unlabeled` and of `Learner`
 )->Learner: # An ordinary learner, with the callbacks `method` and `EMA`
     "A `Learner` that trains on the labeled `dls` and on `unlabeled`"
     method,stream = ifnone(method, MixMatch()),_take(kwargs, Unlabeled)
-    _check_given(dls, unlabeled, method, stream, checkpoint, every)
+    _take_given(dls, unlabeled, method, stream, checkpoint, every)
     check_names(kwargs, inspect.signature(ssl_learner).parameters, 'ssl_learner')
-    method.unlabeled = Unlabeled(unlabeled, **stream) if stream else unlabeled
     n_out,n_in,pretrained = check_labels(dls),batch_channels(dls),pretrained or weights is not None
     dls = own_dls(dls, add_tfms=pretrained)
     start = pretrained and model_args is None and is_arch(arch)
@@ -292,16 +290,14 @@ def with_arguments(
     **defaults # Other defaults
 )->Callable: # `f`, with a signature and a docstring that name every argument
     "Show the arguments of `sources` as those of `f`"
-    params,docs,lead = {},{},('dls','unlabeled','arch')
+    params,docs,lead = {},comments(ssl_learner),('dls','unlabeled','arch')
     for o in sources:
         for k,p in _args(o).items(): params.setdefault(k, p)
         for k,v in comments(o).items(): docs.setdefault(k, v)
     ps = [inspect.signature(ssl_learner).parameters[k] for k in lead] + [
         p.replace(kind=p.KEYWORD_ONLY, default=defaults.get(k, p.default))
         for k,p in params.items() if k not in (*but,*lead)]
-    docs['unlabeled'] = comments(ssl_learner).get('unlabeled', '')
-    def kind(p): return '' if p.annotation is p.empty else inspect.formatannotation(p.annotation)
-    lines = [f'{p.name} : {kind(p)}\n    {docs.get(p.name, "")}' for p in ps]
+    lines = [f'{p.name} : {inspect.formatannotation(p.annotation)}\n    {docs.get(p.name, "")}' for p in ps]
     f.__signature__,f.__doc__ = inspect.Signature(ps),'\n'.join([doc, '', 'Parameters', '----------', *lines])
     return f
 

@@ -5,16 +5,21 @@ from fastai.callback.core import Callback
 from fastai.callback.progress import ProgressCallback
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
+from numpy import ndarray
+from pandas import Series
 from torch import Tensor
 from torch.nn import Module
+from torch.utils.data import Dataset
+from .batch import Unlabeled
 from .checkpoint import Checkpoint
 from .ema import EMA
 from .semi import SemiSupervised
 
-def ssl_learner(dls: DataLoaders, unlabeled, arch: Union[Callable, Module, str] = ..., *,
-    method: SemiSupervised | None = None, ema: float | EMA | None = 0.999, pretrained: bool = False,
-    weights: str | Path | dict | None = None, model_args: dict | None = None, lr: float | None = None,
-    wd: float = 0.02, loss_func: Optional[Callable] = None, metrics: Union[Callable, list, None] = ...,
+def ssl_learner(dls: DataLoaders, unlabeled: str | Path | list | Series | Dataset | ndarray | Unlabeled,
+    arch: Union[Callable, Module, str] = ..., *, method: SemiSupervised | None = None,
+    ema: float | EMA | None = 0.999, pretrained: bool = False, weights: str | Path | dict | None = None,
+    model_args: dict | None = None, lr: float | None = None, wd: float = 0.02,
+    loss_func: Optional[Callable] = None, metrics: Union[Callable, list, None] = ...,
     opt_func: Callable = ..., splitter: Optional[Callable] = None, cbs: Callback | list | None = None,
     checkpoint: str | Path | Checkpoint | None = None, every: str = '5min', bs: int | None = None,
     mu: int | None = None, cache: bool | str | Path | None = None, on_error: str = 'raise',
@@ -27,7 +32,7 @@ def ssl_learner(dls: DataLoaders, unlabeled, arch: Union[Callable, Module, str] 
     ----------
     dls : fastai.data.core.DataLoaders
         Of the labeled images, with any batch size
-    unlabeled : 
+    unlabeled : str | pathlib.Path | list | pandas.Series | torch.utils.data.dataset.Dataset | numpy.ndarray | fastai_mixmatch.batch.Unlabeled
         Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
     arch : Union[Callable, torch.nn.modules.module.Module, str]
         Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
@@ -84,14 +89,14 @@ def ssl_learner(dls: DataLoaders, unlabeled, arch: Union[Callable, Module, str] 
     default_cbs : bool
         Include default `Callback`s"""
 
-def mixmatch_learner(dls: DataLoaders, unlabeled, arch: Union[Callable, Module, str] = ..., *, k: int = 2,
-    T: float = 0.5, alpha: float = 0.75, adapt: bool = True, band: float = 2.0, prior: object = None,
-    lambda_u: float = 75.0, ramp: float | int = 1.0, loss_x: Union[str, Callable] = 'ce',
-    bs: int | None = None, mu: int | None = 1, cache: bool | str | Path | None = None,
-    on_error: str = 'raise', steps: int | None = None, weak: Union[Callable, bool, None] = None,
-    ema: float | EMA | None = 0.999, pretrained: bool = False, weights: str | Path | dict | None = None,
-    model_args: dict | None = None, lr: float | None = None, wd: float = 0.02,
-    loss_func: Optional[Callable] = None, metrics: Union[Callable, list, None] = ...,
+def mixmatch_learner(dls: DataLoaders, unlabeled: str | Path | list | Series | Dataset | ndarray | Unlabeled,
+    arch: Union[Callable, Module, str] = ..., *, k: int = 2, T: float = 0.5, alpha: float = 0.75,
+    adapt: bool = True, band: float = 2.0, prior: str | list | Tensor | None = None, lambda_u: float = 75.0,
+    ramp: float | int = 1.0, loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 1,
+    cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None,
+    weak: Union[Callable, bool, None] = None, ema: float | EMA | None = 0.999, pretrained: bool = False,
+    weights: str | Path | dict | None = None, model_args: dict | None = None, lr: float | None = None,
+    wd: float = 0.02, loss_func: Optional[Callable] = None, metrics: Union[Callable, list, None] = ...,
     opt_func: Callable = ..., splitter: Optional[Callable] = None, cbs: Callback | list | None = None,
     checkpoint: str | Path | Checkpoint | None = None, every: str = '5min', path: str | Path | None = None,
     model_dir: str | Path = 'models', wd_bn_bias: bool = False, train_bn: bool = True,
@@ -102,7 +107,7 @@ def mixmatch_learner(dls: DataLoaders, unlabeled, arch: Union[Callable, Module, 
     ----------
     dls : fastai.data.core.DataLoaders
         Of the labeled images, with any batch size
-    unlabeled : 
+    unlabeled : str | pathlib.Path | list | pandas.Series | torch.utils.data.dataset.Dataset | numpy.ndarray | fastai_mixmatch.batch.Unlabeled
         Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
     arch : Union[Callable, torch.nn.modules.module.Module, str]
         Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
@@ -116,7 +121,7 @@ def mixmatch_learner(dls: DataLoaders, unlabeled, arch: Union[Callable, Module, 
         Weigh unlabeled images by how well the labeled ones are learned? False: the paper's step
     band : float
         With `adapt`: largest ratio of guessed to labeled class frequency, and of the inverse
-    prior : object
+    prior : str | list | torch.Tensor | None
         Class frequencies of unlabeled images: `(n_classes,)`, 'uniform' or 'labeled'; default: see `band`
     lambda_u : float
         Weight of the unlabeled loss
@@ -175,26 +180,27 @@ def mixmatch_learner(dls: DataLoaders, unlabeled, arch: Union[Callable, Module, 
     default_cbs : bool
         Include default `Callback`s"""
 
-def remixmatch_learner(dls: DataLoaders, unlabeled, arch: Union[Callable, Module, str] = ..., *, ks: int = 8,
-    T: float = 0.5, alpha: float = 0.75, anchor: float = 0.5, rotation: float = 0.5,
-    momentum: float = 0.9921875, strong: Optional[Callable] = None, lambda_u: float = 1.5,
-    ramp: float | int = 0.015625, loss_x: Union[str, Callable] = 'ce', bs: int | None = None,
-    mu: int | None = 1, cache: bool | str | Path | None = None, on_error: str = 'raise',
-    steps: int | None = None, weak: Union[Callable, bool, None] = None, ema: float | EMA | None = 0.999,
-    pretrained: bool = False, weights: str | Path | dict | None = None, model_args: dict | None = None,
-    lr: float | None = None, wd: float = 0.02, loss_func: Optional[Callable] = None,
-    metrics: Union[Callable, list, None] = ..., opt_func: Callable = ..., splitter: Optional[Callable] = None,
-    cbs: Callback | list | None = None, checkpoint: str | Path | Checkpoint | None = None,
-    every: str = '5min', path: str | Path | None = None, model_dir: str | Path = 'models',
-    wd_bn_bias: bool = False, train_bn: bool = True, moms: tuple = (0.95, 0.85, 0.95),
-    default_cbs: bool = True) -> SemiSupervisedLearner:
+def remixmatch_learner(dls: DataLoaders,
+    unlabeled: str | Path | list | Series | Dataset | ndarray | Unlabeled,
+    arch: Union[Callable, Module, str] = ..., *, ks: int = 8, T: float = 0.5, alpha: float = 0.75,
+    anchor: float = 0.5, rotation: float = 0.5, momentum: float = 0.9921875,
+    strong: Optional[Callable] = None, lambda_u: float = 1.5, ramp: float | int = 0.015625,
+    loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 1,
+    cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None,
+    weak: Union[Callable, bool, None] = None, ema: float | EMA | None = 0.999, pretrained: bool = False,
+    weights: str | Path | dict | None = None, model_args: dict | None = None, lr: float | None = None,
+    wd: float = 0.02, loss_func: Optional[Callable] = None, metrics: Union[Callable, list, None] = ...,
+    opt_func: Callable = ..., splitter: Optional[Callable] = None, cbs: Callback | list | None = None,
+    checkpoint: str | Path | Checkpoint | None = None, every: str = '5min', path: str | Path | None = None,
+    model_dir: str | Path = 'models', wd_bn_bias: bool = False, train_bn: bool = True,
+    moms: tuple = (0.95, 0.85, 0.95), default_cbs: bool = True) -> SemiSupervisedLearner:
     r"""A `Learner` that trains on the labeled `dls` and on `unlabeled` with ReMixMatch (arXiv 1911.09785): MixMatch with distribution alignment, augmentation anchoring, and a rotation task
 
     Parameters
     ----------
     dls : fastai.data.core.DataLoaders
         Of the labeled images, with any batch size
-    unlabeled : 
+    unlabeled : str | pathlib.Path | list | pandas.Series | torch.utils.data.dataset.Dataset | numpy.ndarray | fastai_mixmatch.batch.Unlabeled
         Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
     arch : Union[Callable, torch.nn.modules.module.Module, str]
         Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
@@ -269,13 +275,14 @@ def remixmatch_learner(dls: DataLoaders, unlabeled, arch: Union[Callable, Module
     default_cbs : bool
         Include default `Callback`s"""
 
-def mean_teacher_learner(dls: DataLoaders, unlabeled, arch: Union[Callable, Module, str] = ..., *,
-    lambda_u: float = 50.0, ramp: float | int = 0.4, loss_x: Union[str, Callable] = 'ce',
-    bs: int | None = None, mu: int | None = 1, cache: bool | str | Path | None = None,
-    on_error: str = 'raise', steps: int | None = None, weak: Union[Callable, bool, None] = None,
-    ema: float | EMA | None = 0.999, pretrained: bool = False, weights: str | Path | dict | None = None,
-    model_args: dict | None = None, lr: float | None = None, wd: float = 0.02,
-    loss_func: Optional[Callable] = None, metrics: Union[Callable, list, None] = ...,
+def mean_teacher_learner(dls: DataLoaders,
+    unlabeled: str | Path | list | Series | Dataset | ndarray | Unlabeled,
+    arch: Union[Callable, Module, str] = ..., *, lambda_u: float = 50.0, ramp: float | int = 0.4,
+    loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 1,
+    cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None,
+    weak: Union[Callable, bool, None] = None, ema: float | EMA | None = 0.999, pretrained: bool = False,
+    weights: str | Path | dict | None = None, model_args: dict | None = None, lr: float | None = None,
+    wd: float = 0.02, loss_func: Optional[Callable] = None, metrics: Union[Callable, list, None] = ...,
     opt_func: Callable = ..., splitter: Optional[Callable] = None, cbs: Callback | list | None = None,
     checkpoint: str | Path | Checkpoint | None = None, every: str = '5min', path: str | Path | None = None,
     model_dir: str | Path = 'models', wd_bn_bias: bool = False, train_bn: bool = True,
@@ -286,7 +293,7 @@ def mean_teacher_learner(dls: DataLoaders, unlabeled, arch: Union[Callable, Modu
     ----------
     dls : fastai.data.core.DataLoaders
         Of the labeled images, with any batch size
-    unlabeled : 
+    unlabeled : str | pathlib.Path | list | pandas.Series | torch.utils.data.dataset.Dataset | numpy.ndarray | fastai_mixmatch.batch.Unlabeled
         Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
     arch : Union[Callable, torch.nn.modules.module.Module, str]
         Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
@@ -347,9 +354,10 @@ def mean_teacher_learner(dls: DataLoaders, unlabeled, arch: Union[Callable, Modu
     default_cbs : bool
         Include default `Callback`s"""
 
-def fixmatch_learner(dls: DataLoaders, unlabeled, arch: Union[Callable, Module, str] = ..., *,
-    threshold: float = 0.95, ks: int = 1, strong: Optional[Callable] = None, lambda_u: float = 1.0,
-    ramp: float | int = 0, loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 7,
+def fixmatch_learner(dls: DataLoaders, unlabeled: str | Path | list | Series | Dataset | ndarray | Unlabeled,
+    arch: Union[Callable, Module, str] = ..., *, threshold: float = 0.95, ks: int = 1,
+    strong: Optional[Callable] = None, lambda_u: float = 1.0, ramp: float | int = 0,
+    loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 7,
     cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None,
     weak: Union[Callable, bool, None] = None, ema: float | EMA | None = 0.999, pretrained: bool = False,
     weights: str | Path | dict | None = None, model_args: dict | None = None, lr: float | None = None,
@@ -364,7 +372,7 @@ def fixmatch_learner(dls: DataLoaders, unlabeled, arch: Union[Callable, Module, 
     ----------
     dls : fastai.data.core.DataLoaders
         Of the labeled images, with any batch size
-    unlabeled : 
+    unlabeled : str | pathlib.Path | list | pandas.Series | torch.utils.data.dataset.Dataset | numpy.ndarray | fastai_mixmatch.batch.Unlabeled
         Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
     arch : Union[Callable, torch.nn.modules.module.Module, str]
         Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
@@ -431,9 +439,10 @@ def fixmatch_learner(dls: DataLoaders, unlabeled, arch: Union[Callable, Module, 
     default_cbs : bool
         Include default `Callback`s"""
 
-def flexmatch_learner(dls: DataLoaders, unlabeled, arch: Union[Callable, Module, str] = ..., *,
-    threshold: float = 0.95, ks: int = 1, strong: Optional[Callable] = None, lambda_u: float = 1.0,
-    ramp: float | int = 0, loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 7,
+def flexmatch_learner(dls: DataLoaders, unlabeled: str | Path | list | Series | Dataset | ndarray | Unlabeled,
+    arch: Union[Callable, Module, str] = ..., *, threshold: float = 0.95, ks: int = 1,
+    strong: Optional[Callable] = None, lambda_u: float = 1.0, ramp: float | int = 0,
+    loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 7,
     cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None,
     weak: Union[Callable, bool, None] = None, ema: float | EMA | None = 0.999, pretrained: bool = False,
     weights: str | Path | dict | None = None, model_args: dict | None = None, lr: float | None = None,
@@ -448,7 +457,7 @@ def flexmatch_learner(dls: DataLoaders, unlabeled, arch: Union[Callable, Module,
     ----------
     dls : fastai.data.core.DataLoaders
         Of the labeled images, with any batch size
-    unlabeled : 
+    unlabeled : str | pathlib.Path | list | pandas.Series | torch.utils.data.dataset.Dataset | numpy.ndarray | fastai_mixmatch.batch.Unlabeled
         Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
     arch : Union[Callable, torch.nn.modules.module.Module, str]
         Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
@@ -515,10 +524,10 @@ def flexmatch_learner(dls: DataLoaders, unlabeled, arch: Union[Callable, Module,
     default_cbs : bool
         Include default `Callback`s"""
 
-def freematch_learner(dls: DataLoaders, unlabeled, arch: Union[Callable, Module, str] = ..., *,
-    momentum: float = 0.999, fairness: float = 0.001, clip: float | None = None, ks: int = 1,
-    strong: Optional[Callable] = None, lambda_u: float = 1.0, ramp: float | int = 0,
-    loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 7,
+def freematch_learner(dls: DataLoaders, unlabeled: str | Path | list | Series | Dataset | ndarray | Unlabeled,
+    arch: Union[Callable, Module, str] = ..., *, momentum: float = 0.999, fairness: float = 0.001,
+    clip: float | None = None, ks: int = 1, strong: Optional[Callable] = None, lambda_u: float = 1.0,
+    ramp: float | int = 0, loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 7,
     cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None,
     weak: Union[Callable, bool, None] = None, ema: float | EMA | None = 0.999, pretrained: bool = False,
     weights: str | Path | dict | None = None, model_args: dict | None = None, lr: float | None = None,
@@ -533,7 +542,7 @@ def freematch_learner(dls: DataLoaders, unlabeled, arch: Union[Callable, Module,
     ----------
     dls : fastai.data.core.DataLoaders
         Of the labeled images, with any batch size
-    unlabeled : 
+    unlabeled : str | pathlib.Path | list | pandas.Series | torch.utils.data.dataset.Dataset | numpy.ndarray | fastai_mixmatch.batch.Unlabeled
         Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
     arch : Union[Callable, torch.nn.modules.module.Module, str]
         Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
@@ -604,10 +613,10 @@ def freematch_learner(dls: DataLoaders, unlabeled, arch: Union[Callable, Module,
     default_cbs : bool
         Include default `Callback`s"""
 
-def softmatch_learner(dls: DataLoaders, unlabeled, arch: Union[Callable, Module, str] = ..., *,
-    momentum: float = 0.999, n_sigma: float = 2.0, uniform: bool = True, ks: int = 1,
-    strong: Optional[Callable] = None, lambda_u: float = 1.0, ramp: float | int = 0,
-    loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 7,
+def softmatch_learner(dls: DataLoaders, unlabeled: str | Path | list | Series | Dataset | ndarray | Unlabeled,
+    arch: Union[Callable, Module, str] = ..., *, momentum: float = 0.999, n_sigma: float = 2.0,
+    uniform: bool = True, ks: int = 1, strong: Optional[Callable] = None, lambda_u: float = 1.0,
+    ramp: float | int = 0, loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 7,
     cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None,
     weak: Union[Callable, bool, None] = None, ema: float | EMA | None = 0.999, pretrained: bool = False,
     weights: str | Path | dict | None = None, model_args: dict | None = None, lr: float | None = None,
@@ -622,7 +631,7 @@ def softmatch_learner(dls: DataLoaders, unlabeled, arch: Union[Callable, Module,
     ----------
     dls : fastai.data.core.DataLoaders
         Of the labeled images, with any batch size
-    unlabeled : 
+    unlabeled : str | pathlib.Path | list | pandas.Series | torch.utils.data.dataset.Dataset | numpy.ndarray | fastai_mixmatch.batch.Unlabeled
         Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
     arch : Union[Callable, torch.nn.modules.module.Module, str]
         Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
@@ -693,14 +702,14 @@ def softmatch_learner(dls: DataLoaders, unlabeled, arch: Union[Callable, Module,
     default_cbs : bool
         Include default `Callback`s"""
 
-def adamatch_learner(dls: DataLoaders, unlabeled, arch: Union[Callable, Module, str] = ..., *,
-    threshold: float = 0.9, interpolate: bool = True, ks: int = 1, strong: Optional[Callable] = None,
-    lambda_u: float = 1.0, ramp: float | int = 0.5, loss_x: Union[str, Callable] = 'ce',
-    bs: int | None = None, mu: int | None = 7, cache: bool | str | Path | None = None,
-    on_error: str = 'raise', steps: int | None = None, weak: Union[Callable, bool, None] = None,
-    ema: float | EMA | None = 0.999, pretrained: bool = False, weights: str | Path | dict | None = None,
-    model_args: dict | None = None, lr: float | None = None, wd: float = 0.02,
-    loss_func: Optional[Callable] = None, metrics: Union[Callable, list, None] = ...,
+def adamatch_learner(dls: DataLoaders, unlabeled: str | Path | list | Series | Dataset | ndarray | Unlabeled,
+    arch: Union[Callable, Module, str] = ..., *, threshold: float = 0.9, interpolate: bool = True,
+    ks: int = 1, strong: Optional[Callable] = None, lambda_u: float = 1.0, ramp: float | int = 0.5,
+    loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 7,
+    cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None,
+    weak: Union[Callable, bool, None] = None, ema: float | EMA | None = 0.999, pretrained: bool = False,
+    weights: str | Path | dict | None = None, model_args: dict | None = None, lr: float | None = None,
+    wd: float = 0.02, loss_func: Optional[Callable] = None, metrics: Union[Callable, list, None] = ...,
     opt_func: Callable = ..., splitter: Optional[Callable] = None, cbs: Callback | list | None = None,
     checkpoint: str | Path | Checkpoint | None = None, every: str = '5min', path: str | Path | None = None,
     model_dir: str | Path = 'models', wd_bn_bias: bool = False, train_bn: bool = True,
@@ -711,7 +720,7 @@ def adamatch_learner(dls: DataLoaders, unlabeled, arch: Union[Callable, Module, 
     ----------
     dls : fastai.data.core.DataLoaders
         Of the labeled images, with any batch size
-    unlabeled : 
+    unlabeled : str | pathlib.Path | list | pandas.Series | torch.utils.data.dataset.Dataset | numpy.ndarray | fastai_mixmatch.batch.Unlabeled
         Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
     arch : Union[Callable, torch.nn.modules.module.Module, str]
         Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
@@ -780,25 +789,25 @@ def adamatch_learner(dls: DataLoaders, unlabeled, arch: Union[Callable, Module, 
     default_cbs : bool
         Include default `Callback`s"""
 
-def uda_learner(dls: DataLoaders, unlabeled, arch: Union[Callable, Module, str] = ..., *, T: float = 0.4,
-    tsa: str | None = None, threshold: float = 0.8, ks: int = 1, strong: Optional[Callable] = None,
-    lambda_u: float = 1.0, ramp: float | int = 0, loss_x: Union[str, Callable] = 'ce', bs: int | None = None,
-    mu: int | None = 7, cache: bool | str | Path | None = None, on_error: str = 'raise',
-    steps: int | None = None, weak: Union[Callable, bool, None] = None, ema: float | EMA | None = 0.999,
-    pretrained: bool = False, weights: str | Path | dict | None = None, model_args: dict | None = None,
-    lr: float | None = None, wd: float = 0.02, loss_func: Optional[Callable] = None,
-    metrics: Union[Callable, list, None] = ..., opt_func: Callable = ..., splitter: Optional[Callable] = None,
-    cbs: Callback | list | None = None, checkpoint: str | Path | Checkpoint | None = None,
-    every: str = '5min', path: str | Path | None = None, model_dir: str | Path = 'models',
-    wd_bn_bias: bool = False, train_bn: bool = True, moms: tuple = (0.95, 0.85, 0.95),
-    default_cbs: bool = True) -> SemiSupervisedLearner:
+def uda_learner(dls: DataLoaders, unlabeled: str | Path | list | Series | Dataset | ndarray | Unlabeled,
+    arch: Union[Callable, Module, str] = ..., *, T: float = 0.4, tsa: str | None = None,
+    threshold: float = 0.8, ks: int = 1, strong: Optional[Callable] = None, lambda_u: float = 1.0,
+    ramp: float | int = 0, loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 7,
+    cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None,
+    weak: Union[Callable, bool, None] = None, ema: float | EMA | None = 0.999, pretrained: bool = False,
+    weights: str | Path | dict | None = None, model_args: dict | None = None, lr: float | None = None,
+    wd: float = 0.02, loss_func: Optional[Callable] = None, metrics: Union[Callable, list, None] = ...,
+    opt_func: Callable = ..., splitter: Optional[Callable] = None, cbs: Callback | list | None = None,
+    checkpoint: str | Path | Checkpoint | None = None, every: str = '5min', path: str | Path | None = None,
+    model_dir: str | Path = 'models', wd_bn_bias: bool = False, train_bn: bool = True,
+    moms: tuple = (0.95, 0.85, 0.95), default_cbs: bool = True) -> SemiSupervisedLearner:
     r"""A `Learner` that trains on the labeled `dls` and on `unlabeled` with Unsupervised data augmentation (arXiv 1904.12848): FixMatch with soft, sharpened targets
 
     Parameters
     ----------
     dls : fastai.data.core.DataLoaders
         Of the labeled images, with any batch size
-    unlabeled : 
+    unlabeled : str | pathlib.Path | list | pandas.Series | torch.utils.data.dataset.Dataset | numpy.ndarray | fastai_mixmatch.batch.Unlabeled
         Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
     arch : Union[Callable, torch.nn.modules.module.Module, str]
         Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`

@@ -9,7 +9,7 @@ __all__ = ['Split', 'draw_labeled', 'Files', 'label_text', 'ImageList', 'usual_w
 import dataclasses, unicodedata
 from collections.abc import Sequence
 from fastai.vision.all import *
-from .distributed import guard, has_bars, rank0_print
+from .distributed import guard, has_bars, rank0_print, unguarded
 from .files import sha256_of
 from .images import *
 
@@ -36,7 +36,7 @@ class Split:
         return cls(**d)
 
     @property
-    def rest(self): return sorted(set(range(self.total)).difference(self.labeled))
+    def rest(self): return sorted({*range(self.total)}-{*self.labeled})
 
 # %% ../nbs/01_lists.ipynb #c0b8d2f4
 def draw_labeled(
@@ -51,7 +51,7 @@ def draw_labeled(
     if not balanced: return sorted(rng.sample(range(len(labels)), n))
     groups = groupby(range(len(labels)), labels.__getitem__)
     classes = sorted(groups)
-    extra = set(rng.sample(classes, n%len(classes)))
+    extra = rng.sample(classes, n%len(classes))
     want = {c: n//len(classes) + (c in extra) for c in classes}
     for c in classes:
         if len(groups[c]) < want[c]:
@@ -129,8 +129,7 @@ class ImageList(L):
             raise ValueError(f"{len(self.items)} items but {len(labels)} labels")
         self.labels,self.k,self.img_cls,self.root = None if labels is None else list(labels),k,img_cls,root
         self.vocab = L(sorted({o for o in self.labels or () if not _blank(o)}, key=str) if vocab is None else vocab)
-        self.tfms = None if tfms is None else L(tfms)
-        self.pipe = None if tfms is None else Pipeline([*self.tfms, ToTensor()], split_idx=0)
+        self.tfms,self.pipe = tfms,None if tfms is None else Pipeline([*L(tfms), ToTensor()], split_idx=0)
 
     def __getitem__(self, idx):
         if isinstance(idx, (int, np.integer)): return self.items[idx] if self.pipe is None else self.emit(idx)
@@ -305,7 +304,10 @@ def by_workers(
     if progress: batches = list(batches)
     dl = torch.utils.data.DataLoader(_Calls(f), batch_sampler=batches, collate_fn=collate, num_workers=num_workers,
                                      generator=torch.Generator())
-    return progress_bar(dl, leave=False) if progress and has_bars() else dl
+    try: yield from progress_bar(dl, leave=False) if progress and has_bars() else dl
+    except RuntimeError as e:
+        if msg := unguarded(e): raise RuntimeError(msg) from None
+        raise
 
 # %% ../nbs/01_lists.ipynb #5a55b3a9
 @patch

@@ -20,7 +20,7 @@ class MixMatch(SemiSupervised):
     alpha:float = 0.75 # Mixing: λ ~ Beta(α, α); 0 for none
     adapt:bool = True # Weigh unlabeled images by how well the labeled ones are learned? False: the paper's step
     band:float = 2. # With `adapt`: largest ratio of guessed to labeled class frequency, and of the inverse
-    prior:object = None # Class frequencies of unlabeled images: `(n_classes,)`, 'uniform' or 'labeled'; default: see `band`
+    prior:str|list|Tensor|None = None # Class frequencies of unlabeled images: `(n_classes,)`, 'uniform' or 'labeled'; default: see `band`
     lambda_u,ramp = 75.,1.
     averages = property(lambda self: {o: 0.95 for o in ('known',)*self.adapt + ('seen',)*self.aligns})
     aligns = property(lambda self: self.adapt or self.prior is not None)

@@ -1,5 +1,5 @@
 "What is said about the unlabeled images, and the arguments of methods."
-import copy, inspect, pickle, pytest
+import copy, inspect, pickle, pytest, re
 from fastai.vision.all import Learner
 from fastai_mixmatch.all import *
 from helpers import IL, SMALL, core_dls, core_learner
@@ -12,12 +12,13 @@ from helpers import IL, SMALL, core_dls, core_learner
     (lambda: mixmatch_learner(core_dls(), IL[200:264], SMALL, batch_size=4), 'has no argument `batch_size`; did you mean `bs`?'),
     (lambda: ssl_learner(core_dls(), IL[200:264], SMALL, weight_decay=.1), 'has no argument `weight_decay`; did you mean `wd`?'),
     (lambda: mixmatch_learner(core_dls(), IL[200:264], SMALL, epochs=4), 'mixmatch_learner has no argument `epochs`; a fit takes it: `learn.fit_one_cycle.10.`$'),
+    (lambda: Unlabeled(IL[200:264], stepz=3), 'Unlabeled has no argument `stepz`; did you mean `steps`?'),
     (lambda: MixMatch(IL, zzz=1), 'has no argument `zzz`$')])
 def test_misspelt_arguments(make, message):
     with pytest.raises(TypeError, match=message.replace('?', r'\?')): make()
 
 def test_settings_of_the_stream_are_given_once():
-    with pytest.raises(TypeError, match='`bs` belongs into your `Unlabeled`'): mixmatch_learner(core_dls(), Unlabeled(IL[200:264]), SMALL, bs=8)
+    with pytest.raises(TypeError, match='`bs` belongs in your `Unlabeled`'): mixmatch_learner(core_dls(), Unlabeled(IL[200:264]), SMALL, bs=8)
     assert mixmatch_learner(core_dls(), Unlabeled(IL[200:264], bs=8), SMALL).mix_match.dl.bs==8
 
 def test_other_images_keep_the_settings():
@@ -40,10 +41,11 @@ def test_bad_multiples(mu):
 
 @pytest.mark.parametrize('make', [mixmatch_learner, fixmatch_learner, remixmatch_learner, adamatch_learner, ssl_learner])
 def test_help_names_every_argument(make):
-    "With a comment for each, that of the method, the stream or the learner."
+    "With a type and a comment for each, that of the method, the stream or the learner."
     names = list(inspect.signature(make).parameters)
     lines = make.__doc__.split('\n')
     for n in names:
         at = next(i for i,l in enumerate(lines) if l.startswith(f'{n} :'))
+        assert not re.search(r' : (object|inspect._empty|)$', lines[at]), lines[at]
         assert n in vars(Learner) or lines[at+1].strip() or n in inspect.signature(Learner).parameters, n
     assert {'dls','unlabeled','arch','bs','mu','lr','checkpoint'}<=set(names)

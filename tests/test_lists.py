@@ -144,6 +144,16 @@ def test_blank_labels_are_no_class(blank):
 
 def test_many_images_are_read_by_workers(): assert usual_workers(1000)==0 and usual_workers(1001)==min(8, defaults.cpus)
 
+def test_workers_that_read_images_for_an_unguarded_program(tmp_path):
+    "One sentence, and no traceback of PyTorch's loader"
+    for i in range(3): Image.fromarray(X[i]).save(tmp_path/f'{i}.png')
+    (tmp_path/'program.py').write_text(f"import multiprocessing; multiprocessing.set_start_method('spawn', force=True)\n"
+        f"from fastai_mixmatch.all import *\nImageList.from_folder({str(tmp_path)!r}).verify(num_workers=1, progress=False)")
+    p = forks().run(tmp_path/'program.py', env=own_env(), timeout=300)
+    lines = [o for o in p.stderr.splitlines() if o.strip()]
+    assert p.returncode==1 and lines[-1].startswith('RuntimeError: a worker') and "put the training under `if __name__=='__main__':`" in lines[-1]
+    assert p.stderr.count('Traceback')==1 and len(lines)<20
+
 @pytest.mark.parametrize('workers', [0, 2])
 def test_checking_draws_no_random_number(workers):
     il, before = ImageList.from_arrays(X[:9], img_cls=PILImageBW), torch.get_rng_state()

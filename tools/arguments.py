@@ -27,9 +27,6 @@ more = dict(arch='10_arch.md', pretrained='tutorials/15_pretrained.md', weights=
     cbs='https://docs.fast.ai/callback.core.html',
     metrics='https://docs.fast.ai/metrics.html', adapt='16_mixmatch.md', T='07_targets.md', alpha='08_mixup.md',
     strong='06_augment.md')
-# Types that no annotation says
-kinds = dict(unlabeled='Path | list | Series | Dataset | array | Unlabeled', prior='str | list | array',
-    strong='Callable', teacher='Learner | Predictor | Path')
 intro = '''# `mixmatch_learner`: every argument
 
 > All arguments of `mixmatch_learner`: of the learner, the unlabeled images and the method
@@ -64,9 +61,8 @@ def value(v):
     "A default as code"
     return '' if v is inspect.Parameter.empty else getattr(v, '__name__', repr(v))
 
-def kind(k, p):
+def kind(p):
     "Type of parameter `p`, without modules and `None`"
-    if k in kinds: return kinds[k]
     text = '' if p.annotation is p.empty else inspect.formatannotation(p.annotation).replace('NoneType', 'None')
     text = re.sub(r'Optional\[(.*)\]', r'\1', text)
     text = re.sub(r'Union\[(.*)\]', lambda m: m[1].replace(', ', ' | '), text)
@@ -87,8 +83,8 @@ def rows(params, docs, page):
     lines = ['<div class="parameters arguments" markdown>\n', *head]
     for k,p in params.items():
         default = 'required' if p.default is p.empty else f'`{value(p.default)}`'
-        t = ' or '.join(f'`{o}`' for o in kind(k, p).split(' | '))
-        if not docs.get(k) or not kind(k, p): raise ValueError(f'the argument {k} has no comment or no type')
+        t = ' or '.join(f'`{o}`' for o in kind(p).split(' | '))
+        if not docs.get(k) or not kind(p): raise ValueError(f'the argument {k} has no comment or no type')
         text = ''.join(o if i%2 else o.replace('<', '&lt;') for i,o in enumerate(re.split(r'(`[^`]*`)', docs[k])))
         text = text.replace('|', '\\|')+('' if text[-1] in '.?' else '.')
         lines.append(f'| `{k}` | {t} | {default} | {text} [More]({more.get(k, page)}) |')
@@ -106,7 +102,7 @@ def page():
     def own(o): return set(inspect.signature(o).parameters)
     stream,plain = own(names.Unlabeled)|{'mu'},own(Learner)
     sources = dict(Unlabeled=stream, MixMatch=own(names.MixMatch)-shared.keys(), Learner=plain)
-    sources['ssl_learner'] = own(fs['ssl_learner'])-stream-(plain-set(more)-set(kinds)-{'lr','wd'})
+    sources['ssl_learner'] = own(fs['ssl_learner'])-stream-(plain-set(more)-{'lr','wd'})
     for group,(source,to) in groups.items():
         taken = {k: left.pop(k) for k in list(left) if k in sources[source] or k in ('dls','unlabeled','arch')}
         parts += [f'## {group}', rows(taken, said(fs['mixmatch_learner']), to)]
@@ -127,8 +123,10 @@ def stub():
              'from pathlib import Path', 'from typing import Any, Callable, Optional, Union',
              'from fastai.callback.core import Callback', 'from fastai.callback.progress import ProgressCallback',
              'from fastai.data.core import DataLoaders',
-             'from fastai.learner import Learner', 'from torch import Tensor', 'from torch.nn import Module',
-             'from .checkpoint import Checkpoint', 'from .ema import EMA', 'from .semi import SemiSupervised', '']
+             'from fastai.learner import Learner', 'from numpy import ndarray', 'from pandas import Series',
+             'from torch import Tensor', 'from torch.nn import Module', 'from torch.utils.data import Dataset',
+             'from .batch import Unlabeled', 'from .checkpoint import Checkpoint', 'from .ema import EMA',
+             'from .semi import SemiSupervised', '']
     def argument(k, p):
         text = '' if p.annotation is p.empty else inspect.formatannotation(p.annotation).replace('NoneType', 'None')
         text = re.sub(r'\b(?:\w+\.)+(?=\w)', '', text)
@@ -143,6 +141,7 @@ def stub():
             args.append(argument(a, p))
         back = ' -> SemiSupervisedLearner' if k.endswith('_learner') else ' -> Any'
         doc = (inspect.getdoc(f) or '').replace('pathlib._local.', 'pathlib.') # As Python 3.13 calls it
+        doc = doc.replace('pandas.core.series.', 'pandas.') # As pandas 2 does
         body = textwrap.indent(f'r"""{doc}"""', pad+'    ') if doc else f'{pad}    ...'
         return textwrap.indent(wrapped(f'def {k}(', args, 110)+back+':', pad)+'\n'+body
     for k in learner.__all__:
