@@ -82,7 +82,12 @@ pretrained = 'tutorials/15_pretrained' if (root/'nbs/tutorials/15_pretrained.ipy
     ('embeddings', '32_choose'), ('unknown class', '32_choose'), ('save model', 'howto/deploy'), ('cross validation', '30_collect'),
     ('k-fold', '30_collect'), ('reproducible', 'understand/01_promises'), ('early stopping', 'howto/epochs'), ('speed up', 'howto/speed'), ('slow', 'howto/speed'),
     ('quick start', 'start/02_five_minutes'), ('data augmentation', 'tutorials/01_augmentation'), ('huggingface', '29_tables'),
-    ('resnet50', pretrained if pretrained!='arguments' else '20_learner'), ('windows', 'start/01_install')])
+    ('resnet50', pretrained if pretrained!='arguments' else '20_learner'), ('windows', 'start/01_install'),
+    ('overfit', 'howto/epochs'), ('batch size', 'howto/epochs'), ('wandb', 'howto/look'), ('callbacks', 'howto/look'), ('low accuracy', 'howto/look'), ('seed', 'understand/01_promises'), ('freeze', pretrained),
+    ('fine tune', pretrained), ('offline', pretrained), ('download weights', pretrained), ('num_workers', 'howto/speed'), ('training time', 'howto/speed'), ('pseudo labels', 'methods/02_pseudo_label'),
+    ('semi-supervised', 'methods/00_map'), ('threshold', 'methods/11_fixmatch'), ('domain shift', 'methods/15_adamatch'), ('loss nan', '13_finite'), ('baseline', '25_frozen'), ('self training', '25_frozen'),
+    ('distillation', 'tutorials/12_phone'), ('test time augmentation', 'howto/predict'), ('image size', 'tutorials/10_your_own_photographs'), ('resize', 'tutorials/10_your_own_photographs'), ('transforms', '05_views'),
+    ('hyperparameters', 'tutorials/06_your_own_method'), ('how many labels', 'howto/few_classes'), ('requirements', 'start/01_install'), ('validation set', '30_collect'), ('uncertain images', 'tutorials/13_label_next'), ('export onnx', 'howto/deploy')])
 def test_search_finds_the_right_page_first(search, query, page): assert search(query)[0]==f'{page}.html', search(query)[:5]
 
 def test_search_finds_the_api(site):
