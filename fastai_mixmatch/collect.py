@@ -194,7 +194,7 @@ class Survey:
             f"classes without a validation image: {len(more)}, such as {item_name(first(more))}": n and more,
             "no image is for validation: label at least two images of a class, or name `valid=`": not n,
             f"an accuracy on {n} images may be off by {uncertainty(max(1, n)):.0f} points: "
-            "label more, name `valid=`, or train with `each_fold`": 0<n<100}.items() if o]
+            "label more"+", name `valid=`, or train with `each_fold`"*(not self.given): 0<n<100}.items() if o]
 
     @property
     def good(self): return self.df[self.df.error.isna()]

@@ -356,6 +356,8 @@ def test_folds_by_argument_and_bad_ones(photos):
 def test_small_validation_set_is_not_believed(photos):
     assert any('may be off by 49 points' in o for o in survey(photos/'labels.csv').notes)
     assert not any('may be off' in o for o in survey(photos/'labels.csv', valid=photos/'answers.csv').notes if 'points' in o and '49' in o)
+    given = survey(photos/'labels.csv', valid=pd.read_csv(photos/'answers.csv')[:30]).notes
+    assert any(o.endswith('points: label more') for o in given), 'not to name `valid`, which was named'
 
 def test_keep_few_labels(tmp_path):
     found = survey(digits_sample(tmp_path/'d', n_labeled=50)/'labeled', unlabeled=tmp_path/'d'/'unlabeled', per_class=2, check=False)
