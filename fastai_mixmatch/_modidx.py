@@ -832,6 +832,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                          'fastai_mixmatch/methods.py'),
                                          'fastai_mixmatch.methods.ReMixMatch.check': ( 'methods.html#remixmatch.check',
                                                                                        'fastai_mixmatch/methods.py'),
+                                         'fastai_mixmatch.methods.ReMixMatch.heads': ( 'methods.html#remixmatch.heads',
+                                                                                       'fastai_mixmatch/methods.py'),
                                          'fastai_mixmatch.methods.ReMixMatch.labeled_view': ( 'methods.html#remixmatch.labeled_view',
                                                                                               'fastai_mixmatch/methods.py'),
                                          'fastai_mixmatch.methods.ReMixMatch.losses': ( 'methods.html#remixmatch.losses',

@@ -314,7 +314,9 @@ class ReMixMatch(SemiSupervised):
         super().check()
         good = self.ks>=1 and self.lambda_u>0
         refuse_unless(good, 'ReMixMatch needs ks, strong views, and lambda_u above 0', (self.ks,self.lambda_u))
-        self.heads = dict(rotation=4) if self.rotation else {}
+
+    @property
+    def heads(self): return dict(rotation=4) if self.rotation else {}
 
     def labeled_view(self, x): return self.view.strong(x, self.strong)
 
