@@ -1024,7 +1024,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'fastai_mixmatch/predictor.py'),
                                            'fastai_mixmatch.predictor._need': ('predictor.html#_need', 'fastai_mixmatch/predictor.py'),
                                            'fastai_mixmatch.predictor._open': ('predictor.html#_open', 'fastai_mixmatch/predictor.py'),
-                                           'fastai_mixmatch.predictor._read': ('predictor.html#_read', 'fastai_mixmatch/predictor.py'),
                                            'fastai_mixmatch.predictor._samples': ( 'predictor.html#_samples',
                                                                                    'fastai_mixmatch/predictor.py'),
                                            'fastai_mixmatch.predictor._value': ('predictor.html#_value', 'fastai_mixmatch/predictor.py'),
