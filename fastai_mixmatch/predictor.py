@@ -79,10 +79,8 @@ class Predictor:
         t = meta['tfms']
         self.meta,self.classes,self.device = meta,meta['classes'],torch.device(device or 'cpu')
         self.model = model.eval().to(self.device)
-        self.item_tfms = Pipeline([*tfms(t['items']), ToTensor()], split_idx=1)
         self.batch_tfms = Pipeline(tfms(t['batch']), split_idx=1)
-        self.img_cls = _opened[meta['mode']]
-        self.read = ImagePipe(self.img_cls, self.item_tfms)
+        self.read = ImagePipe(_opened[meta['mode']], Pipeline([*tfms(t['items']), ToTensor()], split_idx=1))
 
     def image(self, item, i=0)->Tensor:
         "`item` as `(C,H,W)`, sized"
