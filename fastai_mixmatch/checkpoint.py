@@ -29,7 +29,7 @@ def training_state(learn)->dict:
     grads = [0 if p.grad is not None and not p.grad.any() else p.grad for p in model.parameters()]
     return dict(model=pack(weights), buffers=pack({k: v for k,v in buffers.items() if k not in weights}),
         grads=pack(grads), opt=pack(learn.opt.state_dict(), objects=False),
-        scaler=None if scaler is None else scaler.state_dict(),
+        scaler=scaler and scaler.state_dict(),
         cbs={k: memory(cb) for k,cb in named_cbs(learn).items()}, metrics=[memory(m) for m in _metrics(learn)],
         learn={k: pack(vars(learn)[k]) for k in _of_learn if k in vars(learn)},
         elapsed=max(0, time.time()-getattr(learn.recorder, 'start_epoch', math.inf)),
@@ -48,7 +48,7 @@ def _load(learn, s, streams, args):
     for p,g in zip(model.parameters(), unpack(s['grads']), strict=True):
         p.grad = None if g is None else g.to(p.device) if isinstance(g, Tensor) else torch.zeros_like(p)
     learn.opt.load_state_dict(unpack(s['opt']))
-    if scaler is not None and s['scaler']: scaler.load_state_dict(s['scaler'])
+    if scaler and s['scaler']: scaler.load_state_dict(s['scaler'])
     for k,cb in named_cbs(learn).items():
         if k in s['cbs']: remember(cb, s['cbs'][k], args, *[streams]*isinstance(cb, SemiSupervised))
     for m,o in zip(_metrics(learn), s['metrics']): remember(m, o, args)

@@ -220,7 +220,7 @@ class Plain:
 
 def on_rank(dl, rank, world, monkeypatch, order=None):
     "`dl` as process `rank` of `world`; the order, which process 0 would send, is taken as drawn"
-    monkeypatch.setattr(streams, 'from_first', lambda t: t)
+    monkeypatch.setattr(streams, 'from_first', lambda t, world: t)
     dl.rank,dl.world = rank,world
     return dl
 
