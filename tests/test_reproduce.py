@@ -109,7 +109,8 @@ def test_result_is_not_made_twice(tmp_path):
 
 def test_other_steps_or_batches_are_another_training(tmp_path):
     "The row of 20 steps was once printed as that of 60"
-    first,second,third = [run('mixup-digits', 'α=0', out=tmp_path, **o) for o in (dict(steps=60), dict(steps=120), dict(steps=120, ubs=16))]
+    asked = dict(steps=60),dict(steps=120),dict(steps=120, ubs=16)
+    first,second,third = [run('mixup-digits', 'α=0', out=tmp_path, **o) for o in asked]
     assert second['steps']>first['steps'] and third['settings']['ubs']==16
     assert run('mixup-digits', 'α=0', out=tmp_path, steps=60)==first, 'that of before is found'
     rows = read(tmp_path/'mixup-digits.jsonl')

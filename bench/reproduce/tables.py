@@ -35,7 +35,8 @@ def results_table(name, out=results):
         made = [{**head, **{k: mean_std(g[v]) for k,v in shown.items()}, 'seeds': len(g), 'steps': steps}
                 for steps,g in o.groupby('steps')]
         return made or [none]
-    return pd.DataFrame([r for v in exp.variants for n in exp.labels or (None,) for r in rows(v, n)]).set_index('variant')
+    found = [rows(v, n) for v in exp.variants for n in exp.labels or (None,)]
+    return pd.DataFrame(sum(found, [])).set_index('variant')
 
 # The paper's table 4: errors on CIFAR-10 with 250 labels, in percent, of one training each. Its five trainings of
 # MixMatch with other labels differ by a standard deviation of 0.87.
