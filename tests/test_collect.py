@@ -512,13 +512,13 @@ def test_a_column_of_labels_to_be_filled_in_is_that_of_the_labels(photos):
     with pytest.raises(ValueError, match="which column holds the labels.*'label', 'label'"):
         survey(pd.DataFrame([[o,'a','b'] for o in df.file], columns=['file','label','label']), root=photos)
 
-def test_a_table_in_the_folder_is_named(photos):
+def test_a_table_in_the_folder_is_named(photos, tmp_path):
     found = survey(photos)
     assert f'{photos}/labels.csv is not read; for its labels name it, not its folder' in found.notes
     assert not [o for o in survey(photos/'labels.csv').notes if 'not read' in o]
-    (photos/'pictures').mkdir()
-    for o in photos.glob('IMG_000*'): o.rename(photos/'pictures'/o.name)
-    found = survey(photos)
+    (tmp_path/'pictures').mkdir()
+    for o in (photos/'labels.csv', *photos.glob('IMG_000*')): shutil.copy(o, tmp_path/('pictures' if o.suffix=='.jpg' else ''))
+    found = survey(tmp_path)
     assert [*found.classes()]==['pictures'] and any('labels.csv is not read' in o for o in found.notes), 'one folder of images, taken for a class'
 
 def test_duplicates_with_two_labels_come_first(photos, tmp_path):
