@@ -304,7 +304,7 @@ def source_rows(
     whole = folder_table if path and path.is_dir() else hub_table if hub else None
     if whole is not None:
         rows = list(whole(source, *[label]*hub).itertuples(index=False))
-        if not (hub or any(o.label for o in rows)):
+        if not hub and len({o.label for o in rows}-{None})<2:
             for o in path.glob('*.[ctj]s*'): say(f"{o} is not read; for its labels name it, not its folder")
         return rows, ('file','label')
     if isinstance(source, pd.DataFrame): return _named(source, root, file, label, say)
