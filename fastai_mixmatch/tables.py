@@ -27,9 +27,11 @@ def read_table(
         sep = told[1] if told else max(',;\t', key=head.count)
         names = None if any(map(_names_image, head.split(sep))) else 0
         kw = dict(sep=sep, dtype=str, header=names, encoding='utf-8-sig', skipinitialspace=True)
-        return pd.read_csv(file, skiprows=int(bool(told)), **kw).dropna(how='all')
-    except ValueError as e: raise ValueError(f"{file} is no table in UTF-8; save a sheet as 'CSV UTF-8', and unpack an "
-                                             f"archive: {e}") from e
+        df = pd.read_csv(file, skiprows=int(bool(told)), **kw).dropna(how='all')
+        if len(df): return df
+        raise ValueError("it has no rows")
+    except ValueError as e: raise ValueError(f"{file} is no table: {e}; save a sheet as 'CSV UTF-8', and unpack an "
+                                             "archive") from e
 
 def csv_line(
     cells, # A name's bytes that are no UTF-8 become \udc80 to \udcff, which `Finder` understands

@@ -704,8 +704,8 @@ def test_program(main):
 MISTAKES = {'no file or folder': ['check','nowhere.csv'], 'did you mean resnet18?': ['train','LABELS','--model','resnet81'],
     'did you mean fixmatch?': ['train','LABELS','--method','fixmach'], 'no folder of a training': ['report','empty'], 'folder nowhere; `train` makes': ['report','nowhere'],
     'no predictor': ['predict','empty','empty'], 'file or folder x.jpg': ['predict','empty','x.jpg'], 'no column': ['check','LABELS','--label','kind'], 'or folder nowhere.pth': ['train','LABELS','--weights','nowhere.pth'],
-    '--size must be more than 0': ['train','LABELS','--size','0'], '--bs must be': ['train','LABELS','--bs','-1'], 'no table in UTF-8': ['check','IMAGE'],
-    'No columns to parse': ['check','empty.csv'], 'no image in': ['check','empty'], 'has a label to train on': ['train','nolabel.csv'],
+    '--size must be more than 0': ['train','LABELS','--size','0'], '--bs must be': ['train','LABELS','--bs','-1'], 'is no table: ': ['check','IMAGE'],
+    'No columns to parse': ['check','empty.csv'], 'it has no rows': ['check','heads.csv'], '--bs must be at most': ['train','LABELS','--bs','9999'], 'no image in': ['check','empty'], 'has a label to train on': ['train','nolabel.csv'],
     'two classes at least': ['train','onelabel.csv'], 'keep few of the labels by --per-class': ['train','all.csv'], 'no list of tasks': ['check','bad.json'], '--folds must be 2 or more, and --fold less': ['check','LABELS','--fold','7'],
     'no file or folder gone.csv': ['check','LABELS','--valid','gone.csv'], 'or folder gone': ['check','LABELS','--unlabeled','gone'],
     'is damaged': ['report','broken'], 'no file of weights': ['train','LABELS','--model','small_cnn','--size','16','--epochs','1','--weights','LABELS'],
@@ -716,7 +716,7 @@ def test_mistakes_are_one_sentence(text, photos, tmp_path, monkeypatch, main):
     monkeypatch.chdir(tmp_path)
     for o in ('empty','broken'): (tmp_path/o).mkdir()
     one = f"file,label\n{photos/'IMG_0000.jpg'},%s\n{photos/'IMG_0001.jpg'},\n"
-    for k,v in {'empty.csv': '', 'nolabel.csv': one%'', 'onelabel.csv': one%'cat', 'all.csv': (one%'cat').replace('.jpg,\n', '.jpg,dog\n'), 'bad.json': '{"a": 1}', 'broken/plan.json': '{'}.items():
+    for k,v in {'empty.csv': '', 'heads.csv': 'file,label\n', 'nolabel.csv': one%'', 'onelabel.csv': one%'cat', 'all.csv': (one%'cat').replace('.jpg,\n', '.jpg,dog\n'), 'bad.json': '{"a": 1}', 'broken/plan.json': '{'}.items():
         (tmp_path/k).write_text(v)
     args = [dict(LABELS=photos/'labels.csv', IMAGE=photos/'IMG_0000.jpg').get(o, o) for o in MISTAKES[text]]
     rc,out,err = main(*args)
