@@ -29,7 +29,7 @@ def training_state(learn)->dict:
     grads = [0 if p.grad is not None and not p.grad.any() else p.grad for p in model.parameters()]
     return dict(model=pack(weights), buffers=pack({k: v for k,v in buffers.items() if k not in weights}),
         grads=pack(grads), opt=pack(learn.opt.state_dict(), objects=False),
-        scaler=None if scaler is None else scaler.state_dict(),
+        scaler=scaler and scaler.state_dict(),
         cbs={k: memory(cb) for k,cb in named_cbs(learn).items()}, metrics=[memory(m) for m in _metrics(learn)],
         learn={k: pack(vars(learn)[k]) for k in _of_learn if k in vars(learn)},
         elapsed=max(0, time.time()-getattr(learn.recorder, 'start_epoch', math.inf)),
@@ -48,7 +48,7 @@ def _load(learn, s, streams, args):
     for p,g in zip(model.parameters(), unpack(s['grads']), strict=True):
         p.grad = None if g is None else g.to(p.device) if isinstance(g, Tensor) else torch.zeros_like(p)
     learn.opt.load_state_dict(unpack(s['opt']))
-    if scaler is not None and s['scaler']: scaler.load_state_dict(s['scaler'])
+    if scaler and s['scaler']: scaler.load_state_dict(s['scaler'])
     for k,cb in named_cbs(learn).items():
         if k in s['cbs']: remember(cb, s['cbs'][k], args, *[streams]*isinstance(cb, SemiSupervised))
     for m,o in zip(_metrics(learn), s['metrics']): remember(m, o, args)
@@ -274,7 +274,7 @@ def go_on(self:Checkpoint, file):
     fit,learn = self.this_fit,self.learn
     epoch = fit.state['epoch']
     if epoch>=learn.n_epoch:
-        raise CheckpointError(f"{file} is in epoch {epoch}, and this fit has {learn.n_epoch} epochs")
+        raise CheckpointError(f"{file} is in epoch {epoch+1}, and this fit has {learn.n_epoch}")
     fit.file,fit.gate = file,Gate(epoch, fit.state['batch']*fit.exact)
     learn.add_cb(fit.gate)
     if learn.epoch<epoch: fit.gate.sleep()
@@ -289,8 +289,8 @@ def before_train(self:Checkpoint):
     if fit.state is None: return
     state,fit.state,fit.since = fit.state,None,time.monotonic()
     load_training_state(learn, state, fit.exact, not fit.diff)
-    at = f"epoch {learn.epoch}, after {fit.gate.first_batch} of {n} batches"
-    rank0_print(f"Checkpoint: fit {fit.n} continues in {at}, from {fit.file}")
+    rank0_print(f"Checkpoint: fit {fit.n} continues in epoch {learn.epoch+1} of {learn.n_epoch}, after "
+                f"{fit.gate.first_batch} of {n} batches, from {fit.file}")
     learn.train_iter = state['step'] if fit.exact else learn.epoch*n
     if fit.exact: learn.pct_train = ifnone(state['pct'], (learn.epoch+state['batch']/n)/learn.n_epoch)
     if state['cut'] and fit.exact:
@@ -299,9 +299,9 @@ def before_train(self:Checkpoint):
 @patch
 def due(self:Checkpoint, end:bool)->bool:
     "Is it time to save? `end`: the training of an epoch is done"
-    (n,unit),learn = self.every,self.learn
-    if unit=='step': return learn.train_iter%n==0
-    if unit=='epoch': return end and (learn.epoch+1)%n==0
+    n,unit = self.every
+    if unit=='step': return self.learn.train_iter%n==0
+    if unit=='epoch': return end and (self.learn.epoch+1)%n==0
     return time.monotonic()-self.this_fit.since>=n
 @patch
 def before_batch(self:Checkpoint):
@@ -347,8 +347,7 @@ def between(self:Checkpoint, last:bool, cut:bool=False):
         self.save(cut=cut)
         fit.held = True
     elif last and fit.wait:
-        buf = io.BytesIO()
-        torch.save(self.state(cut=cut), buf)
+        torch.save(self.state(cut=cut), buf := io.BytesIO())
         fit.held = buf
     if fit.stop: self.leave()
 

@@ -83,7 +83,7 @@ class Heads(FitCallback):
 @patch
 def after_step(self:Heads):
     scaler,opt = getattr(self.learn, 'scaler', None),self.own_opt
-    scale = scaler.get_scale() if scaler is not None and scaler.is_enabled() else 1.
+    scale = scaler.get_scale() if scaler else 1.
     for p in self.nets.parameters():
         if p.grad is not None: p.grad = sum_ranks(p.grad, self.method.world)/(self.method.world*scale)
     opt.hypers[-1].update(self.learn.opt.hypers[-1])
