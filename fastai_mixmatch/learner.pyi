@@ -5,6 +5,7 @@ from fastai.callback.core import Callback
 from fastai.callback.progress import ProgressCallback
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
+from fastcore.foundation import L
 from numpy import ndarray
 from pandas import Series
 from torch import Tensor
@@ -15,7 +16,7 @@ from .checkpoint import Checkpoint
 from .ema import EMA
 from .semi import SemiSupervised
 
-def ssl_learner(dls: DataLoaders, unlabeled: str | Path | list | Series | Dataset | ndarray | Unlabeled,
+def ssl_learner(dls: DataLoaders, unlabeled: str | Path | list | L | Series | Dataset | ndarray | Unlabeled,
     arch: Union[Callable, Module, str] = ..., *, method: SemiSupervised | None = None,
     ema: float | EMA | None = 0.999, pretrained: bool = False, weights: str | Path | dict | None = None,
     model_args: dict | None = None, lr: float | None = None, wd: float = 0.02,
@@ -32,7 +33,7 @@ def ssl_learner(dls: DataLoaders, unlabeled: str | Path | list | Series | Datase
     ----------
     dls : fastai.data.core.DataLoaders
         Of the labeled images, with any batch size
-    unlabeled : str | pathlib.Path | list | pandas.Series | torch.utils.data.dataset.Dataset | numpy.ndarray | fastai_mixmatch.batch.Unlabeled
+    unlabeled : str | pathlib.Path | list | fastcore.foundation.L | pandas.Series | torch.utils.data.dataset.Dataset | numpy.ndarray | fastai_mixmatch.batch.Unlabeled
         Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
     arch : Union[Callable, torch.nn.modules.module.Module, str]
         Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
@@ -89,7 +90,8 @@ def ssl_learner(dls: DataLoaders, unlabeled: str | Path | list | Series | Datase
     default_cbs : bool
         Include default `Callback`s"""
 
-def mixmatch_learner(dls: DataLoaders, unlabeled: str | Path | list | Series | Dataset | ndarray | Unlabeled,
+def mixmatch_learner(dls: DataLoaders,
+    unlabeled: str | Path | list | L | Series | Dataset | ndarray | Unlabeled,
     arch: Union[Callable, Module, str] = ..., *, k: int = 2, T: float = 0.5, alpha: float = 0.75,
     adapt: bool = True, band: float = 2.0, prior: str | list | Tensor | None = None, lambda_u: float = 75.0,
     ramp: float | int = 1.0, loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 1,
@@ -107,7 +109,7 @@ def mixmatch_learner(dls: DataLoaders, unlabeled: str | Path | list | Series | D
     ----------
     dls : fastai.data.core.DataLoaders
         Of the labeled images, with any batch size
-    unlabeled : str | pathlib.Path | list | pandas.Series | torch.utils.data.dataset.Dataset | numpy.ndarray | fastai_mixmatch.batch.Unlabeled
+    unlabeled : str | pathlib.Path | list | fastcore.foundation.L | pandas.Series | torch.utils.data.dataset.Dataset | numpy.ndarray | fastai_mixmatch.batch.Unlabeled
         Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
     arch : Union[Callable, torch.nn.modules.module.Module, str]
         Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
@@ -181,7 +183,7 @@ def mixmatch_learner(dls: DataLoaders, unlabeled: str | Path | list | Series | D
         Include default `Callback`s"""
 
 def remixmatch_learner(dls: DataLoaders,
-    unlabeled: str | Path | list | Series | Dataset | ndarray | Unlabeled,
+    unlabeled: str | Path | list | L | Series | Dataset | ndarray | Unlabeled,
     arch: Union[Callable, Module, str] = ..., *, ks: int = 8, T: float = 0.5, alpha: float = 0.75,
     anchor: float = 0.5, rotation: float = 0.5, momentum: float = 0.9921875,
     strong: Optional[Callable] = None, lambda_u: float = 1.5, ramp: float | int = 0.015625,
@@ -200,7 +202,7 @@ def remixmatch_learner(dls: DataLoaders,
     ----------
     dls : fastai.data.core.DataLoaders
         Of the labeled images, with any batch size
-    unlabeled : str | pathlib.Path | list | pandas.Series | torch.utils.data.dataset.Dataset | numpy.ndarray | fastai_mixmatch.batch.Unlabeled
+    unlabeled : str | pathlib.Path | list | fastcore.foundation.L | pandas.Series | torch.utils.data.dataset.Dataset | numpy.ndarray | fastai_mixmatch.batch.Unlabeled
         Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
     arch : Union[Callable, torch.nn.modules.module.Module, str]
         Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
@@ -276,7 +278,7 @@ def remixmatch_learner(dls: DataLoaders,
         Include default `Callback`s"""
 
 def mean_teacher_learner(dls: DataLoaders,
-    unlabeled: str | Path | list | Series | Dataset | ndarray | Unlabeled,
+    unlabeled: str | Path | list | L | Series | Dataset | ndarray | Unlabeled,
     arch: Union[Callable, Module, str] = ..., *, lambda_u: float = 50.0, ramp: float | int = 0.4,
     loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 1,
     cache: bool | str | Path | None = None, on_error: str = 'raise', steps: int | None = None,
@@ -293,7 +295,7 @@ def mean_teacher_learner(dls: DataLoaders,
     ----------
     dls : fastai.data.core.DataLoaders
         Of the labeled images, with any batch size
-    unlabeled : str | pathlib.Path | list | pandas.Series | torch.utils.data.dataset.Dataset | numpy.ndarray | fastai_mixmatch.batch.Unlabeled
+    unlabeled : str | pathlib.Path | list | fastcore.foundation.L | pandas.Series | torch.utils.data.dataset.Dataset | numpy.ndarray | fastai_mixmatch.batch.Unlabeled
         Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
     arch : Union[Callable, torch.nn.modules.module.Module, str]
         Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
@@ -354,7 +356,8 @@ def mean_teacher_learner(dls: DataLoaders,
     default_cbs : bool
         Include default `Callback`s"""
 
-def fixmatch_learner(dls: DataLoaders, unlabeled: str | Path | list | Series | Dataset | ndarray | Unlabeled,
+def fixmatch_learner(dls: DataLoaders,
+    unlabeled: str | Path | list | L | Series | Dataset | ndarray | Unlabeled,
     arch: Union[Callable, Module, str] = ..., *, threshold: float = 0.95, ks: int = 1,
     strong: Optional[Callable] = None, lambda_u: float = 1.0, ramp: float | int = 0,
     loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 7,
@@ -372,7 +375,7 @@ def fixmatch_learner(dls: DataLoaders, unlabeled: str | Path | list | Series | D
     ----------
     dls : fastai.data.core.DataLoaders
         Of the labeled images, with any batch size
-    unlabeled : str | pathlib.Path | list | pandas.Series | torch.utils.data.dataset.Dataset | numpy.ndarray | fastai_mixmatch.batch.Unlabeled
+    unlabeled : str | pathlib.Path | list | fastcore.foundation.L | pandas.Series | torch.utils.data.dataset.Dataset | numpy.ndarray | fastai_mixmatch.batch.Unlabeled
         Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
     arch : Union[Callable, torch.nn.modules.module.Module, str]
         Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
@@ -439,7 +442,8 @@ def fixmatch_learner(dls: DataLoaders, unlabeled: str | Path | list | Series | D
     default_cbs : bool
         Include default `Callback`s"""
 
-def flexmatch_learner(dls: DataLoaders, unlabeled: str | Path | list | Series | Dataset | ndarray | Unlabeled,
+def flexmatch_learner(dls: DataLoaders,
+    unlabeled: str | Path | list | L | Series | Dataset | ndarray | Unlabeled,
     arch: Union[Callable, Module, str] = ..., *, threshold: float = 0.95, ks: int = 1,
     strong: Optional[Callable] = None, lambda_u: float = 1.0, ramp: float | int = 0,
     loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 7,
@@ -457,7 +461,7 @@ def flexmatch_learner(dls: DataLoaders, unlabeled: str | Path | list | Series | 
     ----------
     dls : fastai.data.core.DataLoaders
         Of the labeled images, with any batch size
-    unlabeled : str | pathlib.Path | list | pandas.Series | torch.utils.data.dataset.Dataset | numpy.ndarray | fastai_mixmatch.batch.Unlabeled
+    unlabeled : str | pathlib.Path | list | fastcore.foundation.L | pandas.Series | torch.utils.data.dataset.Dataset | numpy.ndarray | fastai_mixmatch.batch.Unlabeled
         Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
     arch : Union[Callable, torch.nn.modules.module.Module, str]
         Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
@@ -524,7 +528,8 @@ def flexmatch_learner(dls: DataLoaders, unlabeled: str | Path | list | Series | 
     default_cbs : bool
         Include default `Callback`s"""
 
-def freematch_learner(dls: DataLoaders, unlabeled: str | Path | list | Series | Dataset | ndarray | Unlabeled,
+def freematch_learner(dls: DataLoaders,
+    unlabeled: str | Path | list | L | Series | Dataset | ndarray | Unlabeled,
     arch: Union[Callable, Module, str] = ..., *, momentum: float = 0.999, fairness: float = 0.001,
     clip: float | None = None, ks: int = 1, strong: Optional[Callable] = None, lambda_u: float = 1.0,
     ramp: float | int = 0, loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 7,
@@ -542,7 +547,7 @@ def freematch_learner(dls: DataLoaders, unlabeled: str | Path | list | Series | 
     ----------
     dls : fastai.data.core.DataLoaders
         Of the labeled images, with any batch size
-    unlabeled : str | pathlib.Path | list | pandas.Series | torch.utils.data.dataset.Dataset | numpy.ndarray | fastai_mixmatch.batch.Unlabeled
+    unlabeled : str | pathlib.Path | list | fastcore.foundation.L | pandas.Series | torch.utils.data.dataset.Dataset | numpy.ndarray | fastai_mixmatch.batch.Unlabeled
         Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
     arch : Union[Callable, torch.nn.modules.module.Module, str]
         Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
@@ -613,7 +618,8 @@ def freematch_learner(dls: DataLoaders, unlabeled: str | Path | list | Series | 
     default_cbs : bool
         Include default `Callback`s"""
 
-def softmatch_learner(dls: DataLoaders, unlabeled: str | Path | list | Series | Dataset | ndarray | Unlabeled,
+def softmatch_learner(dls: DataLoaders,
+    unlabeled: str | Path | list | L | Series | Dataset | ndarray | Unlabeled,
     arch: Union[Callable, Module, str] = ..., *, momentum: float = 0.999, n_sigma: float = 2.0,
     uniform: bool = True, ks: int = 1, strong: Optional[Callable] = None, lambda_u: float = 1.0,
     ramp: float | int = 0, loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 7,
@@ -631,7 +637,7 @@ def softmatch_learner(dls: DataLoaders, unlabeled: str | Path | list | Series | 
     ----------
     dls : fastai.data.core.DataLoaders
         Of the labeled images, with any batch size
-    unlabeled : str | pathlib.Path | list | pandas.Series | torch.utils.data.dataset.Dataset | numpy.ndarray | fastai_mixmatch.batch.Unlabeled
+    unlabeled : str | pathlib.Path | list | fastcore.foundation.L | pandas.Series | torch.utils.data.dataset.Dataset | numpy.ndarray | fastai_mixmatch.batch.Unlabeled
         Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
     arch : Union[Callable, torch.nn.modules.module.Module, str]
         Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
@@ -702,7 +708,8 @@ def softmatch_learner(dls: DataLoaders, unlabeled: str | Path | list | Series | 
     default_cbs : bool
         Include default `Callback`s"""
 
-def adamatch_learner(dls: DataLoaders, unlabeled: str | Path | list | Series | Dataset | ndarray | Unlabeled,
+def adamatch_learner(dls: DataLoaders,
+    unlabeled: str | Path | list | L | Series | Dataset | ndarray | Unlabeled,
     arch: Union[Callable, Module, str] = ..., *, threshold: float = 0.9, interpolate: bool = True,
     ks: int = 1, strong: Optional[Callable] = None, lambda_u: float = 1.0, ramp: float | int = 0.5,
     loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 7,
@@ -720,7 +727,7 @@ def adamatch_learner(dls: DataLoaders, unlabeled: str | Path | list | Series | D
     ----------
     dls : fastai.data.core.DataLoaders
         Of the labeled images, with any batch size
-    unlabeled : str | pathlib.Path | list | pandas.Series | torch.utils.data.dataset.Dataset | numpy.ndarray | fastai_mixmatch.batch.Unlabeled
+    unlabeled : str | pathlib.Path | list | fastcore.foundation.L | pandas.Series | torch.utils.data.dataset.Dataset | numpy.ndarray | fastai_mixmatch.batch.Unlabeled
         Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
     arch : Union[Callable, torch.nn.modules.module.Module, str]
         Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
@@ -789,7 +796,7 @@ def adamatch_learner(dls: DataLoaders, unlabeled: str | Path | list | Series | D
     default_cbs : bool
         Include default `Callback`s"""
 
-def uda_learner(dls: DataLoaders, unlabeled: str | Path | list | Series | Dataset | ndarray | Unlabeled,
+def uda_learner(dls: DataLoaders, unlabeled: str | Path | list | L | Series | Dataset | ndarray | Unlabeled,
     arch: Union[Callable, Module, str] = ..., *, T: float = 0.4, tsa: str | None = None,
     threshold: float = 0.8, ks: int = 1, strong: Optional[Callable] = None, lambda_u: float = 1.0,
     ramp: float | int = 0, loss_x: Union[str, Callable] = 'ce', bs: int | None = None, mu: int | None = 7,
@@ -807,7 +814,7 @@ def uda_learner(dls: DataLoaders, unlabeled: str | Path | list | Series | Datase
     ----------
     dls : fastai.data.core.DataLoaders
         Of the labeled images, with any batch size
-    unlabeled : str | pathlib.Path | list | pandas.Series | torch.utils.data.dataset.Dataset | numpy.ndarray | fastai_mixmatch.batch.Unlabeled
+    unlabeled : str | pathlib.Path | list | fastcore.foundation.L | pandas.Series | torch.utils.data.dataset.Dataset | numpy.ndarray | fastai_mixmatch.batch.Unlabeled
         Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
     arch : Union[Callable, torch.nn.modules.module.Module, str]
         Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`

@@ -123,7 +123,8 @@ def stub():
              'from pathlib import Path', 'from typing import Any, Callable, Optional, Union',
              'from fastai.callback.core import Callback', 'from fastai.callback.progress import ProgressCallback',
              'from fastai.data.core import DataLoaders',
-             'from fastai.learner import Learner', 'from numpy import ndarray', 'from pandas import Series',
+             'from fastai.learner import Learner', 'from fastcore.foundation import L', 'from numpy import ndarray',
+             'from pandas import Series',
              'from torch import Tensor', 'from torch.nn import Module', 'from torch.utils.data import Dataset',
              'from .batch import Unlabeled', 'from .checkpoint import Checkpoint', 'from .ema import EMA',
              'from .semi import SemiSupervised', '']
