@@ -115,5 +115,5 @@ def build_arch(
     if bad := [o for o in kw if o in ('weights','checkpoint_path') or o.startswith('pretrained')]:
         raise ValueError(f"the description of {name!r} asks for other weights than its own: {bad[0]}={kw[bad[0]]!r}")
     f = name if source=='timm' and ':' not in name else archs.get(source, {}).get(name)
-    if f is None: raise ValueError(f"no architecture {name!r} in {source}")
+    if not f: raise ValueError(f"no architecture {name!r} in {source}")
     return f(n_in, n_out, **kw) if source=='fastai_mixmatch' else network(f, n_in, n_out, False, **kw)[0]

@@ -37,10 +37,10 @@ def look(self:Finite):
     recent,self.recent = self.recent,[]
     if not recent: return
     scaler = getattr(self.learn, 'scaler', None)
-    allowed = 49 if scaler is not None and scaler.is_enabled() else 0
+    allowed = 49 if scaler and scaler.is_enabled() else 0
     rows,where = zip(*recent)
     for row,at in zip(torch.stack(sum(rows, [])).view(len(rows), -1).tolist(), where):
-        ok = list(map(math.isfinite, row))
+        ok = [*map(math.isfinite, row)]
         self.overflows = 0 if all(ok[2:]) else self.overflows+1
         if not all(ok[:2]) or self.overflows>allowed: self.stop(*at, *row)
 

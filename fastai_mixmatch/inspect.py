@@ -70,7 +70,7 @@ def ssl_method(
 )->SemiSupervised:
     "The method that `learn` trains with; `ValueError` if there is none"
     m = method_of(learn)
-    if m is None: raise ValueError("this learner has no unlabeled images; make it with `ssl_learner`")
+    if not m: raise ValueError("this learner has no unlabeled images; make it with `ssl_learner`")
     return m
 
 @patch

@@ -128,7 +128,7 @@ class ImageList(L):
         if labels is not None and len(labels)!=len(self.items):
             raise ValueError(f"{len(self.items)} items but {len(labels)} labels")
         self.labels,self.k,self.img_cls,self.root = None if labels is None else list(labels),k,img_cls,root
-        self.vocab = L(sorted({o for o in self.labels or () if not _blank(o)}, key=str) if vocab is None else vocab)
+        self.vocab = L(ifnone(vocab, sorted({o for o in self.labels or () if not _blank(o)}, key=str)))
         self.tfms = None if tfms is None else L(tfms)
         self.pipe = None if tfms is None else Pipeline([*self.tfms, ToTensor()], split_idx=0)
 
