@@ -189,8 +189,7 @@ def prepare(self:SemiSupervised):
     if u.source is None: raise ValueError(
         f"no unlabeled images: set `learn.{self.name}.unlabeled` (an exported learner holds none)")
     dls = with_loaders(dls, [*map(own_loader, dls.loaders)]) # Made without `unlabeled`, trained in `distrib_ctx`
-    labeled_dl = LabeledDL(dls, cache=u.cache)
-    mu = self.mu if self.mu!=type(self).mu else u.mu or self.mu
+    labeled_dl,mu = LabeledDL(dls, cache=u.cache),self.mu if self.mu!=type(self).mu else u.mu or self.mu
     dl = unlabeled_dl(u, dls, bs=u.bs or mu*labeled_dl.bs, k=max(self.k, self.ks))
     like = labeled_dl.pool.example(4, labeled_dl.device)
     x = like.as_subclass(Tensor)
