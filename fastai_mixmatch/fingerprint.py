@@ -130,8 +130,8 @@ def _training(learn, unknown):
         return [*points[::64], _digest([repr(points).encode()])]
     model,hypers,loss = plain_model(learn),learn.opt.hypers,learn.loss_func
     if isinstance(loss, StepLoss): loss = loss.own
-    theirs = {'create_mbar','logger',*given(learn)}.union(*map(_moved, [learn, *learn.cbs]))
-    for k,v in vars(learn).items(): # The program's own
+    theirs = {'create_mbar','logger','told',*given(learn)}.union(*map(_moved, [learn, *learn.cbs]))
+    for k,v in vars(learn).items(): # The user's own
         if k not in theirs and not isinstance(v, Callback): unknown.add(f'learner.{k}', v)
     scheds = {k: f for cb in learn.cbs if isinstance(cb, ParamScheduler) and not isinstance(cb, LRFinder)
               for k,f in cb.scheds.items()}

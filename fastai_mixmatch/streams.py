@@ -147,7 +147,7 @@ def check_labels(
     ds = dls.train.dataset
     if isinstance(ds, IterableDataset):
         raise TypeError(f"the labeled set, which is repeated, must have a length; got the iterable {type(ds).__name__}")
-    if not len(ds): raise ValueError("the labeled training set is empty")
+    if len(ds)==0: raise ValueError("the labeled training set is empty")
     item = get_item(ds, 0)
     n_inp = 1 if isinstance(item, dict) else getattr(dls.train, 'n_inp', 1)
     if n_inp!=1: raise ValueError(f"`dls` must give one image and one label; it has {n_inp} inputs")
@@ -213,7 +213,7 @@ class UnlabeledDL(PoolDL):
         "What to read; `n` images an epoch, where it is given"
         if isinstance(self.items, IterableDataset):
             raise TypeError(f"{type(self.items).__name__} is an iterable dataset; use `IterableDL` or `unlabeled_dl`")
-        if not len(self.items): raise ValueError(nothing_in(u.source, self.items))
+        if len(self.items)==0: raise ValueError(nothing_in(u.source, self.items))
         pool = as_pool(self.items, self.pipe, vocab, same=bool(u.cache), **kwargs)
         self.cache = pool.stays(u.cache)
         if isinstance(u.cache, (str, Path)): pool.disk = DiskCache(u.cache, self.items)
