@@ -274,7 +274,7 @@ def go_on(self:Checkpoint, file):
     fit,learn = self.this_fit,self.learn
     epoch,batch,n = fit.state['epoch'],fit.state['batch']*fit.exact,len(learn.dl)
     if epoch>=learn.n_epoch or batch>n: raise CheckpointError(
-        f"{file} is in epoch {epoch}, batch {batch}; this fit has {learn.n_epoch} epochs of {n}")
+        f"{file} is in epoch {epoch+1}, batch {batch}; this fit has {learn.n_epoch} epochs of {n}")
     fit.file,fit.gate = file,Gate(epoch, batch)
     learn.add_cb(fit.gate)
     if learn.epoch<epoch: fit.gate.sleep()
@@ -289,8 +289,8 @@ def before_train(self:Checkpoint):
     if not fit.state: return
     state,fit.state,fit.since = fit.state,None,time.monotonic()
     load_training_state(learn, state, fit.exact, not fit.diff)
-    at = f"epoch {learn.epoch}, after {fit.gate.first_batch} of {n} batches"
-    rank0_print(f"Checkpoint: fit {fit.n} continues in {at}, from {fit.file}")
+    rank0_print(f"Checkpoint: fit {fit.n} continues in epoch {learn.epoch+1} of {learn.n_epoch}, after "
+                f"{fit.gate.first_batch} of {n} batches, from {fit.file}")
     learn.train_iter = state['step'] if fit.exact else learn.epoch*n
     if fit.exact: learn.pct_train = ifnone(state['pct'], (learn.epoch+state['batch']/n)/learn.n_epoch)
     if state['cut'] and fit.exact:
@@ -299,9 +299,9 @@ def before_train(self:Checkpoint):
 @patch
 def due(self:Checkpoint, end:bool)->bool:
     "Is it time to save? `end`: the training of an epoch is done"
-    (n,unit),learn = self.every,self.learn
-    if unit=='step': return learn.train_iter%n==0
-    if unit=='epoch': return end and (learn.epoch+1)%n==0
+    n,unit = self.every
+    if unit=='step': return self.learn.train_iter%n==0
+    if unit=='epoch': return end and (self.learn.epoch+1)%n==0
     return time.monotonic()-self.this_fit.since>=n
 @patch
 def before_batch(self:Checkpoint):
@@ -347,8 +347,7 @@ def between(self:Checkpoint, last:bool, cut:bool=False):
         self.save(cut=cut)
         fit.held = True
     elif last and fit.wait:
-        buf = io.BytesIO()
-        torch.save(self.state(cut=cut), buf)
+        torch.save(self.state(cut=cut), buf := io.BytesIO())
         fit.held = buf
     if fit.stop: self.leave()
 

@@ -127,14 +127,12 @@ def typical(
     cls = KMeans if k<=50 else partial(MiniBatchKMeans, batch_size=5000)
     c = cls(n_clusters=k, random_state=seed, n_init=3).fit_predict(both)
     has,size = np.bincount(c[:m], minlength=k),np.bincount(c, minlength=k)
-    order = np.lexsort((-size, has))
-    order = [o for o in order if size[o]>5] or order
-    left = {o: np.flatnonzero(c[m:]==o) for o in order}
+    left = {o: np.flatnonzero(c[m:]==o) for o in np.lexsort((-size, has))}
     left = {o: list(i[np.argsort(-typicality(x[i]))]) for o,i in left.items()}
     res = []
-    while len(res)<n and any(left.values()):
-        for o in order:
-            if left[o] and len(res)<n: res.append((left[o].pop(0), size[o]))
+    for least in (6,0): # Small clusters last
+        while len(res)<n and (order := [o for o in left if left[o] and size[o]>=least]):
+            res += [(left[o].pop(0), size[o]) for o in order[:n-len(res)]]
     return np.array(res, dtype=int).reshape(-1, 2).T
 
 # %% ../nbs/32_choose.ipynb #1d988717

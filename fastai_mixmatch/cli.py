@@ -30,8 +30,8 @@ from .tables import *
 # %% ../nbs/34_cli.ipynb #26efa216
 def _options(text):
     "Python's `text` with `per_class` as --per-class, and without arguments that only Python has"
-    known = {'n', *inspect.signature(train).parameters}-{'source'}
-    text = re.sub(r",? or (?:pass|along) [^.:;`]*`(\w+)[^`]*`", lambda m: m[0]*(m[1] in known), str(text))
+    known,text = {'n', *inspect.signature(train).parameters}-{'source'},str(text).replace('`arch`', '`model`')
+    text = re.sub(r",? or (?:pass|along) [^.:;`]*`(\w+)[^`]*`", lambda m: m[0]*(m[1] in known), text)
     return re.sub(r'`(\w+)=?`', lambda m: '--'+m[1].replace('_', '-') if m[1] in known else m[0], text)
 
 def _note(message, category, *args, **kwargs):
@@ -51,9 +51,12 @@ def check(
     for kind,all in dict(unreadable=[f'{k}: {v}' for k,v in bad.items()], duplicate=found.twins()).items():
         more += [f'{kind}: {o}' for o in all[3:10]]
         if len(all)>10: more.append(f"{kind}: {len(all)-10} more; --json names all")
-    parts = {o: len(found.of(o)) for o in ('labeled','valid','unlabeled')}
+    try: found.refuse_empty()
+    except ValueError as e: found.said.append(f"`train` will stop: {e}")
+    n,parts = found.classes(),{o: len(found.of(o)) for o in ('labeled','valid','unlabeled')}
     return '\n'.join([repr(found), *more]), dict(
-        images=len(found.df), **parts, classes=found.classes(), unreadable=bad, notes=[*map(_options, found.notes)],
+        images=len(found.df), training=parts['labeled'], **parts | dict(labeled=sum(n.values())), classes=n,
+        unreadable=bad, notes=[*map(_options, found.notes)],
         duplicates=found.duplicates.to_dict('records')), int(len(bad)>0)
 
 def _save(df, file): Path(file).write_text(''.join(map(csv_line, [df.columns, *df.values])), 'utf-8', newline='')
@@ -82,6 +85,8 @@ def _trained(a, kw, run, start, folds):
     a['images'] = images_of(found)
     print(_options(f'{found}\n'))
     found.refuse_empty(folds)
+    all = len(found.df)
+    refuse_unless((a['bs'] or 0)<=all, f'--bs must be at most {all}, the number of images', a['bs'])
     with lock_folder(run):
         learn,plan = _run_of(a, found, run, start)
         for k,v in plan['frozen'].items(): print(f"to beat: accuracy {v:.1%}, linear classifier on the network, {k}")
@@ -222,14 +227,15 @@ def _named_files(source):
 def _watched(rows, total):
     "`rows`, while a line on the terminal tells how many are done, how fast, and how long the others take"
     start,due = time.monotonic(),0
+    def say(text): print(text.ljust(79), end='\r', file=sys.stderr, flush=True)
     try:
         for n,o in enumerate(rows, 1):
             yield o
             if (now := time.monotonic())<due: continue
             due,speed = now+.2,n/max(now-start, 1e-9)
             of,left = (f' of {total}', f', {format_time((total-n)/speed)} left') if total else ('','')
-            print(f'{n}{of} images, {speed:.0f} a second{left}'.ljust(79), end='\r', file=sys.stderr, flush=True)
-    finally: print(' '*79, end='\r', file=sys.stderr, flush=True)
+            say(f'{n}{of} images, {speed:.0f} a second{left}')
+    finally: say('')
 
 def _row(o, as_json):
     if as_json: return json.dumps({'class' if k=='label' else k: v for k,v in o._asdict().items()}, default=str)+'\n'

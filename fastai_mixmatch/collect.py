@@ -58,7 +58,8 @@ def _look(items, i):
     except MemoryError: raise
     except Exception as e:
         says = str(e).replace(repr(str(items[i])), 'it')
-        return None, None, False, says.replace('file it', 'file it; convert it to JPEG, or `pip install pillow-heif`')
+        how = 'it as an image; convert it to JPEG, or `pip install pillow-heif` for HEIC'
+        return None, None, False, says.replace('image file it', how)
 
 def look_at(
     items, # Paths, or bytes of files

@@ -133,11 +133,11 @@ def _absent(store, word, numbers, seconds):
         numbers = [r for r in numbers if not store.check([f'{word} {r}'])]
     return numbers
 
-def _silent(store, rank, world, seconds=5)->list:
+def _silent(store, rank, world)->list:
     "Processes that do not answer"
     try:
         store.set(f'lives {rank}', '')
-        return _absent(store, 'lives', range(world), seconds)
+        return _absent(store, 'lives', range(world), 5)
     except RuntimeError: return [0] # Process 0 keeps the store
 
 def _listed(ranks): return ', '.join(map(str, ranks))

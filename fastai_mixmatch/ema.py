@@ -47,24 +47,16 @@ class EMA(Callback):
 
 # %% ../nbs/18_ema.ipynb #499df5a9
 @patch
-def find(self:EMA):
-    "Find where modules hold their parameters and buffers of floating point, each once"
+def tensors(self:EMA)->list:
+    "Parameters and buffers of floating point, each once; `slots` says where modules hold them"
     found = {}
     for d in [getattr(m, kind) for kind in ('_parameters','_buffers') for m in self.learn.model.modules()]:
         for n,t in d.items():
             if t is not None and t.is_floating_point(): found.setdefault(id(t), (d,n))
     self.slots = list(found.values())
-
-@patch
-def tensors(self:EMA)->list:
-    "Parameters and buffers that are averaged"
-    if self.slots is None: self.find()
     return [d[n].data for d,n in self.slots]
 
 # %% ../nbs/18_ema.ipynb #e81e120b
-def _copy(dst, src):
-    if len(dst): torch._foreach_copy_(dst, src)
-
 def _same(a, b):
     return len(a)==len(b) and all(x.shape==y.shape and x.device==y.device and torch.equal(x, y) for x,y in zip(a, b))
 
@@ -72,26 +64,25 @@ def _same(a, b):
 def average(self:EMA):
     "Put the averages in the model"
     if self.active or self.avg is None: return
-    self.find()
     ts = self.tensors()
     self.raw = [t.clone() for t in ts]
-    _copy(ts, self.avg)
+    torch._foreach_copy_(ts, self.avg)
 
 @patch
 def resume(self:EMA):
     "Put the trained weights in the model; if that was changed meanwhile, start a new average"
-    self.find()
+    ts = self.tensors()
     if self.active:
-        ts = self.tensors()
-        if _same(ts, self.avg): _copy(ts, self.raw)
-        else: self.forget()
+        if _same(ts, self.avg): torch._foreach_copy_(ts, self.raw)
+        else: self.avg = None
     self.raw = None
-    if self.avg is None: self.avg,self.n = [t.clone() for t in self.tensors()],0
+    if self.avg is None: self.avg,self.n = [t.clone() for t in ts],0
 
 @patch
 def update(self:EMA):
     "Move the averages towards the model"
-    torch._foreach_lerp_(self.avg, self.tensors(), 1-ema_decay(self.n, self.decay, self.warmup))
+    ts = [d[n].data for d,n in self.slots]
+    torch._foreach_lerp_(self.avg, ts, 1-ema_decay(self.n, self.decay, self.warmup))
     self.n += 1
 
 # %% ../nbs/18_ema.ipynb #f08b33f6
@@ -165,10 +156,11 @@ def state_dict(self:EMA)->dict:
 @patch
 def load_state_dict(self:EMA, state:dict):
     "Continue from `state`; the model must hold what it held when that was taken"
+    ts = self.tensors()
     def put(o):
         if o is None: return
-        if [s.shape for s in o]!=[t.shape for t in self.tensors()]: raise ValueError("averages of another network")
-        return [s.to(t) for s,t in zip(o, self.tensors())]
+        if [s.shape for s in o]!=[t.shape for t in ts]: raise ValueError("averages of another network")
+        return [s.to(t) for s,t in zip(o, ts)]
     self.avg,self.raw,self.n = put(state['avg']),put(state['raw']),state['n']
 
 # %% ../nbs/18_ema.ipynb #9992f0bf
@@ -179,4 +171,4 @@ def sync_buffers(self:EMA):
     bufs = [a for a,(d,n) in zip(self.avg or (), self.slots) if not isinstance(d[n], nn.Parameter)]
     if world==1 or not bufs or self.active: return
     s = sum_ranks(torch.cat([o.float().flatten() for o in bufs]), world)/world
-    _copy(bufs, [o.view_as(b).to(b.dtype) for o,b in zip(s.split([b.numel() for b in bufs]), bufs)])
+    torch._foreach_copy_(bufs, [o.view_as(b).to(b.dtype) for o,b in zip(s.split([b.numel() for b in bufs]), bufs)])

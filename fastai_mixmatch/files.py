@@ -26,18 +26,18 @@ def _sync_folder(folder):
 def atomic_write(file, mode:str='wb'):
     "An open file beside `file`, which takes its name when the block ends without an error"
     file = Path(file)
-    fd,tmp = tempfile.mkstemp(prefix=f'.{file.name}.', suffix='.tmp', dir=file.parent)
+    f = tempfile.NamedTemporaryFile(mode, prefix=f'.{file.name}.', suffix='.tmp', dir=file.parent, delete=False)
     try:
-        with os.fdopen(fd, mode) as f:
+        with f:
             yield f
             f.flush()
             os.fsync(f.fileno())
         os.umask(mask := os.umask(0)) # It can be read only by setting it
-        os.chmod(tmp, 0o666 & ~mask)
-        os.replace(tmp, file)
+        os.chmod(f.name, 0o666 & ~mask)
+        os.replace(f.name, file)
         _sync_folder(file.parent)
     finally:
-        with suppress(FileNotFoundError): os.unlink(tmp)
+        with suppress(FileNotFoundError): os.unlink(f.name)
 
 def write_checked(file, content, check):
     "Write `content` to `file`, which takes its name once `check`, whose result this gives, has read it"

@@ -120,7 +120,7 @@ def _groups(learn):
     names,state = {id(p): n for n,p in plain_model(learn).named_parameters()},learn.opt.state
     def one(p): return [names.get(id(p)), *(state.get(p, {}).get(k) for k in ('do_wd','force_train'))]
     groups = [[p for p in g if p.requires_grad] for g in learn.opt.param_lists]
-    return [[sum(p.numel() for p in g), sha256_of([repr([*map(one, g)]).encode()])[:12]] for g in groups]
+    return [[sum(p.numel() for p in g), _digest([repr([*map(one, g)]).encode()])] for g in groups]
 
 def _training(learn, unknown):
     "Loss, metrics, optimizer and schedule"

@@ -10,7 +10,7 @@ import dataclasses, unicodedata
 from collections.abc import Sequence
 from fastai.vision.all import *
 from .distributed import guard, has_bars, rank0_print
-from .files import sha256_of
+from .files import atomic_write, sha256_of
 from .images import *
 
 # %% ../nbs/01_lists.ipynb #df41fb95
@@ -25,7 +25,7 @@ class Split:
 
     def save(self, fname):
         "Write to the JSON file `fname`"
-        Path(fname).write_text(json.dumps(dict(format=1, **vars(self)))+'\n')
+        with atomic_write(fname, 'w') as f: f.write(json.dumps(dict(format=1, **vars(self)))+'\n')
         return Path(fname)
 
     @classmethod
@@ -122,8 +122,8 @@ class ImageList(L):
         root=None, # Folder to which the names of items are relative
         vocab=None, # Classes, in order; default: the sorted labels
     ):
-        super().__init__(None if isinstance(items, Files) else items, use_list=None if is_array(items) else False)
-        if isinstance(items, Files): self.items = items
+        super().__init__()
+        self.items = items if is_array(items) or isinstance(items, Files) else listify(items)
         if k<1: raise ValueError(f"k must be at least 1; got {k}")
         if labels is not None and len(labels)!=len(self.items):
             raise ValueError(f"{len(self.items)} items but {len(labels)} labels")

@@ -53,7 +53,7 @@ def labeled_loss(
 def _weighted_loss(logits, target, weight, smoothing, gamma):
     logits,target = _pair('labeled_loss', logits, target)
     c = target.shape[1]
-    w = logits.new_ones(c) if weight is None else weight.to(logits)
+    w = logits.new_ones(c) if weight is None else weight.to(logits, non_blocking=True)
     refuse_unless(w.shape==(c,), f"labeled_loss: {c} classes need as many weights", w)
     lp = logits.log_softmax(1)
     hard = (1-lp.exp()).clamp(min=1e-12)**gamma if gamma else 1. # The power of 0 has no finite gradient

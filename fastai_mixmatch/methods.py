@@ -65,9 +65,9 @@ def kl_loss(
 def worst(self:VAT, u):
     "Perturbation of `u` `(B,C,H,W)` that changes predictions most, as far as one power iteration finds it"
     def unit(t):
-        each = -1,*[1]*(t.ndim-1)
-        t = t.ldexp(-t.flatten(1).abs().float().amax(1).frexp()[1].view(each)) # Squares of 1e-30 are 0
-        return t/t.flatten(1).norm(dim=1).clamp(min=1e-30).view(each)
+        flat = t.flatten(1)
+        flat = flat.ldexp(-flat.abs().float().amax(1, keepdim=True).frexp()[1]) # Squares of 1e-30 are 0
+        return F.normalize(flat, eps=1e-30).view_as(t)
     scale,model = math.sqrt(u[0].numel()/3072),get_model(self.learn.model)
     d = unit(torch.randn_like(u)).requires_grad_()
     with torch.autocast(u.device.type, enabled=False), frozen_stats(model), torch.enable_grad():
@@ -314,7 +314,9 @@ class ReMixMatch(SemiSupervised):
         super().check()
         good = self.ks>=1 and self.lambda_u>0
         refuse_unless(good, 'ReMixMatch needs ks, strong views, and lambda_u above 0', (self.ks,self.lambda_u))
-        self.heads = dict(rotation=4) if self.rotation else {}
+
+    @property
+    def heads(self): return dict(rotation=4) if self.rotation else {}
 
     def labeled_view(self, x): return self.view.strong(x, self.strong)
 

@@ -81,9 +81,9 @@ def file_weights(
 ): # For `ssl_learner`: the file, or a dictionary of all the weights of a training
     "Weights that a training starts from"
     from safetensors.torch import load_file
-    if Path(file).is_dir(): file = Path(file)/'predictor.safetensors'
-    if not Path(file).is_file(): raise FileNotFoundError(f"there is no file {file} of weights")
-    if Path(file).suffix!='.safetensors': return file
+    if (file := Path(file)).is_dir(): file /= 'predictor.safetensors'
+    if not file.is_file(): raise FileNotFoundError(f"there is no file {file} of weights")
+    if file.suffix!='.safetensors': return file
     return {k: v for k,v in load_file(file).items() if not k.startswith('sample.')}
 
 def plan_learner(
@@ -101,9 +101,9 @@ def plan_learner(
     again = pre and start and start.is_file() # Began already, with these weights and this head
     weights = start if again else a['weights'] and file_weights(a['weights'])
     whole = weights if a['scratch'] else None # Of a network that was trained so
-    kw = dict(pretrained=pre and not weights, weights=None if whole else weights, cbs=cbs)
-    kw |= dict(method=find_method(a['method'])(),
-               checkpoint=checkpoint or run and Checkpoint(Path(run)/'checkpoints', '2min'))
+    kw = dict(pretrained=pre and not weights, weights=None if whole else weights, method=find_method(a['method'])(),
+              cbs=cbs, checkpoint=checkpoint or run and Checkpoint(Path(run)/'checkpoints', '2min'))
+    if pre and not weights: print(f"fetching the weights of {a['model']}, once; or pass --weights")
     try: # The command itself says how long it takes
         with contextlib.redirect_stdout(io.StringIO()):
             learn = ssl_learner(dls, Unlabeled(unlabeled, steps=steps), find_arch(a['model']), **kw)
@@ -173,8 +173,8 @@ class Budget(Callback):
     def after_train(self): self.trained = time.monotonic()
     def after_epoch(self):
         if len(self.times)==1 or self.epoch+1>=self.n_epoch or len(self.plan['steps'])>self.epoch+1: return
-        t,now = self.times[1:],time.monotonic()
-        step = (t[-1]-t[0])/(len(t)-1) if len(t)>1 else t[0]-self.times[0]
+        t,now = self.times[len(self.times)>2:],time.monotonic()
+        step = (t[-1]-t[0])/(len(t)-1)
         share = (self.end-now)/(self.n_epoch-self.epoch-1)-(now-self.trained)
         self.plan['steps'].append(max(1, int(share/step)))
         self.save()

@@ -9,6 +9,7 @@ __all__ = ['PredictorError', 'Predictor', 'read_file', 'check_meta', 'to_bytes',
 # %% ../nbs/24_predictor.ipynb #0a7b2c9b
 import stat
 from fastai.vision.all import *
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as read_tensors, save as tensor_bytes
 from .images import *
 from .sources import class_names
@@ -78,10 +79,8 @@ class Predictor:
         t = meta['tfms']
         self.meta,self.classes,self.device = meta,meta['classes'],torch.device(device or 'cpu')
         self.model = model.eval().to(self.device)
-        self.item_tfms = Pipeline([*tfms(t['items']), ToTensor()], split_idx=1)
         self.batch_tfms = Pipeline(tfms(t['batch']), split_idx=1)
-        self.img_cls = _opened[meta['mode']]
-        self.read = ImagePipe(self.img_cls, self.item_tfms)
+        self.read = ImagePipe(_opened[meta['mode']], Pipeline([*tfms(t['items']), ToTensor()], split_idx=1))
 
     def image(self, item, i=0)->Tensor:
         "`item` as `(C,H,W)`, sized"
@@ -113,12 +112,22 @@ class Predictor:
         return self.classes[i], i, p
 
 # %% ../nbs/24_predictor.ipynb #91602dbf
-_n_header,_key,_sample = 2**23,'fastai_mixmatch',('sample.image','sample.probs')
+_key,_sample = 'fastai_mixmatch',('sample.image','sample.probs')
 
 def read_file(file, arch=None)->tuple:
     "Network, metadata and all bytes of a regular file in the safetensors format"
-    def opener(path, flags): return os.open(path, flags|getattr(os, 'O_NONBLOCK', 0)) # A pipe would wait
-    with open(file, 'rb', opener=opener) as f: return _read(f, arch)
+    _need(stat.S_ISREG(os.stat(file).st_mode), "it is not a regular file") # A pipe would wait
+    try:
+        with safe_open(file, 'pt') as f:
+            about,shapes = f.metadata() or {},{k: f.get_slice(k).get_shape() for k in f.keys()}
+    except SafetensorError as e: raise PredictorError(f"it is no file of `save_predictor`: {e}") from e
+    _need(_key in about, "it holds tensors, but not what `save_predictor` adds")
+    m = json.loads(about[_key])
+    check_meta(m)
+    sample = [shapes.pop(o) for o in _sample]
+    _need(sample==[m['shape'], [len(m['classes'])]], "its sample is no image")
+    model = _build(m, shapes, arch) # First: a file of holes can be of any size
+    return model,m,Path(file).read_bytes()
 
 def check_meta(m:dict):
     "Refuse metadata that are not a predictor's"
@@ -128,26 +137,6 @@ def check_meta(m:dict):
     for name,kw in m['tfms']['items']+m['tfms']['batch']:
         _need(name in _known and _is_known(name, kw), f"it names the transform {name} with {kw}, which is none of ours")
     _check_cost(*m['shape'], **m['tfms'])
-
-def _read(f, arch=None):
-    s = os.fstat(f.fileno())
-    _need(stat.S_ISREG(s.st_mode), "it is not a regular file")
-    n,rest = int.from_bytes(f.read(8), 'little'),s.st_size-8
-    _need(n<=min(_n_header, rest), "it is no file of `save_predictor`: "
-          f"it has a header of {n} bytes and a length of {rest+8}")
-    header = json.loads(f.read(n))
-    about = header.pop('__metadata__', {})
-    _need(_key in about, "it holds tensors, but not what `save_predictor` adds")
-    m = json.loads(about[_key])
-    check_meta(m)
-    shapes,size = {k: o['shape'] for k,o in header.items()},max(o['data_offsets'][1] for o in header.values())
-    numbers = sum(map(math.prod, shapes.values()))
-    _need(size==rest-n and numbers<=size<=8*numbers, "bytes are missing, or too many")
-    sample = [shapes.pop(o) for o in _sample]
-    _need(sample==[m['shape'], [len(m['classes'])]], "its sample is no image")
-    model = _build(m, shapes, arch) # First: a file of holes can be of any size
-    f.seek(0)
-    return model,m,f.read()
 
 # %% ../nbs/24_predictor.ipynb #931a6d0d
 def _check_cost(c, h, w, items, batch, mean, std, **_):
@@ -250,7 +239,7 @@ def save_predictor(
     tensors |= dict(zip(_sample, (image, pred.output(image[None])[0])))
     b = to_bytes(tensors, pred.meta)
     def check(f):
-        back = _open(*_read(f, None if pred.meta['arch'] else pred.model)).probs(imgs)
+        back = _open(*read_file(f.name, None if pred.meta['arch'] else pred.model)).probs(imgs)
         _need(torch.allclose(back, want, atol=1e-4), "the predictor would not give what `learn.predict` gives: "
               "it cannot store what loaders or loss function do at validation. `learn.export` can")
     try: write_checked(file, b, check)

@@ -47,7 +47,7 @@ def refuse_place(out, folder=False):
                                f"got {str(out)!r}")
 
 def _refuse_missing(args):
-    for k in ('run','source','files'):
+    for k in ('run','source','files','unlabeled','valid','weights'):
         for o in L(args.get(k)):
             if o!='-' and not (o.startswith('hf:') or os.path.exists(o)): raise FileNotFoundError(
                 f"there is no file or folder {o}{'; `train` makes the folder of a training'*(k=='run')}")

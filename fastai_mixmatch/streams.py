@@ -86,8 +86,7 @@ def order(self:PoolDL):
     "Positions of one pass, as process 0 draws them; of many in an endless one, since they are sent"
     n = -(-2**14//len(self.pool)) if self.endless and self.world>1 else 1
     idxs = self.idxs or partial(torch.randperm, len(self.pool))
-    passes = torch.cat([torch.as_tensor(idxs(), dtype=torch.long) for _ in range(n)])
-    return passes if self.world==1 else from_first(passes)
+    return from_first(torch.cat([torch.as_tensor(idxs(), dtype=torch.long) for _ in range(n)]), self.world)
 
 @patch
 def batches(self:PoolDL, state):

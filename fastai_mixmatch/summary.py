@@ -6,7 +6,7 @@
 __all__ = ['reliability', 'flat_map', 'Tiles', 'report']
 
 # %% ../nbs/33_summary.ipynb #ea79588e
-import base64, dataclasses, io, json, re, time
+import base64, io, json, re, time
 from importlib.resources import files
 from html import escape
 from types import SimpleNamespace
@@ -49,9 +49,9 @@ def flat_map(
 def _table(rows, heads, caption='', own=(), nums=()):
     "HTML of a table; `own` rows are bold, `nums` columns are aligned to the right"
     def cell(tag, j, o):
-        return f'<{tag} class="{"n" if j in nums else "v"}"{" scope=col" if tag=="th" else ""}>{o}</{tag}>'
+        return f'<{tag} class="{"n" if j in nums else "v"}"{" scope=col"*(tag=="th")}>{o}</{tag}>'
     def row(tag, os, cls=''): return f'<tr{cls}>' + ''.join(cell(tag, j, o) for j,o in enumerate(os)) + '</tr>'
-    body = ''.join(row('td', r, ' class="own"' if i in own else '') for i,r in enumerate(rows))
+    body = ''.join(row('td', r, ' class="own"'*(i in own)) for i,r in enumerate(rows))
     return f'<div class="wide"><table><caption>{caption}</caption>{row("th", heads)}{body}</table></div>'
 
 def _text(x, y, s, anchor='middle', extra=''):
@@ -90,15 +90,14 @@ class Tiles:
     def __init__(self, seen): self.seen,self.at = seen,{}
     def __call__(self, kind, i): return self.at.setdefault((kind,int(i)), len(self.at))
 
-    def picture(self, kind, i, say):
-        k = self(kind, i)
+    def picture(self, kind, i):
+        k,say = self(kind, i),escape(self.seen[kind].names[i])
         place = f'--x:{k%self.n};--y:{k//self.n%self.n}'
-        return f'<span class="t s{k//self.n**2}" style="{place}" role="img" aria-label="{escape(say)}"></span>'
+        return f'<span class="t s{k//self.n**2}" style="{place}" role="img" aria-label="{say}"></span>'
 
     def figure(self, *pictures, text):
         "HTML of one or two `(kind, position)` with a caption"
-        names = [self.seen[k].names[i] for k,i in pictures]
-        shown = ''.join(self.picture(*o, name) for o,name in zip(pictures, names))
+        shown = ''.join(self.picture(*o) for o in pictures)
         two = ' class="two"' if len(pictures)>1 else ''
         return f'<figure{two}><div class="pair">{shown}</div><figcaption>{text}</figcaption></figure>'
 
@@ -122,9 +121,8 @@ class Tiles:
         for side,quality in ((96,80),(80,70),(64,65),(48,50),(32,40),(24,35)):
             files = list(self.sheets(side, quality))
             if sum(map(len, files))*4/3<=max_bytes: break
-        url = [base64.b64encode(o).decode() for o in files]
-        css = [f'.s{i} {{ background-image: url(data:image/jpeg;base64,{o}) }}' for i,o in enumerate(url)]
-        return side, '\n'.join(css)
+        css = '.s{} {{ background-image: url(data:image/jpeg;base64,{}) }}\n'
+        return side, ''.join(css.format(i, base64.b64encode(o).decode()) for i,o in enumerate(files))
 
 def _short(name): return '/'.join(Path(name).parts[-2:])
 def _shown(name): return escape(_short(name)).replace('/', '/<wbr>')
@@ -144,7 +142,7 @@ def _beat(p):
     before = [] if p.rows is None else [*p.rows.get('accuracy', ())]
     worse = setback(own, max([own, *before, *[o for k,o in rows.items() if k.startswith('frozen')]]), len(v), p.command)
     text += f' <b>Careful: {worse}.</b>'*bool(worse)
-    rows[f'this run: {type(ssl_method(p.learn)).__name__}'] = own
+    rows[f'this run: {type(p.method).__name__}'] = own
     cells = [(escape(str(k)), f'{o:.1%}') for k,o in rows.items()]
     what = f'Accuracy on {len(v)} validation images'
     if p.arch: what += '. Frozen: a linear classifier on features of the pretrained network'
@@ -161,10 +159,10 @@ def _curves(p):
               'Parts of the loss, unweighted': (('loss_x','loss_u'),None)}
     named = dict(train_loss='training', valid_loss='validation', loss_x='labeled images', guess_acc='right',
                  loss_u='unlabeled')
-    def chart(cols, *args, **kw): return _chart({named.get(c, c): df[c] for c in cols}, *args, **kw)
-    shown = {k: ([c for c in cols if c in df],lim) for k,(cols,lim) in groups.items()}
-    return '<div class="charts">'+''.join(f'<div><h3>{k}</h3>{chart(cols, k, ylim=lim)}</div>'
-                                          for k,(cols,lim) in shown.items() if cols)+'</div>'
+    def chart(k, cols, lim):
+        lines = {named.get(c, c): df[c] for c in cols if c in df}
+        return f'<div><h3>{k}</h3>{_chart(lines, k, ylim=lim)}</div>' if lines else ''
+    return f'<div class="charts">{"".join(chart(k, *o) for k,o in groups.items())}</div>'
 
 # %% ../nbs/33_summary.ipynb #55277d18
 def _brief(o, n): return o if len(o := str(o))<=n else f'{o[:n//2]}…{o[1-n//2:]}'
@@ -187,7 +185,7 @@ def _confusion(p):
             if n<=15 and m[i,j]:
                 dark = ' style="fill:var(--bg)"' if share[i,j]>.55 else ''
                 out.append(_text(left+(j+.5)*w, top+(i+.65)*w, m[i,j], extra=dark))
-    width = left+n*w+(6*min(16, long)//2 if long>2 else 0)
+    width = left+n*w+3*min(16, long)*(long>2)
     svg = (f'<svg viewBox="0 0 {width} {top+n*w}" style="min-width:{min(width, 20*n+left)}px;max-width:{width}px" '
            f'role="img" aria-label="Confusion matrix: rows are labels, columns guesses">{"".join(out)}</svg>')
     off = [(m[i,j], i, j) for i,j in zip(*np.nonzero(m)) if i!=j]
@@ -226,7 +224,7 @@ def _map(p):
     for num,(k,idx) in enumerate(take.items()):
         for i in idx:
             p.tiles(k, i)
-            s,g = seen[k],seen[k].guess[i]
+            g = (s := seen[k]).p[i].argmax()
             label = f', labeled {c[s.y[i]]}' if k!='unlabeled' else ''
             kinds.append(num); cls.append(int(g if k=='unlabeled' else s.y[i]))
             says.append(f'{_short(s.names[i])}: {k}{label}, guessed {c[g]} ({s.p[i,g]:.0%})')
@@ -239,7 +237,7 @@ def _guesses(p):
     def row(name, idx):
         def text(i):
             second = np.argsort(u.p[i])[-2]
-            also = f', {escape(str(c[second]))} {u.p[i,second]:.0%}' if name=='Most contested' else ''
+            also = f', {escape(str(c[second]))} {u.p[i,second]:.0%}'*(name=='Most contested')
             return f'{_shown(u.names[i])}<br>{conf[i]:.0%}{also}'
         shown = ''.join(p.tiles.figure(('unlabeled',i), text=text(i)) for i in idx[:6])
         return f'<h3>{name}</h3><div class="tiles">{shown}</div>'
@@ -256,52 +254,52 @@ def _guesses(p):
 _most = 24 # Pictures in a list
 
 def _tiles_of(p, rows, says):
-    shown = ''.join(p.tiles.figure(*map(p.where.get, o), text=t) for o,t in rows)
-    return f'<p>{says}</p><div class="tiles">{shown}</div>'
+    def figure(names, text):
+        return p.tiles.figure(*map(p.where.get, names), text='<br>'.join([*map(_shown, names), text]))
+    return f'<p>{says}</p><div class="tiles">{"".join(figure(*o) for o in rows[:_most])}</div>'
 
 def _issues(p):
     try: df = label_issues(p.seen, classes=p.classes)
     except ValueError as e: return f'<p>{escape(str(e))}</p>'
-    rows = [([r.file], f'{_shown(r.file)}<br>labeled <b>{escape(str(r.given))}</b>, looks like '
-             f'<b>{escape(str(r.suggested))}</b>') for r in df.head(_most).itertuples()]
-    n = sum(len(p.seen[k]) for k in ('labeled','valid') if k in p.seen)
-    return _tiles_of(p, rows, f'{len(df)} of {n} labels look wrong to a classifier that has not seen them. '
-                     'Look before you change one.')
+    def says(r): return f'labeled <b>{escape(str(r.given))}</b>, looks like <b>{escape(str(r.suggested))}</b>'
+    rows = [([r.file], says(r)) for r in df.itertuples()]
+    n = sum(len(s) for k,s in p.seen.items() if k!='unlabeled')
+    return _tiles_of(p, rows, f'{len(df)} of {n} labels look wrong to a classifier that has not seen them. In trials '
+                     'with one wrong label in ten, 26 to 47% of these were wrong: look before you change one.')
 
 def _twice(p):
     df = near_duplicates_by_features(p.seen)
     def torn(*names):
         y = [str(p.classes[p.seen[k].y[i]]) for k,i in map(p.where.get, names) if k!='unlabeled']
         return f'<b>labeled {escape(" and ".join(y))}</b>'*(len({*y})>1)
-    rows = [([a, b], f'{torn(a, b) or where}<br>{_shown(a)}<br>{_shown(b)}') for a,b,where,_ in df.values]
+    rows = [([a, b], torn(a, b) or where) for a,b,where,_ in df.values]
     rows.sort(key=lambda o: o[1][0]!='<')
-    held = int(df['where'].str.contains('valid').sum())
-    return _tiles_of(p, rows[:_most], f'{len(df)} pairs look the same to the network; {held} of them touch a '
-                     'validation image. Pairs with two labels come first.')
+    held = sum('valid' in o for o in df['where'])
+    return _tiles_of(p, rows, f'{len(df)} pairs look the same to the network; {held} of them touch a validation image. '
+                     'In trials with changed copies, 96% of the pairs were right. Pairs with two labels come first.')
 
 def _strange(p):
     df = strangers(p.seen)
-    rows = [([r.file], _shown(r.file)) for r in df.head(_most).itertuples()]
     out = '--leave-out-strangers' if p.command else 'leave_out(source, strangers(learn))'
-    return _tiles_of(p, rows, f'{len(df)} unlabeled images lie farther from every labeled one than nearly all images '
-                     f'that are known to belong. The strangest come first; <code>{out}</code> leaves them out.')
+    return _tiles_of(p, [([f], '') for f in df.file], f'{len(df)} unlabeled images, the strangest first, lie farther '
+                     'from every labeled one than nearly all that belong. In trials with photographs of other things, '
+                     f'56% were strangers; with one more class, 17 to 31%. <code>{out}</code> leaves them out.')
 
 def _next(p):
-    chosen = label_next(p.seen, _most, classes=p.classes)
-    rows = [([f], f'{_shown(f)}<br>{escape(why)}') for f,why in chosen]
+    rows = [([f], escape(why)) for f,why in label_next(p.seen, _most, classes=p.classes)]
     return _tiles_of(p, rows, 'A label on one of these should help more than one on an image drawn at random.')
 
 def _frequencies(p):
     given,got = [np.bincount(o, minlength=len(p.classes)) for o in (p.seen['labeled'].y, p.seen['unlabeled'].guess)]
-    top = max(1e-9, (given/given.sum()).max(), (got/got.sum()).max())
+    top = max(*given/given.sum(), *got/got.sum())
     def bar(n, all): return f'<span class="bar" style="width:{90*n/all/top:.0f}px"></span> {n} ({n/all:.0%})'
     rows = [(escape(str(c)), bar(a, given.sum()), bar(b, got.sum())) for c,a,b in zip(p.classes, given, got)]
     return _table(rows, ('Class','Labeled images','Guesses for unlabeled images'))
 
 def _settings(p):
     rows = [(escape(k), escape(json.dumps(v, ensure_ascii=False)[:300])) for k,v in p.how.items() if k[0]!='_']
-    note = f'<p>{escape(p.note)}</p>' if p.note else ''
-    return f'{note}<details><summary>{len(rows)} settings</summary>{_table(rows, ("Setting","Value"))}</details>'
+    all = _table(rows, ('Setting','Value'))
+    return f'<p>{escape(p.note)}</p><details><summary>{len(rows)} settings</summary>{all}</details>'
 
 # %% ../nbs/33_summary.ipynb #4520ca0e
 _parts = {'Rows to beat': _beat, 'Curves': _curves, 'Confusion matrix': _confusion, 'Reliability': _reliability,
@@ -314,7 +312,7 @@ def _write(file, p):
     made = {k: f(p) for k,f in order}
     side,css = p.tiles.css(p.max_bytes)
     counts = ', '.join(f'{len(s)} {"validation" if k=="valid" else k}' for k,s in p.seen.items())
-    all = len(ssl_method(p.learn).dl.items)
+    all = len(p.method.dl.items)
     if all>p.most: counts += f' ({p.most} of {all} were drawn)'
     nav = ''.join(f'<a href="#p{i}">{k}</a>' for i,k in enumerate(_parts))
     body = ''.join(f'<section id="p{i}"><h2>{k}</h2>{made[k]}</section>' for i,k in enumerate(_parts))
@@ -354,8 +352,7 @@ def report(
     how = flat(settings(learn, method)[0]) | ({'highest learning rate': float(max(lrs))} if len(lrs) else {})
     seen = look(learn, arch, weights, cache, thumb=96, most=most)
     count = Counter(o for s in seen.values() for o in s.names)
-    def own(k, o): return o if count[o]==1 else f'{k} {o}'
-    seen = {k: dataclasses.replace(s, names=[own(k, o) for o in s.names]) for k,s in seen.items()}
+    for k,s in seen.items(): s.names = [o if count[o]==1 else f'{k} {o}' for o in s.names]
     title = title or f'{type(method).__name__} on {Path(dls.path).absolute().name}'
     where = {name: (k,i) for k,s in seen.items() for i,name in enumerate(s.names)}
     p = SimpleNamespace(**locals(), tiles=Tiles(seen))

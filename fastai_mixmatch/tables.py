@@ -27,9 +27,11 @@ def read_table(
         sep = told[1] if told else max(',;\t', key=head.count)
         names = None if any(map(_names_image, head.split(sep))) else 0
         kw = dict(sep=sep, dtype=str, header=names, encoding='utf-8-sig', skipinitialspace=True)
-        return pd.read_csv(file, skiprows=int(bool(told)), **kw).dropna(how='all')
-    except ValueError as e: raise ValueError(f"{file} is no table in UTF-8; save a sheet as 'CSV UTF-8', and unpack an "
-                                             f"archive: {e}") from e
+        df = pd.read_csv(file, skiprows=int(bool(told)), **kw).dropna(how='all')
+        if len(df): return df
+        raise ValueError("it has no rows")
+    except ValueError as e: raise ValueError(f"{file} is no table: {e}; save a sheet as 'CSV UTF-8', and unpack an "
+                                             "archive") from e
 
 def csv_line(
     cells, # A name's bytes that are no UTF-8 become \udc80 to \udcff, which `Finder` understands
@@ -304,7 +306,7 @@ def source_rows(
     whole = folder_table if path and path.is_dir() else hub_table if hub else None
     if whole is not None:
         rows = list(whole(source, *[label]*hub).itertuples(index=False))
-        if not (hub or any(o.label for o in rows)):
+        if not hub and len({o.label for o in rows}-{None})<2:
             for o in path.glob('*.[ctj]s*'): say(f"{o} is not read; for its labels name it, not its folder")
         return rows, ('file','label')
     if isinstance(source, pd.DataFrame): return _named(source, root, file, label, say)

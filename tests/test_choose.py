@@ -99,7 +99,14 @@ def test_outliers_are_left_out_while_there_are_others():
 def test_nothing_is_chosen_twice(n):
     x, _ = blobs([60, 40, 3])
     i = typical(x, n)[0]
-    assert len(set(i))==len(i)==min(n, 100 if n<=100 else len(i)) and len(i)>=min(n, 100)
+    assert len(set(i))==len(i)==min(n, len(x))
+
+def test_as_many_as_asked_for_where_clusters_are_small():
+    "Those of more than 5 images first"
+    r = np.random.default_rng(0)
+    x = np.concatenate([r.normal(0, .01, (10, 8)), r.normal(9, 3, (80, 8))])
+    i,size = typical(x, 45)
+    assert len(set(i))==45 and set(i[:10])==set(range(10)) and (size[10:]<=5).all()
 
 def test_contested_ones_later(seen):
     u, lab = seen['unlabeled'], seen['labeled'].x

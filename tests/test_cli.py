@@ -320,7 +320,7 @@ def test_a_count_of_steps_of_an_epoch_that_goes_on(photos, tmp_path, main, monke
         m.setattr(plan.EpochLines, 'after_batch', lambda self: next(count)==20 and signal.raise_signal(signal.SIGINT))
         assert main(*args)[0]==130
     rc,text,err = main(*args)
-    assert rc==0 and 'continues in epoch 1, after 17 of 30 batches' in text, text+err
+    assert rc==0 and 'continues in epoch 2 of 3, after 17 of 30 batches' in text, text+err
 
 def test_other_images_before_the_first_checkpoint(photos, tmp_path, main, monkeypatch):
     "The plan alone tells that they are others"
@@ -652,7 +652,28 @@ def test_check(photos, main):
     d = json.loads(main('check', photos/'labels.csv', '--json')[1])
     assert any('--valid' in o for o in d['notes']) and not any('`valid' in o for o in d['notes']), 'options, as in the text'
     assert d['images']==62 and d['classes']==dict(ball=4, diamond=4, star=4, tent=4) and list(d['unreadable'])==['broken.jpg']
+    assert (d['labeled'],d['training'],d['valid'])==(16,12,4) and f"labeled     {d['labeled']}:" in text, 'the same count in both'
     assert main('check', photos/'labels.csv', '--quiet')==(1,'','')
+
+def test_check_says_what_train_will_refuse(photos, tmp_path, main):
+    "All labels are there, or one class only, as in a folder above the folders of the classes"
+    for c,i in (('ball',0),('ball',1),('star',2),('star',3)): (tmp_path/'set'/c).mkdir(parents=True, exist_ok=True); shutil.copy(photos/f'IMG_000{i}.jpg', tmp_path/'set'/c)
+    for source,says in ((tmp_path/'set', 'keep few of the labels by --per-class'), (tmp_path, 'all of the 4 images have labels')):
+        rc,text,_ = main('check', source)
+        assert rc==0 and [o for o in text.splitlines() if o.startswith('note: `train` will stop:') and says in o], text
+        assert any(says in o for o in json.loads(main('check', source, '--json')[1])['notes'])
+    assert 'will stop' not in main('check', photos/'labels.csv')[1]
+
+def test_weights_are_said_to_be_fetched(photos, tmp_path, main, monkeypatch):
+    "Before it takes long, and not for weights in a file; an error names options, as `--model` for Python's `arch`"
+    def offline(*args, **kwargs): raise OSError('no route')
+    with monkeypatch.context() as m:
+        m.setattr(plan, 'ssl_learner', offline)
+        rc,text,err = main('train', photos/'labels.csv', '--epochs', '1', '--out', tmp_path/'a')
+        assert rc==1 and text.splitlines()[-1]=='fetching the weights of resnet18, once; or pass --weights' and 'cannot be downloaded (no route); pass --weights or --scratch' in err
+    torch.save(dict(w=torch.zeros(3)), tmp_path/'w.pth')
+    rc,text,err = main('train', photos/'labels.csv', '--epochs', '1', '--out', tmp_path/'b', '--weights', tmp_path/'w.pth')
+    assert rc==1 and 'fetching' not in text and 'that --model names' in err
 
 def test_check_of_many_shows_the_first(photos, tmp_path, main):
     "Ten of each kind, how many more there are, and all of them as JSON"
@@ -682,11 +703,11 @@ def test_program(main):
 
 MISTAKES = {'no file or folder': ['check','nowhere.csv'], 'did you mean resnet18?': ['train','LABELS','--model','resnet81'],
     'did you mean fixmatch?': ['train','LABELS','--method','fixmach'], 'no folder of a training': ['report','empty'], 'folder nowhere; `train` makes': ['report','nowhere'],
-    'no predictor': ['predict','empty','empty'], 'file or folder x.jpg': ['predict','empty','x.jpg'], 'no column': ['check','LABELS','--label','kind'], 'of weights': ['train','LABELS','--weights','nowhere.pth'],
-    '--size must be more than 0': ['train','LABELS','--size','0'], '--bs must be': ['train','LABELS','--bs','-1'], 'no table in UTF-8': ['check','IMAGE'],
-    'No columns to parse': ['check','empty.csv'], 'no image in': ['check','empty'], 'has a label to train on': ['train','nolabel.csv'],
+    'no predictor': ['predict','empty','empty'], 'file or folder x.jpg': ['predict','empty','x.jpg'], 'no column': ['check','LABELS','--label','kind'], 'or folder nowhere.pth': ['train','LABELS','--weights','nowhere.pth'],
+    '--size must be more than 0': ['train','LABELS','--size','0'], '--bs must be': ['train','LABELS','--bs','-1'], 'is no table: ': ['check','IMAGE'],
+    'No columns to parse': ['check','empty.csv'], 'it has no rows': ['check','heads.csv'], '--bs must be at most': ['train','LABELS','--bs','9999'], 'no image in': ['check','empty'], 'has a label to train on': ['train','nolabel.csv'],
     'two classes at least': ['train','onelabel.csv'], 'keep few of the labels by --per-class': ['train','all.csv'], 'no list of tasks': ['check','bad.json'], '--folds must be 2 or more, and --fold less': ['check','LABELS','--fold','7'],
-    'no file or folder gone.csv': ['check','LABELS','--valid','gone.csv'], 'no folder gone': ['check','LABELS','--unlabeled','gone'],
+    'no file or folder gone.csv': ['check','LABELS','--valid','gone.csv'], 'or folder gone': ['check','LABELS','--unlabeled','gone'],
     'is damaged': ['report','broken'], 'no file of weights': ['train','LABELS','--model','small_cnn','--size','16','--epochs','1','--weights','LABELS'],
     'no file or folder hf:': ['check','hf:'], 'no folds of the labels': ['train','LABELS','--each-fold','--valid','LABELS']}
 
@@ -695,7 +716,7 @@ def test_mistakes_are_one_sentence(text, photos, tmp_path, monkeypatch, main):
     monkeypatch.chdir(tmp_path)
     for o in ('empty','broken'): (tmp_path/o).mkdir()
     one = f"file,label\n{photos/'IMG_0000.jpg'},%s\n{photos/'IMG_0001.jpg'},\n"
-    for k,v in {'empty.csv': '', 'nolabel.csv': one%'', 'onelabel.csv': one%'cat', 'all.csv': (one%'cat').replace('.jpg,\n', '.jpg,dog\n'), 'bad.json': '{"a": 1}', 'broken/plan.json': '{'}.items():
+    for k,v in {'empty.csv': '', 'heads.csv': 'file,label\n', 'nolabel.csv': one%'', 'onelabel.csv': one%'cat', 'all.csv': (one%'cat').replace('.jpg,\n', '.jpg,dog\n'), 'bad.json': '{"a": 1}', 'broken/plan.json': '{'}.items():
         (tmp_path/k).write_text(v)
     args = [dict(LABELS=photos/'labels.csv', IMAGE=photos/'IMG_0000.jpg').get(o, o) for o in MISTAKES[text]]
     rc,out,err = main(*args)

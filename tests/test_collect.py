@@ -129,7 +129,7 @@ def test_mistakes_that_say_what_to_do(photos, tmp_path):
     (tmp_path/'a.zip').write_bytes(b'PK\3\4\xff\xfe')
     with pytest.raises(ValueError, match='unpack an archive'): survey(tmp_path/'a.zip')
     (tmp_path/'IMG_1.HEIC').write_bytes(b'\0\0\0\x18ftypheic'+bytes(50))
-    assert 'convert it to JPEG, or `pip install pillow-heif`' in survey(tmp_path).bad.error[0]
+    assert survey(tmp_path).bad.error[0]=='cannot identify it as an image; convert it to JPEG, or `pip install pillow-heif` for HEIC'
 
 def test_names_as_label_studio_writes_them(tmp_path):
     for i in range(6): Image.new('L', (9,9), 20*i).save(tmp_path/f'Foto ({i}).jpg')
@@ -512,10 +512,14 @@ def test_a_column_of_labels_to_be_filled_in_is_that_of_the_labels(photos):
     with pytest.raises(ValueError, match="which column holds the labels.*'label', 'label'"):
         survey(pd.DataFrame([[o,'a','b'] for o in df.file], columns=['file','label','label']), root=photos)
 
-def test_a_table_in_the_folder_is_named(photos):
+def test_a_table_in_the_folder_is_named(photos, tmp_path):
     found = survey(photos)
     assert f'{photos}/labels.csv is not read; for its labels name it, not its folder' in found.notes
     assert not [o for o in survey(photos/'labels.csv').notes if 'not read' in o]
+    (tmp_path/'pictures').mkdir()
+    for o in (photos/'labels.csv', *photos.glob('IMG_000*')): shutil.copy(o, tmp_path/('pictures' if o.suffix=='.jpg' else ''))
+    found = survey(tmp_path)
+    assert [*found.classes()]==['pictures'] and any('labels.csv is not read' in o for o in found.notes), 'one folder of images, taken for a class'
 
 def test_duplicates_with_two_labels_come_first(photos, tmp_path):
     photos = Path(shutil.copytree(photos, tmp_path/'photos'))

@@ -184,7 +184,7 @@ def test_a_program_with_all_of_it_resumes(tmp_path):
         return subprocess.run([sys.executable, '-c', RESUMED, str(tmp_path/'c'), how], capture_output=True, text=True, cwd=root, env=env)
     assert start('stop', '1').returncode == 3
     r = start('go on', '2')
-    assert r.returncode == 0 and 'fit 1 continues in epoch 0, after 3 of' in r.stdout, r.stdout+r.stderr
+    assert r.returncode == 0 and 'fit 1 continues in epoch 1 of 1, after 3 of' in r.stdout, r.stdout+r.stderr
 
 def test_the_order_of_names_counts():
     "The first of a dictionary's values, and the modules of a sequence, are others in another order"

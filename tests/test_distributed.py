@@ -220,7 +220,7 @@ class Plain:
 
 def on_rank(dl, rank, world, monkeypatch, order=None):
     "`dl` as process `rank` of `world`; the order, which process 0 would send, is taken as drawn"
-    monkeypatch.setattr(streams, 'from_first', lambda t: t)
+    monkeypatch.setattr(streams, 'from_first', lambda t, world: t)
     dl.rank,dl.world = rank,world
     return dl
 
@@ -305,7 +305,7 @@ def test_checkpoint_of_two_processes_is_read_by_one(folder, end, capsys):
     "Both were cut off after step 12; one process goes on after step 10, with the images of the pool that had not been seen"
     assert [o.name[:14] for o in sorted((folder/'cut').glob('fit1-*.pt'))]==['fit1-000000005', 'fit1-000000010'], 'written once, by the first'
     one = run.cut_off(0, 1, folder)
-    assert 'continues in epoch 0, after 10 of 22 batches' in capsys.readouterr().out
+    assert 'continues in epoch 1 of 2, after 10 of 22 batches' in capsys.readouterr().out
     assert len(one['seen'])==10+12+22 and one['steps']==44 # What the first process had noted is in its checkpoint: half of each of 10 batches
     before,first,second = (list(itertools.chain(*o)) for o in (one['seen'][:10], one['seen'][10:22], one['seen'][22:]))
     assert len(before)==10*32 and len(set(before+first))==10*32+12*64 and sorted(second)==list(range(1408))

@@ -46,6 +46,19 @@ def test_state_goes_on():
     for learn in (a, b): learn.ema.resume()
     assert same(weights(a), weights(b)) and a.ema.n == b.ema.n == 4
 
+def test_a_changed_model_trains_on_after_a_validation_in_the_middle():
+    "The new average begins like any other: a validation puts the trained weights back"
+    learn, seen = learner(), []
+    learn.fit(1)
+    next(learn.model.parameters()).data += 1
+    class Look(Callback):
+        def after_batch(self):
+            if seen or not self.training: return
+            self.learn.validate()
+            seen.append(self.learn.ema.active)
+    learn.fit(1, cbs=Look())
+    assert seen == [False]
+
 def test_shared_weights_are_averaged_once():
     class Tied(torch.nn.Module):
         def __init__(self):

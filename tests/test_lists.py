@@ -32,6 +32,14 @@ def test_a_split_of_other_images_is_refused(tmp_path):
     with pytest.raises(ValueError, match='not a split'): il.split(tmp_path / 'no.json')
     assert il.split(np.int64(4))[0].items == il.split(4)[0].items == il.split(f)[0].items
 
+def test_a_split_is_written_whole_or_not(tmp_path, monkeypatch):
+    "On a full disk the split of before stays"
+    f = Split([1], 3).save(tmp_path / 's.json')
+    def full(fd): raise OSError('No space left')
+    monkeypatch.setattr(os, 'fsync', full)
+    with pytest.raises(OSError, match='No space'): Split([2], 3).save(f)
+    assert Split.load(f) == Split([1], 3) and os.listdir(tmp_path) == ['s.json']
+
 def test_draws_balanced_or_not():
     for n in (10, 37, 500): assert np.ptp(np.bincount(Y[draw_labeled(Y, n)])) <= 1
     assert len(set(draw_labeled(Y, 1797, balanced=False))) == 1797

@@ -481,9 +481,9 @@ def test_learns_from_unlabeled(name):
     if isinstance(m, Confident): assert 0<learn.report.rows[-1]['mask_rate']<=1
 
 @methods
-@pytest.mark.filterwarnings('ignore')
+@pytest.mark.filterwarnings('ignore', 'error:You are shadowing')
 def test_survives_what_learners_do(name, tmp_path):
-    "`lr_find` moves nothing that adapts; export and load; a second fit."
+    "`lr_find` moves nothing that adapts; export and load; a second fit, without fastai's warning of a name that is taken"
     learn = train(method_learner(METHODS[name](), 100, mu=1))
     before = copy.deepcopy(method_of(learn).state_dict()['learned'])
     with learn.no_bar(), learn.no_logging(): learn.lr_find(num_it=6, show_plot=False)

@@ -337,3 +337,9 @@ def test_a_folder_of_something_else(tmp_path, root, ext):
     (tmp_path / 'notes.txt').touch()
     for u in (tmp_path, str(tmp_path), ImageList.from_folder(tmp_path)):
         with pytest.raises(ValueError, match=rf'no unlabeled images in .*{tmp_path.name}; it holds 40 \{ext} files, 1 .txt files: pass them as an array'): unlabeled_dl(u, from_folder(root))
+
+def test_files_beside_labeled_tensors_are_refused():
+    "Nobody knows how a file becomes such a tensor"
+    pipe = ItemPipe(torch.utils.data.DataLoader(TensorDataset(torch.rand(2, 1, 8, 8), torch.tensor([0, 1]))))
+    assert pipe(np.ones((1, 8, 8), np.float32)).shape == pipe.shape
+    with pytest.raises(TypeError, match=r'gives tensors \(1, 8, 8\), but unlabeled a.png is a .*Path: give it the same transform'): pipe(Path('a.png'))

@@ -107,6 +107,17 @@ def test_result_is_not_made_twice(tmp_path):
     b = run('mixup-digits', 'α=0', out=tmp_path/'again', steps=20)
     assert b['curves']==a['curves'] and b['accuracy']==a['accuracy'], 'the same seed gives the same result'
 
+def test_other_steps_or_batches_are_another_training(tmp_path):
+    "The row of 20 steps was once printed as that of 60"
+    asked = dict(steps=60),dict(steps=120),dict(steps=120, ubs=16)
+    first,second,third = [run('mixup-digits', 'α=0', out=tmp_path, **o) for o in asked]
+    assert second['steps']>first['steps'] and third['settings']['ubs']==16
+    assert run('mixup-digits', 'α=0', out=tmp_path, steps=60)==first, 'that of before is found'
+    rows = read(tmp_path/'mixup-digits.jsonl')
+    assert len(rows)==3
+    table = results_table('mixup-digits', tmp_path)
+    assert list(table.loc['α=0'].steps)==sorted({o['steps'] for o in rows})
+
 def test_another_network_is_in_no_table(tmp_path):
     run('mixup-digits', 'α=0', out=tmp_path, steps=5, arch=archs['article_cnn'])
     assert len(read(tmp_path/'mixup-digits.jsonl'))==1 and len(counted('mixup-digits', tmp_path))==0

@@ -210,7 +210,7 @@ def test_steps_of_a_learner(root):
 
 def test_parts_of_steps(root, monkeypatch):
     "Two processes take halves of the batches that one would have"
-    monkeypatch.setattr('fastai_mixmatch.streams.from_first', lambda t: t)
+    monkeypatch.setattr('fastai_mixmatch.streams.from_first', lambda t, world: t)
     def seen(rank, world, bs):
         torch.manual_seed(0)
         dl = unlabeled_dl(root / 'unlabeled', from_folder(root), bs=bs, steps=4)

@@ -1,5 +1,5 @@
 "The report of a training: what it says is right, it opens in a real browser without an error, and nothing in it can run code."
-import json, numpy as np, pytest, re, shutil, subprocess
+import json, numpy as np, pandas as pd, pytest, re, shutil, subprocess
 from fastai.vision.all import Image, ImageDataLoaders, Path, PILImage, Resize, set_seed
 from fastai_mixmatch import summary
 from fastai_mixmatch.all import *
@@ -169,6 +169,21 @@ def test_calibration_by_hand():
     df, ece = reliability(p, y)
     assert np.isclose(ece, want) and df.n.sum()==500
     assert reliability(np.eye(2), [0, 1])[1]==0
+
+def test_how_sure_the_lists_are(made):
+    "What the page says about wrong labels, copies and strangers is what the results file holds"
+    rows = pd.read_json(Path(__file__).resolve().parent.parent/'bench/results/choose.jsonl', lines=True)
+    page = made[3].read_text()
+    def told(title): return [*map(int, re.findall(r'(\d+)(?= to |%)', re.search('In trials.*?\\.', section(page, title))[0]))]
+    def measured(**how):
+        p = rows[(rows[[*how]]==pd.Series(how)).all(axis=1)].precision
+        assert len(p)>1
+        return [*map(round, 100*np.array([p.min(), p.max()]))]
+    assert told('Suspected wrong labels')==measured(what='wrong')
+    assert {*told('Near duplicates')}=={*measured(what='twice', by='hash 10 and features 0.4')}
+    far,*near = told('Strangers')
+    by = 'class, neighbors, nearest image'
+    assert {far}=={*measured(what='strangers', by=by, kind='far')} and near==measured(what='strangers', by=by, kind='near')
 
 def test_neighbors_stay_neighbors_and_seeds_repeat():
     r = np.random.default_rng(0)

@@ -110,6 +110,12 @@ def state_folder(out, *parts):
     name = re.sub(r'[^a-zA-Z0-9.]+', '-', '-'.join(map(str, filter(None, parts))))
     return Path(out).with_name(Path(out).name+'-unfinished')/name
 
+def is_of(row, exp):
+    "Has `row` the network, batches and steps of `exp`? An experiment's steps become whole epochs"
+    asked = dict(arch=arch_name(exp.arch), bs=exp.bs, ubs=exp.ubs)
+    epochs = max(1, round(exp.steps*row['epochs']/row['steps']))
+    return {k: row['settings'][k] for k in asked}==asked and epochs==row['epochs']
+
 def run(name, variant='', data=None, seed=0, out=results, labels=None, limit=None, command=None, device=None,
         fast=False, every=None, **over):
     """Train a variant of an experiment and add its row to `out/<name>.jsonl`; where it is there, read it
@@ -122,13 +128,13 @@ def run(name, variant='', data=None, seed=0, out=results, labels=None, limit=Non
     n = ifnone(labels, first(exp.labels)) if exp.labels else None
     exp = dataclasses.replace(exp, **{k: v for k,v in over.items() if v is not None})
     same = dict(variant=variant, labels=n, seed=seed, limit=limit)
-    for row in read(file):
-        if {k: row[k] for k in same}==same and row['settings']['arch']==arch_name(exp.arch): return row
+    if row := first(o for o in read(file) if {k: o[k] for k in same}==same and is_of(o, exp)): return row
     train_list,test = data if isinstance(data, tuple) else load_data(exp.data, data, limit)
     split = train_list.choose(n, seed=seed) if n else None
     labeled,rest = train_list.split(split) if split else (train_list,train_list)
     set_seed(seed)
-    parts = variant, n and f'{n}-labels', f'seed{seed}', limit and f'limit{limit}', arch_name(exp.arch)
+    size = f'{exp.steps}x{exp.bs}+{exp.ubs}'
+    parts = variant, n and f'{n}-labels', f'seed{seed}', limit and f'limit{limit}', arch_name(exp.arch), size
     folder = state_folder(out, name, *parts)
     learn = make_learner(exp, labeled, rest, test, device, fast, checkpoint=folder, every=every or '1min')
     method,epochs = train(learn, exp)

@@ -25,16 +25,18 @@ def mean_std(xs):
     return f'{100*xs.mean():.1f}' + (f' ± {100*xs.std():.1f}' if len(xs)>1 else '')
 
 def results_table(name, out=results):
-    "Test accuracy of an experiment, by variant and number of labels: mean ± standard deviation over seeds, in percent"
+    "Test accuracy of an experiment, by variant, labels and steps: mean ± standard deviation over seeds, in percent"
     df,exp = counted(name, out),experiments[name]
     shown = {'accuracy': 'accuracy', 'median of last': 'median_last', 'without EMA': 'accuracy_without_ema'}
-    def row(variant, n):
+    def rows(variant, n):
         o = df[(df.variant==variant) & (df.labels.isna() if n is None else df.labels==n)]
         head = {'variant': variant or name, 'labels': n or 'all'}
-        if not len(o): return {**head, **dict.fromkeys(shown, ''), 'accuracy': 'not yet run', 'seeds': '', 'steps': ''}
-        steps = ', '.join(map(str, sorted(set(o.steps))))
-        return {**head, **{k: mean_std(o[v]) for k,v in shown.items()}, 'seeds': len(o), 'steps': steps}
-    return pd.DataFrame([row(v, n) for v in exp.variants for n in exp.labels or (None,)]).set_index('variant')
+        none = {**head, **dict.fromkeys(shown, ''), 'accuracy': 'not yet run', 'seeds': '', 'steps': ''}
+        made = [{**head, **{k: mean_std(g[v]) for k,v in shown.items()}, 'seeds': len(g), 'steps': steps}
+                for steps,g in o.groupby('steps')]
+        return made or [none]
+    found = [rows(v, n) for v in exp.variants for n in exp.labels or (None,)]
+    return pd.DataFrame(sum(found, [])).set_index('variant')
 
 # The paper's table 4: errors on CIFAR-10 with 250 labels, in percent, of one training each. Its five trainings of
 # MixMatch with other labels differ by a standard deviation of 0.87.
