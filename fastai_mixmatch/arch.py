@@ -46,13 +46,13 @@ def network(
             f"`arch={arch!r}` needs timm: `pip install timm`, or pass a module or function") from e
         if ':' not in arch and not timm.is_model(arch): raise ValueError(
             f"timm has no network {arch!r}{like(arch, timm.list_models())}")
-        if n_out is None:
+        if not n_out:
             model = timm.create_model(arch, pretrained=fetch, in_chans=n_in)
             cfg = model.default_cfg
         else: model,cfg = create_timm_model(arch, n_out, default_split, fetch, n_in=n_in, **kwargs)
         return model, default_split, (cfg['mean'],cfg['std'])
     meta,new = model_meta.get(arch, _default_meta),'weights' in inspect.signature(arch).parameters
-    if n_out is None: model = arch(weights='DEFAULT' if fetch else None) if new else arch(pretrained=fetch)
+    if not n_out: model = arch(weights='DEFAULT' if fetch else None) if new else arch(pretrained=fetch)
     else: model = quietly(partial(create_vision_model, arch, n_out, pretrained=fetch, n_in=n_in, **kwargs))
     return model, meta['split'], meta.get('stats', imagenet_stats) # fastai has none for half of torchvision's
 
@@ -115,5 +115,5 @@ def build_arch(
     if bad := [o for o in kw if o in ('weights','checkpoint_path') or o.startswith('pretrained')]:
         raise ValueError(f"the description of {name!r} asks for other weights than its own: {bad[0]}={kw[bad[0]]!r}")
     f = name if source=='timm' and ':' not in name else archs.get(source, {}).get(name)
-    if f is None: raise ValueError(f"no architecture {name!r} in {source}")
+    if not f: raise ValueError(f"no architecture {name!r} in {source}")
     return f(n_in, n_out, **kw) if source=='fastai_mixmatch' else network(f, n_in, n_out, False, **kw)[0]

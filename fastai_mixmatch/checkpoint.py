@@ -90,8 +90,8 @@ def read_checkpoint(file, device='cpu')->dict:
         state = torch.load(file, map_location=place, weights_only=True)
         if state['format']!=_format: raise ValueError(f"it has format {state['format']}; this version reads {_format}")
         bad = [k for t,ks in _parts.items() for k in ks.split() if not isinstance(v := state.get(k, k), t)
-               or isinstance(v, (int,float)) and not 0<=v<math.inf]
-        if bad: raise ValueError(f"{', '.join(bad)}: missing, or of another type or sign")
+               or isinstance(v, (int,float)) and not (k in 'fit world threads')<=v<math.inf]
+        if bad: raise ValueError(f"{', '.join(bad)}: missing, or of another type or range")
         return state
     except Exception as e: raise CheckpointError(f"cannot read the checkpoint {file}: {e}") from e
 
@@ -218,7 +218,7 @@ def check(self:Checkpoint, file, state):
 def begin(self:Checkpoint):
     "Look, at a fit's first training, for where it goes on"
     method = method_of(self.learn)
-    if method is None:
+    if not method:
         raise CheckpointError("`Checkpoint` needs a method of this package beside it; the learner's callbacks are "
                               f"{', '.join(type(o).__name__ for o in self.learn.cbs)}. Make it with `ssl_learner`")
     values,unknown = settings(self.learn, method)
@@ -226,10 +226,10 @@ def begin(self:Checkpoint):
         lock=None, state=None, done=False, exact=True, diff={}, gate=None, wait=None, stop=0, held=True, timer=None)
     file,fit.state = self.look(method.rank, method.world)
     if unknown: warn_once(f"a later start cannot compare {', '.join(unknown)} with what it is now; keep that as it is")
-    mine = fit.state is not None and fit.state['fit']==fit.n
+    mine = fit.state and fit.state['fit']==fit.n
     if mine: together(partial(self.check, file, fit.state), fit.world)
     self.starts = {fit.n: {k: fit.settings[k] for k in _start}}
-    fit.done = fit.state is not None and (fit.state['ended'] or not mine)
+    fit.done = fit.state and (fit.state['ended'] or not mine)
     if fit.done: self.skip(file)
     self.defer_interrupt()
     if mine: self.go_on(file)
@@ -272,10 +272,10 @@ def skip(self:Checkpoint, file):
 def go_on(self:Checkpoint, file):
     "Let the fit begin where its state was saved, or, with other streams, at the start of that epoch"
     fit,learn = self.this_fit,self.learn
-    epoch = fit.state['epoch']
-    if epoch>=learn.n_epoch:
-        raise CheckpointError(f"{file} is in epoch {epoch+1}, and this fit has {learn.n_epoch}")
-    fit.file,fit.gate = file,Gate(epoch, fit.state['batch']*fit.exact)
+    epoch,batch,n = fit.state['epoch'],fit.state['batch']*fit.exact,len(learn.dl)
+    if epoch>=learn.n_epoch or batch>n: raise CheckpointError(
+        f"{file} is in epoch {epoch+1}, batch {batch}; this fit has {learn.n_epoch} epochs of {n}")
+    fit.file,fit.gate = file,Gate(epoch, batch)
     learn.add_cb(fit.gate)
     if learn.epoch<epoch: fit.gate.sleep()
 
@@ -284,9 +284,9 @@ def go_on(self:Checkpoint, file):
 def before_train(self:Checkpoint):
     learn,n = self.learn,len(self.learn.dl)
     if 'lr_finder' in vars(learn): return
-    if self.this_fit is None: self.begin()
+    if not self.this_fit: self.begin()
     fit = self.this_fit
-    if fit.state is None: return
+    if not fit.state: return
     state,fit.state,fit.since = fit.state,None,time.monotonic()
     load_training_state(learn, state, fit.exact, not fit.diff)
     rank0_print(f"Checkpoint: fit {fit.n} continues in epoch {learn.epoch+1} of {learn.n_epoch}, after "
@@ -305,14 +305,14 @@ def due(self:Checkpoint, end:bool)->bool:
     return time.monotonic()-self.this_fit.since>=n
 @patch
 def before_batch(self:Checkpoint):
-    if self.this_fit is not None: self.this_fit.held = None
+    if self.this_fit: self.this_fit.held = None
 @patch
 def after_batch(self:Checkpoint):
-    if self.this_fit is not None: self.between(self.learn.iter+1==self.learn.n_iter)
+    if self.this_fit: self.between(self.learn.iter+1==self.learn.n_iter)
 @patch
 def after_cancel_train(self:Checkpoint):
     fit = self.this_fit
-    if fit is not None and fit.state is None: self.between(True, cut=True)
+    if fit and not fit.state: self.between(True, cut=True)
 
 # %% ../nbs/23_checkpoint.ipynb #159f6aef
 @patch
@@ -324,7 +324,7 @@ def defer_interrupt(self:Checkpoint):
         signal.signal(sig, _usual[sig])
         if os.getpid()!=pid: signal.raise_signal(sig)
         fit.stop = sig
-        if fit.held is not None: self.leave()
+        if fit.held: self.leave()
         fit.timer = threading.Timer(_patience, os.kill, (pid, sig))
         fit.timer.daemon = True
         fit.timer.start()
@@ -367,12 +367,12 @@ def leave(self:Checkpoint):
 @patch
 def after_fit(self:Checkpoint):
     fit,learn = self.this_fit,self.learn
-    if fit is None: return
+    if not fit: return
     fit.held = None
     if fit.done:
         load_training_state(learn, fit.state, args=not fit.diff)
         learn.train_iter,learn.pct_train = fit.state['step'],fit.state['pct']
-    elif fit.state is None: self.save(ended=True)
+    elif not fit.state: self.save(ended=True)
     self.fits += fit.done or fit.state is None
     self.tidy()
     if not fit.stop: return
@@ -383,11 +383,11 @@ def after_fit(self:Checkpoint):
 def tidy(self:Checkpoint):
     "Let go of the fit, without marking it as complete"
     fit,self.this_fit = self.this_fit,None
-    if fit is None: return
-    if fit.gate is not None:
+    if not fit: return
+    if fit.gate:
         fit.gate.wake()
         self.learn.remove_cb(fit.gate)
-    if fit.lock is not None: fit.lock.close()
+    if fit.lock: fit.lock.close()
     if fit.timer: fit.timer.cancel()
     for sig,usual in _usual.items():
         if fit.wait and signal.getsignal(sig) is fit.wait: signal.signal(sig, usual)

@@ -165,8 +165,6 @@ def mark_computed(p, on:bool=True):
     if on: p.computed = p.data.clone()
     else: vars(p).pop('computed', None)
 
-def _is_computed(v): return hasattr(v, 'computed') and torch.equal(v.computed.to(v.device), v)
-
 def _moved(o):
     "Attributes that methods of an object set, other than `__init__`"
     own = [v for c in type(o).__mro__ for k,v in vars(c).items() if k!='__init__']
@@ -178,7 +176,7 @@ def _modules(m, known):
     def settings(o): # `torch.compile` keeps a network as `_orig_mod`
         return {k: v for k,v in sorted(vars(o).items()) if '_orig_mod' not in o._modules and k not in theirs
                 and not issubclass(type(v), nn.Module)}
-    def content(v): return [] if _is_computed(v) else _cut(v)
+    def content(v): return [] if hasattr(v, 'computed') and torch.equal(v.computed.to(v.device), v) else _cut(v)
     tensors = [(k, v) for k,v in (*m.named_parameters(), *m.named_buffers()) if not nn.parameter.is_lazy(v)]
     def bits():
         yield ' '.join(n for n,_ in m.named_modules()).encode() # In their order

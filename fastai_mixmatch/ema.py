@@ -160,7 +160,7 @@ def load_state_dict(self:EMA, state:dict):
     def put(o):
         if o is None: return
         if [s.shape for s in o]!=[t.shape for t in ts]: raise ValueError("averages of another network")
-        return [s.to(t.device) for s,t in zip(o, ts)]
+        return [s.to(t) for s,t in zip(o, ts)]
     self.avg,self.raw,self.n = put(state['avg']),put(state['raw']),state['n']
 
 # %% ../nbs/18_ema.ipynb #9992f0bf

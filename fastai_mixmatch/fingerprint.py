@@ -18,7 +18,7 @@ from .lists import Files
 from .sources import class_names, image_tfms, raw_items
 from .files import sha256_of
 from .rng import rng_state
-from .describe import Unknown, given, plain
+from .describe import Unknown, _moved, given, plain
 
 # %% ../nbs/22_fingerprint.ipynb #13e5abae
 def _of_files(items):
@@ -46,7 +46,7 @@ def _opening(ds):
 
 def describe_items(items, y=None, unknown:Unknown|None=None, x=None)->dict:
     "Digests of images (decoded: `x`) and labels by name, how many under ''; `unknown` takes the rest"
-    kind,unknown = type(items).__name__,Unknown() if unknown is None else unknown
+    kind,unknown = type(items).__name__,ifnone(unknown, Unknown())
     def lost(): unknown.append(f'the images of {kind}')
     if not hasattr(items, '__len__'):
         lost()
@@ -130,6 +130,9 @@ def _training(learn, unknown):
         return [*points[::64], _digest([repr(points).encode()])]
     model,hypers,loss = plain_model(learn),learn.opt.hypers,learn.loss_func
     if isinstance(loss, StepLoss): loss = loss.own
+    theirs = {'create_mbar','logger','told',*given(learn)}.union(*map(_moved, [learn, *learn.cbs]))
+    for k,v in vars(learn).items(): # The user's own
+        if k not in theirs and not isinstance(v, Callback): unknown.add(f'learner.{k}', v)
     scheds = {k: f for cb in learn.cbs if isinstance(cb, ParamScheduler) and not isinstance(cb, LRFinder)
               for k,f in cb.scheds.items()}
     named = [(f'metric {m.name}', m) for m in learn.metrics if not isinstance(m, ValueMetric)]
@@ -167,8 +170,8 @@ def settings(learn, method)->tuple:
     "All that a result depends on, by name, as JSON data; and the names of what cannot be compared"
     unknown,net,cls,rngs = Unknown(),plain_model(learn),type(method),rng_state(loader_rngs(learn.dls))
     model = plain(net, unknown, 'model')
-    hooks = [h for m in net.modules() for d in (m._forward_hooks, m._forward_pre_hooks) for h in d.values()]
-    hooks += [h for p in net.parameters() for h in (p._backward_hooks or {}).values()]
+    hooks = [h for o in (*net.modules(), *net.parameters()) for k in dir(o) if re.match('_(back|for|post).*_hooks$', k)
+             for h in (getattr(o, k) or {}).values()]
     if any(not isinstance(getattr(h, '__self__', 0), Callback) for h in hooks): unknown.append('hooks of the model')
     packages = 'torch','torchvision','fastai','fastai_mixmatch','numpy','PIL'
     versions = {k: sys.modules[k].__version__ for k in packages} | {'Python': '{}.{}'.format(*sys.version_info)}
@@ -218,6 +221,6 @@ class SameRanks(FitCallback):
     order,in_checkpoint = 24,False
     def before_fit(self):
         method = method_of(self.learn)
-        if method is None or method.world==1: return
+        if not method or method.world==1: return
         bound_waits()
         same_on_all(_shared(self.learn, method))

@@ -40,7 +40,7 @@ def look(self:Finite):
     allowed = 49 if scaler and scaler.is_enabled() else 0
     rows,where = zip(*recent)
     for row,at in zip(torch.stack(sum(rows, [])).view(len(rows), -1).tolist(), where):
-        ok = list(map(math.isfinite, row))
+        ok = [*map(math.isfinite, row)]
         self.overflows = 0 if all(ok[2:]) else self.overflows+1
         if not all(ok[:2]) or self.overflows>allowed: self.stop(*at, *row)
 

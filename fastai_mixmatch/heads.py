@@ -57,7 +57,7 @@ class Heads(FitCallback):
         with kept_rng():
             x = method.example().to(one_param(model).device)
             layer = last_linear(model, x, method.labeled_dl.c)[0]
-        if self.nets is None: self.make(layer)
+        if not self.nets: self.make(layer)
         self.hook = layer.register_forward_pre_hook(self.keep)
 
     def make(self, layer):
@@ -93,7 +93,7 @@ def after_step(self:Heads):
 @patch
 def tidy(self:Heads):
     "Take the hook off the model"
-    if self.hook is not None: self.hook.remove()
+    if self.hook: self.hook.remove()
     self.hook,self.features = None,None
 
 @patch

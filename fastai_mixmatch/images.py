@@ -45,7 +45,7 @@ def to_uint8(
     dtype = str(x.dtype).replace('torch.','')
     if dtype=='uint8': return x
     if not dtype.startswith(('float','bfloat')):
-        raise TypeError(f"images must be uint8 or float; got {dtype}. Convert them, as with `.astype('uint8')`")
+        raise TypeError(f"images must be uint8 or float; got {dtype}. Scale to 0…255, then `.astype('uint8')`")
     lo,hi = float(x.min()),float(x.max())
     if not (lo>=0 and hi<=1):
         raise ValueError(f"float images must lie in [0,1]; got {lo:.3g} to {hi:.3g}. Pass uint8, or divide by 255")

@@ -33,7 +33,7 @@ def plot_history(
     "Metric by epoch of each learner, and confidence and accuracy of the guesses"
     tables = {k: history(o) for k,o in (learns if isinstance(learns, dict) else {'': learns}).items()}
     cols = [o for o in first(tables.values()).columns if all(o in t for t in tables.values())]+['loss_x']
-    if metric is None: metric = 'accuracy' if 'accuracy' in cols else 'valid_loss' if cols[2]=='loss_x' else cols[2]
+    if not metric: metric = 'accuracy' if 'accuracy' in cols else 'valid_loss' if cols[2]=='loss_x' else cols[2]
     expected = f"`metric` must be a column of every results table, such as {', '.join(cols[:-1])}"
     refuse_unless(all(metric in o for o in tables.values()), expected, metric)
     guessing = {k: o for k,o in tables.items() if 'confidence' in o and o.confidence.notna().any()}
@@ -70,7 +70,7 @@ def ssl_method(
 )->SemiSupervised:
     "The method that `learn` trains with; `ValueError` if there is none"
     m = method_of(learn)
-    if m is None: raise ValueError("this learner has no unlabeled images; make it with `ssl_learner`")
+    if not m: raise ValueError("this learner has no unlabeled images; make it with `ssl_learner`")
     return m
 
 @patch

@@ -152,7 +152,7 @@ class UDA(FixMatch):
     def targets(self, q, q_x): return sharpen(q, self.T), super().targets(q, q_x)[1]
 
     def labeled_loss(self, x, y):
-        if self.tsa is None: return self.loss_x(x, y)
+        if not self.tsa: return self.loss_x(x, y)
         t,c = self.learn.pct_train,y.shape[1]
         a = dict(linear=t, log=1-math.exp(-5*t), exp=math.exp(5*(t-1)))[self.tsa]
         m = (x.detach().softmax(-1)*y).sum(1) < a*(1-1/c) + 1/c # Those that are not yet sure enough
@@ -207,7 +207,7 @@ class FreeMatch(Confident):
         (conf,guess),c = q.max(1),q.shape[1]
         tau,p = self.average('tau', conf.mean(), 1/c),self.average('p_model', q.mean(0), 1/c)
         self.average('hist', F.one_hot(guess, c).to(q.dtype).mean(0), 1/c)
-        if self.clip is not None: tau = self.learned.tau = tau.clamp(max=self.clip)
+        if self.clip: tau = self.learned.tau = tau.clamp(max=self.clip)
         return guess, (conf >= (tau*p/p.max())[guess]).to(q.dtype)
 
     def unlabeled_loss(self, v, target, weight):

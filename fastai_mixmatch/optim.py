@@ -63,7 +63,7 @@ class FastAdam(FastOptimizer):
     def move(self, ps, grads, h):
         avgs,sqrs,steps = map(list, zip(*map(self.averages, ps)))
         fused = ps[0].device.type in ('cpu','cuda')
-        adamw(ps, list(map(_like, grads, ps)), avgs, sqrs, [], steps, fused=fused, amsgrad=False, maximize=False,
+        adamw(ps, [*map(_like, grads, ps)], avgs, sqrs, [], steps, fused=fused, amsgrad=False, maximize=False,
               lr=h['lr'], beta1=h['mom'], beta2=h['sqr_mom'], weight_decay=h['wd'], eps=h['eps'])
 
 # %% ../nbs/19_optim.ipynb #01721ee0

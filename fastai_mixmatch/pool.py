@@ -65,7 +65,7 @@ class ItemPipe(ImagePipe):
         super().__init__(img_cls, loader_tfms(dl, 'after_item', split_idx))
         x = self.tensor(img)
         self.cls,self.shape,self.dtype = type(x),tuple(x.shape),x.dtype
-        if x.ndim!=3:
+        if x.ndim!=3 or x.shape[2]==3<min(x.shape[:2]): # Channels last
             raise ValueError(f"a labeled image must become a tensor (channels, height, width); got shape {self.shape}")
 
     def own_tfms(self, item)->bool:
@@ -250,7 +250,7 @@ def load(self:Pool,
     "Decode all images into memory, or take them from the `disk`; refuse NaN and infinity"
     if self.x is not None: return self
     with kept_rng(): # Workers, and the disk, draw other numbers
-        if self.disk is not None: self.disk.fill(self, num_workers)
+        if self.disk: self.disk.fill(self, num_workers)
         else:
             x = torch.empty((len(self.items), *self.shape), dtype=self.dtype)
             def put(at, o): x[at:at+len(o)] = o

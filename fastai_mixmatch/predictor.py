@@ -61,7 +61,7 @@ def _describe(dls):
     def used(fs): return [_described(f) for f in fs if not isinstance(f, ToTensor) and getattr(f, 'split_idx', None)!=0]
     return dict(items=used(dl.after_item.fs),
                 batch=[o for o in used(f for f in dl.after_batch.fs if f not in (norm,div)) if o[1]['size']],
-                divide=None if div is None else float(div.div), mean=mean, std=std)
+                divide=div and float(div.div), mean=mean, std=std)
 
 # %% ../nbs/24_predictor.ipynb #a47ab68b
 _opened = dict(RGB=PILImage, L=PILImageBW, PILImageShown=PILImageShown, ImageStack=ImageStack) # What opens an image
@@ -222,7 +222,7 @@ def predictor_of(
     "A predictor of what `learn` is now, without a file"
     dls,imgs = learn.dls,_samples(learn.dls, n)
     with learn.no_bar(): want = learn.get_preds(dl=dls.test_dl(imgs, num_workers=0))[0].cpu().float()
-    meta = dict(format=2, classes=list(map(str, class_names(dls.train_ds))), tfms=_describe(dls),
+    meta = dict(format=2, classes=[*map(str, class_names(dls.train_ds))], tfms=_describe(dls),
                 arch=getattr(learn, 'arch_spec', None), mode=first(k for k,o in _opened.items() if o is type(imgs[0])))
     pred = Predictor(deepcopy(plain_model(learn)).cpu(), meta)
     meta['shape'] = list(pred.image(imgs[0]).shape)

@@ -34,7 +34,7 @@ def fit_cosine(self:Learner,
     **kwargs
 ):
     "Fit for `n_epoch` epochs with a learning rate that falls as `cosine_decay` says, and constant momentum"
-    if self.opt is None or reset_opt: self.create_opt()
+    if not self.opt or reset_opt: self.create_opt()
     self.opt.set_hyper('lr', ifnone(lr, self.lr))
     scheds = dict(lr=partial(cosine_decay, np.array([h['lr'] for h in self.opt.hypers])))
     self.fit(n_epoch, cbs=ParamScheduler(scheds)+L(cbs), **kwargs)

@@ -73,7 +73,7 @@ def mean(self:Report, name):
 @patch
 def check_columns(self:Report):
     "Refuse columns of the method whose names are taken in the table"
-    table = getattr(getattr(self.learn, 'recorder', None), 'metric_names', ())
+    table = nested_attr(self.learn, 'recorder.metric_names', ())
     ours = [o.name for o in self.columns or ()]
     bad = [o for o in self.method.columns if [*table,*self.own].count(o)>ours.count(o)]
     refuse_unless(not bad, f"{type(self.method).__name__}.columns must not be names of others in the table", bad)
@@ -102,8 +102,7 @@ def after_fit(self:Report):
 @patch
 def tidy(self:Report):
     "Take the columns out of the learner's metrics"
-    columns = self.columns or ()
-    self.learn.metrics = self.learn.metrics.filter(lambda m: not any(m is o for o in columns))
+    self.learn.metrics = self.learn.metrics.filter(lambda m: m not in (self.columns or ()))
     self.columns = None # Last, so that an interrupted tidying can be repeated
 
 @patch

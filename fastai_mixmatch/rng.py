@@ -13,14 +13,13 @@ from torch import Tensor
 from .files import array_bytes
 
 # %% ../nbs/80_rng.ipynb #bfec7a36
-def _get(o): return o.getstate() if isinstance(o, random.Random) else o.get_state()
-
 def rng_state(own=())->dict:
     "States of the generators of Python, numpy and PyTorch, and of `own`, as plain data"
     name,keys,*rest = np.random.get_state()
     return dict(python=random.getstate(), numpy=(name, keys.tolist(), *rest), torch=torch.get_rng_state(),
         cuda=torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
-        mps=torch.mps.get_rng_state() if torch.backends.mps.is_available() else None, own=[_get(o) for o in own])
+        mps=torch.mps.get_rng_state() if torch.backends.mps.is_available() else None,
+        own=[o.getstate() if isinstance(o, random.Random) else o.get_state() for o in own])
 
 def set_rng_state(s:dict, own=()):
     "Put the generators in the state `s` of `rng_state`"

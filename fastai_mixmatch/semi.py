@@ -65,6 +65,7 @@ class SemiSupervised(Settings, FitCallback):
         "Refuse settings that cannot be; `ValueError` or `TypeError`"
         for o in ('k','ks','lambda_u','ramp'): expect(self, o)
         self.loss_x = labeled_loss(self.loss_x)
+        deepcopy(self.unlabeled) # Checks it
         if self.ks and self.strong is None: self.strong = StrongView()
         if self.ks: expect(self, 'strong')
 
@@ -129,7 +130,7 @@ def teacher(self:SemiSupervised,
 )->Tensor: # Mean probabilities `(B_u,n_classes)`
     "Prediction by the weights of `EMA`, with the batch's own statistics; `RuntimeError` without it"
     ema = getattr(self.learn, 'ema', None)
-    if ema is None: raise RuntimeError(
+    if not ema: raise RuntimeError(
         f"{type(self).__name__} needs a teacher, the average of the weights: add `EMA()`, or leave the learner's on")
     return guess_labels(ema.averaged(), views)
 
@@ -182,14 +183,14 @@ def sum_ranks(self:SemiSupervised, t:Tensor)->Tensor: return sum_ranks(t, self.w
 def prepare(self:SemiSupervised):
     "Make both streams from `learn.dls` and `unlabeled`, and check them"
     u,dls = self.unlabeled,self.learn.dls
-    tfms = [o for e in ('after_item','after_batch') for o in getattr(getattr(dls.train, e, None), 'fs', ())]
+    tfms = [o for e in ('after_item','after_batch') for o in nested_attr(dls.train, f'{e}.fs', ())]
     now = *vars(u).values(),self.mu,max(self.k, self.ks),dls,*tfms
     if [*map(id, now)]==[*map(id, self.source or ())]: return
     if u.source is None: raise ValueError(
         f"no unlabeled images: set `learn.{self.name}.unlabeled` (an exported learner holds none)")
-    dls = with_loaders(dls, list(map(own_loader, dls.loaders))) # Made without `unlabeled`, trained in `distrib_ctx`
-    labeled_dl = LabeledDL(dls, cache=u.cache)
-    dl = unlabeled_dl(u, dls, bs=u.bs or (u.mu or self.mu)*labeled_dl.bs, k=max(self.k, self.ks))
+    dls = with_loaders(dls, [*map(own_loader, dls.loaders)]) # Made without `unlabeled`, trained in `distrib_ctx`
+    labeled_dl,mu = LabeledDL(dls, cache=u.cache),self.mu if self.mu!=type(self).mu else u.mu or self.mu
+    dl = unlabeled_dl(u, dls, bs=u.bs or mu*labeled_dl.bs, k=max(self.k, self.ks))
     like = labeled_dl.pool.example(4, labeled_dl.device)
     x = like.as_subclass(Tensor)
     if u.weak: expect(u, 'weak', tried(lambda: u.weak.view(x, 2)), like=x)
@@ -310,7 +311,7 @@ def join_ranks(self:SemiSupervised):
 @patch
 def tidy(self:SemiSupervised):
     if isinstance(self.learn.loss_func, StepLoss): self.learn.loss_func = self.learn.loss_func.own
-    if self.fitting is not None and self.fitting.searching: self.adapt_to(self.fitting.before)
+    if self.fitting and self.fitting.searching: self.adapt_to(self.fitting.before)
     self.fitting,self.step = None,None
 
 # %% ../nbs/14_semi.ipynb #c755a095

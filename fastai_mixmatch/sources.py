@@ -19,8 +19,9 @@ def pair(
 )->tuple: # Image; label or None
     "Image and label of an item of a dataset"
     if isinstance(item, dict):
-        x,y = (first(k for k in keys if k in item) for keys in (('image','img'), ('label','labels')))
-        if x is not None: return item[x],item.get(y)
+        x,y = (first(item[k] for k in keys if k in item) for keys in (('image','img'), ('label','labels')))
+        if isinstance(x, dict): x = x.get('bytes') or x.get('path') # Not decoded
+        if x is not None: return x,y
         raise TypeError(f"an item is a dictionary of {', '.join(map(str, item))}; expected its image under 'image'")
     return (*item, None)[:2] if isinstance(item, (tuple,list)) and len(item) else (item, None)
 
@@ -101,7 +102,7 @@ def class_names(
     if isinstance(ds, ConcatDataset):
         parts = [o for o in map(class_names, ds.datasets) if o]
         other = first(o for o in parts if o!=parts[0])
-        if other is None: return first(parts)
+        if not other: return first(parts)
         raise ValueError(f"the parts of a `ConcatDataset` number different classes: {parts[0]} and "
                          f"{other}; give all one list")
     features = getattr(ds, 'features', None)

@@ -55,7 +55,7 @@ class Autocast(Callback):
     def tidy(self):
         "End the context, if it began"
         ctx,self.ctx = self.ctx,None
-        if ctx is not None: ctx.__exit__(None, None, None)
+        if ctx: ctx.__exit__(None, None, None)
     after_loss = after_cancel_batch = after_cancel_train = after_cancel_validate = after_cancel_epoch = after_fit = tidy
 
 # %% ../nbs/28_speed.ipynb #c0a1f2e3

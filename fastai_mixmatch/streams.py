@@ -101,7 +101,7 @@ def batches(self:PoolDL, state):
 def state_dict(self:PoolDL)->dict|None: # None before the first batch
     "Position in the stream, after the last batch that it gave"
     w = self.walk
-    return None if w is None else dict(left=w.left.clone(), done=w.done, seed=w.seed, given=self.given)
+    return w and dict(left=w.left.clone(), done=w.done, seed=w.seed, given=self.given)
 
 # %% ../nbs/04_streams.ipynb #ebd3b030
 def sent(t, device):
@@ -117,7 +117,7 @@ def in_memory(self:PoolDL, walk):
         pool.x,pool.y = pool.x.to(self.device),pool.y.to(self.device)
     device = pool.x.device
     for self.now in walk:
-        if pool.disk is not None: pool.disk.check_whole()
+        if pool.disk: pool.disk.check_whole()
         idx = sent(self.now, device)
         yield [pool.x[idx]], pool.y[idx]
 
@@ -204,7 +204,7 @@ class UnlabeledDL(PoolDL):
         super().__init__(pool, steps=u.steps, **kw)
         if pool.shape!=self.pipe.shape: raise ValueError(
             f"labeled images are {self.pipe.shape} (channels, height, width), unlabeled ones {pool.shape}; bring both "
-            "to one size, as with `item_tfms=Resize(224)`, and to as many channels")
+            "to one size, as with `item_tfms=Resize(224)`, and open both as `PILImage` or `PILImageBW`")
         if pool.dtype!=self.pipe.dtype:
             raise TypeError(f"labeled images are {self.pipe.dtype}, unlabeled ones {pool.dtype}; convert them alike")
 
@@ -275,7 +275,7 @@ class IterableDL(UnlabeledDL):
     def load_state_dict(self, state):
         "Let the next iteration go on where `state` was taken, as far as the dataset can"
         super().load_state_dict(state)
-        if state is None: return
+        if not state: return
         if state['items'] is not None and self.has_state(): return self.items.load_state_dict(state['items'])
         warnings.warn(f"the position in the iterable dataset {type(self.items).__name__} is not known: training goes "
             "on with a new pass. To continue exactly, give it `state_dict` and `load_state_dict`, and `num_workers=0`")

@@ -1,8 +1,8 @@
 "Whatever is wrong with the input is said before the first training step: what was passed, and what to do."
 import numpy as np, os, pandas as pd, pytest, re, torch, warnings
-from fastai.vision.all import (CategoryBlock, DataBlock, DataLoaders, Datasets, Image, ImageBlock, ImageDataLoaders,
-    ItemGetter, MaskBlock, MultiCategoryBlock, Path, PILImageBW, PointBlock, ProgressCallback, RandomResizedCrop,
-    RegressionBlock, Resize, TfmdLists, noop)
+from fastai.vision.all import (Categorize, CategoryBlock, DataBlock, DataLoaders, Datasets, Image, ImageBlock, ImageDataLoaders,
+    IntToFloatTensor, ItemGetter, MaskBlock, MultiCategoryBlock, Path, PILImage, PILImageBW, PointBlock, ProgressCallback,
+    RandomResizedCrop, RegressionBlock, Resize, TfmdLists, ToTensor, noop)
 from fastai_mixmatch.all import ImageList, Unlabeled, digits_arrays, mixmatch_learner, small_cnn
 from fastai_mixmatch.images import ImageError
 from fastai_mixmatch.streams import unlabeled_dl
@@ -200,6 +200,18 @@ def test_channels_that_differ_from_the_labeled():
     (UX.astype(np.uint16), TypeError, ['uint16', "astype('uint8')"]), (UX.astype(int), TypeError, ['int64']), (UX.astype(float), ValueError, ['float', '255', '[0,1]']), (UX / 255 - .5, ValueError, ['-0.5']),
     (np.full((9, 8, 8), np.nan), ValueError, ['nan'])], ids=range(8))
 def test_arrays_that_are_no_images(u, exc, words): refused(exc, *words, unlabeled=u)
+
+def test_channels_last_in_labeled_tensors():
+    "Else they would be trained on as images of 8 channels, 8 high and 3 wide"
+    x = torch.rand(20, 8, 8, 3)
+    dls = DataLoaders(*[DataLoader(TensorDataset(x, torch.arange(20)%10), 5) for _ in range(2)])
+    refused(ValueError, '(channels, height, width)', '(8, 8, 3)', dls=dls, unlabeled=x)
+
+def test_gray_arrays_opened_as_they_are():
+    "By `PILImage.create` in the labeled set, which leaves an array gray; unlabeled ones become color"
+    ds = Datasets(range(20), [[X.__getitem__, PILImage.create], [Y.__getitem__, Categorize]])
+    dls = ds.dataloaders(bs=5, after_item=ToTensor, after_batch=IntToFloatTensor, num_workers=0)
+    refused(ValueError, 'open both as `PILImage` or `PILImageBW`', '(1, 8, 8)', '(3, 8, 8)', dls=dls, unlabeled=list(X[20:40]))
 
 # --- labels
 

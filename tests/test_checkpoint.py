@@ -380,7 +380,7 @@ FORGED = dict(list=lambda s: saved([1]), empty=lambda s: saved({}), format=lambd
     kind=lambda s: saved(dict(s, rngs=[1])), number=lambda s: saved(dict(s, batch='3')), ended=lambda s: saved(dict(s, ended='x')),
     grads=lambda s: saved(dict(s, grads={})), settings=lambda s: saved(dict(s, settings=[])),
     epoch=lambda s: saved(dict(s, epoch=-1)), step=lambda s: saved(dict(s, step=-5)), pct=lambda s: saved(dict(s, pct=math.nan)),
-    elapsed=lambda s: saved(dict(s, elapsed=math.inf)),
+    elapsed=lambda s: saved(dict(s, elapsed=math.inf)), world=lambda s: saved(dict(s, world=0)), threads=lambda s: saved(dict(s, threads=0)),
     text=lambda s: b'hello', pickle=lambda s: pickle.dumps(os.getpid), bomb=lambda s: rezip(dict(s, more=torch.zeros(10**7))))
 @pytest.mark.parametrize('kind', FORGED)
 def test_forged_file(kind):
@@ -410,6 +410,21 @@ def test_parts_of_another_form(kind):
     b = saved(OTHER[kind](torch.load(files()[-1], weights_only=True)))
     (Path('cp')/f'fit1-000000009.{sha256_of([b])[:32]}.pt').write_bytes(b)
     with pytest.raises(CheckpointError, match='(?s)the newest checkpoint does not fit .*delete it'): program(partial(learner, checkpoint='cp', every='2 steps'))
+
+@pytest.mark.parametrize('place, said', [(dict(batch=99), 'epoch 2, batch 99; this fit has 3 epochs of 4'), (dict(epoch=10**30), 'this fit has 3 epochs of 4')])
+def test_a_place_that_no_fit_has(place, said):
+    stopped()
+    b = saved(dict(torch.load(files()[-1], weights_only=True), **place))
+    (Path('cp')/f'fit1-000000009.{sha256_of([b])[:32]}.pt').write_bytes(b)
+    with pytest.raises(CheckpointError, match=said): program(partial(learner, checkpoint='cp', every='2 steps'))
+
+def test_averages_of_another_type():
+    "They come in that of the weights"
+    stopped()
+    s = torch.load(files()[-1], weights_only=True)
+    b = saved(put(s, 'cbs', 'EMA', 'avg', 0, value=s['cbs']['EMA']['avg'][0].double()))
+    (Path('cp')/f'fit1-000000009.{sha256_of([b])[:32]}.pt').write_bytes(b)
+    assert result(program(partial(learner, checkpoint='cp', every='2 steps'))) == whole()
 
 def test_a_forged_file_changes_nothing_but_what_training_does():
     "No attribute of the learner but two, no method of a callback, not whose it is"

@@ -105,6 +105,12 @@ def altered(**kw):
         for k, v in kw.items(): setattr(learn.cbs.filter(lambda o: isinstance(o, SemiSupervised))[0], k, v)
         learn.fit(1)
     return dict(fit=fit)
+def hung(**kw):
+    "What the program hangs on the learner, for callbacks to read or in place of a method"
+    def fit(learn):
+        for k, v in kw.items(): setattr(learn, k, v)
+        learn.fit(1)
+    return dict(fit=fit)
 class Keeps(nn.Module):
     "A setting under a private name, and one that is a tensor, no buffer"
     def __init__(self, ni, no, k=1., private=False):
@@ -232,6 +238,7 @@ CASES = dict(
     main_private=(dict(cbs=main_private(1.)), dict(cbs=main_private(2.)), 'globals of callbacks.__main__.mine._k'), main_cached=(dict(cbs=main_cached(1.)), dict(cbs=main_cached(2.)), 'mine'),
     main_net=(dict(arch=main_net(1.)), dict(arch=main_net(2.)), 'globals.__main__.mine.slope'),
     prior=(dict(method=prior(1.)), dict(method=prior(2.)), 'prior'), main_repr=(dict(loss_func=main_repr(1.)), dict(loss_func=main_repr(2.)), 'loss function'),
+    learners_own=(hung(lam=1.), hung(lam=2.), 'globals.learner.lam'), learners_method=(dict(), hung(_backward=len), 'globals.learner'),
     threshold=(dict(), dict(method=lambda: FixMatch(threshold=.9)), 'threshold'))
 
 @pytest.mark.parametrize('name', CASES)
@@ -407,11 +414,15 @@ def test_hooks_loaders_and_what_is_not_there_yet():
         def f(p, y): return later(p, y)
         if not f: later = accuracy
         return f
+    def of_gradients(ni, no):
+        net = SMALL(ni, no)
+        net[-1].register_full_backward_hook(lambda m, i, o: i)
+        return net
     def of_a_weight(ni, no):
         net = SMALL(ni, no)
         next(net.parameters()).register_hook(lambda g: g*2)
         return net
-    assert identity(arch=hooked)[1] == identity(arch=of_a_weight)[1] == ['hooks of the model'] and identity(method=lambda: ReMixMatch(ks=1))[1] == []
+    assert all(identity(arch=o)[1] == ['hooks of the model'] for o in (hooked, of_a_weight, of_gradients)) and identity(method=lambda: ReMixMatch(ks=1))[1] == []
     assert identity(cbs=Penalty(digit_dls().valid), metrics=early())[1] == ['metric f.func', 'penalty._s']
 
 def test_a_head_that_was_computed_may_be_rounded_otherwise():

@@ -297,6 +297,13 @@ def test_dictionaries(root, label):
     assert len(list(unlabeled_dl(Stream(Dicts(label)), dls, bs=25, steps=2))) == 2
     with pytest.raises((TypeError, ImageError), match="a dictionary of jpg, cls; expected its image under 'image'"): unlabeled_dl([dict(jpg=UX[0], cls=1)], dls)
 
+def test_dictionaries_of_files_not_yet_decoded(root):
+    "As `datasets.Image(decode=False)` gives: bytes, or a path"
+    dls,fs = from_folder(root),files(root)[:4]
+    items = [dict(image=dict(bytes=None if i%2 else f.read_bytes(), path=str(f)), label=1) for i,f in enumerate(fs)]
+    pool = unlabeled_dl(items, dls).pool
+    assert all(np.array_equal(pool[i][0][0][0], read_array(f)) for i,f in enumerate(fs))
+
 def test_labeled_dictionaries(root):
     "Not as pairs; as lists they are"
     for dls in (DataLoaders.from_dsets(Dicts(), Dicts(), bs=5), DataLoaders(DataLoader(Dicts(), 5), DataLoader(Dicts(), 5))):

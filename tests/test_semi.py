@@ -679,7 +679,11 @@ def test_settings_that_are_changed_between_fits_count():
     assert (m.dl.bs,m.dl.pool.k,len(m.dl))==(16,3,8)
     m.unlabeled = Unlabeled(m.unlabeled.source, mu=3)
     assert train(learn).mix_match.dl.bs==60
-    m.lambda_u = -1
+    m.mu = 2
+    assert train(learn).mix_match.dl.bs==40
+    m.unlabeled.steps = 0 # It would have no end
+    with pytest.raises(ValueError, match='steps, batches in an epoch, must be a whole number of at least 1; got 0'): train(learn)
+    m.unlabeled.steps,m.lambda_u = None,-1
     with pytest.raises(ValueError, match='MixMatch.lambda_u: expected a weight of at least 0; got -1'): train(learn)
 
 def test_strong_views_are_checked_where_there_are_any():
