@@ -177,7 +177,7 @@ def unguarded(e:BaseException|None=None)->str|None:
     worker = getattr(multiprocessing.current_process(), '_inheriting', False)
     if worker or died and multiprocessing.get_start_method()!='fork': return (
         "a worker process ended. Each imports your program, so put the training under `if __name__=='__main__':`, "
-            "or pass `num_workers=0` to the loaders")
+        "or pass `num_workers=0` to the loaders")
 
 def guard(workers:int=1):
     "End such a worker, which would start `workers` of its own; its parent may still be writing to it"

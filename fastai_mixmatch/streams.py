@@ -9,7 +9,7 @@ __all__ = ['PoolDL', 'Walk', 'sent', 'check_label', 'check_labels', 'LabeledDL',
 # %% ../nbs/04_streams.ipynb #96d7f222
 from collections import deque
 from fastai.vision.all import *
-from .batch import Unlabeled
+from .batch import Unlabeled, refuse_unless
 from .cache import DiskCache
 from .distributed import from_first
 from .sources import *
@@ -55,6 +55,9 @@ class PoolDL:
 
     def load_state_dict(self, state:dict|None):
         "Let the next iteration go on where `state` was taken"
+        left = (state or {}).get('left', ())
+        good = not len(left) or 0<=left.min()<=left.max()<len(self.pool)
+        refuse_unless(good, "positions in a stream must be those of its images", left)
         self.taken_up,self.stream = state,None
 
 # %% ../nbs/04_streams.ipynb #9b396765

@@ -402,7 +402,8 @@ def put(d, *keys, value):
 OTHER = dict(weight=lambda s: put(s, 'model', first_of(s['model']), value=torch.zeros(3)), weights=lambda s: put(s, 'model', value={}), grads=lambda s: put(s, 'grads', value=s['grads'][:-1]),
     optimizer=lambda s: put(s, 'opt', value={}), average=lambda s: put(s, 'opt', 'state', 0, 'grad_avg', value=torch.zeros(3)), rngs=lambda s: put(s, 'rngs', 'torch', value=torch.zeros(3)),
     method=lambda s: put(s, 'cbs', 'MixMatch', value={}), few=lambda s: put(s, 'cbs', 'EMA', 'avg', value=s['cbs']['EMA']['avg'][:-1]),
-    ema=lambda s: put(s, 'cbs', 'EMA', 'avg', 0, value=torch.zeros(3)), metrics=lambda s: put(s, 'metrics', 0, value=3))
+    ema=lambda s: put(s, 'cbs', 'EMA', 'avg', 0, value=torch.zeros(3)), metrics=lambda s: put(s, 'metrics', 0, value=3),
+    **{f'{stream} {i}': lambda s, stream=stream, i=i: put(s, 'cbs', 'MixMatch', stream, 'left', value=torch.tensor([0,i])) for stream in ('labeled','unlabeled') for i in (-1,10**9)})
 @pytest.mark.parametrize('kind', OTHER)
 def test_parts_of_another_form(kind):
     "Of a checkpoint that is whole, but not of this network or program: one kind of error, which says what to do"
