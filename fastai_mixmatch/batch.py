@@ -95,7 +95,7 @@ class Unlabeled:
             n = ifnone(getattr(self, k), 1)
             refuse_unless(isinstance(n, Integral) and n>=1, f'{k}, {what}, must be a whole number of at least 1', n)
         refuse_unless(on_error in ('raise','skip'), "on_error must be 'raise' or 'skip'", on_error)
-        refuse_unless(None in (bs,mu), "give `bs` or `mu`: both set the unlabeled batch", (bs,mu))
+        refuse_unless(None in (bs,mu), "give `bs` or `mu`: both set the unlabeled batch", dict(bs=bs, mu=mu))
 
     def __getstate__(self): return dict(vars(self), source=None) # An exported learner holds no images
     def __deepcopy__(self, memo): return type(self)(**vars(self))

@@ -272,10 +272,10 @@ def skip(self:Checkpoint, file):
 def go_on(self:Checkpoint, file):
     "Let the fit begin where its state was saved, or, with other streams, at the start of that epoch"
     fit,learn = self.this_fit,self.learn
-    epoch,batch,n = fit.state['epoch'],fit.state['batch']*fit.exact,len(learn.dl)
-    if epoch>=learn.n_epoch or batch>n: raise CheckpointError(
-        f"{file} is in epoch {epoch+1}, batch {batch}; this fit has {learn.n_epoch} epochs of {n}")
-    fit.file,fit.gate = file,Gate(epoch, batch)
+    epoch = fit.state['epoch']
+    if epoch>=learn.n_epoch:
+        raise CheckpointError(f"{file} is in epoch {epoch+1}, and this fit has {learn.n_epoch}")
+    fit.file,fit.gate = file,Gate(epoch, fit.state['batch']*fit.exact)
     learn.add_cb(fit.gate)
     if learn.epoch<epoch: fit.gate.sleep()
 
@@ -289,8 +289,9 @@ def before_train(self:Checkpoint):
     if not fit.state: return
     state,fit.state,fit.since = fit.state,None,time.monotonic()
     load_training_state(learn, state, fit.exact, not fit.diff)
-    rank0_print(f"Checkpoint: fit {fit.n} continues in epoch {learn.epoch+1} of {learn.n_epoch}, after "
-                f"{fit.gate.first_batch} of {n} batches, from {fit.file}")
+    at = f"in epoch {learn.epoch+1} of {learn.n_epoch}, after {fit.gate.first_batch} of {n} batches"
+    if fit.gate.first_batch>n: raise CheckpointError(f"{fit.file} is no state of this fit: {at}")
+    rank0_print(f"Checkpoint: fit {fit.n} continues {at}, from {fit.file}")
     learn.train_iter = state['step'] if fit.exact else learn.epoch*n
     if fit.exact: learn.pct_train = ifnone(state['pct'], (learn.epoch+state['batch']/n)/learn.n_epoch)
     if state['cut'] and fit.exact:

@@ -85,8 +85,8 @@ def _trained(a, kw, run, start, folds):
     a['images'] = images_of(found)
     print(_options(f'{found}\n'))
     found.refuse_empty(folds)
-    all = len(found.df)
-    refuse_unless((a['bs'] or 0)<=all, f'--bs must be at most {all}, the number of images', a['bs'])
+    most = len(found.df)
+    refuse_unless((a['bs'] or 0)<=most, f'--bs must be at most {most}, the number of images', a['bs'])
     with lock_folder(run):
         learn,plan = _run_of(a, found, run, start)
         for k,v in plan['frozen'].items(): print(f"to beat: accuracy {v:.1%}, linear classifier on the network, {k}")

@@ -189,13 +189,13 @@ def _take_given(dls, unlabeled, method, stream, checkpoint, every):
         raise TypeError(f"`dls` must be the `DataLoaders` of the labeled images; got {type(dls).__name__}")
     if not isinstance(method, SemiSupervised):
         raise TypeError(f"`method` must be an object such as `FixMatch()`; got {method!r}")
+    if (unlabeled.source if isinstance(unlabeled, Unlabeled) else unlabeled) is None: raise ValueError(
+        f"`unlabeled` is {unlabeled}; pass a folder, list of files, dataset or array of unlabeled images")
     if every!='5min' and not isinstance(checkpoint, (str,Path)):
         warnings.warn(f"`every={every!r}` does nothing without a folder, `checkpoint=…`, or beside a `Checkpoint`")
     if stream and isinstance(unlabeled, Unlabeled):
         raise TypeError(f"`{first(stream)}` belongs in your `Unlabeled`: `Unlabeled(…, {first(stream)}=…)`")
     method.unlabeled = Unlabeled(unlabeled, **stream) if stream else unlabeled
-    if method.unlabeled.source is None: raise ValueError(
-        f"`unlabeled` is {unlabeled}; pass a folder, list of files, dataset or array of unlabeled images")
 
 # %% ../nbs/20_learner.ipynb #7be20d94
 @patch
