@@ -188,7 +188,7 @@ def versus(what, xl, yl, xu, xv, yv, arch, epochs, runs):
     dls = loaders((xl,yl), (xv,yv), 64, 500)
     def learner():
         with contextlib.redirect_stdout(io.StringIO()): return mixmatch_learner(dls, xu, arch=arch, ema=0.999)
-    learns,nets = [[make() for _ in range(runs+1)] for make in (learner, partial(arch, xl.shape[1], 10))] # Not timed
+    learns,nets = [[make() for _ in range(runs+1)] for make in (learner, lambda: arch(xl.shape[1], 10))] # Not timed
     def ours():
         learn = learns.pop()
         with learn.no_logging(): learn.fit_one_cycle(epochs)
