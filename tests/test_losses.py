@@ -159,7 +159,7 @@ def test_labeled_loss_at_the_ends():
     assert losses.labeled_loss('focal').keywords['gamma'] == 2.
     assert losses.labeled_loss('focal')(z.half(), y).dtype == torch.float32
 
-@pytest.mark.parametrize('kw', [dict(kind='huber'), dict(smoothing=1.), dict(smoothing=-.1), dict(gamma=-1.), dict(weight=[1., -1.]),
+@pytest.mark.parametrize('kw', [dict(kind='huber'), dict(smoothing=1.), dict(smoothing=-.1), dict(gamma=-1.), dict(weight=[1., -1.]), dict(weight=[1., -.5]),
     dict(weight=[0., 0.]), dict(weight=[1., float('inf')]), dict(weight=[1., float('nan')]),
     dict(kind=len, weight=[1., 2.]), dict(kind=len, smoothing=.1), dict(kind=len, gamma=0.)])
 def test_bad_labeled_losses(kw):

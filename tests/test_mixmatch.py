@@ -278,8 +278,13 @@ def test_weight_by_number_of_classes(c, share):
     m = MixMatch(lambda_u=60.)
     m.fitting, m.step, m.class_counts = SimpleNamespace(searching=True), SimpleNamespace(trust=torch.tensor(.25)), torch.ones(c)
     assert float(m.weight()) == pytest.approx(60*.25*share)
+    assert m.full_weight == pytest.approx(60*share)
     m.adapt = False
-    assert m.weight() == 60.
+    assert m.weight() == m.full_weight == 60.
+
+def test_advice_to_pass_frequencies():
+    "Who passed them is not told to"
+    assert MixMatch().advice == ' or pass class frequencies as `prior`' and MixMatch(prior='uniform').advice is None
 
 # --- priors
 

@@ -48,6 +48,10 @@ def test_align(dtype):
     p, prior, pm = probs((9, 6), dtype), probs((6,), dtype, 5., 1), probs((6,), dtype, 5., 2)
     close(targets.align(p, prior, pm), oracle.align(arr(p), arr(prior), arr(pm)), dtype)
 
+def test_laplace():
+    "Laplace's rule by hand: 3, 0 and 1 labels count as 4, 1 and 2 of 7"
+    torch.testing.assert_close(targets.laplace(torch.tensor([3, 0, 1])), torch.tensor([4/7, 1/7, 2/7], dtype=torch.float64))
+
 def test_align_divides_by_no_zero():
     "Frequencies below a millionth count as one: a class that was never guessed can be, and one that has no label is not ruled out."
     p = torch.tensor([[.9, .1], [.5, .5]], dtype=torch.float64)
@@ -118,7 +122,7 @@ def test_one_hot_without_overflow(half):
         want = torch.eye(4, dtype=torch.float64 if half == torch.float64 else torch.float32)[[0, 0, 0]]
         torch.testing.assert_close(targets.sharpen(p, T), want, rtol=0, atol=1e-30)
 
-@pytest.mark.parametrize('T', [0, 0., -1, -.5, float('nan')])
+@pytest.mark.parametrize('T', [0, 0., -1, -.5, float('nan'), float('inf')])
 def test_bad_temperatures(T):
     with pytest.raises(ValueError, match='T'): targets.sharpen(torch.tensor([.5, .5]), T)
 
