@@ -17,7 +17,7 @@ from .pool import *
 
 # %% ../nbs/04_streams.ipynb #fc9fe766
 class PoolDL:
-    "Batches from `pool`, in random order; `now` are the positions in the batch given last"
+    "Batches from `pool`, in random order; `now` holds the positions of the last batch"
     iterable,cache = False,False
     def __init__(self,
         pool:Pool, # What to read
@@ -86,7 +86,7 @@ class Walk:
 # %% ../nbs/04_streams.ipynb #f81b059e
 @patch
 def order(self:PoolDL):
-    "Positions of one pass, as process 0 draws them; of many in an endless one, since they are sent"
+    "Positions of one pass, drawn by process 0; in an endless stream of many, to send them rarely"
     n = -(-2**14//len(self.pool)) if self.endless and self.world>1 else 1
     idxs = self.idxs or partial(torch.randperm, len(self.pool))
     return from_first(torch.cat([torch.as_tensor(idxs(), dtype=torch.long) for _ in range(n)]), self.world)
@@ -228,7 +228,7 @@ class IterablePool(Pool, IterableDataset):
     def __init__(self, ds, n, *args, **kwargs):
         some,self.n,self.source = list(itertools.islice(ds, 8)),n,type(ds).__name__
         if not some: raise ValueError("no unlabeled images: the iterable dataset gave none")
-        super().__init__(some, *args, **kwargs) # They tell what all are like
+        super().__init__(some, *args, **kwargs) # Shows what all are like
         self.items = ds
         self.divided = getattr(ds, 'sharded', type(ds).__module__.startswith('webdataset')) # Knows its part by itself
 
@@ -262,7 +262,7 @@ class IterableDL(UnlabeledDL):
         return self.steps or max(1, n + (r>1))
 
     def batches(self, state):
-        "Passes without end; a batch of one image only where that is all"
+        "Endless passes; a batch of one image only if a pass has no other"
         pool,seed = self.pool,0 if state else int(torch.randint(2**62, ()))
         pool.rank,pool.world = self.rank,self.world
         workers = self.num_workers if pool.shards() else min(1, self.num_workers)
@@ -271,7 +271,7 @@ class IterableDL(UnlabeledDL):
             before,n = n,0
             for n,b in enumerate(self.loader(pool, seed, batch_size=self.bs, num_workers=workers), 1):
                 if n==1 or self.bs==1 or len(b[1])>1: yield b
-            if n or (before and self.has_state()): continue # Taken up at its end, it gives nothing, then begins again
+            if n or (before and self.has_state()): continue # Continued at its end, it gives nothing, then begins again
             part = f" to process {self.rank} of {self.world}: it needs as many shards as there are processes"
             raise ValueError("the iterable dataset gave no image" + part*(self.world>1))
 
