@@ -93,7 +93,7 @@ _expected = dict( # Name → what is expected, and is it that?
 
 # %% ../nbs/84_checks.ipynb #5c1e07ab
 def expect(owner, name, *got, like=None):
-    "An attribute, or what a hook gave; `ValueError` if it is not as expected (a view: for images `like`)"
+    "An attribute, or what a hook gave; `ValueError` if it is not as expected (of views: for the images `like`)"
     (what,good),got = _expected[name],got[0] if got else getattr(owner, name)
     try: good = good(ifnone(like, owner), got)
     except (AttributeError,IndexError,TypeError,ValueError): good = False

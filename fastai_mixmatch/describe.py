@@ -42,7 +42,7 @@ def given(o)->dict:
 
 def attributes(o)->dict:
     "Settings of `o`: arguments of a callback, metric or transform of fastai; else what nothing moves"
-    moved = {'split_idx',*(_of_class(o, '_stateattrs') or ())} # The first depends on the reader
+    moved = {'split_idx',*(_of_class(o, '_stateattrs') or ())} # A loader sets `split_idx`
     lib,tfm = type(o).__module__.startswith('fastai.'),issubclass(type(o), Transform)
     if lib and tfm or issubclass(type(o), (Callback,Metric)): found = given(o)
     else:
@@ -78,7 +78,7 @@ def _in_program(module):
     if type(module) is not str or module=='__main__' or module not in sys.modules: return True
     return not _package(module, str(_vars(sys.modules[module]).get('__file__') or os.__file__))
 
-def _own(o): return '<' in o.__qualname__ or _in_program(o.__module__) # The first: made in a function
+def _own(o): return '<' in o.__qualname__ or _in_program(o.__module__) # '<': made in a function
 
 # %% ../nbs/82_describe.ipynb #f0c1d2b5
 def _codes(c): return [c, *(o for k in c.co_consts if isinstance(k, CodeType) for o in _codes(k))] # With those in it
@@ -105,7 +105,7 @@ def _functions(f):
     return [*dict.fromkeys(g for k in names for g in _functions(getattr(f, k, None)))]
 
 def _methods(cls, known, unknown):
-    "Name of a class; of one of the program's own also its methods' `_code`. What else it holds is noted in `unknown`"
+    "Name of a class, and its methods' `_code` if it is the program's own; `unknown` notes what else it holds"
     own = [(f'{c.__module__}.{c.__qualname__}.{k}', o) for c in cls.__mro__ if _own(c)
            for k,o in [*vars(c).items()] if k[:2]!='__' and k[:4]!='_abc' or _functions(o)]
     for k,o in own:

@@ -110,7 +110,7 @@ def __call__(self:ItemPipe, item, i=None)->Tensor:
 CACHE_LIMIT = 2*2**30 # Bytes of decoded images to keep in memory, unless `cache` says otherwise
 
 def fits(nbytes:int)->bool:
-    "Are so few bytes to be kept in memory?"
+    "Are `nbytes` few enough to be kept in memory?"
     return nbytes<=CACHE_LIMIT
 
 # %% ../nbs/02_pool.ipynb #ceba8402

@@ -109,7 +109,7 @@ class BatchViews:
         self.own,self.plain,a,b = None,None,1.,0.
         own,fs = (self.fs[0],self.fs[1:]) if self.fs and type(self.fs[0]) is WeakView else (None,self.fs)
         known = fs and all(type(f) in (IntToFloatTensor,Normalize) for f in fs)
-        if not (known and issubclass(self.cls, TensorImage)): return # fastai changes these only
+        if not (known and issubclass(self.cls, TensorImage)): return # fastai changes only these
         for f in fs:
             std,mean = (f.div,0.) if isinstance(f, IntToFloatTensor) else map(_bare, (f.std,f.mean))
             a,b = a/std,(b-mean)/std
