@@ -19,9 +19,9 @@ def bare_views(x):
     rows,cols = dy+torch.arange(h)[None,:,None],dx+torch.arange(w)[None,None,:]
     return xp[torch.arange(b)[:,None,None],:,rows,cols].permute(0,3,1,2)
 
-def bare(xl, yl, xu, xv, yv, epochs, bs=64, k=2, T=0.5, alpha=0.75, lambda_u=75., lr=2e-3, wd=0.02, arch=small_cnn):
+def bare(model, xl, yl, xu, xv, yv, epochs, bs=64, k=2, T=0.5, alpha=0.75, lambda_u=75., lr=2e-3, wd=0.02):
     "MixMatch in plain PyTorch"
-    model = arch(xl.shape[1], 10); avg = copy.deepcopy(model)
+    avg = copy.deepcopy(model)
     for m in avg.modules():
         if isinstance(m, nn.BatchNorm2d): m.track_running_stats = False
     decayed,rest = [[p for p in model.parameters() if (p.ndim>1)==o] for o in (True, False)]
