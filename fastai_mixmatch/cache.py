@@ -51,7 +51,7 @@ class DiskCache:
 # %% ../nbs/03_cache.ipynb #ebafc030
 @contextmanager
 def _alone(folder):
-    "One program at a time, on systems that can, also in a folder that is read only; others wait"
+    "One program at a time, if the system can lock, also in a read-only folder; others wait"
     fd = fcntl and os.open(folder, os.O_RDONLY)
     try:
         if fcntl: fcntl.flock(fd, fcntl.LOCK_EX)
@@ -117,7 +117,7 @@ class KeptDL(GetAttr):
 
     @staticmethod
     def can(dl)->bool:
-        "Are all passes over `dl` equal, and small enough to be kept? What is not known to be so is not"
+        "Are all passes over `dl` known to be equal, and small enough to be kept?"
         if not type(dl).__module__.startswith('fastai.') or own_loader(dl) is not dl or len(dl)==0: return False
         dl.before_iter()
         tfms = [f for o in (dl.after_item, dl.before_batch) for f in getattr(o, 'fs', [])]
@@ -129,7 +129,7 @@ class KeptDL(GetAttr):
 
     def __iter__(self):
         if self.kept is None:
-            with kept_rng(): self.kept = list(self.dl.new(after_batch=noop)) # A first pass draws no more than the next
+            with kept_rng(): self.kept = list(self.dl.new(after_batch=noop)) # The first pass draws no more than others
         self.dl.before_iter()
         for b in self.kept: yield self.dl.after_batch(apply(torch.clone, b)) # fastai divides in place
 

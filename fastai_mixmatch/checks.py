@@ -93,7 +93,7 @@ _expected = dict( # Name → what is expected, and is it that?
 
 # %% ../nbs/84_checks.ipynb #5c1e07ab
 def expect(owner, name, *got, like=None):
-    "An attribute, or what a hook gave; `ValueError` where that is not as expected, of views for the images `like`"
+    "An attribute, or what a hook gave; `ValueError` if it is not as expected (of views: for the images `like`)"
     (what,good),got = _expected[name],got[0] if got else getattr(owner, name)
     try: good = good(ifnone(like, owner), got)
     except (AttributeError,IndexError,TypeError,ValueError): good = False
@@ -161,7 +161,7 @@ def warn_about(
     dl, # Its `UnlabeledDL`
     dls, # `DataLoaders`
 ):
-    "Warn of what works, but not as it may be meant"
+    "Warn of what works, but perhaps not as meant"
     learn,name = method.learn,type(method).__name__
     if n := overlap(dl.items, dls): warnings.warn(
         f"{n} unlabeled image{' is' if n==1 else 's are'} also in the validation set; "
@@ -199,16 +199,16 @@ def _data(v):
     except Exception: return plain(v) # Of a class or function that was made in a function
 
 def state_of(o, saved:bool=True)->dict:
-    "What an object holds that its `state_dict`, if that is `saved`, does not give, as data that can be compared"
+    "What an object holds outside its `state_dict`, if that is `saved`, as data that can be compared"
     if saved and hasattr(o, 'state_dict') and o.state_dict(): return {}
     return {k: _data(v) for k,v in getattr(o, '__dict__', {}).items() if not isinstance(v, (Callback,Learner))}
 
 def held(method)->dict:
-    "A method's attributes, but what belongs to a fit or is saved"
+    "A method's attributes, except those of a fit or a checkpoint"
     return {k: v for k,v in vars(method).items() if k not in (*method._stateattrs,'run','learned')}
 
 def states(method)->list:
-    "What a step may change in place, with its state; random views draw anew"
+    "What a step may change in place, with its state; not random transforms"
     own = {k: _data(v) for k,v in held(method).items() if isinstance(v, (dict,list,set,Tensor,np.ndarray))}
     tfms = [o for o in method.view.fs if not isinstance(o, RandTransform)]
     return [(method, own), *((o, state_of(o, o is method.strong)) for o in (method.strong, method.loss_x, *tfms))]

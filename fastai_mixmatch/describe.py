@@ -25,7 +25,7 @@ from .state import init_names
 def _of_class(o, name): return next((vars(c)[name] for c in type(o).__mro__ if name in vars(c)), None)
 
 def _vars(o):
-    "What `o` holds, also in slots. Its code is not asked: that could answer anything, or do something"
+    "What `o` holds, also in slots. None of its code runs: that could answer or do anything"
     res = {}
     for c in type(o).__mro__[::-1]:
         for k,d in vars(c).items():
@@ -41,8 +41,8 @@ def given(o)->dict:
     return {n: held[n] for n in sorted(init_names(o)) if n in held}
 
 def attributes(o)->dict:
-    "Settings of `o`: its arguments, of a callback, metric, or transform of fastai; else what nothing moves"
-    moved = {'split_idx',*(_of_class(o, '_stateattrs') or ())} # The first follows who reads
+    "Settings of `o`: arguments of a callback, metric or transform of fastai; else what nothing moves"
+    moved = {'split_idx',*(_of_class(o, '_stateattrs') or ())} # A loader sets `split_idx`
     lib,tfm = type(o).__module__.startswith('fastai.'),issubclass(type(o), Transform)
     if lib and tfm or issubclass(type(o), (Callback,Metric)): found = given(o)
     else:
@@ -78,7 +78,7 @@ def _in_program(module):
     if type(module) is not str or module=='__main__' or module not in sys.modules: return True
     return not _package(module, str(_vars(sys.modules[module]).get('__file__') or os.__file__))
 
-def _own(o): return '<' in o.__qualname__ or _in_program(o.__module__) # The first: made in a function
+def _own(o): return '<' in o.__qualname__ or _in_program(o.__module__) # '<': made in a function
 
 # %% ../nbs/82_describe.ipynb #f0c1d2b5
 def _codes(c): return [c, *(o for k in c.co_consts if isinstance(k, CodeType) for o in _codes(k))] # With those in it
@@ -105,7 +105,7 @@ def _functions(f):
     return [*dict.fromkeys(g for k in names for g in _functions(getattr(f, k, None)))]
 
 def _methods(cls, known, unknown):
-    "Name of a class; of one of the program's own also its methods' `_code`. What else it holds is noted in `unknown`"
+    "Name of a class, and its methods' `_code` if it is the program's own; `unknown` notes what else it holds"
     own = [(f'{c.__module__}.{c.__qualname__}.{k}', o) for c in cls.__mro__ if _own(c)
            for k,o in [*vars(c).items()] if k[:2]!='__' and k[:4]!='_abc' or _functions(o)]
     for k,o in own:
@@ -117,13 +117,13 @@ def _methods(cls, known, unknown):
 # %% ../nbs/82_describe.ipynb #f0c1d2a3
 _moving = random.Random,torch.Generator,np.random.Generator,np.random.RandomState,WeakKeyDictionary # No settings
 
-class _Lost(Exception): "A part cannot be described, and so what it belongs to is not"
+class _Lost(Exception): "A part cannot be described, so its object is not"
 
 class Unknown(list):
     "Names of what cannot be compared; and what the program's functions use, each once"
     def __init__(self):
         self.seen,self.named,self.todo,self.codes = {},Counter(),[],{}
-        self.left,self.whole = 3*10**5,False # Parts for a few seconds; is a thing lost with any of its own?
+        self.left,self.whole = 3*10**5,False # Parts for a few seconds; is an object lost if one of its parts is?
 
     def add(self, name, o):
         "Note something that is used"
@@ -139,7 +139,7 @@ class Unknown(list):
         return True
 
     def use(self, space, found, names):
-        "Note what code takes from its module as `found`, and of the program's other modules as one of `names`"
+        "Note what code uses: `found` of its own module, `names` of the program's other modules"
         def module(o): return issubclass(type(o), ModuleType) and _in_program(_vars(o).get('__name__'))
         there = ChainMap(space, sys.modules, vars(builtins))
         self += sorted(n for n in found if n not in there)

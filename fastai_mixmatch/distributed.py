@@ -46,7 +46,7 @@ def listed(
 
 # %% ../nbs/83_distributed.ipynb #5a0a3659
 def from_first(o, world:int=2):
-    "`o` of process 0, anything that can be pickled; a tensor comes on the CPU"
+    "`o` of process 0, anything that can be pickled; a tensor arrives on the CPU"
     if world==1: return o
     res = [o.cpu() if isinstance(o, Tensor) else o]
     dist.broadcast_object_list(res, 0)
@@ -73,7 +73,7 @@ def own_loader(dl):
     return dl.dl if hasattr(type(dl), '_broadcast') else dl
 
 def with_loaders(dls, loaders:list):
-    "`dls` with other `loaders`, without changing the user's; itself where it has these"
+    "A copy of `dls` with other `loaders`; `dls` itself if it has these"
     if loaders==list(dls.loaders): return dls
     dls = copy(dls)
     dls.loaders = loaders
@@ -119,7 +119,7 @@ def _leave():
     if dist.is_initialized() and not hasattr(sys, 'last_type'): dist.destroy_process_group()
 
 def bound_waits():
-    "Let no exchange over gloo wait longer than `MIXMATCH_TIMEOUT` seconds, or than the program"
+    "Let exchanges over gloo wait at most `MIXMATCH_TIMEOUT` seconds, and end with the program"
     if 'gloo' not in dist.get_backend(): return
     atexit.register(_leave)
     set_timeout = getattr(dist, 'set_timeout', None) or dist.distributed_c10d._set_pg_timeout # Before PyTorch 2.14
@@ -172,7 +172,7 @@ def lost(e:BaseException)->str|None:
             "which has died or stands still. Look for its error message")
 
 def unguarded(e:BaseException|None=None)->str|None:
-    "What to do in, or after the death of, a worker that is not forked and imports the program"
+    "What to do if this is a worker that imports the program, or if such a worker has died"
     died = isinstance(e, (BrokenPipeError,ConnectionResetError)) or 'exited unexpectedly' in str(e)
     worker = getattr(multiprocessing.current_process(), '_inheriting', False)
     if worker or died and multiprocessing.get_start_method()!='fork': return (
@@ -180,7 +180,7 @@ def unguarded(e:BaseException|None=None)->str|None:
         "or pass `num_workers=0` to the loaders")
 
 def guard(workers:int=1):
-    "End such a worker, which would start `workers` of its own; its parent may still be writing to it"
+    "End such a worker before it starts `workers` of its own; first read all that its parent writes"
     msg,f = workers and unguarded(),sys._getframe()
     if not msg: return
     while f and 'from_parent' not in f.f_locals: f = f.f_back

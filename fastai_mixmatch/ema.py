@@ -70,7 +70,7 @@ def average(self:EMA):
 
 @patch
 def resume(self:EMA):
-    "Put the trained weights in the model; if that was changed meanwhile, start a new average"
+    "Put the trained weights in the model; if it was changed meanwhile, start a new average"
     ts = self.tensors()
     if self.active:
         if _same(ts, self.avg): torch._foreach_copy_(ts, self.raw)
@@ -150,7 +150,7 @@ def averaged(self:EMA)->nn.Module:
 
 @patch
 def state_dict(self:EMA)->dict:
-    "Averages, the trained weights while they stand aside, and how many updates were made"
+    "Averages, the trained weights while these are kept aside, and the number of updates"
     return dict(avg=self.avg, raw=self.raw, n=self.n)
 
 @patch

@@ -16,7 +16,7 @@ from pathlib import Path
 
 # %% ../nbs/81_files.ipynb #72931d80
 def _sync_folder(folder):
-    "Bring a folder's names to the disk"
+    "Flush a folder's names to the disk"
     if os.name!='posix': return
     fd = os.open(folder, os.O_RDONLY)
     try: os.fsync(fd)
@@ -32,7 +32,7 @@ def atomic_write(file, mode:str='wb'):
             yield f
             f.flush()
             os.fsync(f.fileno())
-        os.umask(mask := os.umask(0)) # It can be read only by setting it
+        os.umask(mask := os.umask(0)) # To read it, one must set it
         os.chmod(f.name, 0o666 & ~mask)
         os.replace(f.name, file)
         _sync_folder(file.parent)
@@ -40,7 +40,7 @@ def atomic_write(file, mode:str='wb'):
         with suppress(FileNotFoundError): os.unlink(f.name)
 
 def write_checked(file, content, check):
-    "Write `content` to `file`, which takes its name once `check`, whose result this gives, has read it"
+    "Write `content` to `file` if `check`, which reads it first, raises no error; gives the result of `check`"
     with atomic_write(file, 'w+b') as f:
         f.write(content)
         f.flush(); f.seek(0)
@@ -58,7 +58,7 @@ def file_digest(file)->str:
     with open(file, 'rb') as f: return sha256_of(iter(partial(f.read, 2**20), b''))[:32]
 
 def file_stamp(file)->bytes:
-    "Path, size and time of a file; a changed one has others"
+    "Path, size and time of a file, which differ if it was changed"
     s = os.stat(file) if os.path.exists(file) else None
     return f'{Path(file).absolute()}\0{s and (s.st_size, s.st_mtime_ns)}\n'.encode('utf-8', 'surrogateescape')
 
@@ -81,13 +81,13 @@ def _locked(f):
     return True
 
 def lock_folder(folder):
-    "Be alone in `folder` until the file returned is closed; `OSError` names who holds it. Not on Windows"
+    "Lock `folder` until the returned file is closed; `OSError` names who holds it. Not on Windows"
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     def no_links(path, flags): return os.open(path, flags|getattr(os, 'O_NOFOLLOW', 0), 0o666)
     f = open(folder/'lock', 'a+', opener=no_links)
     if fcntl and not _locked(f):
-        gc.collect() # Who holds it may be gone, but not cleared away
+        gc.collect() # Its holder may be garbage not yet collected
         if not _locked(f):
             f.seek(0)
             raise BlockingIOError(f"{folder} is in use by process {f.read()}, this is process {os.getpid()}; "

@@ -29,7 +29,7 @@ def _of_files(items):
     hashes = named,sizes,times = [hashlib.sha256() for _ in range(3)]
     for o in names():
         named.update(o[start:].encode('utf-8', 'surrogateescape')+b'\0')
-        with suppress(OSError): # The one who opens it says so
+        with suppress(OSError): # Opening it raises the error
             s = os.stat(items.root/o if own else o)
             sizes.update(f'{s.st_size} '.encode())
             times.update(f'{s.st_mtime_ns} '.encode())
@@ -45,7 +45,7 @@ def _opening(ds):
     return nested_attr(image_tfms(ds), 'tfms.fs') or list(filter(None, own))
 
 def describe_items(items, y=None, unknown:Unknown|None=None, x=None)->dict:
-    "Digests of images (decoded: `x`) and labels by name, how many under ''; `unknown` takes the rest"
+    "Digests of images (`x`: decoded) and labels, with their number as ''; `unknown` takes the rest"
     kind,unknown = type(items).__name__,ifnone(unknown, Unknown())
     def lost(): unknown.append(f'the images of {kind}')
     if not hasattr(items, '__len__'):
@@ -116,7 +116,7 @@ def _data(learn, method, unknown):
             _transforms('batch transforms', view.fs, unknown))
 
 def _groups(learn):
-    "Of each parameter group how many weights train, and a digest of which"
+    "How many weights of each parameter group train, and a digest of which"
     names,state = {id(p): n for n,p in plain_model(learn).named_parameters()},learn.opt.state
     def one(p): return [names.get(id(p)), *(state.get(p, {}).get(k) for k in ('do_wd','force_train'))]
     groups = [[p for p in g if p.requires_grad] for g in learn.opt.param_lists]
@@ -159,7 +159,7 @@ def _callbacks(learn, unknown):
 _first = weakref.WeakKeyDictionary() # Learner → values at its first fit
 
 def _used(learn, unknown, whose=''):
-    "What functions of the program use; values, which training may move, as at the learner's first fit"
+    "What functions of the program use; values as at the learner's first fit, since training may move them"
     code,values = unknown.used()
     first = _first.setdefault(learn, {})
     moved = [k for k,v in values.items() if first.setdefault(k, v)!=v]
@@ -199,7 +199,7 @@ def differences(old:dict, new:dict)->dict:
     "Settings that differ: name → text that says what they were and are"
     def both(*values):
         texts = [json.dumps(o, ensure_ascii=False) for o in values]
-        start = max(0, len(os.path.commonprefix(texts))-40)*(max(map(len, texts))>80) # Of long ones what differs
+        start = max(0, len(os.path.commonprefix(texts))-40)*(max(map(len, texts))>80) # Cut long ones to what differs
         return ['…'*(start>0) + t[start:start+78] + '…'*(len(t)>start+78) for t in texts]
     a,b,res = flat(old),flat(new),{}
     for k in sorted({**a, **b}, key=lambda k: k.count('.')):

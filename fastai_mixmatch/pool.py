@@ -23,8 +23,8 @@ _torchvision = {'ToTensor','PILToTensor','ToImage','ToDtype','Normalize','Resize
 def known_tfms(
     fs, # fastai transforms, or functions
     split_idx:int=0, # 0 in training, 1 in validation
-    item=None, # What the first of them is given
-)->bool: # Is all the same in each reading but draws of the global generators?
+    item=None, # Input of the first one
+)->bool: # Can only the global generators make readings differ?
     "Are these transforms known to use no generator of their own?"
     for f in fs:
         name = getattr(f, 'name', '')
@@ -110,7 +110,7 @@ def __call__(self:ItemPipe, item, i=None)->Tensor:
 CACHE_LIMIT = 2*2**30 # Bytes of decoded images to keep in memory, unless `cache` says otherwise
 
 def fits(nbytes:int)->bool:
-    "Are these few enough to be kept in memory?"
+    "Are `nbytes` few enough to be kept in memory?"
     return nbytes<=CACHE_LIMIT
 
 # %% ../nbs/02_pool.ipynb #ceba8402

@@ -62,7 +62,7 @@ class Autocast(Callback):
 def compile_whole(model, **kwargs):
     "Compile calls of `model` as one graph; its keys and its file stay as they are"
     call = model._call_impl
-    def forward(*args, **kw): return call(*args, **kw) # From a frame of its own PyTorch enters no `nn.Sequential`
+    def forward(*args, **kw): return call(*args, **kw) # PyTorch skips frames of its own files, as of `nn.Sequential`
     model._compiled_call_impl = torch.compile(forward, **kwargs)
 
 # %% ../nbs/28_speed.ipynb #48d9771c

@@ -99,7 +99,7 @@ def pack(o, objects:bool=True):
 _makers = {f'__{k}__': make for k,(*_,make) in _kinds.items()} | dict(__dict__=dict)
 
 def unpack(s, like=None):
-    "Inverse of `pack`; an object with a state of its own is `like`, which is filled"
+    "Inverse of `pack`; fills `like`, if the object has a state of its own"
     if isinstance(s, (list,tuple)): return type(s)(map(unpack, s))
     if not isinstance(s, dict): return s
     tag = first(s) if len(s)==1 else None

@@ -33,7 +33,7 @@ _bn_stats = {'running_mean', 'running_var', 'num_batches_tracked'}
 def frozen_stats(
     model:nn.Module, # Any module; its modes and parameters are not touched
 ): # Context manager that gives `model`
-    "Inside, forwards of `model` normalize as its modes say, and leave no trace in any buffer"
+    "Inside, forward passes of `model` normalize as its modes say, and change no buffer"
     ms = [m for m in model.modules() if m._buffers]
     bns = [m for m in ms if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
     saved = [(m,n,b,b.clone()) for m in ms for n,b in m._buffers.items()

@@ -18,7 +18,7 @@ def shift_draws(
     flip:float=0., # Probability of a left-right flip
     device=None, # Device
 )->tuple: # Shifts `(n,)` of rows and of columns, and flips `(n,)`, bool
-    "Draw the random numbers of a weak view: all `2*max_shift+1` offsets are as likely"
+    "Draw the random numbers of a weak view: all `2*max_shift+1` offsets are equally likely"
     dy,dx = (torch.randint(-m, m+1, (n,), device=device) for m in max_shift)
     return dy, dx, torch.rand(n, device=device) < flip
 
@@ -50,7 +50,7 @@ def shift_gather(x, dy, dx, flip):
 
 def shift_flip(
     x:Tensor, # Images `(B,C,H,W)`, of any type
-    dy:Tensor, # Shift of the rows `(K*B,)`, at most `H-1`: of all images, K times over
+    dy:Tensor, # Shift of the rows `(K*B,)`, at most `H-1`: all images, K times over
     dx:Tensor, # Shift of the columns `(K*B,)`, at most `W-1`
     flip:Tensor, # Flip left to right? `(K*B,)` bool
 )->Tensor: # K views of each image, `(K*B,C,H,W)`
@@ -59,7 +59,7 @@ def shift_flip(
 
 # %% ../nbs/05_views.ipynb #37e300ec
 class ViewTransform(DisplayedTransform):
-    "Base of what makes views of a batch of images in training, by its `view`"
+    "Base of transforms that make views of a batch in training, by their `view`"
     split_idx = 0
     def encodes(self, x:TensorImage): return self.view(x.as_subclass(Tensor)).as_subclass(type(x))
 
@@ -105,15 +105,15 @@ class BatchViews:
         raise TypeError(f"after the batch transforms images are {x.dtype}; the model needs floats: `IntToFloatTensor`")
 
     def _see_plain(self, channels):
-        "Note factor and summand, where there is no more than conversion and a `WeakView`"
+        "Note factor and summand, if there are only conversions and a `WeakView`"
         self.own,self.plain,a,b = None,None,1.,0.
         own,fs = (self.fs[0],self.fs[1:]) if self.fs and type(self.fs[0]) is WeakView else (None,self.fs)
         known = fs and all(type(f) in (IntToFloatTensor,Normalize) for f in fs)
-        if not (known and issubclass(self.cls, TensorImage)): return # fastai changes these only
+        if not (known and issubclass(self.cls, TensorImage)): return # fastai changes only these
         for f in fs:
             std,mean = (f.div,0.) if isinstance(f, IntToFloatTensor) else map(_bare, (f.std,f.mean))
             a,b = a/std,(b-mean)/std
-        if getattr(a, 'shape', (1,1))[1] in (1,channels): self.own,self.plain = own,(a,b) # More color gray images
+        if getattr(a, 'shape', (1,1))[1] in (1,channels): self.own,self.plain = own,(a,b) # More would color gray images
 
     def _add_weak(self, like, weak):
         unknown = [f for f in self.fs if type(f) not in self.deterministic]
@@ -172,6 +172,6 @@ def strong(self:BatchViews,
     "One view of each image, distorted by `aug` before it is normalized"
     if self.weak: x = self.weak.view(_bare(x))
     if not isinstance(self.after, Pipeline): return aug.view(self._run(x, self.after))
-    ends = [f for f in self.fs if isinstance(f, (Normalize,RandomErasing))] # That one fills in normalized noise
+    ends = [f for f in self.fs if isinstance(f, (Normalize,RandomErasing))] # The second fills in normalized noise
     x = aug.view(self._run(x, Pipeline([f for f in self.fs if f not in ends], split_idx=0)))
     return self._run(x, Pipeline(ends, split_idx=0)) if ends else x
