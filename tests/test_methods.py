@@ -536,11 +536,11 @@ def test_the_average_judges_what_ctaugment_did():
     ct.probe = lambda x: (x, torch.zeros(2, len(x)))
     learn = method_learner(FixMatch(strong=StrongView(ct)), mu=1)
     m,net = method_of(learn),Net()
-    x = torch.tensor([0.,1.]).view(2,1,1,1).expand(2,1,8,8)
+    x = torch.tensor([0.,1.,1.]).view(3,1,1,1).expand(3,1,8,8)
     m.view = SimpleNamespace(strong=lambda x, aug: aug.view(x))
     learn.model,learn.ema.avg,learn.ema.slots = net.train(),[torch.full((1,), 5.)],[(net._parameters,'w')]
-    m.teach(x, torch.tensor([1,0]))
-    assert torch.allclose(seen[0][0], torch.tensor([-5.,5.]).sigmoid()) and net.training and net.w==0
+    m.teach(x, torch.tensor([1,0,0]))
+    assert torch.allclose(seen[0][0], torch.tensor([-5.,5.,5.]).sigmoid()) and net.training and net.w==0
 
 def test_batch_sizes():
     learn = fixmatch_learner(core_dls(bs=16), IL[200:328], SMALL, mu=3, threshold=.5, ema=None, lr=1e-3)

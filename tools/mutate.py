@@ -29,7 +29,7 @@ quick = dict(
     ema=('test_ema.py test_semi.py', 'ema or average or by_hand or mid_epoch or canceled or lr_find or goes_on'),
     targets=('test_targets.py', ''),
     semi=('test_semi.py test_methods.py', 'test_semi and not any_line and not ctrl_c and not memory and not (interrupt '
-        'and 100) or oracle or settings or views_of or augmentation_that or teacher or turns_the'),
+        'and 100) or oracle or settings or views_of or augmentation_that or teacher or turns_the or judges'),
     methods=('test_methods.py', 'not measured'),
     augment=('test_augment.py', ''))
 libraries = 'torch','fastai.vision.all','hypothesis','pandas','pytest','sklearn.datasets' # What forks find imported
