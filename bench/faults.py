@@ -223,7 +223,6 @@ def child(name, data, checkpoint, fault, every, out):
         def after_batch(self):
             if self.learn.training and not rank: os.write(log, f'{self.learn.checkpoint.fits if checkpoint else 0} {self.learn.train_iter}\n'.encode())
     log = os.open(f'{out}.log', os.O_WRONLY|os.O_CREAT|os.O_APPEND)
-    if not rank: os.write(log, b'start\n')
     set_seed(7)
     learn = programs[name](data, [Progress(), *cbs], checkpoint=checkpoint or None, every=every)
     times = dict(seconds=time.perf_counter()-start, begin=first(begin))
@@ -275,6 +274,7 @@ class Trial:
         "Run once, in a forked process or a new interpreter; gives its exit status"
         args = [str(o) for o in (self.name, self.data, self.checkpoint, fault, self.every, self.out)]
         self.out.unlink(missing_ok=True)
+        with open(f'{self.out}.log', 'a') as f: f.write('start\n') # A start may be killed before it writes anything
         with open(f'{self.out}.txt', 'w+', buffering=1) as f: # By lines: a kill leaves what was printed
             end,new = time.monotonic()+PATIENCE,[sys.executable, '-W', 'ignore', __file__, '--child', *args]
             if self.name in pairs: rc = self.two(args, f, end)
@@ -302,7 +302,7 @@ class Trial:
 
     def runs(self):
         "The steps of each start: epoch and number"
-        return [[tuple(map(int, o.split())) for o in part.split('\n') if o] for part in (self.folder/'out.json.log').read_text().split('start\n')[1:]]
+        return [[tuple(map(int, o.split())) for o in part.split('\n') if o] for part in Path(f'{self.out}.log').read_text().split('start\n')[1:]]
 
     def lost(self):
         "Steps between the last one that a start made and the first one of the next start"
