@@ -90,7 +90,7 @@ def read_checkpoint(file, device='cpu')->dict:
         state = torch.load(file, map_location=place, weights_only=True)
         if state['format']!=_format: raise ValueError(f"it has format {state['format']}; this version reads {_format}")
         bad = [k for t,ks in _parts.items() for k in ks.split() if not isinstance(v := state.get(k, k), t)
-               or isinstance(v, (int,float)) and not (k in 'fit world threads')<=v<math.inf]
+               or isinstance(v, (int,float)) and not (k in ('fit','world','threads'))<=v<math.inf]
         if bad: raise ValueError(f"{', '.join(bad)}: missing, or of another type or range")
         return state
     except Exception as e: raise CheckpointError(f"cannot read the checkpoint {file}: {e}") from e

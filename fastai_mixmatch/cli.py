@@ -53,9 +53,9 @@ def check(
         if len(all)>10: more.append(f"{kind}: {len(all)-10} more; --json names all")
     try: found.refuse_empty()
     except ValueError as e: found.said.append(f"`train` will stop: {e}")
-    n,parts = found.classes(),{o: len(found.of(o)) for o in ('labeled','valid','unlabeled')}
+    classes,parts = found.classes(),{o: len(found.of(o)) for o in ('labeled','valid','unlabeled')}
     return '\n'.join([repr(found), *more]), dict(
-        images=len(found.df), training=parts['labeled'], **parts | dict(labeled=sum(n.values())), classes=n,
+        images=len(found.df), training=parts['labeled'], **parts | dict(labeled=sum(classes.values())), classes=classes,
         unreadable=bad, notes=[*map(_options, found.notes)],
         duplicates=found.duplicates.to_dict('records')), int(len(bad)>0)
 

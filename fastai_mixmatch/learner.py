@@ -245,7 +245,7 @@ def ssl_learner(
     start = pretrained and model_args is None and is_arch(arch)
     if start: model_args = dict(lin_ftrs=[], ps=0., concat_pool=False, first_bn=False)
     model,split,new = make_model(dls, arch, n_in, n_out, pretrained, weights, **(model_args or {}))
-    if not loss_func: loss_func = getattr(dls.train_ds, 'loss_func', None) or CrossEntropyLossFlat()
+    if loss_func is None: loss_func = getattr(dls.train_ds, 'loss_func', None) or CrossEntropyLossFlat()
     extra = [method, SameRanks(), *L(cbs)]
     if ema: extra.insert(1, ema if isinstance(ema, EMA) else EMA(ema))
     if checkpoint is not None:

@@ -207,7 +207,7 @@ class FreeMatch(Confident):
         (conf,guess),c = q.max(1),q.shape[1]
         tau,p = self.average('tau', conf.mean(), 1/c),self.average('p_model', q.mean(0), 1/c)
         self.average('hist', F.one_hot(guess, c).to(q.dtype).mean(0), 1/c)
-        if self.clip: tau = self.learned.tau = tau.clamp(max=self.clip)
+        if self.clip is not None: tau = self.learned.tau = tau.clamp(max=self.clip)
         return guess, (conf >= (tau*p/p.max())[guess]).to(q.dtype)
 
     def unlabeled_loss(self, v, target, weight):

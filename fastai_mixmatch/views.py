@@ -136,7 +136,7 @@ def views(self:BatchViews,
 )->tuple: # `k` views `(B,C,H,W)`, plain float tensors
     "`k` views of each image"
     x,weak = _bare(x),self.weak or self.own
-    if weak: x = weak.view(x, k)
+    if weak is not None: x = weak.view(x, k)
     elif k>1: x = x.repeat(k, 1, 1, 1)
     if not self.plain: return tuple(self._run(o, self.after) for o in x.chunk(k))
     (a,b),y = self.plain,x.float()
@@ -170,7 +170,7 @@ def strong(self:BatchViews,
     aug, # What distorts float images `(B,C,H,W)` in [0,1], by its method `view`
 )->Tensor: # Float views `(B,C,H,W)`
     "One view of each image, distorted by `aug` before it is normalized"
-    if self.weak: x = self.weak.view(_bare(x))
+    if self.weak is not None: x = self.weak.view(_bare(x))
     if not isinstance(self.after, Pipeline): return aug.view(self._run(x, self.after))
     ends = [f for f in self.fs if isinstance(f, (Normalize,RandomErasing))] # The second fills in normalized noise
     x = aug.view(self._run(x, Pipeline([f for f in self.fs if f not in ends], split_idx=0)))

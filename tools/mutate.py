@@ -79,7 +79,7 @@ known = {
     'cutout comes before RandAugment': ('augment', 'return self.cutout.view(x) if self.cutout.size else x',
         'return self.aug.view(self.cutout.view(x))', 'test_augment.py::test_cutout_comes_last'),
     'a strong view has no shift and flip': ('views',
-        'if self.weak: x = self.weak.view(_bare(x))', 'pass',
+        'if self.weak is not None: x = self.weak.view(_bare(x))', 'pass',
         'test_augment.py::test_the_weak_view_comes_first'),
     'strong views are weak ones': ('semi', 'view.strong(o, aug)', 'view(o)',
         'test_methods.py::test_views_of_the_confident'),
