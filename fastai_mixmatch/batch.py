@@ -35,7 +35,7 @@ def like(name:str, known, form=str)->str:
 
 def check_names(
     given, # Names of arguments that were given
-    known, # Those that there are
+    known, # Names that there are
     where:str, # Whose arguments they are
 ):
     "`TypeError` for a name that is not known, with the one that may have been meant"
@@ -72,7 +72,7 @@ class Settings:
         known,cls = self.settings(),type(self).__name__
         for k in given:
             if k not in known and hasattr(type(self), k): raise TypeError(
-                f"`{k}` of {cls} is no argument, as it has no annotation, such as `{k}:float = 0.5`")
+                f"`{k}` of {cls} is not an argument, as it has no annotation, such as `{k}:float = 0.5`")
         check_names(given, known, cls)
         for k,p in known.items(): setattr(self, k, given.get(k, p.default))
 

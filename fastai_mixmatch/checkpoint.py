@@ -12,9 +12,9 @@ from contextlib import suppress
 from fastai.vision.all import *
 from .batch import FitCallback
 from .semi import SemiSupervised, method_of
-from .distributed import from_first, plain_model, rank0_print, together
-from .files import file_digest, lock_folder, sha256_of, write_checked
-from .fingerprint import differences, loader_rngs, named_cbs, settings
+from .distributed import *
+from .files import *
+from .fingerprint import *
 from .rng import rng_state, same_state, set_rng_state
 from .state import belongs, memory, pack, remember, unpack, warn_once
 
@@ -225,7 +225,7 @@ def begin(self:Checkpoint):
     self.this_fit = fit = AttrDict(n=self.fits+1, settings=values, world=method.world, since=time.monotonic(),
         lock=None, state=None, done=False, exact=True, diff={}, gate=None, wait=None, stop=0, held=True, timer=None)
     file,fit.state = self.look(method.rank, method.world)
-    if unknown: warn_once(f"a later start cannot compare {', '.join(unknown)} with what it is now; keep that as it is")
+    if unknown: warn_once(f"a later start cannot compare {', '.join(unknown)} with what it is now; do not change it")
     mine = fit.state and fit.state['fit']==fit.n
     if mine: together(partial(self.check, file, fit.state), fit.world)
     self.starts = {fit.n: {k: fit.settings[k] for k in _start}}
@@ -290,7 +290,7 @@ def before_train(self:Checkpoint):
     state,fit.state,fit.since = fit.state,None,time.monotonic()
     load_training_state(learn, state, fit.exact, not fit.diff)
     at = f"in epoch {learn.epoch+1} of {learn.n_epoch}, after {fit.gate.first_batch} of {n} batches"
-    if fit.gate.first_batch>n: raise CheckpointError(f"{fit.file} is no state of this fit: {at}")
+    if fit.gate.first_batch>n: raise CheckpointError(f"{fit.file} is not a state of this fit: {at}")
     rank0_print(f"Checkpoint: fit {fit.n} continues {at}, from {fit.file}")
     learn.train_iter = state['step'] if fit.exact else learn.epoch*n
     if fit.exact: learn.pct_train = ifnone(state['pct'], (learn.epoch+state['batch']/n)/learn.n_epoch)

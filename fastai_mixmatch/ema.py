@@ -159,7 +159,7 @@ def load_state_dict(self:EMA, state:dict):
     ts = self.tensors()
     def put(o):
         if o is None: return
-        if [s.shape for s in o]!=[t.shape for t in ts]: raise ValueError("averages of another network")
+        if [s.shape for s in o]!=[t.shape for t in ts]: raise ValueError("these averages belong to another network")
         return [s.to(t) for s,t in zip(o, ts)]
     self.avg,self.raw,self.n = put(state['avg']),put(state['raw']),state['n']
 

@@ -14,14 +14,14 @@ from sklearn.model_selection import GridSearchCV
 from .checks import label_indices
 from .sources import as_items, raw_items
 from .pool import ItemPipe, LabeledPool, as_pool
-from .files import atomic_write, file_stamp, sha256_of
+from .files import *
 from .arch import is_arch, network
 from .heads import pool_features
 from .models import load_weights
 
 # %% ../nbs/25_frozen.ipynb #dae47ba6
 def frozen_model(
-    arch, # As in `ssl_learner`
+    arch, # Network: function, module or timm name
     n_in:int=3, # Channels of an image
     weights=None, # File or state dict for `load_weights`; default: pretrained ones, perhaps downloaded
 )->tuple: # Model in evaluation mode; mean and std of its images, None if unknown
@@ -46,7 +46,6 @@ def valid_pipe(dls):
     "What validation does to an image"
     return ItemPipe(dls.valid if len(dls.valid_ds) else dls.train, 1)
 
-# %% ../nbs/25_frozen.ipynb #7a881f6d
 class FrozenFeatures:
     "L2-normed features of the images of `dls`, and of others that are read like them"
     def __init__(self, dls, arch, weights=None, cache=None, bs=64):
@@ -114,7 +113,7 @@ def linear_rows(
     xt, # Features of the validation images
     yt, # Their labels
     u, # Features of the unlabeled images `(N,n_features)`
-    score='accuracy', # As in `frozen_baseline`
+    score='accuracy', # Name of a score of scikit-learn
 ): # Names and scores, one after the other
     "The rows of `frozen_baseline`"
     head,score = linear_head(x, y),get_scorer(score)
@@ -127,9 +126,9 @@ def linear_rows(
 
 def frozen_baseline(
     dls, # `DataLoaders` of the labeled and the validation images
-    unlabeled, # Unlabeled images: whatever `Unlabeled` takes
-    arch, # As in `frozen_model`
-    weights=None, # As in `frozen_model`
+    unlabeled, # Unlabeled images: folder, list of files, dataset, array
+    arch, # Network: function, module or timm name
+    weights=None, # File or state dict; default: pretrained ones, perhaps downloaded
     cache=None, # Folder that keeps the features for the next time
     score:str='accuracy', # Or another of scikit-learn's: 'balanced_accuracy', 'f1_macro'
 )->pd.DataFrame: # Columns `method`, the score on the validation set, `seconds` since the start

@@ -9,7 +9,7 @@ __all__ = ['last_linear', 'pool_features', 'Heads']
 from fastai.vision.all import *
 from .batch import FitCallback, refuse_unless
 from .checks import probe
-from .distributed import from_first, sum_ranks
+from .distributed import *
 from .lists import by_workers
 from .optim import FastAdam
 from .pool import collate_reads
@@ -35,7 +35,7 @@ def pool_features(
     pool, # `Pool`
     idxs, # Positions in the pool
     view:Callable, # Raw images `(B,C,H,W)` → images for the model
-    n_out:int|None=None, # As in `last_linear`
+    n_out:int|None=None, # Outputs of the last layer; default: any number
     bs:int=64, # Images in a batch
     num_workers:int=0, # Worker processes
 ): # Iterator of batches: raw images, labels, positions, and what `last_linear` gives, on the CPU

@@ -12,9 +12,9 @@ __all__ = ['ssl_learner', 'mixmatch_learner', 'remixmatch_learner', 'mean_teache
 import importlib, linecache
 from contextlib import ExitStack
 from fastai.vision.all import *
-from .arch import arch_spec, is_arch, make_model, to_channels_last
+from .arch import *
 from .checkpoint import Checkpoint
-from .distributed import guard, has_bars, lost, meet, rank0_print, unguarded, with_loaders
+from .distributed import *
 from .fingerprint import SameRanks
 from .heads import pool_features
 from .lists import quietly

@@ -126,7 +126,7 @@ def mixmatch_learner(dls: DataLoaders,
     prior : str | list | torch.Tensor | None
         Class frequencies of unlabeled images: `(n_classes,)`, 'uniform' or 'labeled'; default: see `band`
     lambda_u : float
-        Weight of the unlabeled loss
+        Weight of the unlabeled loss; with `adapt` a tenth of it for each class beyond the first, at most all
     ramp : float | int
         The weight grows up to this fraction (float) of the training, or for this many steps (int)
     loss_x : Union[str, Callable]

@@ -70,7 +70,7 @@ class Predictor:
     "A classifier: `predict` takes what `learn.predict` took, and gives the same"
     def __init__(self,
         model:nn.Module, # Maps `(N,C,H,W)` to logits `(N,n_classes)`
-        meta:dict, # Of `save_predictor`
+        meta:dict, # What `save_predictor` stores beside it
         device=None, # Device; default: the CPU
     ):
         def tfms(part):
@@ -120,22 +120,22 @@ def read_file(file, arch=None)->tuple:
     try:
         with safe_open(file, 'pt') as f:
             about,shapes = f.metadata() or {},{k: f.get_slice(k).get_shape() for k in f.keys()}
-    except SafetensorError as e: raise PredictorError(f"it is no file of `save_predictor`: {e}") from e
+    except SafetensorError as e: raise PredictorError(f"it was not written by `save_predictor`: {e}") from e
     _need(_key in about, "it holds tensors, but not what `save_predictor` adds")
     m = json.loads(about[_key])
     check_meta(m)
     sample = [shapes.pop(o) for o in _sample]
-    _need(sample==[m['shape'], [len(m['classes'])]], "its sample is no image")
+    _need(sample==[m['shape'], [len(m['classes'])]], "its sample is not an image")
     model = _build(m, shapes, arch) # First: a file of holes can be of any size
     return model,m,Path(file).read_bytes()
 
 def check_meta(m:dict):
     "Refuse metadata that are not a predictor's"
     _need(m['format']==2, f"its format is {m['format']}; this version reads format 2")
-    _need(_is_size(m['shape']) and math.prod(m['shape'])<=2**26, "its sample is no image")
-    _need(type(m['classes']) is list and all(type(o) is str for o in m['classes']), "its classes are no texts")
+    _need(_is_size(m['shape']) and math.prod(m['shape'])<=2**26, "its sample is not an image")
+    _need(type(m['classes']) is list and all(type(o) is str for o in m['classes']), "its classes are not texts")
     for name,kw in m['tfms']['items']+m['tfms']['batch']:
-        _need(name in _known and _is_known(name, kw), f"it names the transform {name} with {kw}, which is none of ours")
+        _need(name in _known and _is_known(name, kw), f"it names the transform {name} with {kw}; no predictor has it")
     _check_cost(*m['shape'], **m['tfms'])
 
 # %% ../nbs/24_predictor.ipynb #931a6d0d
@@ -183,7 +183,7 @@ def to_bytes(tensors:dict, meta:dict)->bytes:
 def _open(model, meta, b, device=None, sha256=None):
     "A classifier from what `read_file` gave"
     digest = sha256_of([b])
-    _need(sha256 in (None,digest), f"it is another file than was meant: its checksum is {digest}; expected {sha256}")
+    _need(sha256 in (None,digest), f"it is not the file that was meant: its checksum is {digest}; expected {sha256}")
     tensors = read_tensors(b)
     meta.pop('sha256')
     _need(to_bytes(tensors, meta)==b, "it was changed or cut after it was written: its checksum is wrong")
@@ -195,7 +195,7 @@ def _open(model, meta, b, device=None, sha256=None):
     return Predictor(model, meta, device)
 
 def load_predictor(
-    file, # Of `save_predictor`
+    file, # What `save_predictor` wrote
     arch=None, # Module or function of `(n_in, n_out)`; default: the architecture that the file names
     device=None, # Device; default: the CPU
     sha256:str|None=None, # What `save_predictor` gave, for a file from somebody else
@@ -208,8 +208,8 @@ def load_predictor(
 def _samples(dls, n=8):
     "Up to `n` opened images, evenly spaced"
     ds = dls.valid.dataset if len(dls.valid.dataset) else dls.train_ds
-    _need(hasattr(ds, 'tls') and hasattr(dls, 'vocab'), "the loaders do not open images themselves, so that a file "
-          "cannot tell how to; save the weights with `learn.save`")
+    _need(hasattr(ds, 'tls') and hasattr(dls, 'vocab'), "the loaders do not open images themselves, so a predictor "
+          "cannot know how to; save the weights with `learn.save`")
     imgs = [ds.tls[0].infer(ds.items[i]) for i in range(0, len(ds), max(1, len(ds)//n))[:n]]
     _need(type(imgs[0]) in _opened.values(), f"the loaders open a {type(imgs[0]).__name__}; a predictor opens "
           + ', '.join(f'`{o.__name__}`' for o in _opened.values()))

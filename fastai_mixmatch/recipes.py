@@ -56,7 +56,7 @@ def _settings(name):
         pi_model=dict(lambda_u=20.), ict=dict(alpha=0.75, lambda_u=1000., ramp=0.4)).get(name, {})
 
 def recipe(
-    name:str, # One of `published`
+    name:str, # Such as 'fixmatch'; `published` has all
 )->dict: # Arguments of the method's factory
     "A published training on CIFAR-10, for labeled batches of 64: optimizer, average, views, and the method's settings"
     known = {m.__name__.lower(): k for k,(m,_) in published.items() if k!='article'} | {k: k for k in published}

@@ -6,13 +6,12 @@
 __all__ = ['reliability', 'flat_map', 'Tiles', 'report']
 
 # %% ../nbs/33_summary.ipynb #ea79588e
-import base64, io, json, re, time
+import base64
 from importlib.resources import files
 from html import escape
-from types import SimpleNamespace
 from fastai.vision.all import *
 from .choose import *
-from .collect import drawn, setback, verdict
+from .collect import *
 from .files import atomic_write
 from .fingerprint import flat, settings
 from .frozen import linear_rows
@@ -331,14 +330,14 @@ def report(
     learn:Learner, # A learner with a method, that was fitted
     file='report.html', # File to write
     arch=None, # Network whose features are used, as in `frozen_baseline`; default: the learner's own, and no frozen rows to beat
-    weights=None, # Its weights, as in `frozen_baseline`
+    weights=None, # File or state dict of its weights
     cache=None, # Folder that keeps its features
     others:dict|None=None, # More rows to beat: name → accuracy, or a fitted learner
     title:str|None=None, # Heading; default: the method's and the folder's name
     note:str='', # What else is needed to repeat the run, such as its command and seed
     command:bool=False, # Name the command's options in place of Python's arguments?
     most:int=5000, # Unlabeled images to look at, drawn at random where there are more, and images on the map
-    max_bytes:int=3_500_000, # Of the pictures
+    max_bytes:int=3_500_000, # Most bytes of all pictures
 )->Path: # `file`
     "Write one HTML file about a training, with everything in it"
     os.makedirs(Path(file).parent, exist_ok=True)
