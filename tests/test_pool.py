@@ -267,7 +267,7 @@ def test_numbers_that_are_no_class_are_named(make):
     with pytest.warns(UserWarning) as w:
         dl = unlabeled_dl(make(UX, UY), few, bs=25)
         ys = torch.cat([y for _ in range(2) for _, y in dl])
-    said = [str(o.message) for o in w if 'no class' in str(o.message)]
+    said = [str(o.message) for o in w if 'not classes' in str(o.message)]
     assert len(said) == 1 and re.search('not classes of `dls`: [89]; `dls` has 0, 1, 2, 3, 4, 5, 6, 7; they count as unknown', said[0])
     assert set(ys.tolist()) == {-1, *range(8)}
 

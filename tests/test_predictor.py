@@ -97,7 +97,7 @@ def test_refuses_what_was_changed(good):
         with pytest.raises(PredictorError): load_predictor('x')
     Path('x').write_bytes(b)
     load_predictor('x', sha256=sha256_of([b]))
-    with pytest.raises(PredictorError, match='another file'): load_predictor('x', sha256='0'*64)
+    with pytest.raises(PredictorError, match='not the file that was meant'): load_predictor('x', sha256='0'*64)
     with pytest.raises(PredictorError): load_predictor('no such file')
 
 def test_is_a_safetensors_file():
