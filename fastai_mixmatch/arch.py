@@ -18,14 +18,14 @@ from .rng import kept_rng
 
 # %% ../nbs/10_arch.ipynb #a9c76973
 def is_arch(
-    arch, # As in `make_model`
+    arch, # Network: function, module or timm name
 )->bool:
     "Has `arch` pretrained weights: is it an architecture function of torchvision or fastai, or a name?"
     if isinstance(arch, nn.Module) or not callable(arch): return isinstance(arch, str)
     return bool({'weights','pretrained'} & {*inspect.signature(arch).parameters})
 
 def network(
-    arch, # As in `ssl_learner`
+    arch, # Network: function, module or timm name
     n_in:int, # Channels of an image
     n_out:int|None=None, # Classes; default: with the classifier that it was published with
     fetch:bool=False, # Download pretrained weights?
@@ -59,11 +59,11 @@ def network(
 # %% ../nbs/10_arch.ipynb #a1c0de02
 def make_model(
     dls, # `DataLoaders`, to which a pretrained network's normalization is added
-    arch, # As in `ssl_learner`
+    arch, # Network: function, module or timm name
     n_in:int, # Channels of an image
     n_out:int, # Classes
-    pretrained:bool=False, # As in `ssl_learner`
-    weights=None, # As in `ssl_learner`
+    pretrained:bool=False, # Pretrained weights?
+    weights=None, # Those weights: file or state dict; default: downloaded
     **kwargs # For `create_vision_model` or `create_timm_model`
 )->tuple: # Model, splitter, names of the tensors that are new; None for all
     "The network and its parameter groups"
@@ -93,8 +93,8 @@ archs = dict(fastai_mixmatch={o.__name__: o for o in (wrn_28_2,small_cnn,WideRes
 
 # %% ../nbs/10_arch.ipynb #e07496d2
 def arch_spec(
-    arch, # As in `ssl_learner`
-    model_args:dict|None=None, # As in `ssl_learner`
+    arch, # Network: function, module or timm name
+    model_args:dict|None=None, # Arguments for building it
 )->dict|None: # JSON data: source, name, arguments; None without a name
     "The name of an architecture"
     kw,f = dict(model_args or {}),arch
@@ -106,7 +106,7 @@ def arch_spec(
     return source and dict(source=source, name=name, args=kw)
 
 def build_arch(
-    spec:dict, # Of `arch_spec`
+    spec:dict, # What `arch_spec` gave
     n_in:int, # Channels of an image
     n_out:int, # Classes
 )->nn.Module: # Without trained weights

@@ -8,7 +8,7 @@ __all__ = ['DiskCache', 'KeptDL', 'KeepValid']
 # %% ../nbs/03_cache.ipynb #cd876f96
 from fastai.vision.all import *
 from .batch import FitCallback
-from .distributed import on_any_device, own_loader, rank0_print
+from .distributed import *
 from .files import atomic_write, fcntl, file_stamp, sha256_of
 from .images import item_name
 from .lists import Files
@@ -46,7 +46,7 @@ class DiskCache:
     def check_whole(self):
         "`OSError` where the mapped file was cut since"
         if self.map is not None and self.map._mmap.size()<self.map.offset+self.map.nbytes:
-            raise OSError(f"{self.data} was cut while it is in use; delete {self.folder}, and start again")
+            raise OSError(f"{self.data} was cut short while in use; delete {self.folder}, and start again")
 
 # %% ../nbs/03_cache.ipynb #ebafc030
 @contextmanager

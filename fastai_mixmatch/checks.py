@@ -46,6 +46,7 @@ def _unit(x): return x.is_floating_point() and x.min()>=-1e-3 and x.max()<=1+1e-
 def _alike(x, o, k=1): return (o.shape,o.dtype,o.device)==((k*len(x),*x.shape[1:]),x.dtype,x.device)
 def _named(o, *kinds): return isinstance(o, kinds) and all(isinstance(k, str) and k for k in o) and len({*o})==len(o)
 _taken = {'strong',*dir(dict)} # Not for what is learned
+_free = "'strong' or that of a method of dictionaries, such as 'items'"
 
 def _head(k, v):
     return k.isidentifier() and not hasattr(nn.ModuleDict(), k) and (callable(v) or type(v) is int and v>0)
@@ -74,11 +75,11 @@ _expected = dict( # Name → what is expected, and is it that?
     ramp=("a float from 0.0 to 1.0 (fraction of training) or an int of 0 or more (steps)", _ramp),
     strong=("an object with a method `view`, such as `StrongView()`", lambda m, o: o.view and not isinstance(o, type)),
     columns=("names, each once, such as ('mask_rate',)", lambda m, o: _named(o, list, tuple)),
-    averages=("a dictionary such as dict(p=0.999), or names and a setting `momentum`; with other names than `fresh` "
-              "gives, or a dictionary has itself", _averages),
+    averages=("a dictionary such as dict(p=0.999), or names and a setting `momentum`; no name may be one that `fresh` "
+              f"gives, {_free}", _averages),
     heads=("a dictionary such as dict(turn=4), with names that a `ModuleDict` can hold",
            lambda m, o: _named(o, dict) and all(_head(*v) for v in o.items())),
-    fresh=("a dictionary, with other names than one has itself", lambda m, o: _named(o, dict) and not _taken & {*o}),
+    fresh=(f"a dictionary; no name in it may be {_free}", lambda m, o: _named(o, dict) and not _taken & {*o}),
     make_batch=("images like `b.x`, labeled ones first, and a tuple of targets, labels like `b.y` first", _make_batch),
     guess=("probabilities `(B_u,n_classes)`", lambda m, o: o.ndim==2),
     losses=("labeled and unlabeled loss, two tensors of one number, each with a gradient, or 0", _losses),

@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 from torch.utils.data import IterableDataset, Subset
 from .collect import drawn, hash_bits, near_pairs, thumb as gray
-from .frozen import FrozenFeatures, valid_pipe, valid_view
+from .frozen import *
 from .heads import pool_features
 from .images import picture
 from .inspect import ssl_method
@@ -62,7 +62,7 @@ def _pass(learn, pool, view, bs, thumb, most):
 def look(
     learn:Learner, # A learner with a method, such as `ssl_learner` makes
     arch=None, # Network whose features are used, as in `frozen_baseline`; default: the learner's own
-    weights=None, # Its weights, as in `frozen_baseline`
+    weights=None, # File or state dict of its weights
     cache=None, # Folder that keeps its features for the next time
     thumb:int=0, # Also keep pictures of at most this many pixels a side
     bs:int=64, # Images in a batch
@@ -118,7 +118,7 @@ def typical(
     x, # L2-normed features of the unlabeled images `(N,n_features)`
     n:int, # How many to choose
     labeled=None, # Features of the labeled images `(M,n_features)`
-    seed:int=0, # Of the clustering
+    seed:int=0, # Random seed
 )->np.ndarray: # Positions `(n,)`, and how many images are in the cluster of each `(n,)`
     "Typical images from different places (TypiClust, arXiv 2202.02794, algorithm 1)"
     from sklearn.cluster import KMeans, MiniBatchKMeans # Slow to import
@@ -153,8 +153,8 @@ def label_next(
     p=None, # With features: probabilities of the unlabeled images `(N,n_classes)`
     names=None, # With features: their names; default: positions
     classes=None, # Names of the classes, for the reasons; default: those of the learner
-    seed:int=0, # Of the clustering
-    **kwargs # With a learner: for `look`
+    seed:int=0, # Random seed
+    **kwargs # With a learner: arguments of `look`
 )->L: # Pairs of file (or position) and reason
     "Which images to label next, and why"
     if n<1: raise ValueError(f"`n` must be at least 1; got {n}")
@@ -206,7 +206,7 @@ def label_issues(
     o, # Learner, what `look` gives of it, or a pair: probabilities `(N,n_classes)` of images not trained on, given labels `(N,)`
     by:str|None=None, # 'cleanlab' or 'plain' rule; default: cleanlab where it is installed
     classes=None, # Names of the classes; default: those of the learner, or numbers
-    **kwargs # With a learner: for `look`
+    **kwargs # With a learner: arguments of `look`
 )->pd.DataFrame: # Columns file (or position), given, suggested, p (of the given label); the most doubtful first
     "Labels that look wrong, among the labeled and the validation images"
     seen = _seen(o, kwargs, lambda: dict(labeled=Looked(None, None, *map(np.asarray, o))))
@@ -271,7 +271,7 @@ def strangers(
     y=None, # With features: labels `(M,)`
     valid=None, # With features: those of other images that belong to the classes
     names=None, # With features: their names; default: positions
-    **kwargs # With a learner: for `look`
+    **kwargs # With a learner: arguments of `look`
 )->pd.DataFrame: # Columns file, position and score, the strangest first
     "Unlabeled images that seem to belong to no class"
     def given(): return dict(unlabeled=Looked(names, o), labeled=Looked(x=labeled, y=y), valid=Looked(x=valid))
@@ -299,7 +299,7 @@ def near_duplicates_by_features(
     same:float=.9, # Cosine between two images' features, less their mean, from which they count as the same
     alike:float=.4, # The same for two images whose hashes differ in at most 10 bits of 128
     bits=None, # With features: hashes `(N,128)`; default: features alone
-    **kwargs # With a learner: for `look`
+    **kwargs # With a learner: arguments of `look`
 )->pd.DataFrame: # Columns a and b (files or positions), where (the kinds of both), similarity; the most similar first
     "Pairs of images that look the same, by their pixels or to a network"
     seen = _seen(o, kwargs, lambda: {'': Looked(None, np.asarray(o), bits=bits)})

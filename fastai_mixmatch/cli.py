@@ -6,7 +6,7 @@
 __all__ = ['started', 'commands', 'check', 'train', 'predict', 'Newest', 'report', 'next_', 'export', 'main']
 
 # %% ../nbs/34_cli.ipynb #3d0aa538
-import contextlib, inspect, io, itertools, json, math, os, re, shlex, sys, time, warnings
+import contextlib, shlex
 from typing import Annotated
 from fastprogress.fastprogress import format_time
 from fastai.vision.all import *
@@ -325,7 +325,7 @@ def report(
 
 def next_(
     run, # Folder of a training
-    n:int=20, # How many
+    n:int=20, # How many images
     out:str=None, # CSV file to write, with an empty column of labels, to fill in and add to your table
     source:str=None, # Its table or folder of images, if that was moved
 ):

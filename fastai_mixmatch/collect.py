@@ -7,7 +7,6 @@ __all__ = ['thumb', 'hash_bits', 'near_pairs', 'look_at', 'near_duplicates', 'de
            'Survey', 'survey', 'usual_size', 'Collected', 'loaders', 'collect', 'each_fold']
 
 # %% ../nbs/30_collect.ipynb #94d98802
-import collections, inspect, math, random
 from fastai.vision.all import *
 from .batch import *
 from .distributed import *
@@ -25,7 +24,7 @@ def thumb(
     return (img if img.mode=='L' else img.convert('L')).resize((9,9), Image.BOX).tobytes()
 
 def hash_bits(
-    thumbs, # Of `thumb`
+    thumbs, # What `thumb` gives of each image
 )->np.ndarray: # `(N,128)`, bool
     "Perceptual hash: is the right, and the lower, neighbor clearly brighter?"
     x = np.frombuffer(b''.join(thumbs), dtype=np.uint8).reshape(-1, 9, 9).astype(np.int16)
@@ -83,7 +82,7 @@ def near_duplicates(
 def deal(
     labels, # Label of each image
     folds:int=5, # Number of parts
-    seed:int=0, # Seed of the shuffle
+    seed:int=0, # Random seed
 )->list: # Part of each image; -1 where it is the only one of its class
     "Deal out the images of each class to `folds` parts"
     rng,groups = random.Random(seed),groupby(range(len(labels)), labels.__getitem__)
@@ -93,9 +92,9 @@ def deal(
 
 # %% ../nbs/30_collect.ipynb #d4eceb83
 def drawn(
-    n:int, # Of
-    most:int|None, # None for all
-    seed:int=0, # Of the draw
+    n:int, # Number of images
+    most:int|None, # Largest number to draw; None: all
+    seed:int=0, # Random seed
 ): # Positions, in order
     "At most `most` of `n` images, at random, the same ones each time"
     return range(n) if most is None or n<=most else sorted(random.Random(seed).sample(range(n), most))
@@ -108,9 +107,9 @@ def uncertainty(
 
 # %% ../nbs/30_collect.ipynb #8ae2b5dd
 def verdict(
-    own, # Accuracy
-    best, # The best to beat
-    n, # Validation images
+    own, # Accuracy after training
+    best, # Accuracy to beat
+    n, # Number of validation images
 )->str:
     "How an accuracy compares"
     d,m = 100*(own-best),uncertainty(n)
@@ -118,9 +117,9 @@ def verdict(
     return f"{abs(d):.1f} points {'better' if d>0 else 'worse'} than the best, {best:.1%} (±{m:.0f} points)"
 
 def setback(
-    own, # Accuracy
+    own, # Accuracy after training
     before, # The best after any epoch, or without training
-    n, # Validation images
+    n, # Number of validation images
     command:bool=False, # Name the command's options?
 )->str: # Empty where they are alike
     "What to do about a training that ended clearly below its best"
@@ -218,15 +217,15 @@ def classes(self:Survey)->dict:
 def refuse_empty(self:Survey, folds:int=0):
     "`ValueError` where a training, or one of some `folds`, would lack labels, unlabeled images, or a class"
     train,valid,n = set(self.of('labeled').label),set(self.of('valid').label),len(self.df)
-    if folds and self.given: raise ValueError("with validation images given there are no folds of the labels")
+    if folds and self.given: raise ValueError("validation images are given, so labels form no folds; train once")
     if folds>sum(k for k in self.classes().values() if k>1): raise ValueError(
-        "more `folds` than labels, without those of classes that have one label; give fewer, or label more")
+        "more `folds` than labels, not counting classes with one label; give fewer folds, or label more")
     if not train: raise ValueError(f"none of the {n} images has a label to train on")
     if not len(self.of('unlabeled')): raise ValueError(f"all of the {n} images have labels; name unlabeled ones by "
                                                        "`unlabeled`, or keep few of the labels by `per_class`")
     if len(train)<2: raise ValueError(f"all labels are {first(train)!r}; a classifier needs two classes at least")
-    if valid-train: raise ValueError(f"no image to train on has the label {min(valid-train)!r}, as a validation "
-                                     "image has")
+    if valid-train: raise ValueError(f"a validation image has the label {min(valid-train)!r}, but no image to "
+                                     "train on does")
 
 @patch(as_prop=True)
 def duplicates(self:Survey)->pd.DataFrame:
@@ -320,7 +319,7 @@ class Collected:
     def __repr__(self): return repr(self.survey)
 
 def loaders(
-    found:Survey, # Of `survey`
+    found:Survey, # What `survey` found
     size:int|None=None, # Side of the images in training; default: `usual_size`
     bs:int|None=None, # Labeled images in a batch; default: 64 with a GPU, 16 without
     item_tfms=None, # Item transforms; default: `Resize(size)`
@@ -347,7 +346,7 @@ def loaders(
 @delegates(loaders)
 @delegates(survey, keep=True)
 def collect(
-    source, # As in `survey`
+    source, # Folder, table, data frame or dataset, as for `survey`
     verbose:bool=True, # Say what was read?
     **kwargs
 )->Collected: # `dls, unlabeled`
@@ -360,7 +359,7 @@ def collect(
 
 # %% ../nbs/30_collect.ipynb #43e41355
 def each_fold(
-    source, # As in `survey`
+    source, # Folder, table, data frame or dataset, as for `survey`
     make:Callable, # Makes and fits a learner: takes `dls, unlabeled`
     folds:int=5, # Number of parts of the labels, and of trainings
     **kwargs # For `collect`

@@ -7,9 +7,7 @@ __all__ = ['Prediction', 'ValidPipe', 'predict_files', 'resizing', 'OnnxNet', 'p
            'load_onnx', 'export_onnx', 'distill']
 
 # %% ../nbs/35_export.ipynb #fe2f6549
-import json, math
 from collections import deque
-from copy import deepcopy
 from safetensors.torch import load_file
 from typing import NamedTuple
 from unittest import mock
@@ -17,9 +15,9 @@ from fastai.vision.all import *
 from .arch import to_channels_last
 from .distributed import plain_model
 from .files import write_checked
-from .images import ImageError, ImageStack
+from .images import *
 from .learner import ssl_learner
-from .lists import by_workers, quietly, usual_workers
+from .lists import *
 from .methods import NoisyStudent
 from .pool import ItemPipe
 from .predictor import *
@@ -47,7 +45,7 @@ def _of_learner(learn):
     "How a learner reads an item and answers a batch, and its classes"
     dl,model = learn.dls.valid,plain_model(learn).eval()
     if not hasattr(dl.dataset, 'tls'): raise TypeError(
-        "the loaders of this learner do not open images themselves, so that files cannot be read as they do")
+        "the loaders of this learner do not open images themselves, so they cannot tell how to read a file")
     device,tfms = next(model.parameters()).device,Pipeline(dl.after_batch.fs, split_idx=1)
     act,read = getattr(learn.loss_func, 'activation', partial(torch.softmax, dim=-1)),ValidPipe(dl)
 
@@ -165,7 +163,7 @@ _steps = dict(crop=f'm = min(W/w, H/h): cut out {_at}', pad=f'm = max(W/w, H/h):
               center='cut out, or pad by `fill`, w × h at (W-w)//2, (H-h)//2') # Of a picture W × H
 
 def preprocessing(
-    meta:dict, # Of a `Predictor`
+    meta:dict, # `meta` of a `Predictor`
 )->dict: # JSON data
     "How a program that has only the ONNX file prepares a picture"
     steps,t,mode = [],meta['tfms'],meta['mode']
@@ -201,8 +199,8 @@ def to_onnx(
 class OnnxPredictor(Predictor):
     "A `Predictor` whose network is an ONNX file, run by onnxruntime"
     def __init__(self,
-        content:bytes, # Of the file
-        providers=('CPUExecutionProvider',), # Of onnxruntime
+        content:bytes, # Content of the file
+        providers=('CPUExecutionProvider',), # Where onnxruntime computes
     ):
         _need_onnx()
         from onnxruntime import InferenceSession
@@ -218,7 +216,7 @@ class OnnxPredictor(Predictor):
         return torch.from_numpy(self.session.run(None, dict(images=x.numpy()))[0])
 
 def load_onnx(
-    file, # Of `export_onnx`
+    file, # What `export_onnx` wrote
     **kwargs # For `OnnxPredictor`
 )->OnnxPredictor:
     "A classifier from an ONNX file"

@@ -12,7 +12,7 @@ from fastai.vision.all import *
 from torch.utils.data import ConcatDataset, Subset
 from .batch import FitCallback
 from .checks import label_indices
-from .distributed import bound_waits, own_loader, plain_model, same_on_all
+from .distributed import *
 from .semi import SemiSupervised, StepLoss, method_of
 from .lists import Files
 from .sources import class_names, image_tfms, raw_items

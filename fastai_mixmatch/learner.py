@@ -4,17 +4,17 @@
 
 # %% auto #0
 __all__ = ['ssl_learner', 'mixmatch_learner', 'remixmatch_learner', 'mean_teacher_learner', 'fixmatch_learner',
-           'flexmatch_learner', 'freematch_learner', 'softmatch_learner', 'adamatch_learner', 'uda_learner', 'NoBar',
-           'tell_epoch', 'TidyProgress', 'SemiSupervisedLearner', 'own_dls', 'batch_channels', 'KeepNorm',
-           'linear_start', 'comments', 'with_arguments', 'factory']
+           'flexmatch_learner', 'freematch_learner', 'softmatch_learner', 'adamatch_learner', 'uda_learner', 'comments',
+           'with_arguments', 'factory', 'KeepNorm', 'linear_start', 'own_dls', 'batch_channels',
+           'SemiSupervisedLearner', 'NoBar', 'tell_epoch', 'TidyProgress']
 
 # %% ../nbs/20_learner.ipynb #126aaf0c
 import importlib, linecache
 from contextlib import ExitStack
 from fastai.vision.all import *
-from .arch import arch_spec, is_arch, make_model, to_channels_last
+from .arch import *
 from .checkpoint import Checkpoint
-from .distributed import guard, has_bars, lost, meet, rank0_print, unguarded, with_loaders
+from .distributed import *
 from .fingerprint import SameRanks
 from .heads import pool_features
 from .lists import quietly
@@ -31,44 +31,173 @@ from .rng import kept_rng
 from .semi import *
 from .describe import mark_computed
 
-# %% ../nbs/20_learner.ipynb #056c3a53
-class NoBar:
-    "A progress bar that draws nothing"
-    def __getattr__(self, name): return noop
+# %% ../nbs/20_learner.ipynb #6326119c
+def ssl_learner(
+    dls:DataLoaders, # Of the labeled images, with any batch size
+    unlabeled:str|Path|list|L|pd.Series|torch.utils.data.Dataset|ndarray|Unlabeled, # Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
+    arch:Callable|nn.Module|str=wrn_28_2, # Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
+    method:SemiSupervised|None=None, # Such as `MixMatch()`, which is the default
+    ema:float|EMA|None=0.999, # Decay of the average of weights and buffers, or an `EMA`; None or 0 for none
+    pretrained:bool=False, # Pretrained weights? For architecture functions and timm names
+    weights:str|Path|dict|None=None, # Pretrained weights: file or state dict; default: downloaded
+    model_args:dict|None=None, # Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head, fitted first
+    lr:float|None=None, # Learning rate; default: 0.002, or 0.001 with a head that was fitted first
+    wd:float=0.02, # Default weight decay; not on biases and norms
+    loss_func:Callable|None=None, # Loss on the validation set; default: that of `dls`, or cross entropy
+    metrics:Callable|list|None=accuracy, # Metrics on the validation set
+    opt_func:Callable=FastAdam, # Optimizer: `FastAdam` is fastai's `Adam`, computed faster
+    splitter:Callable|None=None, # Parameter groups; default: those of `arch`
+    cbs:Callback|list|None=None, # More callbacks
+    checkpoint:str|Path|Checkpoint|None=None, # Folder for checkpoints, from which a second start continues; or a `Checkpoint`
+    every:str='5min', # How often to save one: '30s', '5min', '1 epoch', '500 steps'
+    **kwargs # Of `Unlabeled` and of `Learner`
+)->Learner: # An ordinary learner, with the callbacks `method` and `EMA`
+    "A `Learner` that trains on the labeled `dls` and on `unlabeled`"
+    method,stream = ifnone(method, MixMatch()),_take(kwargs, Unlabeled)
+    _take_given(dls, unlabeled, method, stream, checkpoint, every)
+    check_names(kwargs, inspect.signature(ssl_learner).parameters, 'ssl_learner')
+    n_out,n_in,pretrained = check_labels(dls),batch_channels(dls),pretrained or weights is not None
+    dls = own_dls(dls, add_tfms=pretrained)
+    start = pretrained and model_args is None and is_arch(arch)
+    if start: model_args = dict(lin_ftrs=[], ps=0., concat_pool=False, first_bn=False)
+    model,split,new = make_model(dls, arch, n_in, n_out, pretrained, weights, **(model_args or {}))
+    if loss_func is None: loss_func = getattr(dls.train_ds, 'loss_func', None) or CrossEntropyLossFlat()
+    extra = [method, SameRanks(), *L(cbs)]
+    if ema: extra.insert(1, ema if isinstance(ema, EMA) else EMA(ema))
+    if checkpoint is not None:
+        extra.append(checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint, every))
+    lr = ifnone(lr, 1e-3 if start else 2e-3)
+    learn = SemiSupervisedLearner(dls, model, loss_func=loss_func, lr=lr, wd=wd, opt_func=opt_func, metrics=metrics,
+                                  splitter=ifnone(splitter, split), cbs=extra, **kwargs)
+    learn.arch_spec,learn.head_fitted = arch_spec(arch, model_args),start
+    with kept_rng(): x = method.example()
+    if torch.device(getattr(dls, 'device', None) or default_device()).type=='cpu': to_channels_last(learn.model, x)
+    if arch is wrn_28_2 and min(x.shape[2:])>64: warnings.warn(
+        f"`wrn_28_2` is made for images of 32×32 pixels, and slow at {x.shape[2]}×{x.shape[3]}. For photographs pass "
+        "`resnet18, pretrained=True` or another network, or a smaller `Resize`")
+    if start: learn.add_cb(KeepNorm)
+    elif pretrained: learn.freeze()
+    if start and new!=[]: linear_start(learn) # A file may hold a trained head
+    tell_epoch(method)
+    return learn
 
-def tell_epoch(m):
-    "Say how long an epoch of the method `m` is, where that was not said yet"
-    unlabeled = f" + {m.dl.bs} unlabeled"*(m.lambda_u>0)
-    text = f"{type(m).__name__}: an epoch is {len(m.dl)} steps of {m.labeled_dl.bs} labeled{unlabeled} images"
-    if getattr(m.learn, 'told', 0)!=text: rank0_print(text)
-    m.learn.told = text
+# %% ../nbs/20_learner.ipynb #51d4e2b1
+def _take_given(dls, unlabeled, method, stream, checkpoint, every):
+    if not isinstance(dls, DataLoaders):
+        raise TypeError(f"`dls` must be the `DataLoaders` of the labeled images; got {type(dls).__name__}")
+    if not isinstance(method, SemiSupervised):
+        raise TypeError(f"`method` must be an object such as `FixMatch()`; got {method!r}")
+    if (unlabeled.source if isinstance(unlabeled, Unlabeled) else unlabeled) is None: raise ValueError(
+        f"`unlabeled` is {unlabeled}; pass a folder, list of files, dataset or array of unlabeled images")
+    if every!='5min' and not isinstance(checkpoint, (str,Path)):
+        warnings.warn(f"`every={every!r}` does nothing without a folder, `checkpoint=…`, or beside a `Checkpoint`")
+    if stream and isinstance(unlabeled, Unlabeled):
+        raise TypeError(f"`{first(stream)}` belongs in your `Unlabeled`: `Unlabeled(…, {first(stream)}=…)`")
+    method.unlabeled = Unlabeled(unlabeled, **stream) if stream else unlabeled
 
-class TidyProgress(ProgressCallback):
-    "fastai's progress bars where they can be drawn, elsewhere a line of text an epoch"
-    name,order,bars,due = 'progress',ProgressCallback.order-1,False,0. # Before `CSVLogger`, whenever it was added
-    def before_fit(self):
-        self.bars = has_bars()
-        m = method_of(self.learn)
-        if m and m.fitting and self.learn.logger is not noop: tell_epoch(m)
-        if self.bars: return super().before_fit()
-        self.mbar,self.old_logger = NoBar(),self.learn.logger
-        if self.old_logger is noop: return
-        self.learn.logger = self._write_stats
-        self._write_stats(self.learn.recorder.metric_names)
+def _args(f)->dict:
+    others = ('kwargs','source','unlabeled')
+    return {k: p for k,p in inspect.signature(f).parameters.items() if k not in others}
 
-    def _launch_pbar(self):
-        if self.bars and len(self.learn.dl): super()._launch_pbar()
-        else: self.pbar = NoBar()
+def comments(
+    o, # Function or class
+)->dict:
+    "Comments of the parameters of a function or settings of a class, by name"
+    text = ''.join(linecache.getlines(getattr(sys.modules.get(o.__module__), '__file__', None) or ''))
+    body = re.search(rf'^(class|def) {o.__name__}\b.*\n((?:[ )].*\n?|\n)*)', text, re.M)
+    return dict(reversed(re.findall(r'^\s+(\w+) ?[:=,].*?\s# (.*)', body[2] if body else '', re.M)))
 
-    def after_batch(self):
-        if not self.bars or (self.iter+1<self.n_iter and time.monotonic()<self.due): return
-        self.due = time.monotonic()+.1
-        super().after_batch()
+def _take(kwargs, f):
+    "Take the arguments of `f` out of `kwargs`"
+    return {k: kwargs.pop(k) for k in list(kwargs) if k in _args(f)}
 
-    def _write_stats(self, row):
-        if not hasattr(self, 'mbar') or self.bars: return super()._write_stats(row)
-        texts = ['-' if o is None else f'{o:.4f}' if isinstance(o, float) else str(o) for o in row]
-        print('  '.join(f'{t:>{max(len(n),8)}}' for t,n in zip(texts, self.learn.recorder.metric_names)), flush=True)
+def with_arguments(
+    f:Callable, # Function of `**kwargs`
+    sources, # Where its keyword arguments go; the first that has a name describes it
+    doc:str, # First line of its docstring
+    but=(), # Names to leave out
+    **defaults # Other defaults
+)->Callable: # `f`, with a signature and a docstring that name every argument
+    "Show the arguments of `sources` as those of `f`"
+    params,docs,lead = {},comments(ssl_learner),('dls','unlabeled','arch')
+    for o in sources:
+        for k,p in _args(o).items(): params.setdefault(k, p)
+        for k,v in comments(o).items(): docs.setdefault(k, v)
+    ps = [inspect.signature(ssl_learner).parameters[k] for k in lead] + [
+        p.replace(kind=p.KEYWORD_ONLY, default=defaults.get(k, p.default))
+        for k,p in params.items() if k not in (*but,*lead)]
+    lines = [f'{p.name} : {inspect.formatannotation(p.annotation)}\n    {docs.get(p.name, "")}' for p in ps]
+    f.__signature__,f.__doc__ = inspect.Signature(ps),'\n'.join([doc, '', 'Parameters', '----------', *lines])
+    return f
+
+# %% ../nbs/20_learner.ipynb #acee32d7
+def factory(
+    method:type, # Subclass of `SemiSupervised`
+)->Callable: # Function of `(dls, unlabeled, arch, ...)` that gives a `Learner`
+    "The factory of a method: its arguments and those of `ssl_learner` in one call"
+    def make(dls, unlabeled, arch=wrn_28_2, **kwargs):
+        check_names(kwargs, make.__signature__.parameters, make.__name__)
+        return ssl_learner(dls, unlabeled, arch, method=method(**_take(kwargs, method)), **kwargs)
+    make.__name__ = make.__qualname__ = f"{method.__name__.lower().replace('teacher', '_teacher')}_learner"
+    doc = f'A `Learner` that trains on the labeled `dls` and on `unlabeled` with {method.__doc__}'
+    bases = [c for c in method.__mro__ if issubclass(c, SemiSupervised)]
+    return with_arguments(make, [*bases, Unlabeled, ssl_learner, Learner], doc, ('method','model'), mu=method.mu)
+
+ssl_learner = with_arguments(ssl_learner, [ssl_learner, Unlabeled, Learner], ssl_learner.__doc__, ('model',))
+mixmatch_learner,remixmatch_learner,mean_teacher_learner = map(factory, (MixMatch,ReMixMatch,MeanTeacher))
+fixmatch_learner,flexmatch_learner,freematch_learner = map(factory, (FixMatch,FlexMatch,FreeMatch))
+softmatch_learner,adamatch_learner,uda_learner = map(factory, (SoftMatch,AdaMatch,UDA))
+
+# %% ../nbs/20_learner.ipynb #022dc722
+class KeepNorm(Callback):
+    "Batch norms keep their pretrained statistics"
+    order,run_valid = TrainEvalCallback.order+1,False
+    def before_train(self):
+        for m in self.learn.model.modules():
+            if isinstance(m, nn.modules.batchnorm._BatchNorm): m.eval()
+
+def linear_start(
+    learn:Learner, # Of `ssl_learner`; the last linear layer of its network changes
+):
+    "Start the last layer as a logistic regression on the features of the labeled images"
+    from fastai_mixmatch.frozen import linear_head
+    view,ldl = method_of(learn).view,method_of(learn).labeled_dl
+    model,pool = learn.model.to(ldl.device or 'cpu'),ldl.pool
+    seen = pool_features(model, pool, range(len(pool)), view, ldl.c, num_workers=ldl.num_workers)
+    with kept_rng(): y,(last,*_),h = zip(*[(y,last,h) for _,y,_,last,h,_ in seen])
+    h,y = torch.cat(h),torch.cat(y)
+    if len(y.unique())<2: return # Nothing to tell apart
+    head = linear_head(F.normalize(h).numpy(), y.numpy())
+    length = h.norm(dim=1).mean().clamp(min=1e-12).item()
+    for p,o in ((last.weight, head.coef_/length), (last.bias, head.intercept_)):
+        if len(head.classes_)==2: o = np.concatenate([-o, o])/2
+        if p is None: continue
+        p.data[head.classes_] = torch.from_numpy(o).to(p)
+        mark_computed(p)
+
+# %% ../nbs/20_learner.ipynb #cbeca2e8
+def own_dls(
+    dls, # `DataLoaders`
+    add_tfms:bool=False, # Copy the loaders, so that batch transforms can be added?
+)->DataLoaders: # With at least one training batch, and a validation loader, perhaps empty
+    "The `DataLoaders` of a learner, without changing the user's"
+    loaders = list(dls.loaders)
+    if len(loaders[0])==0 and isinstance(loaders[0], DataLoader): loaders[0] = loaders[0].new(drop_last=False)
+    if len(loaders)==1: loaders.append(_empty(loaders[0]))
+    def own(dl): return dl.new(after_batch=Pipeline(list(dl.after_batch.fs))) if hasattr(dl, 'after_batch') else dl
+    return with_loaders(dls, [*map(own, loaders)] if add_tfms else loaders)
+
+def _empty(dl):
+    "A loader like `dl` without images"
+    ds = dl.dataset.new_empty() if hasattr(dl.dataset, 'new_empty') else torch.utils.data.Subset(dl.dataset, [])
+    if isinstance(dl, DataLoader): return dl.new(ds, shuffle=False, drop_last=False)
+    return torch.utils.data.DataLoader(ds, batch_size=dl.batch_size)
+
+# %% ../nbs/20_learner.ipynb #1692c11b
+def batch_channels(dls)->int:
+    "Channels of an image after the batch transforms of `dls`"
+    like = LabeledPool(dls.train.dataset, ItemPipe(dls.train)).example(2, getattr(dls, 'device', None))
+    with kept_rng(): return quietly(BatchViews, dls.train, like, False)(like).shape[1] # The method's own views warn
 
 # %% ../nbs/20_learner.ipynb #eecb3deb
 class SemiSupervisedLearner(Learner):
@@ -133,70 +262,6 @@ def aside(self:SemiSupervisedLearner):
         for m,t in modes: m.training = t
     self.final_record = record # What `validate` gives
 
-# %% ../nbs/20_learner.ipynb #cbeca2e8
-def own_dls(
-    dls, # `DataLoaders`
-    add_tfms:bool=False, # Copy the loaders, so that batch transforms can be added?
-)->DataLoaders: # With at least one training batch, and a validation loader, perhaps empty
-    "The `DataLoaders` of a learner, without changing the user's"
-    loaders = list(dls.loaders)
-    if len(loaders[0])==0 and isinstance(loaders[0], DataLoader): loaders[0] = loaders[0].new(drop_last=False)
-    if len(loaders)==1: loaders.append(_empty(loaders[0]))
-    def own(dl): return dl.new(after_batch=Pipeline(list(dl.after_batch.fs))) if hasattr(dl, 'after_batch') else dl
-    return with_loaders(dls, [*map(own, loaders)] if add_tfms else loaders)
-
-def _empty(dl):
-    "A loader like `dl` without images"
-    ds = dl.dataset.new_empty() if hasattr(dl.dataset, 'new_empty') else torch.utils.data.Subset(dl.dataset, [])
-    if isinstance(dl, DataLoader): return dl.new(ds, shuffle=False, drop_last=False)
-    return torch.utils.data.DataLoader(ds, batch_size=dl.batch_size)
-
-# %% ../nbs/20_learner.ipynb #1692c11b
-def batch_channels(dls)->int:
-    "Channels of an image after the batch transforms of `dls`"
-    like = LabeledPool(dls.train.dataset, ItemPipe(dls.train)).example(2, getattr(dls, 'device', None))
-    with kept_rng(): return quietly(BatchViews, dls.train, like, False)(like).shape[1] # The method's own views warn
-
-# %% ../nbs/20_learner.ipynb #022dc722
-class KeepNorm(Callback):
-    "Batch norms keep their pretrained statistics"
-    order,run_valid = TrainEvalCallback.order+1,False
-    def before_train(self):
-        for m in self.learn.model.modules():
-            if isinstance(m, nn.modules.batchnorm._BatchNorm): m.eval()
-
-def linear_start(
-    learn:Learner, # Of `ssl_learner`; the last linear layer of its network changes
-):
-    "Start the last layer as a logistic regression on the features of the labeled images"
-    from fastai_mixmatch.frozen import linear_head
-    view,ldl = method_of(learn).view,method_of(learn).labeled_dl
-    model,pool = learn.model.to(ldl.device or 'cpu'),ldl.pool
-    seen = pool_features(model, pool, range(len(pool)), view, ldl.c, num_workers=ldl.num_workers)
-    with kept_rng(): y,(last,*_),h = zip(*[(y,last,h) for _,y,_,last,h,_ in seen])
-    h,y = torch.cat(h),torch.cat(y)
-    if len(y.unique())<2: return # Nothing to tell apart
-    head = linear_head(F.normalize(h).numpy(), y.numpy())
-    length = h.norm(dim=1).mean().clamp(min=1e-12).item()
-    for p,o in ((last.weight, head.coef_/length), (last.bias, head.intercept_)):
-        if len(head.classes_)==2: o = np.concatenate([-o, o])/2
-        if p is None: continue
-        p.data[head.classes_] = torch.from_numpy(o).to(p)
-        mark_computed(p)
-
-def _take_given(dls, unlabeled, method, stream, checkpoint, every):
-    if not isinstance(dls, DataLoaders):
-        raise TypeError(f"`dls` must be the `DataLoaders` of the labeled images; got {type(dls).__name__}")
-    if not isinstance(method, SemiSupervised):
-        raise TypeError(f"`method` must be an object such as `FixMatch()`; got {method!r}")
-    if (unlabeled.source if isinstance(unlabeled, Unlabeled) else unlabeled) is None: raise ValueError(
-        f"`unlabeled` is {unlabeled}; pass a folder, list of files, dataset or array of unlabeled images")
-    if every!='5min' and not isinstance(checkpoint, (str,Path)):
-        warnings.warn(f"`every={every!r}` does nothing without a folder, `checkpoint=…`, or beside a `Checkpoint`")
-    if stream and isinstance(unlabeled, Unlabeled):
-        raise TypeError(f"`{first(stream)}` belongs in your `Unlabeled`: `Unlabeled(…, {first(stream)}=…)`")
-    method.unlabeled = Unlabeled(unlabeled, **stream) if stream else unlabeled
-
 # %% ../nbs/20_learner.ipynb #7be20d94
 @patch
 @delegates(Learner.fit_one_cycle)
@@ -215,106 +280,41 @@ def fine_tune(self:SemiSupervisedLearner,
     self.unfreeze()
     self.fit_one_cycle(epochs, slice(base_lr/2/lr_mult, base_lr/2), **args)
 
-# %% ../nbs/20_learner.ipynb #6326119c
-def ssl_learner(
-    dls:DataLoaders, # Of the labeled images, with any batch size
-    unlabeled:str|Path|list|L|pd.Series|torch.utils.data.Dataset|ndarray|Unlabeled, # Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
-    arch:Callable|nn.Module|str=wrn_28_2, # Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
-    method:SemiSupervised|None=None, # Such as `MixMatch()`, which is the default
-    ema:float|EMA|None=0.999, # Decay of the average of weights and buffers, or an `EMA`; None or 0 for none
-    pretrained:bool=False, # Pretrained weights? For architecture functions and timm names
-    weights:str|Path|dict|None=None, # Pretrained weights: file or state dict; default: downloaded
-    model_args:dict|None=None, # Arguments for building such a network, as in `vision_learner`: `dict(ps=0.2)`; default: a linear head, fitted first
-    lr:float|None=None, # Learning rate; default: 0.002, or 0.001 with a head that was fitted first
-    wd:float=0.02, # Default weight decay; not on biases and norms
-    loss_func:Callable|None=None, # Loss on the validation set; default: that of `dls`, or cross entropy
-    metrics:Callable|list|None=accuracy, # Metrics on the validation set
-    opt_func:Callable=FastAdam, # Optimizer: `FastAdam` is fastai's `Adam`, computed faster
-    splitter:Callable|None=None, # Parameter groups; default: those of `arch`
-    cbs:Callback|list|None=None, # More callbacks
-    checkpoint:str|Path|Checkpoint|None=None, # Folder for checkpoints, from which a second start continues; or a `Checkpoint`
-    every:str='5min', # How often to save one: '30s', '5min', '1 epoch', '500 steps'
-    **kwargs # Of `Unlabeled` and of `Learner`
-)->Learner: # An ordinary learner, with the callbacks `method` and `EMA`
-    "A `Learner` that trains on the labeled `dls` and on `unlabeled`"
-    method,stream = ifnone(method, MixMatch()),_take(kwargs, Unlabeled)
-    _take_given(dls, unlabeled, method, stream, checkpoint, every)
-    check_names(kwargs, inspect.signature(ssl_learner).parameters, 'ssl_learner')
-    n_out,n_in,pretrained = check_labels(dls),batch_channels(dls),pretrained or weights is not None
-    dls = own_dls(dls, add_tfms=pretrained)
-    start = pretrained and model_args is None and is_arch(arch)
-    if start: model_args = dict(lin_ftrs=[], ps=0., concat_pool=False, first_bn=False)
-    model,split,new = make_model(dls, arch, n_in, n_out, pretrained, weights, **(model_args or {}))
-    if loss_func is None: loss_func = getattr(dls.train_ds, 'loss_func', None) or CrossEntropyLossFlat()
-    extra = [method, SameRanks(), *L(cbs)]
-    if ema: extra.insert(1, ema if isinstance(ema, EMA) else EMA(ema))
-    if checkpoint is not None:
-        extra.append(checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint, every))
-    lr = ifnone(lr, 1e-3 if start else 2e-3)
-    learn = SemiSupervisedLearner(dls, model, loss_func=loss_func, lr=lr, wd=wd, opt_func=opt_func, metrics=metrics,
-                                  splitter=ifnone(splitter, split), cbs=extra, **kwargs)
-    learn.arch_spec,learn.head_fitted = arch_spec(arch, model_args),start
-    with kept_rng(): x = method.example()
-    if torch.device(getattr(dls, 'device', None) or default_device()).type=='cpu': to_channels_last(learn.model, x)
-    if arch is wrn_28_2 and min(x.shape[2:])>64: warnings.warn(
-        f"`wrn_28_2` is made for images of 32×32 pixels, and slow at {x.shape[2]}×{x.shape[3]}. For photographs pass "
-        "`resnet18, pretrained=True` or another network, or a smaller `Resize`")
-    if start: learn.add_cb(KeepNorm)
-    elif pretrained: learn.freeze()
-    if start and new!=[]: linear_start(learn) # A file may hold a trained head
-    tell_epoch(method)
-    return learn
+# %% ../nbs/20_learner.ipynb #056c3a53
+class NoBar:
+    "A progress bar that draws nothing"
+    def __getattr__(self, name): return noop
 
-# %% ../nbs/20_learner.ipynb #51d4e2b1
-def _args(f)->dict:
-    others = ('kwargs','source','unlabeled')
-    return {k: p for k,p in inspect.signature(f).parameters.items() if k not in others}
+def tell_epoch(m):
+    "Say how long an epoch of the method `m` is, where that was not said yet"
+    unlabeled = f" + {m.dl.bs} unlabeled"*(m.lambda_u>0)
+    text = f"{type(m).__name__}: an epoch is {len(m.dl)} steps of {m.labeled_dl.bs} labeled{unlabeled} images"
+    if getattr(m.learn, 'told', 0)!=text: rank0_print(text)
+    m.learn.told = text
 
-def comments(
-    o, # Function or class
-)->dict:
-    "Comments of the parameters of a function or settings of a class, by name"
-    text = ''.join(linecache.getlines(getattr(sys.modules.get(o.__module__), '__file__', None) or ''))
-    body = re.search(rf'^(class|def) {o.__name__}\b.*\n((?:[ )].*\n?|\n)*)', text, re.M)
-    return dict(reversed(re.findall(r'^\s+(\w+) ?[:=,].*?\s# (.*)', body[2] if body else '', re.M)))
+class TidyProgress(ProgressCallback):
+    "fastai's progress bars where they can be drawn, elsewhere a line of text an epoch"
+    name,order,bars,due = 'progress',ProgressCallback.order-1,False,0. # Before `CSVLogger`, whenever it was added
+    def before_fit(self):
+        self.bars = has_bars()
+        m = method_of(self.learn)
+        if m and m.fitting and self.learn.logger is not noop: tell_epoch(m)
+        if self.bars: return super().before_fit()
+        self.mbar,self.old_logger = NoBar(),self.learn.logger
+        if self.old_logger is noop: return
+        self.learn.logger = self._write_stats
+        self._write_stats(self.learn.recorder.metric_names)
 
-def _take(kwargs, f):
-    "Take the arguments of `f` out of `kwargs`"
-    return {k: kwargs.pop(k) for k in list(kwargs) if k in _args(f)}
+    def _launch_pbar(self):
+        if self.bars and len(self.learn.dl): super()._launch_pbar()
+        else: self.pbar = NoBar()
 
-def with_arguments(
-    f:Callable, # Function of `**kwargs`
-    sources, # Where its keyword arguments go; the first that has a name describes it
-    doc:str, # First line of its docstring
-    but=(), # Names to leave out
-    **defaults # Other defaults
-)->Callable: # `f`, with a signature and a docstring that name every argument
-    "Show the arguments of `sources` as those of `f`"
-    params,docs,lead = {},comments(ssl_learner),('dls','unlabeled','arch')
-    for o in sources:
-        for k,p in _args(o).items(): params.setdefault(k, p)
-        for k,v in comments(o).items(): docs.setdefault(k, v)
-    ps = [inspect.signature(ssl_learner).parameters[k] for k in lead] + [
-        p.replace(kind=p.KEYWORD_ONLY, default=defaults.get(k, p.default))
-        for k,p in params.items() if k not in (*but,*lead)]
-    lines = [f'{p.name} : {inspect.formatannotation(p.annotation)}\n    {docs.get(p.name, "")}' for p in ps]
-    f.__signature__,f.__doc__ = inspect.Signature(ps),'\n'.join([doc, '', 'Parameters', '----------', *lines])
-    return f
+    def after_batch(self):
+        if not self.bars or (self.iter+1<self.n_iter and time.monotonic()<self.due): return
+        self.due = time.monotonic()+.1
+        super().after_batch()
 
-# %% ../nbs/20_learner.ipynb #acee32d7
-def factory(
-    method:type, # Subclass of `SemiSupervised`
-)->Callable: # Function of `(dls, unlabeled, arch, ...)` that gives a `Learner`
-    "The factory of a method: its arguments and those of `ssl_learner` in one call"
-    def make(dls, unlabeled, arch=wrn_28_2, **kwargs):
-        check_names(kwargs, make.__signature__.parameters, make.__name__)
-        return ssl_learner(dls, unlabeled, arch, method=method(**_take(kwargs, method)), **kwargs)
-    make.__name__ = make.__qualname__ = f"{method.__name__.lower().replace('teacher', '_teacher')}_learner"
-    doc = f'A `Learner` that trains on the labeled `dls` and on `unlabeled` with {method.__doc__}'
-    bases = [c for c in method.__mro__ if issubclass(c, SemiSupervised)]
-    return with_arguments(make, [*bases, Unlabeled, ssl_learner, Learner], doc, ('method','model'), mu=method.mu)
-
-ssl_learner = with_arguments(ssl_learner, [ssl_learner, Unlabeled, Learner], ssl_learner.__doc__, ('model',))
-mixmatch_learner,remixmatch_learner,mean_teacher_learner = map(factory, (MixMatch,ReMixMatch,MeanTeacher))
-fixmatch_learner,flexmatch_learner,freematch_learner = map(factory, (FixMatch,FlexMatch,FreeMatch))
-softmatch_learner,adamatch_learner,uda_learner = map(factory, (SoftMatch,AdaMatch,UDA))
+    def _write_stats(self, row):
+        if not hasattr(self, 'mbar') or self.bars: return super()._write_stats(row)
+        texts = ['-' if o is None else f'{o:.4f}' if isinstance(o, float) else str(o) for o in row]
+        print('  '.join(f'{t:>{max(len(n),8)}}' for t,n in zip(texts, self.learn.recorder.metric_names)), flush=True)

@@ -126,7 +126,7 @@ def mixmatch_learner(dls: DataLoaders,
     prior : str | list | torch.Tensor | None
         Class frequencies of unlabeled images: `(n_classes,)`, 'uniform' or 'labeled'; default: see `band`
     lambda_u : float
-        Weight of the unlabeled loss
+        Weight of the unlabeled loss; with `adapt` a tenth of it for each class beyond the first, at most all
     ramp : float | int
         The weight grows up to this fraction (float) of the training, or for this many steps (int)
     loss_x : Union[str, Callable]
@@ -885,30 +885,6 @@ def uda_learner(dls: DataLoaders, unlabeled: str | Path | list | L | Series | Da
     default_cbs : bool
         Include default `Callback`s"""
 
-class NoBar:
-    r"""A progress bar that draws nothing"""
-
-def tell_epoch(m) -> Any:
-    r"""Say how long an epoch of the method `m` is, where that was not said yet"""
-
-class TidyProgress(ProgressCallback):
-    r"""fastai's progress bars where they can be drawn, elsewhere a line of text an epoch"""
-
-class SemiSupervisedLearner(Learner):
-    r"""A `Learner` whose callbacks tidy up however a fit ends"""
-
-def own_dls(dls, add_tfms: bool = False) -> Any:
-    r"""The `DataLoaders` of a learner, without changing the user's"""
-
-def batch_channels(dls) -> Any:
-    r"""Channels of an image after the batch transforms of `dls`"""
-
-class KeepNorm(Callback):
-    r"""Batch norms keep their pretrained statistics"""
-
-def linear_start(learn: Learner) -> Any:
-    r"""Start the last layer as a logistic regression on the features of the labeled images"""
-
 def comments(o) -> Any:
     r"""Comments of the parameters of a function or settings of a class, by name"""
 
@@ -917,3 +893,27 @@ def with_arguments(f: Callable, sources, doc: str, but=(), **defaults) -> Any:
 
 def factory(method: type) -> Any:
     r"""The factory of a method: its arguments and those of `ssl_learner` in one call"""
+
+class KeepNorm(Callback):
+    r"""Batch norms keep their pretrained statistics"""
+
+def linear_start(learn: Learner) -> Any:
+    r"""Start the last layer as a logistic regression on the features of the labeled images"""
+
+def own_dls(dls, add_tfms: bool = False) -> Any:
+    r"""The `DataLoaders` of a learner, without changing the user's"""
+
+def batch_channels(dls) -> Any:
+    r"""Channels of an image after the batch transforms of `dls`"""
+
+class SemiSupervisedLearner(Learner):
+    r"""A `Learner` whose callbacks tidy up however a fit ends"""
+
+class NoBar:
+    r"""A progress bar that draws nothing"""
+
+def tell_epoch(m) -> Any:
+    r"""Say how long an epoch of the method `m` is, where that was not said yet"""
+
+class TidyProgress(ProgressCallback):
+    r"""fastai's progress bars where they can be drawn, elsewhere a line of text an epoch"""

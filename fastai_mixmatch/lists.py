@@ -9,7 +9,7 @@ __all__ = ['Split', 'draw_labeled', 'Files', 'label_text', 'ImageList', 'usual_w
 import dataclasses, unicodedata
 from collections.abc import Sequence
 from fastai.vision.all import *
-from .distributed import guard, has_bars, rank0_print, unguarded
+from .distributed import *
 from .files import atomic_write, sha256_of
 from .images import *
 

@@ -16,7 +16,7 @@ from .targets import _up
 
 # %% ../nbs/09_losses.ipynb #0ccd59ce
 def _pair(nm, logits, target):
-    refuse_unless(logits.shape==target.shape, f"{nm}: logits and target must have one shape (N, C)", (logits,target))
+    refuse_unless(logits.shape==target.shape, f"{nm}: logits and target must both have shape (N, C)", (logits,target))
     logits = _up(logits)
     return logits,target.to(logits.dtype)
 

@@ -21,10 +21,11 @@ class MixMatch(SemiSupervised):
     adapt:bool = True # Weigh unlabeled images by how well the labeled ones are learned? False: the paper's step
     band:float = 2. # With `adapt`: largest ratio of guessed to labeled class frequency, and of the inverse
     prior:str|list|Tensor|None = None # Class frequencies of unlabeled images: `(n_classes,)`, 'uniform' or 'labeled'; default: see `band`
-    lambda_u,ramp = 75.,1.
+    lambda_u:float = 75. # Weight of the unlabeled loss; with `adapt` a tenth of it for each class beyond the first, at most all
+    ramp = 1.
     averages = property(lambda self: {o: 0.95 for o in ('known',)*self.adapt + ('seen',)*self.aligns})
     aligns = property(lambda self: self.adapt or self.prior is not None)
-    share = property(lambda self: min(1, (len(self.class_counts)-1)/10)) # Of `lambda_u`, with `adapt`
+    share = property(lambda self: min(1, (len(self.class_counts)-1)/10))
     full_weight = property(lambda self: self.lambda_u*(self.share if self.adapt else 1))
     advice = property(lambda self: " or pass class frequencies as `prior`" if self.prior is None else None)
 

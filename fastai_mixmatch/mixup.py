@@ -47,7 +47,7 @@ def _check_mix(x, y, lam, perm):
     n,msg = len(x),"mixup: {} is {}; convert it to {}, e.g. `{}`"
     if not x.is_floating_point(): raise TypeError(msg.format('x', x.dtype, 'floats', 'x.float().div(255)'))
     if not y.is_floating_point(): raise TypeError(msg.format('y', y.dtype, 'probabilities', 'F.one_hot(y, C).float()'))
-    if len(y)!=n: raise ValueError(f"mixup: x and y must have one length, got {n} and {len(y)}")
+    if len(y)!=n: raise ValueError(f"mixup: x and y must have the same length, got {n} and {len(y)}")
     for nm,t in (('lam',lam), ('perm',perm)):
         if t is not None and tuple(t.shape)!=(n,):
             raise ValueError(f"mixup: {nm} must have shape ({n},), one for each image, got {tuple(t.shape)}")

@@ -131,7 +131,7 @@ def load_weights(
         else: load = partial(torch.load, map_location='cpu', weights_only=True)
         try: state = load(weights)
         except OSError: raise
-        except Exception as e: raise ValueError(f"{weights} is no file of weights") from e
+        except Exception as e: raise ValueError(f"{weights} is not a file of weights") from e
     state = next((state[k] for k in ('state_dict','model') if isinstance(state.get(k), dict)), state)
     own,given = _floats(model.state_dict()),_floats(state)
     for pairs in (_by_name(own, given), _by_order(own, given)):
@@ -139,7 +139,7 @@ def load_weights(
         if pairs and len(rest)<=6 and all(given[k].ndim<=2 for k in rest): break # A classifier is left over
     else:
         at = f'{rest[0]} {tuple(given[rest[0]].shape)}' if rest else 'no tensor'
-        raise ValueError(f"the weights are of another network: of {len(given)} tensors {len(pairs)} fit, then comes "
+        raise ValueError(f"the weights belong to another network: {len(pairs)} of {len(given)} tensors fit, then comes "
                          f"{at}; pass the file of the network that `arch` names")
     with torch.no_grad():
         for k,g in pairs.items(): own[k].copy_(given[g])

@@ -7,7 +7,7 @@ __all__ = ['find_arch', 'find_method', 'EpochLines', 'file_weights', 'plan_learn
            'read_plan', 'write_plan', 'as_trained', 'images_of', 'same_plan']
 
 # %% ../nbs/31_plan.ipynb #ccc2c7d6
-import contextlib, inspect, io, json, sys, time
+import contextlib
 from fastprogress.fastprogress import format_time
 from fastai.vision.all import *
 from . import methods
@@ -82,13 +82,13 @@ def file_weights(
     "Weights that a training starts from"
     from safetensors.torch import load_file
     if (file := Path(file)).is_dir(): file /= 'predictor.safetensors'
-    if not file.is_file(): raise FileNotFoundError(f"there is no file {file} of weights")
+    if not file.is_file(): raise FileNotFoundError(f"there is no weights file {file}")
     if file.suffix!='.safetensors': return file
     return {k: v for k,v in load_file(file).items() if not k.startswith('sample.')}
 
 def plan_learner(
     plan:dict, # `args` of the command, `pretrained`, `epochs`, `steps` of each epoch so far or None
-    found:Survey, # Its images
+    found:Survey, # Images to train on
     run=None, # Folder of the training
     cbs=None, # Callbacks
     checkpoint=None, # Default: one that writes to `run`
@@ -188,7 +188,7 @@ def read_plan(
     try: return json.loads(f.read_text())
     except ValueError as e: raise ValueError(f"{f} is damaged: {e}; delete the folder to begin again") from e
     except OSError as e: raise FileNotFoundError(
-        f"{run} is no folder of a training: it has no plan.json; `fastai-mixmatch train` makes one") from e
+        f"{run} is not the folder of a training: it has no plan.json; `fastai-mixmatch train` makes one") from e
 
 def write_plan(run, plan):
     with atomic_write(Path(run)/'plan.json') as f: f.write(json.dumps(plan, indent=1).encode())

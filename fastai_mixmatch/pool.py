@@ -10,7 +10,7 @@ __all__ = ['CACHE_LIMIT', 'known_tfms', 'known_source', 'ItemPipe', 'fits', 'Poo
 from fastai.vision.all import *
 from torch.utils.data import ConcatDataset, Subset, TensorDataset
 from torchvision.datasets.folder import default_loader
-from .distributed import has_bars, listed, rank0_print
+from .distributed import *
 from .images import *
 from .lists import *
 from .sources import *
@@ -299,7 +299,7 @@ class LabelIndex:
     def tell(self, names, how='they count as unknown'):
         "Warn, once, of labels that are no class"
         def some(names): return ', '.join(map(str, names[:10])) + '…'*(len(names)>10)
-        if not self.told: warnings.warn(f"unlabeled images have labels that are no class of `dls`: {some(names)}; "
+        if not self.told: warnings.warn(f"unlabeled images have labels that are not classes of `dls`: {some(names)}; "
                                         f"`dls` has {some([o for o in self.index if isinstance(o, str)])}; {how}")
         self.told = True
 
@@ -331,7 +331,7 @@ class ArrayPool(Pool):
 # %% ../nbs/02_pool.ipynb #0823de7f
 def as_pool(
     items, # Of `as_items`, with a length and positions
-    pipe:ItemPipe, # Of the labeled set
+    pipe:ItemPipe, # What makes tensors of labeled images
     vocab=None, # Classes of the labeled set
     **kwargs # For `Pool`
 )->Pool:

@@ -22,7 +22,7 @@ from .finite import Finite
 from .speed import Trim
 from .rng import kept_rng
 from .state import belongs, pack, unpack
-from .distributed import listed, own_loader, on_any_device, rank0_print, ranks, sum_ranks, with_loaders
+from .distributed import *
 
 # %% ../nbs/14_semi.ipynb #86f8d8d2
 class SemiSupervised(Settings, FitCallback):
@@ -86,7 +86,7 @@ def make_batch(self:SemiSupervised,
 def losses(self:SemiSupervised,
     pred:Tensor, # Output of the network for the input that `make_batch` gave
     y:Tensor, # The first of the targets that it gave: labels
-    *qs, # The others: guesses
+    *qs, # The other targets: guesses
 )->tuple: # Labeled loss, unlabeled loss
     "Both losses of a step; here the second is the squared error against guesses, if any"
     return self.loss_x(pred[:len(y)], y), l2_loss(pred[len(y):], torch.cat(qs)) if qs else pred.new_zeros(())
@@ -137,7 +137,7 @@ def teacher(self:SemiSupervised,
 # %% ../nbs/14_semi.ipynb #bada1180
 @patch
 def head(self:SemiSupervised,
-    name:str, # One of `heads`
+    name:str, # Its name in `heads`
 )->Tensor: # Its output for each image of this step, in the order of `make_batch`
     "Output of an extra head for the images of this step"
     check_use(self, 'heads', name)
@@ -155,7 +155,7 @@ def forget(self:SemiSupervised):
 
 @patch
 def average(self:SemiSupervised,
-    name:str, # One of `averages`
+    name:str, # Its name in `averages`
     new:Tensor, # Value of this step
     start:float|None=None, # Average before the first step; default: `new`
 )->Tensor: # The average
@@ -378,7 +378,7 @@ def state_dict(self:SemiSupervised)->dict:
 
 @patch
 def load_state_dict(self:SemiSupervised,
-    state:dict, # Of `state_dict`
+    state:dict, # What `state_dict` gave
     streams:bool=False, # Go on in the middle of an epoch?
 ):
     "Continue from `state`; `ValueError` where it is another method's"

@@ -103,7 +103,7 @@ def class_names(
         parts = [o for o in map(class_names, ds.datasets) if o]
         other = first(o for o in parts if o!=parts[0])
         if not other: return first(parts)
-        raise ValueError(f"the parts of a `ConcatDataset` number different classes: {parts[0]} and "
+        raise ValueError(f"the parts of a `ConcatDataset` number their classes differently: {parts[0]} and "
                          f"{other}; give all one list")
     features = getattr(ds, 'features', None)
     hf = [features.get(o) for o in ('label','labels')] if isinstance(features, dict) else [] # Of Hugging Face
@@ -127,7 +127,7 @@ def column_files(col, dls=None)->list:
     return [way(o) for o in col]
 
 def as_items(
-    unlabeled, # What `Unlabeled` takes
+    unlabeled, # Folder, list of files, data frame column, dataset, array
     dls=None, # `DataLoaders` of the labeled set, for a data frame column
 ): # Sequence of items, `ImageList`, or iterable dataset
     "The items of `unlabeled`; `TypeError` lists what is accepted"

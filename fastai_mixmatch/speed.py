@@ -10,6 +10,19 @@ import ctypes, torch
 from fastai.vision.all import *
 from .batch import FitCallback
 
+# %% ../nbs/28_speed.ipynb #48d9771c
+@patch
+def to_fast(self:Learner,
+    bf16:bool|None=None, # Train in bfloat16? Default: on CUDA
+    compile:bool|str=False, # Compile the model? Or a mode of `torch.compile`, such as 'reduce-overhead'. The first steps take minutes
+)->Learner: # The same learner
+    "Train on the fast path: losses stay on the device, channels last, bfloat16 on CUDA or where asked"
+    new = [FastPath(bool(compile)), ChannelsLast(), Autocast(bf16)]
+    self.remove_cbs([o for o in self.cbs if type(o) in map(type, new)])
+    self.add_cbs(new)
+    if compile: compile_whole(self.model, mode=compile if isinstance(compile, str) else None)
+    return self
+
 # %% ../nbs/28_speed.ipynb #03b13c35
 class DeviceLoss(AvgSmoothLoss):
     "fastai's smoothed loss, kept on the device until it is read"
@@ -64,16 +77,3 @@ def compile_whole(model, **kwargs):
     call = model._call_impl
     def forward(*args, **kw): return call(*args, **kw) # PyTorch skips frames of its own files, as of `nn.Sequential`
     model._compiled_call_impl = torch.compile(forward, **kwargs)
-
-# %% ../nbs/28_speed.ipynb #48d9771c
-@patch
-def to_fast(self:Learner,
-    bf16:bool|None=None, # Train in bfloat16? Default: on CUDA
-    compile:bool|str=False, # Compile the model? Or a mode of `torch.compile`, such as 'reduce-overhead'. The first steps take minutes
-)->Learner: # The same learner
-    "Train on the fast path: losses stay on the device, channels last, bfloat16 on CUDA or where asked"
-    new = [FastPath(bool(compile)), ChannelsLast(), Autocast(bf16)]
-    self.remove_cbs([o for o in self.cbs if type(o) in map(type, new)])
-    self.add_cbs(new)
-    if compile: compile_whole(self.model, mode=compile if isinstance(compile, str) else None)
-    return self

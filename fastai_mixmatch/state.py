@@ -36,7 +36,7 @@ def _found(name, base):
     "A class of the running program; nothing is imported"
     cls = nested_attr(sys.modules.get(name[0]), name[1])
     if isinstance(cls, type) and (is_dataclass(cls) if base is None else issubclass(cls, base)): return cls
-    raise TypeError(f"a saved object is of class {'.'.join(name)}, which is not there; define it first")
+    raise TypeError(f"the class {'.'.join(name)} of a saved object is not defined; define or import it first")
 
 def _to_data(v):
     res = object.__new__(_found(v[0], None))
@@ -93,7 +93,8 @@ def pack(o, objects:bool=True):
         return dict(res) if good else {'__dict__': res}
     if objects and hasattr(type(o), 'state_dict'): return {'__state__': pack(o.state_dict())}
     if objects and not callable(o) and hasattr(o, '__dict__'): return {'__attrs__': pack(vars(o))}
-    raise TypeError(f"a {type(o).__name__} cannot be saved as plain data; give it `state_dict` and `load_state_dict`")
+    raise TypeError(
+        f"cannot save an object of class {type(o).__name__} as plain data; give it `state_dict` and `load_state_dict`")
 
 # %% ../nbs/82_state.ipynb #4eb5c427
 _makers = {f'__{k}__': make for k,(*_,make) in _kinds.items()} | dict(__dict__=dict)
@@ -180,4 +181,4 @@ def belongs(o, learn):
             _learners[id(o)] = weakref.ref(o, lambda _, i=id(o): _learners.pop(i, None)),weakref.ref(learn)
     if me is not o or other is learn: return
     if isinstance(o, Callback): o.learn = other # It trains on
-    raise ValueError(f"this {type(o).__name__} belongs to another learner, which it remembers; make a new one for each")
+    raise ValueError(f"this {type(o).__name__} belongs to another learner; make a new one for each learner")

@@ -8,7 +8,6 @@ __all__ = ['label_names', 'read_table', 'csv_line', 'Finder', 'file_column', 'la
            'hub_table', 'source_rows']
 
 # %% ../nbs/29_tables.ipynb #86eb30d0
-import csv, io, json, re
 from urllib.parse import parse_qs, unquote, urlsplit
 from fastai.vision.all import *
 from .lists import Files, _composed, label_text
@@ -30,7 +29,7 @@ def read_table(
         df = pd.read_csv(file, skiprows=int(bool(told)), **kw).dropna(how='all')
         if len(df): return df
         raise ValueError("it has no rows")
-    except ValueError as e: raise ValueError(f"{file} is no table: {e}; save a sheet as 'CSV UTF-8', and unpack an "
+    except ValueError as e: raise ValueError(f"{file} is not a table: {e}; save a sheet as 'CSV UTF-8', and unpack an "
                                              "archive") from e
 
 def csv_line(
@@ -166,12 +165,12 @@ def _records(tasks):
 
 def label_studio(
     file, # Exported as `JSON` or `JSON-MIN`
-    say=noop, # Takes remarks
+    say=noop, # Called with each remark
 )->pd.DataFrame: # With a column of images, and one of labels; a row an annotation, the newest first
     "The annotations of a Label Studio export"
     try: tasks = json.loads(Path(file).read_text(encoding='utf-8-sig'))
-    except ValueError as e: raise ValueError(f"{file} is no JSON file: {e}") from e
-    odd,seen = ValueError(f"{file} is no list of tasks, as Label Studio exports them as JSON or JSON-MIN"),Counter()
+    except ValueError as e: raise ValueError(f"{file} is not a JSON file: {e}") from e
+    odd,seen = ValueError(f"{file} is not a list of tasks as Label Studio exports it (JSON or JSON-MIN)"),Counter()
     if not (isinstance(tasks, list) and tasks and all(isinstance(o, dict) for o in tasks)): raise odd
     try: records = [*(_records(tasks) if all(isinstance(o.get('data'), dict) for o in tasks) else tasks)]
     except (AttributeError,TypeError) as e: raise odd from e
@@ -193,7 +192,7 @@ _parts = dict(labeled='labeled labelled train training', valid='valid validation
               unlabeled='unlabeled unlabelled unsupervised unlabeled_images no_label')
 
 def part_of(
-    name, # Of a folder
+    name, # Name of a folder
 )->str|None: # 'labeled', 'valid', 'test', 'unlabeled', or None for a class
     "What a folder's name says about its images"
     return first(k for k,v in _parts.items() if str(name).lower().replace('-', '_').replace(' ', '_') in v.split())
@@ -227,7 +226,7 @@ def beside(
 
 # %% ../nbs/29_tables.ipynb #5e03cd3e
 def hub_open(
-    source, # As in `survey`
+    source, # Folder, table, data frame or dataset, as for `survey`
 ): # `datasets.Dataset`, or its splits; a folder of nothing but images as a path, any other `source` as it is
     "The Hugging Face dataset that a name means"
     text = str(source) if isinstance(source, (str,Path)) else ''
@@ -294,11 +293,11 @@ def _named(df, root, file, label, say):
     return [(f, one_label(l), p) for f,l,p in zip(found, df[label], parts) if f is not None], (file,label)
 
 def source_rows(
-    source, # As in `survey`
+    source, # Folder, table, data frame or dataset, as for `survey`
     root, # Folder of the files
     file=None, # Column of the files
     label=None, # Column of the labels
-    say=noop, # Takes remarks
+    say=noop, # Called with each remark
 )->tuple: # `(file, label, part)` of each image; the columns of files and labels
     "The images of any source"
     path = Path(source) if isinstance(source, (str,Path)) else None

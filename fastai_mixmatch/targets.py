@@ -56,7 +56,7 @@ def guess_labels(
     "Mean over views of `softmax(model(view))` (MixMatch eq. 6); `ValueError` for bad views or output"
     views = views if isinstance(views, Tensor) else list(views)
     shapes = {tuple(v.shape) for v in views}
-    refuse_unless(len(shapes)==1, "at least one view (K>=1) is needed, all of one shape", sorted(shapes))
+    refuse_unless(len(shapes)==1, "at least one view (K>=1) is needed, all of the same shape", sorted(shapes))
     x = views.flatten(0,1) if isinstance(views, Tensor) else torch.cat(views)
     model = get_model(model)
     with frozen_stats(model): out = model(x)

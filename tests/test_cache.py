@@ -231,7 +231,7 @@ def test_a_cut_map_is_noticed(root, monkeypatch):
     stream = iter(dl)
     next(stream)
     os.truncate(root/'kept/images.npy', 200)
-    with pytest.raises(OSError, match='was cut while it is in use; delete'): next(stream)
+    with pytest.raises(OSError, match='was cut short while in use; delete'): next(stream)
 
 def test_what_fits_is_read_into_memory(root):
     pool = load(root)

@@ -412,7 +412,7 @@ def test_parts_of_another_form(kind):
     (Path('cp')/f'fit1-000000009.{sha256_of([b])[:32]}.pt').write_bytes(b)
     with pytest.raises(CheckpointError, match='(?s)the newest checkpoint does not fit .*delete it'): program(partial(learner, checkpoint='cp', every='2 steps'))
 
-@pytest.mark.parametrize('place, said', [(dict(batch=99), 'no state of this fit: in epoch 2 of 3, after 99 of 4 batches'), (dict(epoch=10**30), 'and this fit has 3')])
+@pytest.mark.parametrize('place, said', [(dict(batch=99), 'not a state of this fit: in epoch 2 of 3, after 99 of 4 batches'), (dict(epoch=10**30), 'and this fit has 3')])
 def test_a_place_that_no_fit_has(place, said):
     stopped()
     b = saved(dict(torch.load(files()[-1], weights_only=True), **place))

@@ -127,11 +127,11 @@ MISTAKES = dict( # chkstyle: ignore-node (one case a line)
     averages_of_a_number=(own(averages=3), AVERAGES, 'got 3'),
     averages_of_texts=(own(averages=dict(p='x')), AVERAGES, "got {'p': 'x'}"),
     averages_that_grow=(own(averages=dict(p=1.5)), AVERAGES, "got {'p': 1.5}"),
-    averages_that_fresh_gives=(own(averages=dict(p=.9), fresh=lambda self: dict(p=0)), AVERAGES, 'other names than `fresh` gives', "got {'p': 0.9}"),
+    averages_that_fresh_gives=(own(averages=dict(p=.9), fresh=lambda self: dict(p=0)), AVERAGES, 'no name may be one that `fresh` gives', "got {'p': 0.9}"),
     averages_of_a_dictionary=(own(averages=dict(items=.9)), AVERAGES, "got {'items': 0.9}"),
     averages_of_the_strong_view=(own(averages=dict(strong=.9)), AVERAGES, "got {'strong': 0.9}"),
     fresh_none=(own(fresh=lambda self: None), 'Own.fresh: expected a dictionary', 'got None'),
-    fresh_of_a_dictionary=(own(fresh=lambda self: dict(keys=1)), 'Own.fresh: expected a dictionary, with other names than one has itself'),
+    fresh_of_a_dictionary=(own(fresh=lambda self: dict(keys=1)), 'Own.fresh: expected a dictionary; no name in it may be \'strong\' or that of a method of dictionaries, such as \'items\''),
     heads_as_list=(own(heads=['turn']), "Own.heads: expected a dictionary such as dict(turn=4)", "got ['turn']"),
     heads_as_names=(own(heads=('turn',)), 'Own.heads: expected a dictionary such as dict(turn=4)'),
     heads_without_outputs=(own(heads=dict(turn=0)), "got {'turn': 0}"),
@@ -260,7 +260,7 @@ def test_settings_without_annotation():
     class Plain(Own): alpha = .5
     class Typed(Plain): alpha:float = .6
     for f in (lambda: Plain(alpha=.1), lambda: SemiSupervised(k=2)):
-        with pytest.raises(TypeError, match='`(alpha|k)` of (Plain|SemiSupervised) is no argument, as it has no annotation, such as `'): f()
+        with pytest.raises(TypeError, match='`(alpha|k)` of (Plain|SemiSupervised) is not an argument, as it has no annotation, such as `'): f()
     assert Typed(alpha=.1).alpha==.1
 
 def test_a_setting_needs_a_default():

@@ -702,14 +702,14 @@ def test_program(main):
     assert main()[0]==2
 
 MISTAKES = {'no file or folder': ['check','nowhere.csv'], 'did you mean resnet18?': ['train','LABELS','--model','resnet81'],
-    'did you mean fixmatch?': ['train','LABELS','--method','fixmach'], 'no folder of a training': ['report','empty'], 'folder nowhere; `train` makes': ['report','nowhere'],
+    'did you mean fixmatch?': ['train','LABELS','--method','fixmach'], 'not the folder of a training': ['report','empty'], 'folder nowhere; `train` makes': ['report','nowhere'],
     'no predictor': ['predict','empty','empty'], 'file or folder x.jpg': ['predict','empty','x.jpg'], 'no column': ['check','LABELS','--label','kind'], 'or folder nowhere.pth': ['train','LABELS','--weights','nowhere.pth'],
-    '--size must be more than 0': ['train','LABELS','--size','0'], '--bs must be': ['train','LABELS','--bs','-1'], 'is no table: ': ['check','IMAGE'],
+    '--size must be more than 0': ['train','LABELS','--size','0'], '--bs must be': ['train','LABELS','--bs','-1'], 'is not a table: ': ['check','IMAGE'],
     'No columns to parse': ['check','empty.csv'], 'it has no rows': ['check','heads.csv'], '--bs must be at most': ['train','LABELS','--bs','9999'], 'no image in': ['check','empty'], 'has a label to train on': ['train','nolabel.csv'],
-    'two classes at least': ['train','onelabel.csv'], 'keep few of the labels by --per-class': ['train','all.csv'], 'no list of tasks': ['check','bad.json'], '--folds must be 2 or more, and --fold less': ['check','LABELS','--fold','7'],
+    'two classes at least': ['train','onelabel.csv'], 'keep few of the labels by --per-class': ['train','all.csv'], 'not a list of tasks': ['check','bad.json'], '--folds must be 2 or more, and --fold less': ['check','LABELS','--fold','7'],
     'no file or folder gone.csv': ['check','LABELS','--valid','gone.csv'], 'or folder gone': ['check','LABELS','--unlabeled','gone'],
-    'is damaged': ['report','broken'], 'no file of weights': ['train','LABELS','--model','small_cnn','--size','16','--epochs','1','--weights','LABELS'],
-    'no file or folder hf:': ['check','hf:'], 'no folds of the labels': ['train','LABELS','--each-fold','--valid','LABELS']}
+    'is damaged': ['report','broken'], 'not a file of weights': ['train','LABELS','--model','small_cnn','--size','16','--epochs','1','--weights','LABELS'],
+    'no file or folder hf:': ['check','hf:'], 'labels form no folds': ['train','LABELS','--each-fold','--valid','LABELS']}
 
 @pytest.mark.parametrize('text', MISTAKES)
 def test_mistakes_are_one_sentence(text, photos, tmp_path, monkeypatch, main):

@@ -99,7 +99,7 @@ def test_what_is_missing_is_named(photos, tmp_path):
     with pytest.raises(FileNotFoundError, match='no file or folder'): survey(tmp_path/'none.csv')
     with pytest.raises(ValueError, match="no column 'kind'"): survey(photos/'labels.csv', label='kind')
     (tmp_path/'empty.csv').touch()
-    with pytest.raises(ValueError, match='no table'): survey(tmp_path/'empty.csv')
+    with pytest.raises(ValueError, match='not a table'): survey(tmp_path/'empty.csv')
     df['other'] = df.label
     with pytest.raises(ValueError, match='which column'): survey(df.rename(columns=dict(label='coarse')), root=photos)
 
@@ -169,7 +169,7 @@ def test_too_many_folds_are_refused_before_any_training(photos):
     df['label'] = df.label.where(df.file.isin(few) | (df.file==df.file[df.label.eq('ball')].iloc[1]))
     with pytest.raises(ValueError, match='more `folds` than labels'): each_fold(df, None, folds=3, root=photos) # Two count
     split = ['valid' if i%4==0 else 'train' for i in range(len(df))]
-    with pytest.raises(ValueError, match='no folds of the labels'): each_fold(answers(photos).assign(split=split), None, root=photos)
+    with pytest.raises(ValueError, match='labels form no folds'): each_fold(answers(photos).assign(split=split), None, root=photos)
 
 def test_a_class_without_validation_image_is_named(photos):
     df = answers(photos)

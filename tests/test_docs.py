@@ -168,6 +168,20 @@ def test_heads_of_tables_are_breakable():
     assert build_docs.breakable('| f1_score | accuracy | confidence |\n|---|---|---|')=='| f1\\_<wbr>score | accu&shy;racy | confi&shy;dence |\n|---|---|---|'
     for o in ('| [a](b_c.html) | d |\n|---|---|\n', '| `b_c` | accuracy |\n|---|---|\n', 'a_b | c\n', '| x_y |\n\n'): assert build_docs.breakable(o)==o
 
+def test_a_page_begins_with_what_a_user_calls(site, monkeypatch):
+    "Before its first heading, and on the page of all names; a name that is not there fails the build"
+    page = (site/'30_collect.html').read_text()
+    head = page[page.index('<h1'):page.index('<h2')]
+    assert re.findall(r'<a href="#(\w+)"><code>', head)[:2]==['collect','survey'] and 'from any source' in head
+    names = (site/'reference.html').read_text()
+    assert names.index('30_collect.html#collect"') < names.index('30_collect.html#thumb"')
+    monkeypatch.setattr(build_docs, 'called', {'x*': ['b']})
+    names = [('a', 'An <a>', 'a'), ('b', 'A | b', 'b')]
+    assert build_docs.with_called('# X\n\nText\n\n### a\n\n### b', 'x.md', names)==(
+        '# X\n\nText\n\n| What you call | |\n|---|---|\n| [`b`](#b) | A \\| b |\n\n### a\n\n### b')
+    assert build_docs.with_called('# Y', 'y.md', names)=='# Y'
+    with pytest.raises(ValueError, match='x.md does not define b'): build_docs.with_called('# X', 'x.md', names[:1])
+
 def test_navigation(monkeypatch):
     "Pages stand where the first pattern that names them says, in the order of the patterns; none is left out"
     monkeypatch.setattr(build_docs, 'sections', {'First': ['b/2*', 'b/*'], 'Then': {'': ['c*'], 'Inside': ['d*']}})

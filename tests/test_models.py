@@ -52,4 +52,4 @@ def test_any_image(arch, n_in, n_out, size):
 @pytest.mark.parametrize('content', [b'', b'root:x:0:0\n', b'<html>', b'PK\3\4abc'], ids=['empty','text','page','cut'])
 def test_a_file_that_holds_no_weights(tmp_path, content):
     (tmp_path/'w.pth').write_bytes(content)
-    with pytest.raises(ValueError, match='w.pth is no file of weights'): load_weights(torch.nn.Linear(2, 2), tmp_path/'w.pth')
+    with pytest.raises(ValueError, match='w.pth is not a file of weights'): load_weights(torch.nn.Linear(2, 2), tmp_path/'w.pth')

@@ -236,11 +236,11 @@ def test_subclasses_may_do_anything(root):
 
 def test_labels_that_are_no_class_are_named(root):
     dls = from_folder(root)
-    with pytest.warns(UserWarning, match='no class of `dls`: bird, fish;') as w: dl = unlabeled_dl(ImageList.from_arrays(UX[:3], ['bird', 'fish', '3']), dls)
+    with pytest.warns(UserWarning, match='not classes of `dls`: bird, fish;') as w: dl = unlabeled_dl(ImageList.from_arrays(UX[:3], ['bird', 'fish', '3']), dls)
     assert len(w) == 1 and dl.pool.load().y.tolist() == [-1, -1, 3]
     ds = Pairs(UX, UY, Image.fromarray)
     ds.classes = ['cat', *'123456789']
-    with pytest.warns(UserWarning, match='no class of `dls`: cat;'): dl = unlabeled_dl(ds, dls)
+    with pytest.warns(UserWarning, match='not classes of `dls`: cat;'): dl = unlabeled_dl(ds, dls)
     ds.classes = ['cat', 'dog']
     with pytest.warns(UserWarning, match='cat, dog.*their numbers are taken as those of `dls`'): dl = unlabeled_dl(ds, dls)
     assert dl.pool[3][1] == UY[3] and LabelIndex(['a', 'b'], ['cat', 'dog'])(0, (None, 1)) == 1
@@ -258,7 +258,7 @@ def test_numbers_of_a_column_with_gaps(root):
                 pool = unlabeled_dl(ImageList(list(UX[:3]), labels=y, img_cls=PILImageBW), dls).pool.load()
                 assert pool.y.tolist() == [3, -1, 1] and pool.has_labels
         assert unlabeled_dl(Pairs(UX, UY.astype(np.float32), Image.fromarray), from_folder(root), cache=True).pool.load().y.tolist() == UY.tolist()
-    with pytest.warns(UserWarning, match='^unlabeled images have labels that are no class of `dls`: 0.5, 77;'): assert unlabeled_dl(ImageList.from_arrays(UX[:2], [.5, 77.]), from_folder(root)).pool.load().y.tolist() == [-1, -1]
+    with pytest.warns(UserWarning, match='^unlabeled images have labels that are not classes of `dls`: 0.5, 77;'): assert unlabeled_dl(ImageList.from_arrays(UX[:2], [.5, 77.]), from_folder(root)).pool.load().y.tolist() == [-1, -1]
 
 @pytest.mark.parametrize('make', [lambda x, y: TensorDataset(grey(x), torch.tensor(y)), Pairs, lambda x, y: SizedStream(Pairs(x, y))])
 def test_numbers_that_are_no_class_are_named(make):
@@ -267,8 +267,8 @@ def test_numbers_that_are_no_class_are_named(make):
     with pytest.warns(UserWarning) as w:
         dl = unlabeled_dl(make(UX, UY), few, bs=25)
         ys = torch.cat([y for _ in range(2) for _, y in dl])
-    said = [str(o.message) for o in w if 'no class' in str(o.message)]
-    assert len(said) == 1 and re.search('no class of `dls`: [89]; `dls` has 0, 1, 2, 3, 4, 5, 6, 7; they count as unknown', said[0])
+    said = [str(o.message) for o in w if 'not classes' in str(o.message)]
+    assert len(said) == 1 and re.search('not classes of `dls`: [89]; `dls` has 0, 1, 2, 3, 4, 5, 6, 7; they count as unknown', said[0])
     assert set(ys.tolist()) == {-1, *range(8)}
 
 @pytest.mark.parametrize('name', ['unlabeled', 'Unlabelled', 'unsup', 'un-labeled', 'no_label', 'unlabeled_images', 'unlab2', 'test_unlabelled', '2 not labeled'])
@@ -323,7 +323,7 @@ def test_several_datasets(root):
     for classes in (None, list('0123456789')):
         pool = unlabeled_dl(cat([part(0, 20, classes), part(20, 50, classes)]), dls, cache=True).pool.load()
         assert torch.equal(pool.x, grey(UX)) and pool.y.tolist() == UY.tolist()
-    with pytest.raises(ValueError, match='number different classes'): unlabeled_dl(cat([part(0, 20, list('0123456789')), part(20, 50, list('9876543210'))]), dls)
+    with pytest.raises(ValueError, match='number their classes differently'): unlabeled_dl(cat([part(0, 20, list('0123456789')), part(20, 50, list('9876543210'))]), dls)
     fs = files(root)
     u = cat([ImageList(fs[:20]), ImageList(fs[20:])])
     pool = unlabeled_dl(u, dls).pool

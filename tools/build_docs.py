@@ -45,6 +45,44 @@ def page_map():
     nbs = [p for p in nbs if not any(o[0] in '._' for o in p.parts)]
     return {f'nbs/{p.as_posix()}': p.with_suffix('.md').as_posix() for p in nbs} | extra_pages
 
+# What a user calls: a page of the reference that defines something else before begins with a table of these
+called = {
+    '00_*': ['PILImageShown', 'ImageStack', 'remarks'],
+    '01_lists*': ['ImageList', 'ImageList.from_folder', 'ImageList.from_df', 'ImageList.from_arrays', 'ImageList.split',
+                  'ImageList.dataloaders', 'ImageList.verify', 'Split'],
+    '01_sources*': ['as_items', 'overlap'], '02_*': ['Pool', 'as_pool'], '03_*': ['DiskCache', 'KeptDL', 'KeepValid'],
+    '04_*': ['UnlabeledDL', 'LabeledDL', 'unlabeled_dl'], '05_*': ['WeakView', 'BatchViews'],
+    '06_*': ['StrongView', 'RandAugment', 'Cutout', 'CTAugment'], '08_*': ['mixup', 'mixup_draws'],
+    '10_arch*': ['make_model', 'build_arch'], '10_models*': ['wrn_28_2', 'wrn', 'small_cnn', 'load_weights'],
+    '11_*': ['Heads'], '13_batch*': ['Unlabeled', 'Batch'], '18_*': ['EMA'], '19_*': ['FastAdam', 'FastSGD'],
+    '20_*': ['mixmatch_learner', 'ssl_learner', 'factory', 'SemiSupervisedLearner.fine_tune'],
+    '21_*': ['recipe', 'Learner.fit_cosine'], '23_*': ['Checkpoint', 'CheckpointError'],
+    '24_*': ['save_predictor', 'load_predictor', 'Predictor'], '25_*': ['frozen_baseline', 'FrozenFeatures'],
+    '26_*': ['plot_history', 'history', 'guess_counts', 'SemiSupervised.show_views', 'MixMatch.show_mixes',
+             'show_guesses', 'on_pool', 'show_source'],
+    '27_*': ['digits_sample', 'sample_photos', 'digits_lists', 'digits_arrays'], '28_*': ['Learner.to_fast'],
+    '29_*': ['read_table', 'label_studio', 'folder_table', 'source_rows'],
+    '30_*': ['collect', 'survey', 'each_fold', 'loaders', 'near_duplicates'], '31_*': ['plan_learner', 'fit_plan'],
+    '32_*': ['label_next', 'label_issues', 'strangers', 'leave_out', 'near_duplicates_by_features', 'look'],
+    '33_*': ['report', 'reliability', 'flat_map'],
+    '34_cli*': ['check', 'train', 'predict', 'report', 'next_', 'export'],
+    '35_*': ['predict_files', 'export_onnx', 'load_onnx', 'distill'], '22_*': ['settings', 'differences'],
+    '80_*': ['rng_state', 'set_rng_state', 'kept_rng', 'seeded', 'varies'], '84_*': ['check_model', 'check_callbacks']}
+
+def called_first(page, names):
+    "`names`, (name, line, anchor), of a page: how many a user calls, and all of them, those first"
+    first = next((v for k,v in called.items() if fnmatch.fnmatch(page, k)), [])
+    if lost := set(first)-{n for n,*_ in names}: raise ValueError(f"{page} does not define {', '.join(sorted(lost))}")
+    return len(first), sorted(names, key=lambda o: first.index(o[0]) if o[0] in first else len(first))
+
+def with_called(md, page, names):
+    "`md` of `page`, with a table of what a user calls, before the first heading below its title"
+    n,names = called_first(page, names)
+    if not n: return md
+    rows = [f'| [`{k}`](#{a}) | {cell_md(line)} |' for k,line,a in names[:n]]
+    table = '\n'.join(['| What you call | |', '|---|---|', *rows])
+    return re.sub(r'^##', lambda m: f'{table}\n\n{m[0]}', md, count=1, flags=re.M)
+
 # What a reader may look for, where the titles of a page do not say it: the site's search finds these first
 keywords = {
     'tutorials/10*': ['own data', 'custom data', 'my data', 'own images', 'my images', 'folder', 'CSV', 'blank',
@@ -357,7 +395,8 @@ def write_pages(out):
         else:
             md,pictures,names = notebook_md(json.loads(text), src, page, pages)
             for k,b in pictures.items(): (f.parent/k).write_bytes(b)
-            if names: refs.append((title(md), page, names))
+            if names: refs.append((title(md), page, called_first(page, names)[1]))
+            md = with_called(md, page, names)
         f.write_text(with_keywords(page, breakable(cards(md))), encoding='utf-8')
         titles[page] = title(md)
     for page,md in {'reference.md': reference_md(refs), 'arguments.md': arguments.page()}.items():
