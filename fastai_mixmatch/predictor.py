@@ -9,7 +9,6 @@ __all__ = ['PredictorError', 'Predictor', 'read_file', 'check_meta', 'to_bytes',
 # %% ../nbs/24_predictor.ipynb #0a7b2c9b
 import stat
 from fastai.vision.all import *
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as read_tensors, save as tensor_bytes
 from .images import *
 from .sources import class_names
@@ -117,17 +116,22 @@ _key,_sample = 'fastai_mixmatch',('sample.image','sample.probs')
 def read_file(file, arch=None)->tuple:
     "Network, metadata and all bytes of a regular file in the safetensors format"
     _need(stat.S_ISREG(os.stat(file).st_mode), "it is not a regular file") # A pipe would wait
-    try:
-        with safe_open(file, 'pt') as f:
-            about,shapes = f.metadata() or {},{k: f.get_slice(k).get_shape() for k in f.keys()}
-    except SafetensorError as e: raise PredictorError(f"it is no file of `save_predictor`: {e}") from e
-    _need(_key in about, "it holds tensors, but not what `save_predictor` adds")
-    m = json.loads(about[_key])
-    check_meta(m)
-    sample = [shapes.pop(o) for o in _sample]
-    _need(sample==[m['shape'], [len(m['classes'])]], "its sample is no image")
-    model = _build(m, shapes, arch) # First: a file of holes can be of any size
-    return model,m,Path(file).read_bytes()
+    with open(file, 'rb') as f:
+        n = f.read(8)
+        b = n+f.read(min(int.from_bytes(n, 'little'), 10**7))
+        try: about = json.loads(b[8:])
+        except ValueError as e: raise PredictorError(f"it is no file of `save_predictor`: {e}") from e
+        own = about.pop('__metadata__', {})
+        _need(_key in own, "it holds tensors, but not what `save_predictor` adds")
+        m = json.loads(own[_key])
+        check_meta(m)
+        shapes = {k: o['shape'] for k,o in about.items()}
+        n = sum(map(math.prod, shapes.values()))
+        _need(n<=os.fstat(f.fileno()).st_size, "it is no file of `save_predictor`: it is cut")
+        sample = [shapes.pop(o) for o in _sample]
+        _need(sample==[m['shape'], [len(m['classes'])]], "its sample is no image")
+        model = _build(m, shapes, arch) # First: a file of holes can be of any size
+        return model,m,b+f.read(8*n+1)
 
 def check_meta(m:dict):
     "Refuse metadata that are not a predictor's"
