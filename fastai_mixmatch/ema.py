@@ -19,9 +19,12 @@ class EMA(Callback):
         decay:float=0.999, # Weight of the old average in an update
         warmup:bool=True, # Shorter memory in the first steps?
     ):
-        refuse_unless(0<=decay<1, 'decay must be in [0,1)', decay)
         self._init_state()
         self.decay,self.warmup = decay,warmup
+
+    def __setattr__(self, k, v): # Later, too
+        if k=='decay': refuse_unless(0<=v<1, 'decay must be in [0,1)', v)
+        super().__setattr__(k, v)
 
     def forget(self):
         "Drop the average; the next fit starts a new one"

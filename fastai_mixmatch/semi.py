@@ -65,7 +65,7 @@ class SemiSupervised(Settings, FitCallback):
         "Refuse settings that cannot be; `ValueError` or `TypeError`"
         for o in ('k','ks','lambda_u','ramp'): expect(self, o)
         self.loss_x = labeled_loss(self.loss_x)
-        deepcopy(self.unlabeled) # Checks it
+        type(u := self.unlabeled)(**vars(u)|({} if self.mu==type(self).mu else dict(mu=self.mu))) # Checks both
         if self.ks and self.strong is None: self.strong = StrongView()
         if self.ks: expect(self, 'strong')
 

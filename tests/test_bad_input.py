@@ -275,6 +275,17 @@ def test_iterables_are_not_kept():
     ], ids=lambda o: ','.join(f'{k}={v}' for k, v in o.items() if k not in ('dls', 'unlabeled')) if isinstance(o, dict) else '')
 def test_settings(kw, exc, words): refused(exc, *words, **kw)
 
+def test_sizes_set_later():
+    "Beside `bs`, the method's `mu` would do nothing"
+    for mu, kw, says in ((3, dict(bs=32), 'give `bs` or `mu`'), (0, {}, 'at least 1; got 0'), (2.5, {}, 'at least 1; got 2.5')):
+        learn = learner(digit_dls(), **kw)
+        learn.mix_match.mu = mu
+        with pytest.raises(ValueError, match=says): learn.fit(1)
+    learn = learner(digit_dls())
+    learn.mix_match.mu = 2
+    learn.fit(1)
+    assert learn.mix_match.dl.bs == 20
+
 # --- images in both sets
 
 def warned(f):

@@ -176,6 +176,13 @@ def test_every(every):
     assert files()[-1].name.split('.')[0] == ('fit1-000000008' if every == '1 epoch' else 'fit1-000000009')
     assert result(program(partial(learner, checkpoint='cp', every=every))) == whole()
 
+def test_every_set_later():
+    learn = learner(checkpoint='cp')
+    learn.checkpoint.every = '1 step'
+    learn.fit(1)
+    assert len([o for o in files() if 'end' not in o.name]) == 1
+    with pytest.raises(ValueError, match="`every` must be such as .*got 'soon'"): learn.checkpoint.every = 'soon'
+
 def test_other_number_of_workers():
     "The generators of the streams belong to the batch, not to the worker."
     def make(workers, **o): return learner(digit_dls(item_tfms=RandomResizedCrop(8, min_scale=0.5), num_workers=workers), IL[200:328], **o)
@@ -375,12 +382,27 @@ def saved(state):
     torch.save(state, f)
     return f.getvalue()
 
+def shared():
+    "A list of 2^40 parts in a file of some bytes"
+    o = [1]
+    for _ in range(40): o = [o, o]
+    return o
+def itself():
+    o = []
+    o.append(o)
+    return o
+
 FORGED = dict(list=lambda s: saved([1]), empty=lambda s: saved({}), format=lambda s: saved(dict(format=3)),
     part=lambda s: saved({k: v for k, v in s.items() if k != 'opt'}), code=lambda s: saved(dict(s, opt=os.getpid)),
     kind=lambda s: saved(dict(s, rngs=[1])), number=lambda s: saved(dict(s, batch='3')), ended=lambda s: saved(dict(s, ended='x')),
     grads=lambda s: saved(dict(s, grads={})), settings=lambda s: saved(dict(s, settings=[])),
     epoch=lambda s: saved(dict(s, epoch=-1)), step=lambda s: saved(dict(s, step=-5)), pct=lambda s: saved(dict(s, pct=math.nan)),
-    elapsed=lambda s: saved(dict(s, elapsed=math.inf)), world=lambda s: saved(dict(s, world=0)), threads=lambda s: saved(dict(s, threads=0)),
+    elapsed=lambda s: saved(dict(s, elapsed=math.inf)),
+    much=lambda s: saved(dict(s, pct=1e9)), many=lambda s: saved(dict(s, step=10**300)), fit=lambda s: saved(dict(s, fit=9)),
+    **{f'setting {v}': lambda s, v=v: saved(put(s, 'settings', value={**s['settings'], **v})) for v in (dict(k=torch.zeros(3)), dict(k=b'x'), dict(k={1}), {3: 1}, {(1, 2): 1})},
+    **{f'shared {k}': lambda s, k=k: saved(dict(s, **{k: {**s[k], 'x': shared()}})) for k in ('settings', 'opt', 'cbs', 'learn', 'rngs')}, itself=lambda s: saved(put(s, 'settings', value={**s['settings'], 'k': itself()})),
+    expanded=lambda s: saved(put(s, 'cbs', 'Recorder', value=dict(x={'__array__': [torch.zeros(1, dtype=torch.uint8).expand(10**11), '|u1', [10**11]]}))),
+    world=lambda s: saved(dict(s, world=0)), threads=lambda s: saved(dict(s, threads=0)),
     text=lambda s: b'hello', pickle=lambda s: pickle.dumps(os.getpid), bomb=lambda s: rezip(dict(s, more=torch.zeros(10**7))))
 @pytest.mark.parametrize('kind', FORGED)
 def test_forged_file(kind):
@@ -412,7 +434,8 @@ def test_parts_of_another_form(kind):
     (Path('cp')/f'fit1-000000009.{sha256_of([b])[:32]}.pt').write_bytes(b)
     with pytest.raises(CheckpointError, match='(?s)the newest checkpoint does not fit .*delete it'): program(partial(learner, checkpoint='cp', every='2 steps'))
 
-@pytest.mark.parametrize('place, said', [(dict(batch=99), 'not a state of this fit: in epoch 2 of 3, after 99 of 4 batches'), (dict(epoch=10**30), 'and this fit has 3')])
+@pytest.mark.parametrize('place, said', [(dict(batch=99), 'not a state of this fit: in epoch 2 of 3, after 99 of 4 batches'), (dict(epoch=10**12), 'and this fit has 3'),
+    (dict(step=10**9), 'not a state of this fit'), (dict(epoch=0), 'not a state of this fit')])
 def test_a_place_that_no_fit_has(place, said):
     stopped()
     b = saved(dict(torch.load(files()[-1], weights_only=True), **place))
@@ -814,6 +837,19 @@ def test_changed_fit():
         with pytest.raises(CheckpointError, match=text): program(partial(learner, checkpoint='cp', every='3 steps'), fit=fit)
     with pytest.raises(CheckpointError, match='method: "MixMatch" then, "Supervised" now'):
         program(lambda: ssl_learner(digit_dls(), IL[200:328], SMALL, bs=32, method=Supervised(), checkpoint='cp'))
+
+def test_a_reset_optimizer_is_another_fit():
+    "Only from the second fit on: the first begins with a new one"
+    def fit(learn, n=None, **kw):
+        learn.fit(1)
+        learn.fit(2, cbs=Stop(n) if n else None, **kw)
+    with pytest.raises(KeyboardInterrupt):
+        set_seed(3)
+        fit(learner(checkpoint='cp', every='2 steps'), 3)
+    again = partial(program, partial(learner, checkpoint='cp', every='2 steps'))
+    with pytest.raises(CheckpointError, match=r'settings\. initial moments \(`reset_opt`\): "\w+" then, "\w+" now\. Use'): again(fit=partial(fit, reset_opt=True))
+    def first(learn): learn.fit(1, reset_opt=True); learn.fit(2)
+    assert result(again(fit=first)) == result(program(learner, fit=fit))
 
 def test_override():
     "Weights and averages are kept; with other images the epoch begins again."

@@ -112,6 +112,22 @@ EDITS = dict( # chkstyle: ignore-node (one case a line)
     compiled=('@torch.compile\ndef mine(x): return x*2', 'x*2', 'x*3'),
     network=('class N(torch.nn.Module):\n  def forward(self, x): return x*2\nmine = torch.compile(N())', 'x*2', 'x*3'),
     table=('class T(dict):\n  def f(self): return 1\nmine = T(a=1)', 'return 1', 'return 2'),
+    factory=('import collections\ndef f(): return 1.\nmine = [collections.defaultdict(f)]', '1.', '2.'),
+    limited=('import collections\nmine = collections.deque([1], maxlen=3)', '=3', '=4'),
+    counts=('import collections\nclass C(collections.Counter): pass\nmine = C(a=1)\nmine.k = 1', 'k = 1', 'k = 2'),
+    word=('class W(str):\n  def f(self): return 1.\nmine = W("a")', '1.', '2.'),
+    number=('class F(float): pass\nmine = F(3)\nmine.k = 1', 'k = 1', 'k = 2'),
+    dtype=('mine = torch.ones(2)', '(2)', '(2).double()'), array=('mine = np.ones(2, "uint8")', 'uint8', 'int32'),
+    long_array=('mine = np.zeros(200, "int32")', 'int32', 'float32'), scalar=('mine = np.float32(1)', '32', '16'),
+    empty=('mine = torch.ones(0, 2)', '0, 2', '0, 3'),
+    frame=('import pandas as pd\nmine = pd.DataFrame(dict(a=[1]))', '[1]', '["1"]'),
+    meta=('class M(type(Callback)): k = 1\nclass C(Callback, metaclass=M): pass\nmine = C()', 'k = 1', 'k = 2'),
+    meta_method=('class M(type(Callback)):\n  @property\n  def k(cls): return 1.\nclass mine(metaclass=M): pass', '1.', '2.'),
+    static=('class mine(Callback): act = staticmethod(torch.relu)', 'relu', 'tanh'),
+    getter=('import operator\nclass mine(Callback): k = property(operator.itemgetter(1))', '(1)', '(2)'),
+    abstract=('class mine(Callback): _abcd = 1', '= 1', '= 2'),
+    attribute=('def mine(x): return x\nmine.k = 1', 'k = 1', 'k = 2'),
+    bound=('mine = [1.].count', '1.', '2.'),
     slots=('class S:\n  __slots__ = "__a", "b"\n  def __init__(self): self.__a = 1\nmine = S()', '__a = 1', '__a = 2'))
 
 @pytest.mark.parametrize('name', EDITS)
@@ -126,7 +142,7 @@ def test_what_each_start_has_anew_is_named():
     "The time, a temporary folder; locks and the like, with what holds them in another package"
     import concurrent.futures, datetime, tempfile
     held = dict(start=time.time(), now=datetime.datetime.now(), day=datetime.date.today(), folder=tempfile.mkdtemp(),
-        lock=threading.Lock(), pool=concurrent.futures.ThreadPoolExecutor(1), rows=(i for i in 'ab'))
+        lock=threading.Lock(), config=types.ModuleType('config'), pool=concurrent.futures.ThreadPoolExecutor(1), rows=(i for i in 'ab'))
     u = Unknown()
     plain(dict(held, then=datetime.date(2020, 1, 1), rate=1e9), u, 'x')
     assert list(u) == [f'x.{k}' for k in held]

@@ -1,5 +1,5 @@
 "The average of the weights: one a learner, in the model however training ends."
-import pytest, torch
+import pytest, re, torch
 from fastai.vision.all import Callback, Learner
 from fastai_mixmatch import ema as module
 from fastai_mixmatch.all import EMA, ema_decay, guess_labels
@@ -82,6 +82,8 @@ def test_settings():
     assert learn.ema.avg is None, 'nothing was trained that could be averaged'
     for decay in (-.1, 1., 1.5):
         with pytest.raises(ValueError, match='decay'): EMA(decay)
+        with pytest.raises(ValueError, match=re.escape(f'decay must be in [0,1); got {decay}')): learn.ema.decay = decay
+    assert learn.ema.decay == .999
 
 def test_without_warmup_in_training():
     "The recursion written out"

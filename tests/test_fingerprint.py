@@ -332,7 +332,7 @@ def test_what_training_moves_is_compared_as_it_was():
         for _ in range(2): learn.fit(1)
     (a, nothing), (b, unknown) = found
     assert nothing == [] and unknown == ['__main__.seen']
-    assert set(differences(a, b)) <= {'initial weights', 'random numbers'} and a['globals']['__main__.seen'] == []
+    assert set(differences(a, b)) <= {'initial weights', 'random numbers', 'initial moments (`reset_opt`)'} and a['globals']['__main__.seen'] == []
 
 def test_bounded():
     "Functions that use each other are described once, a huge list not at all, and a long one of plain values in a moment"
