@@ -27,10 +27,10 @@ class Checkpoint(FitCallback):
         every:str='5min', # How often: '30s', '5min', '1 epoch', '500 steps'
         override:bool=False, # Continue although settings differ?
     ):
-        self.folder,self.every,self.override = Path(folder),parse_every(every),override
+        self.folder,self.every,self.override = Path(folder),every,override
         self.fits,self.replaced = 0,0 # How many are complete; which has a later one's result
         self.damaged,self.starts,self.this_fit = set(),{},None
-
+    def __setattr__(self, k, v): super().__setattr__(k, parse_every(v) if k=='every' else v) # Later, too
     def before_fit(self): belongs(self, self.learn)
 
 class Gate(Callback):
@@ -115,26 +115,24 @@ def find(self:Checkpoint)->tuple:
                           "name another folder or delete them")
 
 # %% ../nbs/23_checkpoint.ipynb #03c695ee
-_start = 'initial weights','random numbers' # Settings that follow from the seed
-
 @patch
 def check(self:Checkpoint, file, state):
     "Compare the settings of a checkpoint with those of now"
     fit,old,now = self.this_fit,dict(state['settings']),torch.get_num_threads()
     fit.settings.update(self.starts.get(fit.n, {}))
     if fit.n<=self.replaced or state['world']!=fit.world or rank_distrib(): # Not the start of that fit
-        old.update({k: fit.settings[k] for k in _start})
+        old.update({k: fit.settings[k] for k in initial})
     if state['threads']!=now: warnings.warn(f"{file}: threads: {state['threads']} then, {now} now; rounding may differ")
     diff = fit.diff = differences(old, fit.settings)
     if not diff: return
     msg = f"{file} was written with other settings. {'; '.join(diff.values())}"
-    seed = "start with the same seed (`set_seed`, before loaders and learner are made), "*bool(set(diff) & set(_start))
+    seed = "start with the same seed (`set_seed`, before loaders and learner are made), "*bool(diff.keys()&initial[:2])
     if not self.override:
         raise CheckpointError(f"{msg}. Use the same settings as then (the same labels by a seed or `Split.save`), "
             f"{seed}or another folder, or continue all the same with `Checkpoint(folder, override=True)`")
     warnings.warn(f"{msg}. `override=True`: training continues all the same")
     fit.exact = not any(re.match('(un)?labeled |batches', k) and not k.endswith('.times') for k in diff) # Same streams?
-    if set(diff)-set(_start) and not state['ended']: state['pct'] = None # Another schedule, perhaps
+    if diff.keys()-initial and not state['ended']: state['pct'] = None # Another schedule, perhaps
 
 # %% ../nbs/23_checkpoint.ipynb #b27cc606
 @patch
@@ -151,7 +149,7 @@ def begin(self:Checkpoint):
     if unknown: warn_once(f"a later start cannot compare {', '.join(unknown)} with what it is now; do not change it")
     mine = fit.state and fit.state['fit']==fit.n
     if mine: together(partial(self.check, file, fit.state), fit.world)
-    self.starts = {fit.n: {k: fit.settings[k] for k in _start}}
+    self.starts = {fit.n: {k: fit.settings[k] for k in initial}}
     fit.done = fit.state and (fit.state['ended'] or not mine)
     if fit.done: self.skip(file)
     self.defer_interrupt()
@@ -213,7 +211,8 @@ def before_train(self:Checkpoint):
     state,fit.state,fit.since = fit.state,None,time.monotonic()
     load_training_state(learn, state, fit.exact, not fit.diff)
     at = f"in epoch {learn.epoch+1} of {learn.n_epoch}, after {fit.gate.first_batch} of {n} batches"
-    if fit.gate.first_batch>n: raise CheckpointError(f"{fit.file} is not a state of this fit: {at}")
+    done = max(fit.gate.first_batch, fit.exact*(state['step']-learn.epoch*n))
+    if done>n: raise CheckpointError(f"{fit.file} is not a state of this fit: {at}")
     rank0_print(f"Checkpoint: fit {fit.n} continues {at}, from {fit.file}")
     learn.train_iter = state['step'] if fit.exact else learn.epoch*n
     if fit.exact: learn.pct_train = ifnone(state['pct'], (learn.epoch+state['batch']/n)/learn.n_epoch)
@@ -386,9 +385,16 @@ def read_checkpoint(file, device='cpu')->dict:
         with zipfile.ZipFile(file) as z:
             if any(o.compress_type for o in z.infolist()): raise ValueError("it is compressed") # Could be of any size
         state = torch.load(file, map_location=place, weights_only=True)
+        todo,size = [state],(n := os.path.getsize(file))
+        while todo: # A list of lists that are one, or an expanded tensor, can be of any size
+            o,n = todo.pop(),n-1
+            if n<0 or isinstance(o, Tensor) and o.nbytes>size: raise ValueError("it claims more than it holds")
+            todo += o.values() if isinstance(o, dict) else o if isinstance(o, (list,tuple)) else ()
         if state['format']!=_format: raise ValueError(f"it has format {state['format']}; this version reads {_format}")
         bad = [k for t,ks in _parts.items() for k in ks.split() if not isinstance(v := state.get(k, k), t)
-               or isinstance(v, (int,float)) and not (k in ('fit','world','threads'))<=v<math.inf]
+               or isinstance(v, (int,float)) and not (k in ('fit','world','threads'))<=v<=(1.01 if k=='pct' else 1e15)]
+        if not Path(file).name.startswith(f"fit{state['fit']}-"): bad.append('fit')
         if bad: raise ValueError(f"{', '.join(bad)}: missing, or of another type or range")
+        differences(state['settings'], {}) # Can they be compared?
         return state
     except Exception as e: raise CheckpointError(f"cannot read the checkpoint {file}: {e}") from e

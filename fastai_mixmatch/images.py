@@ -68,7 +68,7 @@ def as_nchw(
 
 # %% ../nbs/00_images.ipynb #4f16f4fc
 FORMATS = 'JPEG PNG GIF BMP DIB TIFF WEBP PPM JPEG2000 AVIF HEIF'.split() # Pillow's; an ICO is decoded when opened
-MAX_PIXELS = 100_000_000 # Of one image; of an `ImageStack` in all channels
+MAX_PIXELS = 100_000_000 # Of one image
 
 @lru_cache(1)
 def _register():
@@ -88,17 +88,12 @@ def open_file(
 
 def _content(item):
     "A path of a regular file, or a file in memory"
-    held = isinstance(item, bytes)
-    if not (held or stat.S_ISREG(os.stat(item).st_mode)): raise OSError("not a regular file")
-    with io.BytesIO(item) if held else open(item, 'rb') as f: head = f.read(8192)
-    if re.match(rb'P[0-6fy]', head): # Pillow reads a PPM's comments byte by byte
-        few = len(re.sub(rb'#[^\r\n]*', b'', head).split(None, 3))<4-(head[1] in b'14')
-        if few: raise ValueError("its header is cut or too long")
-    return io.BytesIO(item) if held else item
+    if isinstance(item, bytes): return io.BytesIO(item)
+    if not stat.S_ISREG(os.stat(item).st_mode): raise OSError("not a regular file")
+    return item
 
-def _bounded(*size):
-    if math.prod(size)>MAX_PIXELS:
-        raise ValueError(f"it has {'×'.join(map(str, size))} pixels, more than `images.MAX_PIXELS`, {MAX_PIXELS}")
+def _bounded(w, h):
+    if w*h>MAX_PIXELS: raise ValueError(f"it has {w}×{h} pixels, more than `images.MAX_PIXELS`, {MAX_PIXELS}")
 
 # %% ../nbs/00_images.ipynb #6148bb38
 def _up_to_255(x):
@@ -179,14 +174,12 @@ class ImageStack(TensorImage):
         if isinstance(fn, (str, Path)) and str(fn).endswith('.npy'):
             x = np.load(_content(fn), mmap_mode='r', allow_pickle=False)
         elif isinstance(fn, (str, Path, bytes)):
-            with open_file(fn) as im:
-                _bounded(*im.size, 3 if im.mode[0]=='P' else len(im.getbands()))
-                return cls.create(im)
+            with open_file(fn) as im: return cls.create(im)
         else: x = np.asarray(fn.convert(fn.palette.mode) if shown and fn.mode[0]=='P' else fn)
         if x.ndim==2: x = x[None]
         elif x.ndim==3 and (shown or x.shape[2]<x.shape[0]): x = x.transpose(2,0,1)
         if x.ndim!=3: raise ValueError(f"an image must be (H,W), (C,H,W) or (H,W,C); got shape {x.shape}")
-        _bounded(*x.shape[::-1])
+        _bounded(*x.shape[:0:-1])
         return cls(torch.from_numpy(np.ascontiguousarray(_up_to_255(x))))
 
     def show(self, ctx=None, **kwargs):

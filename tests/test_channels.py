@@ -105,9 +105,7 @@ def test_what_is_no_image(tmp_path):
         np.save(tmp_path/'x.npy', x, allow_pickle=True)
         with pytest.raises(ImageError, match=says): as_image(tmp_path/'x.npy', ImageStack)
     np.save(tmp_path/'x.npy', np.zeros((1, 10**4+1, 10**4), np.uint8))
-    with pytest.raises(ImageError, match='10000×10001×1 pixels'): as_image(tmp_path/'x.npy', ImageStack)
-    np.lib.format.open_memmap(tmp_path/'x.npy', 'w+', np.uint8, (10**3, 10**3, 10**3+1)).flush() # A file of holes
-    with pytest.raises(ImageError, match='1001×1000×1000 pixels'): as_image(tmp_path/'x.npy', ImageStack)
+    with pytest.raises(ImageError, match='10000×10001 pixels'): as_image(tmp_path/'x.npy', ImageStack)
 
 def test_no_bit_is_lost(tmp_path):
     x = np.arange(2**16, dtype=np.uint16).reshape(256, 256)

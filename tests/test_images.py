@@ -1,5 +1,5 @@
 "One file, array or picture: opened as it is said, or an error that names it."
-import io, numpy as np, os, pytest, time, torch, torchvision, warnings
+import io, numpy as np, os, pytest, torch, torchvision, warnings
 from fastai_mixmatch import images
 from fastai.vision.all import DataLoaders, IntToFloatTensor, PILImage, TfmdLists, load_image
 from PIL import ImageFile
@@ -83,27 +83,6 @@ def test_no_format_decodes_what_is_too_large(tmp_path, monkeypatch, ext):
     monkeypatch.setattr(images, 'MAX_PIXELS', 255)
     with pytest.raises(ImageError, match='16×16 pixels|cannot identify'): as_image(tmp_path/f'x.{ext}')
     assert not loaded
-
-def test_colors_of_a_stack_count_before_decoding(monkeypatch):
-    "54 bytes that would be 1.2 GB of floats"
-    loaded, f = [], io.BytesIO()
-    Image.new('P', (8, 8)).save(f, 'gif')
-    data = bytearray(f.getvalue())
-    data[6:10] = (9999).to_bytes(2, 'little')*2
-    monkeypatch.setattr(Image.Image, 'load', lambda self: loaded.append(1))
-    with pytest.raises(ImageError, match='9999×9999×3 pixels'): as_image(bytes(data), ImageStack)
-    assert not loaded
-
-@pytest.mark.parametrize('head', [b'P6\n#%b\n8 8\n255\n', b'P6\n8 8\n#%b', b'P5 8 %b8 255 ', b'P4 #%b\n8 8\n'])
-def test_a_long_header_is_refused_in_a_moment(head, tmp_path):
-    "Pillow reads it byte by byte, minutes for a gigabyte"
-    start = time.perf_counter()
-    (tmp_path/'x.ppm').write_bytes(head%(b' '*2*10**7)+bytes(192))
-    for item in (tmp_path/'x.ppm', (tmp_path/'x.ppm').read_bytes()):
-        with pytest.raises(ImageError, match='its header is cut or too long'): as_image(item)
-    assert time.perf_counter()-start < 1
-    for good in (b'P6\n# a comment of one line\n8 8\n255\n'+b'#'*192, b'P5 8 8 255 '+b'#'*64, b'P4 8 8 '+b'#'*8, b'P1 1 1 1', b'P2\n#\n1 1 #\n9 5'):
-        assert as_image(good).size in ((8, 8), (1, 1))
 
 def test_size_is_looked_at_before_decoding(tmp_path, monkeypatch):
     loaded = []
