@@ -7,9 +7,7 @@ __all__ = ['Prediction', 'ValidPipe', 'predict_files', 'resizing', 'OnnxNet', 'p
            'load_onnx', 'export_onnx', 'distill']
 
 # %% ../nbs/35_export.ipynb #fe2f6549
-import json, math
 from collections import deque
-from copy import deepcopy
 from safetensors.torch import load_file
 from typing import NamedTuple
 from unittest import mock
