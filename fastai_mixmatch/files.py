@@ -24,8 +24,9 @@ def _sync_folder(folder):
 
 @contextmanager
 def atomic_write(file, mode:str='wb'):
-    "An open file beside `file`, which takes its name when the block ends without an error"
+    "An open file beside `file`, in a folder made if need be, which takes its name when the block ends without an error"
     file = Path(file)
+    file.parent.mkdir(parents=True, exist_ok=True)
     f = tempfile.NamedTemporaryFile(mode, prefix=f'.{file.name}.', suffix='.tmp', dir=file.parent, delete=False)
     try:
         with f:

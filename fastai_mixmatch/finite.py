@@ -55,9 +55,10 @@ def stop(self:Finite, epoch, i, idx, x_idx, weight, inputs, sure, loss_x, loss_u
     pool = self.method.dl.pool
     names = listed([pool.image_name(o) for o in (() if idx is None else idx.tolist())], 5)
     raise FloatingPointError(
-        f"{cause}the {part} loss is {loss} in epoch {epoch}, batch {i} (labeled {loss_x:.4g}, unlabeled {loss_u:.4g}, "
-        f"weight {weight:.4g}, learning rate {self.learn.opt.hypers[-1]['lr']:.3g}); the weights are not to be used. "
-        f"Lower the learning rate, and look for NaN in the images. The unlabeled images of this batch:\n{names}")
+        f"{cause}the {part} loss is {loss} in epoch {epoch+1}, batch {i+1} (labeled {loss_x:.4g}, "
+        f"unlabeled {loss_u:.4g}, weight {weight:.4g}, learning rate {self.learn.opt.hypers[-1]['lr']:.3g}); "
+        "the weights are not to be used. Lower the learning rate, and look for NaN in the images. "
+        f"The unlabeled images of this batch:\n{names}")
 
 @patch
 def bad_inputs(self:Finite, idx, x_idx)->str:

@@ -29,7 +29,7 @@ def find_arch(
     name:str, # Such as 'resnet18'
 ): # Function of this package or of torchvision; the name itself for timm
     "The network that a name means"
-    known = {k: f for fs in archs.values() for k,f in fs.items()}
+    known = merge(*archs.values())
     if name in known: return known[name]
     try: import timm # chkstyle: ignore
     except ImportError as e:
@@ -103,7 +103,7 @@ def plan_learner(
     whole = weights if a['scratch'] else None # Of a network that was trained so
     kw = dict(pretrained=pre and not weights, weights=None if whole else weights, method=find_method(a['method'])(),
               cbs=cbs, checkpoint=checkpoint or run and Checkpoint(Path(run)/'checkpoints', '2min'))
-    if pre and not weights: print(f"fetching the weights of {a['model']}, once; or pass --weights")
+    if pre and not (weights or a.get('fold')): print(f"fetching the weights of {a['model']}, once; or pass --weights")
     try: # The command itself says how long it takes
         with contextlib.redirect_stdout(io.StringIO()):
             learn = ssl_learner(dls, Unlabeled(unlabeled, steps=steps), find_arch(a['model']), **kw)

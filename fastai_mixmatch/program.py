@@ -43,7 +43,7 @@ def refuse_place(out, folder=False):
     path = Path(out).absolute()
     home = first(o for o in (path, *path.parents) if o.exists()) if folder else path.parent
     good = home.is_dir() and os.access(home, os.W_OK) and (folder or not path.is_dir())
-    if not good: raise OSError(f"--out must name a {'folder' if folder else 'file in a folder'} that can be written; "
+    if not good: raise OSError(f"--out must name a {'file in a '*(not folder)}folder that can be written; "
                                f"got {str(out)!r}")
 
 def _refuse_missing(args):

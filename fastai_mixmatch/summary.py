@@ -32,7 +32,6 @@ def report(
     max_bytes:int=3_500_000, # Most bytes of all pictures
 )->Path: # `file`
     "Write one HTML file about a training, with everything in it"
-    os.makedirs(Path(file).parent, exist_ok=True)
     method,dls = ssl_method(learn),learn.dls
     try: rows = history(learn)
     except ValueError: rows = None
@@ -77,6 +76,8 @@ def flat_map(
     return (xy-xy.min(0))/np.maximum(np.ptp(xy, axis=0), 1e-9)
 
 # %% ../nbs/33_summary.ipynb #e380524a
+def _html(o): return escape(str(o))
+
 def _table(rows, heads, caption='', own=(), nums=()):
     "HTML of a table; `own` rows are bold, `nums` columns are aligned to the right"
     def cell(tag, j, o):
@@ -86,15 +87,14 @@ def _table(rows, heads, caption='', own=(), nums=()):
     return f'<div class="wide"><table><caption>{caption}</caption>{row("th", heads)}{body}</table></div>'
 
 def _text(x, y, s, anchor='middle', extra=''):
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{extra}>{escape(str(s))}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{extra}>{_html(s)}</text>'
 
 def _chart(series, title, x=None, ylim=None, name='epoch'):
     "SVG of lines: name → values, None where there is none; `x` of each has a `name`"
-    series = {k: [None if o is None or o!=o else float(o) for o in v] for k,v in series.items()}
-    values = [o for v in series.values() for o in v if o is not None]
-    n = max(map(len, series.values()))
-    x = ifnone(x, list(range(1, n+1)))
-    lo,hi = ylim or (min(0, *values), max(values))
+    series = {k: np.array(v, dtype=float) for k,v in series.items()}
+    values = np.concatenate([*series.values()])
+    x = ifnone(x, list(range(1, max(map(len, series.values()))+1)))
+    lo,hi = ylim or (min(0, np.nanmin(values)), np.nanmax(values))
     hi = hi if hi>lo else lo+1
     left,right = min(x),max(max(x), min(x)+1e-9)
     def px(o): return 40+(o-left)/(right-left)*280
@@ -103,7 +103,7 @@ def _chart(series, title, x=None, ylim=None, name='epoch'):
            for v in np.linspace(lo, hi, 5)]
     out += [_text(px(o), 205, f'{o:g}') for o in dict.fromkeys((x[0], x[len(x)//2], x[-1]))]
     for i,(k,v) in enumerate(series.items()):
-        pts = [(px(a), py(b)) for a,b in zip(x, v) if b is not None]
+        pts = [(px(a), py(b)) for a,b in zip(x, v) if b==b]
         line = ' '.join(f'{a:.1f},{b:.1f}' for a,b in pts)
         cls = f'class="k{i%4} k"' # Color and dashes
         dots = [f'<circle {cls} cx="{a:.1f}" cy="{b:.1f}" r="3"/>' for a,b in pts]*(len(pts)<15)
@@ -129,7 +129,7 @@ class Tiles:
     def figure(self, *pictures, text):
         "HTML of one or two `(kind, position)` with a caption"
         shown = ''.join(self.picture(*o) for o in pictures)
-        two = ' class="two"' if len(pictures)>1 else ''
+        two = ' class="two"'*(len(pictures)>1)
         return f'<figure{two}><div class="pair">{shown}</div><figcaption>{text}</figcaption></figure>'
 
     def sheets(self, side, quality):
@@ -174,17 +174,20 @@ def _beat(p):
     worse = setback(own, max([own, *before, *[o for k,o in rows.items() if k.startswith('frozen')]]), len(v), p.command)
     text += f' <b>Careful: {worse}.</b>'*bool(worse)
     rows[f'this run: {type(p.method).__name__}'] = own
-    cells = [(escape(str(k)), f'{o:.1%}') for k,o in rows.items()]
+    cells = [(_html(k), f'{o:.1%}') for k,o in rows.items()]
     what = f'Accuracy on {len(v)} validation images'
     if p.arch: what += '. Frozen: a linear classifier on features of the pretrained network'
     return _table(cells, ('Method','Right'), what, own=(len(rows)-1,), nums=(1,))+f'<p>{text}</p>'
+
+def _beside(charts):
+    return f'<div class="charts">{"".join(f"<div><h3>{k}</h3>{v}</div>" for k,v in charts.items() if v)}</div>'
 
 def _curves(p):
     df = p.rows
     if df is None: return '<p>This learner holds no results of a fit.</p>'
     df = df.apply(pd.to_numeric, errors='coerce').dropna(axis=1, how='all')
-    known = ('train_loss','valid_loss','loss_x','loss_u','lambda_u','confidence','guess_acc')
-    metrics = [c for c in df if c not in known and c!='time' and df[c].between(0, 1).all()]
+    known = ('train_loss','valid_loss','loss_x','loss_u','lambda_u','confidence','guess_acc','time')
+    metrics = [c for c in df if c not in known and df[c].between(0, 1).all()]
     groups = {'Metrics on validation images': (metrics,(0,1)), 'Losses': (('train_loss','valid_loss'),None),
               'Guesses: sure, and right': (('confidence','guess_acc'),(0,1)),
               'Parts of the loss, unweighted': (('loss_x','loss_u'),None)}
@@ -192,8 +195,8 @@ def _curves(p):
                  loss_u='unlabeled')
     def chart(k, cols, lim):
         lines = {named.get(c, c): df[c] for c in cols if c in df}
-        return f'<div><h3>{k}</h3>{_chart(lines, k, ylim=lim)}</div>' if lines else ''
-    return f'<div class="charts">{"".join(chart(k, *o) for k,o in groups.items())}</div>'
+        return lines and _chart(lines, k, ylim=lim)
+    return _beside({k: chart(k, *o) for k,o in groups.items()})
 
 # %% ../nbs/33_summary.ipynb #55277d18
 def _brief(o, n): return o if len(o := str(o))<=n else f'{o[:n//2]}…{o[1-n//2:]}'
@@ -210,7 +213,7 @@ def _confusion(p):
         out.append(_text(left-6, top+(i+.7)*w, _brief(c[i], 18), 'end'))
         out.append(_text(x, top-6, _brief(c[i], 16), 'start', f' transform="rotate(-60 {x:.0f} {top-6})"'*(long>2)))
         for j in np.flatnonzero(m[i]) if n>15 else range(n):
-            says = f'<title>{escape(str(c[i]))} taken for {escape(str(c[j]))}: {m[i,j]}</title>'
+            says = f'<title>{_html(c[i])} taken for {_html(c[j])}: {m[i,j]}</title>'
             place = f'x="{left+j*w}" y="{top+i*w}" width="{w-1}" height="{w-1}"'
             out.append(f'<rect {place} style="fill:rgb(var(--cell)/{.06+.9*share[i,j]:.2f})">{says}</rect>')
             if n<=15 and m[i,j]:
@@ -220,7 +223,7 @@ def _confusion(p):
     svg = (f'<svg viewBox="0 0 {width} {top+n*w}" style="min-width:{min(width, 20*n+left)}px;max-width:{width}px" '
            f'role="img" aria-label="Confusion matrix: rows are labels, columns guesses">{"".join(out)}</svg>')
     off = [(m[i,j], i, j) for i,j in zip(*np.nonzero(m)) if i!=j]
-    rows = [(escape(str(c[i])), escape(str(c[j])), k, f'{share[i,j]:.0%}') for k,i,j in sorted(off, reverse=True)[:10]]
+    rows = [(_html(c[i]), _html(c[j]), k, f'{share[i,j]:.0%}') for k,i,j in sorted(off, reverse=True)[:10]]
     return f'<p>Rows are labels, columns what the network says.</p><div class="wide">{svg}</div>' + (_table(
         rows, ('Label','Taken for','Images','Of that class'), 'Most frequent confusions', nums=(2,3)) if rows else '')
 
@@ -231,19 +234,19 @@ def _reliability(p):
     if known.any(): pairs['Guesses on unlabeled images, whose labels are known here'] = u.p[known],u.y[known]
     if v is not None: pairs['Validation images'] = v.p,v.y
     if not pairs: return '<p>No labels are known to compare with.</p>'
-    out = ['<div class="charts">']
+    out = {}
     for k,(q,y) in pairs.items():
         df,ece = reliability(q, y)
         d = df.dropna()
-        lines = {'right': d.right.tolist(), 'if calibrated': d.confidence.tolist()}
-        chart = _chart(lines, k, d.confidence.round(2).tolist(), (0,1), 'confidence')
+        lines = {'right': d.right, 'if calibrated': d.confidence}
+        chart = _chart(lines, k, [*d.confidence.round(2)], (0,1), 'confidence')
         rows = [(f'{i/10:.1f} to {(i+1)/10:.1f}', int(r.n), f'{r.confidence:.0%}', f'{r.right:.0%}')
                 for i,r in d.iterrows()]
         table = _table(rows, ('Confidence','Images','Mean','Right'), nums=(1,2,3))
-        out.append(f'<div><h3>{k}</h3><p>Expected calibration error: <b>{ece:.3f}</b>. On average, the '
+        out[k] = (f'<p>Expected calibration error: <b>{ece:.3f}</b>. On average, the '
                    f'confidence differs by so much from the share that is right.</p>{chart}'
-                   f'<details><summary>As a table</summary>{table}</details></div>')
-    return ''.join([*out, '</div>'])
+                   f'<details><summary>As a table</summary>{table}</details>')
+    return _beside(out)
 
 # %% ../nbs/33_summary.ipynb #4054d025
 def _map(p):
@@ -268,7 +271,7 @@ def _guesses(p):
     def row(name, idx):
         def text(i):
             second = np.argsort(u.p[i])[-2]
-            also = f', {escape(str(c[second]))} {u.p[i,second]:.0%}'*(name=='Most contested')
+            also = f', {_html(c[second])} {u.p[i,second]:.0%}'*(name=='Most contested')
             return f'{_shown(u.names[i])}<br>{conf[i]:.0%}{also}'
         shown = ''.join(p.tiles.figure(('unlabeled',i), text=text(i)) for i in idx[:6])
         return f'<h3>{name}</h3><div class="tiles">{shown}</div>'
@@ -277,8 +280,8 @@ def _guesses(p):
         if not len(i): continue
         by = {'Surest': -conf, 'Least sure': conf, 'Most contested': lead}
         rows = ''.join(row(name, i[np.argsort(o[i])]) for name,o in by.items())
-        says = f'{escape(str(c[k]))}: {len(i)} guesses, mean confidence {conf[i].mean():.0%}'
-        out.append(f'<details{"" if out else " open"}><summary>{says}</summary>{rows}</details>')
+        says = f'{_html(c[k])}: {len(i)} guesses, mean confidence {conf[i].mean():.0%}'
+        out.append(f'<details{" open"*(not out)}><summary>{says}</summary>{rows}</details>')
     return ''.join(out)
 
 # %% ../nbs/33_summary.ipynb #f6a45832
@@ -291,8 +294,8 @@ def _tiles_of(p, rows, says):
 
 def _issues(p):
     try: df = label_issues(p.seen, classes=p.classes)
-    except ValueError as e: return f'<p>{escape(str(e))}</p>'
-    def says(r): return f'labeled <b>{escape(str(r.given))}</b>, looks like <b>{escape(str(r.suggested))}</b>'
+    except ValueError as e: return f'<p>{_html(e)}</p>'
+    def says(r): return f'labeled <b>{_html(r.given)}</b>, looks like <b>{_html(r.suggested)}</b>'
     rows = [([r.file], says(r)) for r in df.itertuples()]
     n = sum(len(s) for k,s in p.seen.items() if k!='unlabeled')
     return _tiles_of(p, rows, f'{len(df)} of {n} labels look wrong to a classifier that has not seen them. In trials '
@@ -324,7 +327,7 @@ def _frequencies(p):
     given,got = [np.bincount(o, minlength=len(p.classes)) for o in (p.seen['labeled'].y, p.seen['unlabeled'].guess)]
     top = max(*given/given.sum(), *got/got.sum())
     def bar(n, all): return f'<span class="bar" style="width:{90*n/all/top:.0f}px"></span> {n} ({n/all:.0%})'
-    rows = [(escape(str(c)), bar(a, given.sum()), bar(b, got.sum())) for c,a,b in zip(p.classes, given, got)]
+    rows = [(_html(c), bar(a, given.sum()), bar(b, got.sum())) for c,a,b in zip(p.classes, given, got)]
     return _table(rows, ('Class','Labeled images','Guesses for unlabeled images'))
 
 def _settings(p):
@@ -353,6 +356,6 @@ def _write(file, p):
     page = (files('fastai_mixmatch')/'report.html').read_text(encoding='utf-8')
     fill = {'/*TITLE*/': escape(p.title), '/*SHEETS*/': f':root {{ --s: {side} }}\n{css}', '/*DATA*/': data,
             '<!--BODY-->': f'{head}<nav aria-label="Parts">{nav}</nav><main>{body}</main>'}
-    parts = re.split('('+'|'.join(map(re.escape, fill))+')', page)
-    with atomic_write(file) as f: f.write(''.join(fill.get(o, o) for o in parts).encode(errors='backslashreplace'))
+    page = re.sub('|'.join(map(re.escape, fill)), lambda m: fill[m[0]], page)
+    with atomic_write(file) as f: f.write(page.encode(errors='backslashreplace'))
     return file

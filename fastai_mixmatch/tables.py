@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['label_names', 'read_table', 'csv_line', 'Finder', 'file_column', 'label_column', 'refuse', 'refuse_columns',
-           'one_label', 'refuse_labels', 'label_studio', 'part_of', 'folder_table', 'beside', 'hub_open', 'HubImage',
-           'hub_table', 'source_rows']
+           'one_label', 'refuse_labels', 'label_studio', 'part_of', 'image_table', 'folder_table', 'beside', 'hub_open',
+           'HubImage', 'hub_table', 'source_rows']
 
 # %% ../nbs/29_tables.ipynb #86eb30d0
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -25,12 +25,13 @@ def read_table(
             if told: head = f.readline()
         sep = told[1] if told else max(',;\t', key=head.count)
         names = None if any(map(_names_image, head.split(sep))) else 0
-        kw = dict(sep=sep, dtype=str, header=names, encoding='utf-8-sig', skipinitialspace=True)
-        df = pd.read_csv(file, skiprows=int(bool(told)), **kw).dropna(how='all')
-        if len(df): return df
-        raise ValueError("it has no rows")
+        df = pd.read_csv(file, sep=sep, dtype=str, header=names, encoding='utf-8-sig', skipinitialspace=True,
+                         skiprows=int(bool(told))).dropna(how='all')
+    except pd.errors.EmptyDataError: df = ()
     except ValueError as e: raise ValueError(f"{file} is not a table: {e}; save a sheet as 'CSV UTF-8', and unpack an "
                                              "archive") from e
+    if len(df): return df
+    raise ValueError(f"{file} has no rows; give one for each image")
 
 def csv_line(
     cells, # A name's bytes that are no UTF-8 become \udc80 to \udcff, which `Finder` understands
@@ -44,17 +45,16 @@ class Finder:
     "Finds the file below `root` that a name means"
     def __init__(self, root): self.root = Path(root)
 
-    @property
+    @functools.cached_property
     def known(self):
         "Files by name without extension, its last part, and that as Label Studio writes it; None for several"
-        if not hasattr(self, '_known'):
-            self._known = {},{},{}
-            for o in Files.found(self.root).names():
-                base = o.rpartition('/')[2]
-                for d,k in zip(self._known, (o, base, re.sub(r'[^-\w.]', '', base.replace(' ', '_')))):
-                    k = _composed(k.rpartition('.')[0].lower())
-                    d[k] = None if k in d else o
-        return self._known
+        res = {},{},{}
+        for o in Files.found(self.root).names():
+            base = o.rpartition('/')[2]
+            for d,k in zip(res, (o, base, re.sub(r'[^-\w.]', '', base.replace(' ', '_')))):
+                k = _composed(k.rpartition('.')[0].lower())
+                d[k] = None if k in d else o
+        return res
 
     def names(self, name):
         "What `name` may mean, most likely first"
@@ -146,10 +146,12 @@ def refuse_labels(
         refuse(f"the labels are numbers, such as {', '.join(sorted(kinds)[:3])}", 'numbers')
     if several := first(o for o in kinds if re.match(r'\[.*]$|{.*}$', o)): refuse(f"a label is a list, {several}", 'several')
     for sep in '|;, ':
-        parts = Counter(p.strip() for o in kinds for p in o.split(sep))
-        several = first(o for o in kinds if sep in o and all(parts[p.strip()]>1 for p in o.split(sep)))
+        split = {o: [*map(str.strip, o.split(sep))] for o in sorted(kinds) if sep in o}
+        parts = Counter(p for o in kinds for p in split.get(o, [o]))
+        several = first(o for o,ps in split.items() if all(parts[p]>1 for p in ps)
+                        or sep!=' ' and ', ' not in o and {*ps}&kinds)
         if several and (sep!=' ' or 2*len(parts)<len(kinds)):
-            refuse(f"a label holds several, such as {several!r}", 'several')
+            refuse(f"a label holds several, such as {several!r}; if it is one, write it without {sep!r}", 'several')
 
 # %% ../nbs/29_tables.ipynb #d4e0c328
 def _records(tasks):
@@ -171,9 +173,9 @@ def label_studio(
     try: tasks = json.loads(Path(file).read_text(encoding='utf-8-sig'))
     except ValueError as e: raise ValueError(f"{file} is not a JSON file: {e}") from e
     odd,seen = ValueError(f"{file} is not a list of tasks as Label Studio exports it (JSON or JSON-MIN)"),Counter()
-    if not (isinstance(tasks, list) and tasks and all(isinstance(o, dict) for o in tasks)): raise odd
-    try: records = [*(_records(tasks) if all(isinstance(o.get('data'), dict) for o in tasks) else tasks)]
+    try: records = [*(_records(tasks) if all([isinstance(o.get('data'), dict) for o in tasks]) else tasks)]
     except (AttributeError,TypeError) as e: raise odd from e
+    if not records: raise odd
     own = {'id','annotator','annotation_id','created_at','updated_at','lead_time','agreement'}
     def regions(v): return isinstance(v, list) and bool(v) and isinstance(v[0], dict)
     for o in records:
@@ -182,7 +184,7 @@ def label_studio(
     some = seen.pop('', 0)
     for k,n in seen.items():
         if not some: refuse(f"there are no choices, but {k}", 'numbers' if k in ('number','rating') else 'boxes')
-        say(f"{n} annotations with {k} are left out; choices are read")
+        say(f"annotations with {k}, left out beside choices: {n}")
     records.sort(key=lambda o: str(o.get('created_at', '')), reverse=True)
     return pd.DataFrame([{k: v['choices'] or None if isinstance(v, dict) and 'choices' in v else v for k,v in o.items()
                           if not (k in own or regions(v))} for o in records])
@@ -197,18 +199,20 @@ def part_of(
     "What a folder's name says about its images"
     return first(k for k,v in _parts.items() if str(name).lower().replace('-', '_').replace(' ', '_') in v.split())
 
+def image_table(rows): return pd.DataFrame(rows, columns=['file','label','part'], dtype=object)
+
 def folder_table(
     path, # Folder
 )->pd.DataFrame: # Columns file (path), label, part
     "The images of a folder, by the names of its folders"
-    path,rows = Path(path),[]
+    rows = []
     for name in Files.found(path).names():
         *folders,_ = name.split('/')
         part = part_of(first(folders))
         label = first(folders[part is not None:])
-        if label is None or part_of(label)=='unlabeled': part,label = 'unlabeled',None
-        rows.append((path/name, None if part=='unlabeled' else label, part))
-    df = pd.DataFrame(rows, columns=['file','label','part'], dtype=object)
+        if label is None or 'unlabeled' in (part, part_of(label)): part,label = 'unlabeled',None
+        rows.append((Path(path)/name, label, part))
+    df = image_table(rows)
     if (df.part=='labeled').any(): df = df[df.part.notna()] # Beside `labeled`, other folders are no classes
     df['part'] = df.part.fillna('labeled')
     return _validated(df)
@@ -267,7 +271,7 @@ def hub_table(
             item = HubImage(f['bytes']) if stored else Path(f.get('path') or place) # Perhaps of no file
             if stored: item.place = place
             rows.append((item, y, part))
-    return _validated(pd.DataFrame(rows, columns=['file','label','part'], dtype=object))
+    return _validated(image_table(rows))
 
 # %% ../nbs/29_tables.ipynb #97e9491f
 def _row_part(o):
@@ -279,7 +283,7 @@ def _named(df, root, file, label, say):
     if isinstance(first(df.index), (str,Path)) and find(df.index[0]): df = df.reset_index()
     file = file_column(df, find, file)
     if 0<len(named := df.dropna(subset=[file]))<len(df):
-        say(f"{len(df)-len(named)} rows have no {file!r}")
+        say(f"rows without {file!r}: {len(df)-len(named)}")
         df = named.loc[:, named.notna().any() | df.isna().all()] # Without the columns of those rows
     part = first(c for c in df.columns if str(c).lower() in ('split','part','subset','is_valid','valid') and c!=label)
     label = label_column(df.drop(columns=[part] if part else []), file, label)
@@ -287,7 +291,7 @@ def _named(df, root, file, label, say):
     found = [find(o) for o in df[file]]
     lost = [o for o,f in zip(df[file], found) if f is None]
     if len(lost)==len(df): raise FileNotFoundError(f"none of the {len(df)} files is in {find.root}, such as {lost[0]}")
-    if lost: say(f"{len(lost)} files that {file!r} names are not there, such as {lost[0]}")
+    if lost: say(f"files of {file!r} that are not there: {len(lost)}, such as {lost[0]}")
     parts = [_row_part(o) for o in df[part]] if part else ['labeled']*len(df)
     if part and 'valid' not in parts: say(f"no {part!r} is valid or test, but {', '.join(map(str, df[part].unique()))}")
     return [(f, one_label(l), p) for f,l,p in zip(found, df[label], parts) if f is not None], (file,label)

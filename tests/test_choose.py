@@ -116,6 +116,10 @@ def test_contested_ones_later(seen):
     assert [i for i, _ in late]==np.argsort(top[:, -1]-top[:, -2])[:5].tolist()
     assert label_next(seen, 3, by='contested')==label_next(u.x, 3, by='contested', p=u.p, names=u.names)
 
+def test_a_single_image_is_one():
+    x = np.eye(8)[[0]*7+[1]]
+    assert {why for _, why in label_next(x, 8, labeled=np.eye(8)[2:3])} >= {'typical of 1 image', 'typical of 7 images'}
+
 def test_questions_that_have_no_answer():
     with pytest.raises(ValueError, match='pass `p`'): label_next(np.eye(3), 1, by='contested')
     with pytest.raises(ValueError, match="'typical' or 'contested'"): label_next(np.eye(3), 1, by='random')

@@ -120,7 +120,7 @@ def test_strangers_are_left_out(photos, weights, tmp_path, main):
     out,args = tmp_path/'run',('train',photos/'labels.csv',*PRETRAINED,weights,'--leave-out-strangers','--out',tmp_path/'run')
     rc,text,err = main(*args)
     n = len(pd.read_csv(out/'strangers.csv'))
-    assert rc==0 and 0<n<45 and f'left out: {n} unlabeled images' in text, err
+    assert rc==0 and 0<n<45 and f'strangers left out: {n}; see ' in text, err
     made = json.loads((out/'plan.json').read_text())
     assert len(made['left_out'])==n and f'{45-n} unlabeled' in (out/'report.html').read_text()
     assert main(*args)[0]==0 and main('next', out, '--n', '2')[0]==0 # It is read again without them
@@ -179,6 +179,23 @@ def test_each_fold(photos, tmp_path, main):
     assert rc==0 and end['validated_on']==16 and len(end['folds'])==3 # Every label is asked about once
     assert all((out/o/'predictor.safetensors').is_file() for o in ('.','fold1','fold2'))
     assert abs(end['accuracy']*16-round(end['accuracy']*16))<1e-6
+
+def test_each_fold_says_once_what_is_common(photos, tmp_path, main, monkeypatch):
+    rc,text,err = main('train', photos/'labels.csv', *SMALL, '--epochs', '1', '--folds', '3', '--each-fold', '--out', tmp_path/'run')
+    assert rc==0 and all(text.count(o)==1 for o in ('images      62', 'unreadable', 'duplicates  1', 'note: columns', 'Ctrl-C', '6 of them at a time for validation')), text
+    assert re.findall(r'fold (\d) of 3: accuracy [\d.]+% on (\d) val', text)==[('1','6'),('2','5'),('3','5')] and 'may be off' not in text and '--each-fold' not in text
+    with monkeypatch.context() as m:
+        m.setattr(cli, 'survey', lambda *args, **kw: pytest.fail('a second look') if kw.get('fold') else survey(*args, **kw))
+        assert main('train', photos/'labels.csv', *SMALL, '--epochs', '1', '--folds', '3', '--each-fold', '--out', tmp_path/'run')[0]==0, 'it goes on'
+    rc,text,err = main('next', tmp_path/'run'/'fold1', '--n', '1')
+    assert rc==0 and 'trained on' not in err, err
+
+def test_weights_are_fetched_for_the_first_fold(photos, tmp_path, main, monkeypatch):
+    def unused(*args, **kwargs): return learner.ssl_learner(*args, **{**kwargs, 'pretrained': False})
+    monkeypatch.setattr(plan, 'ssl_learner', unused)
+    monkeypatch.setattr(cli, '_first_look', lambda *args, **kwargs: ({}, None))
+    rc,text,err = main('train', photos/'labels.csv', '--size', '16', '--epochs', '1', '--folds', '2', '--each-fold', '--out', tmp_path/'run')
+    assert rc==0 and text.count('fetching the weights of resnet18, once')==1, err
 
 def test_each_fold_needs_a_label_in_each(photos, tmp_path, main):
     args = 'train',photos/'labels.csv',*SMALL,'--epochs','1','--each-fold','--out',tmp_path/'run'
@@ -523,7 +540,7 @@ def test_predictions_as_lines_of_json(trained, photos):
     *_,end = err.splitlines()
     assert json.loads(end)['images']==62 and err.count('unreadable')==2
     rc,text,err = run('predict', trained[0], photos/'IMG_0001.jpg', '--out', '-')
-    assert rc==0 and text.startswith('file,class,') and len(text.splitlines())==2 and '1 of 1 images' in err
+    assert rc==0 and text.startswith('file,class,') and len(text.splitlines())==2 and '1 of 1 image in' in err
 
 @pytest.mark.skipif(sys.platform=='win32', reason='Windows has no pseudo-terminals')
 @pytest.mark.parametrize('options, shown', [([], True), (['--quiet'], False), (['--json'], False)])
@@ -654,6 +671,9 @@ def test_check(photos, main):
     assert d['images']==62 and d['classes']==dict(ball=4, diamond=4, star=4, tent=4) and list(d['unreadable'])==['broken.jpg']
     assert (d['labeled'],d['training'],d['valid'])==(16,12,4) and f"labeled     {d['labeled']}:" in text, 'the same count in both'
     assert main('check', photos/'labels.csv', '--quiet')==(1,'','')
+    rows = pd.read_json(Path(__file__).resolve().parent.parent/'bench/results/choose.jsonl', lines=True)
+    p = rows.precision[(rows.what=='twice') & (rows.by=='hash 8')]
+    assert f'note: in trials with photographs, {100*p.min():.0f} to {100*p.max():.0f}% of duplicates were right\n' in text and len(p)==2
 
 def test_check_says_what_train_will_refuse(photos, tmp_path, main):
     "All labels are there, or one class only, as in a folder above the folders of the classes"
@@ -685,6 +705,16 @@ def test_check_of_many_shows_the_first(photos, tmp_path, main):
     d = json.loads(main('check', tmp_path/'labels.csv', '--json')[1])
     assert len(d['unreadable'])==12 and f"duplicate: {len(d['duplicates'])-10} more; --json names all" in text and 'unreadable: 2 more; --json names all' in text
 
+def test_no_duplicates_need_no_remark(photos, tmp_path, main):
+    for i in range(4): shutil.copy(photos/f'IMG_000{i}.jpg', tmp_path)
+    (tmp_path/'labels.csv').write_text('file,label\nIMG_0000.jpg,ball\nIMG_0001.jpg,star\n')
+    assert 'in trials' not in main('check', tmp_path/'labels.csv')[1]
+
+def test_a_list_of_no_names(trained, tmp_path, main):
+    (tmp_path/'none.txt').touch()
+    rc,text,err = main('predict', trained[0], tmp_path/'none.txt', '--out', tmp_path/'p.csv')
+    assert rc==1 and f'there is no image in {tmp_path}/none.txt' in err and not (tmp_path/'p.csv').exists()
+
 # --- use and misuse
 
 @pytest.mark.parametrize('name', cli.commands)
@@ -692,6 +722,7 @@ def test_help_names_every_argument(name, capsys):
     with pytest.raises(SystemExit) as e: cli.main([name, '--help'])
     text = capsys.readouterr().out
     assert e.value.code==0 and text.startswith(f'usage: fastai-mixmatch {name}') and 'NoneType' not in text
+    assert name not in ('check','train') or 'hf:owner/name' in text
     for o in re.findall(r'^  (--[\w-]+)(?: \([^)]*\))?(.*)$', text, re.M): assert len(o[1].strip())>5, o
 
 def test_program(main):
@@ -705,7 +736,7 @@ MISTAKES = {'no file or folder': ['check','nowhere.csv'], 'did you mean resnet18
     'did you mean fixmatch?': ['train','LABELS','--method','fixmach'], 'not the folder of a training': ['report','empty'], 'folder nowhere; `train` makes': ['report','nowhere'],
     'no predictor': ['predict','empty','empty'], 'file or folder x.jpg': ['predict','empty','x.jpg'], 'no column': ['check','LABELS','--label','kind'], 'or folder nowhere.pth': ['train','LABELS','--weights','nowhere.pth'],
     '--size must be more than 0': ['train','LABELS','--size','0'], '--bs must be': ['train','LABELS','--bs','-1'], 'is not a table: ': ['check','IMAGE'],
-    'No columns to parse': ['check','empty.csv'], 'it has no rows': ['check','heads.csv'], '--bs must be at most': ['train','LABELS','--bs','9999'], 'no image in': ['check','empty'], 'has a label to train on': ['train','nolabel.csv'],
+    'empty.csv has no rows': ['check','empty.csv'], 'heads.csv has no rows': ['check','heads.csv'], '--size must be a whole number of at least 2': ['train','LABELS','--model','small_cnn','--size','1'], '--bs must be at most': ['train','LABELS','--bs','9999'], 'no image in': ['check','empty'], 'has a label to train on': ['train','nolabel.csv'],
     'two classes at least': ['train','onelabel.csv'], 'keep few of the labels by --per-class': ['train','all.csv'], 'not a list of tasks': ['check','bad.json'], '--folds must be 2 or more, and --fold less': ['check','LABELS','--fold','7'],
     'no file or folder gone.csv': ['check','LABELS','--valid','gone.csv'], 'or folder gone': ['check','LABELS','--unlabeled','gone'],
     'is damaged': ['report','broken'], 'not a file of weights': ['train','LABELS','--model','small_cnn','--size','16','--epochs','1','--weights','LABELS'],

@@ -2,7 +2,7 @@
 import contextlib, json, re, shutil, sys, unicodedata, numpy as np, pandas as pd, pytest, torch
 from pathlib import Path
 from types import SimpleNamespace
-from PIL import Image
+from PIL import Image, ImageDraw
 from fastai.vision.all import L
 from fastai_mixmatch.collect import collect, deal, each_fold, hash_bits, loaders, near_duplicates, near_pairs, setback, survey, thumb
 from fastai_mixmatch.images import PILImageShown
@@ -35,7 +35,7 @@ def test_rows_without_a_file_do_not_say_which_column_has_the_labels(photos):
     pd.concat([df.set_axis(['photo','kind'], axis=1), more]).to_csv(photos/'both.csv', index=False)
     found = survey(photos/'both.csv')
     assert found.classes() == survey(photos/'labels.csv').classes()
-    assert found.said == ["3 rows have no 'photo'", "columns 'photo', 'kind'"]
+    assert found.said == ["rows without 'photo': 3", "columns 'photo', 'kind'"]
     df.assign(label=None).to_csv(photos/'none.csv', index=False)
     assert '\nlabeled     0; 0 of them for validation\n' in repr(survey(photos/'none.csv'))
 
@@ -98,8 +98,9 @@ def test_what_is_missing_is_named(photos, tmp_path):
     with pytest.raises(FileNotFoundError, match='no column names files'): survey(df, root=tmp_path)
     with pytest.raises(FileNotFoundError, match='no file or folder'): survey(tmp_path/'none.csv')
     with pytest.raises(ValueError, match="no column 'kind'"): survey(photos/'labels.csv', label='kind')
-    (tmp_path/'empty.csv').touch()
-    with pytest.raises(ValueError, match='not a table'): survey(tmp_path/'empty.csv')
+    for text in ('', '\ufeff', '\n\n', 'file,label\n', '\ufefffile,label', '\n,\n'):
+        (tmp_path/'empty.csv').write_text(text, encoding='utf-8')
+        with pytest.raises(ValueError, match='empty.csv has no rows; give one for each image$'): survey(tmp_path/'empty.csv')
     df['other'] = df.label
     with pytest.raises(ValueError, match='which column'): survey(df.rename(columns=dict(label='coarse')), root=photos)
 
@@ -125,6 +126,10 @@ def test_mistakes_that_say_what_to_do(photos, tmp_path):
     with pytest.raises(ValueError, match='idxmax'): survey(df[['file']].assign(ball=0, star=1), root=photos)
     with pytest.raises(TypeError, match='data frame.*got dict'): survey(dict(zip(df.file, df.label)), root=photos)
     with pytest.raises(ValueError, match='per_class'): survey(photos/'labels.csv', per_class=-1)
+    for kw,says in ((dict(size='32'), "`size` must be a whole number of at least 2; got '32'"), (dict(size=1), 'got 1'), (dict(size=2.5), 'got 2.5'),
+                    (dict(bs='8'), "`bs` must be a whole number of at least 1; got '8'"), (dict(bs=0), 'got 0')):
+        with pytest.raises(ValueError, match=re.escape(says)+'$'): collect(photos/'labels.csv', verbose=False, **kw)
+    assert collect(photos/'labels.csv', verbose=False, size=(24,32))
     with pytest.raises(FileNotFoundError, match='no image in'): survey(photos/'labels.csv', unlabeled=tmp_path)
     (tmp_path/'a.zip').write_bytes(b'PK\3\4\xff\xfe')
     with pytest.raises(ValueError, match='unpack an archive'): survey(tmp_path/'a.zip')
@@ -201,6 +206,15 @@ def test_names_in_brackets_are_no_lists():
     refuse_labels(['[old] chair','{new} chair','[old] chair','table'])
     with pytest.raises(ValueError, match='a label is a list'): refuse_labels(['["ball", "star"]','tent'])
 
+@pytest.mark.parametrize('sep', ['|',';',',',' | ','; '])
+def test_a_label_and_one_with_another_are_several(sep):
+    "Also where no image has the other alone"
+    with pytest.raises(ValueError, match=rf"holds several, such as 'a{re.escape(sep)}b'; if it is one, write it without '{re.escape(sep.strip())}'.*MultiCategoryBlock"):
+        refuse_labels(['a',f'a{sep}b','c'])
+
+@pytest.mark.parametrize('labels', [['R&B|Soul','Pop'], ['tree|oak','tree|pine','fruit|apple'], ['Mantis','Mantis, praying','Crane, bird'], ['red apple','red','blue'], ['a;','b']])
+def test_classes_whose_names_hold_a_sign(labels): refuse_labels(labels*10)
+
 @pytest.mark.parametrize('task, labels', [('MultiCategoryBlock', ['ball|star','ball','star','tent|ball']), ('RegressionBlock', ['0.5','1.25','3','4.5']),
                                           ('MultiCategoryBlock', ['ball, star','ball','star','star']), ('RegressionBlock', [.5,1.25,3.,4.5]),
                                           ('MultiCategoryBlock', [['ball','star'],['ball'],['star'],['tent']])])
@@ -262,7 +276,7 @@ def test_annotators_who_disagree_are_counted(photos):
     (photos/'e.json').write_text(json.dumps(tasks))
     found = survey(photos/'e.json')
     assert found.df.label.dropna().tolist()==['star','ball','tent','star','ball','ball']
-    assert 'annotators disagree on 2 images: what most chose counts, or else the newest' in found.notes
+    assert 'images on which annotators disagree: 2; what most chose counts, or else the newest' in found.notes
 
 def test_annotators_of_a_minimal_export(photos):
     "JSON-MIN has a record for each annotation: those of one task are votes, and tasks of two exports with the same number stay apart"
@@ -274,7 +288,7 @@ def test_annotators_of_a_minimal_export(photos):
     (photos/'min.json').write_text(json.dumps(flat[::-1]))
     found = survey(photos/'min.json', label='kind')
     assert {o.name: l for o,l in found.df[['file','label']].values if l}=={f'IMG_000{i}.jpg': o for i,o in enumerate(['star','ball','tent','star','ball','star','tent'])}
-    assert 'annotators disagree on 2 images: what most chose counts, or else the newest' in found.notes
+    assert 'images on which annotators disagree: 2; what most chose counts, or else the newest' in found.notes
 
 @pytest.mark.parametrize('minimal', [False, True])
 def test_boxes_beside_choices_are_left_out_and_counted(photos, minimal):
@@ -289,7 +303,7 @@ def test_boxes_beside_choices_are_left_out_and_counted(photos, minimal):
     (photos/'e.json').write_text(json.dumps(tasks))
     df = label_studio(photos/'e.json', said.append)
     assert [*map(one_label, df['kind' if minimal else 'label'])]==[None,'ball','ball']
-    assert said==[f"2 annotations with {'boxes' if minimal else 'rectanglelabels'} are left out; choices are read"]
+    assert said==[f"annotations with {'boxes' if minimal else 'rectanglelabels'}, left out beside choices: 2"]
     assert survey(photos/'e.json').classes()==dict(ball=2)
     (photos/'e.json').write_text(json.dumps(tasks[:1]))
     with pytest.raises(ValueError, match='detector'): survey(photos/'e.json')
@@ -348,6 +362,26 @@ def test_folds_deal_out_each_label_once():
         n = [sum(k==i and l==c for k,l in zip(p, y)) for i in range(5)]
         assert max(n)-min(n) <= 1 and max(n) < y.count(c)
 
+def test_all_folds_are_read_once(photos, monkeypatch, capsys):
+    "The survey is printed once, for all of them, and each fold is what `fold` gives"
+    room,opened = sys.modules['fastai_mixmatch.collect'],[]
+    real = room.look_at
+    monkeypatch.setattr(room, 'look_at', lambda items, *args: (opened.append(len(items)), real(items, *args))[1])
+    seen = []
+    def make(dls, u):
+        seen.append({o[0] for o in dls.valid_ds.items})
+        return SimpleNamespace(no_bar=contextlib.nullcontext, get_preds=lambda: (torch.eye(4)[[0]*len(dls.valid_ds)], [0]*len(dls.valid_ds)))
+    each_fold(photos/'labels.csv', make, folds=3, size=16)
+    text = capsys.readouterr().out
+    assert opened==[62] and text.count('images      62')==1 and '; 6 of them at a time for validation' in text and 'may be off' not in text
+    assert seen==[{*survey(photos/'labels.csv', folds=3, fold=i, check=False).of('valid').file} for i in range(3)]
+
+def test_strangers_of_a_fold_stay_in_it(photos):
+    found = survey(photos/'labels.csv', fold=None)
+    a = found.take(1)
+    a.df.loc[a.df.part=='unlabeled','error'] = 'left out'
+    assert len(found.take(2).of('unlabeled'))==45 and len(found.of('valid'))==4
+
 def test_folds_by_argument_and_bad_ones(photos):
     sets = [set(survey(photos/'labels.csv', folds=4, fold=i, check=False).of('valid').file) for i in range(4)]
     assert len(set.union(*sets)) == 16 == sum(map(len, sets))
@@ -368,7 +402,7 @@ def test_keep_few_labels(tmp_path):
 def test_copies_are_found_and_others_are_not(photos):
     files = L(photos.glob('*.jpg')).sorted()
     assert {o.name for pair in near_duplicates(files) for o in pair[:2]} == {'copy.jpg', answers(photos)[lambda d: d.label.notna()].file.iloc[-1]}
-    assert len(near_duplicates(files[:9], threshold=128)) == 36
+    assert len(near_duplicates([*files[:9], *files[:9]])) == 9, 'each pair once'
 
 @pytest.mark.parametrize('scale, quality', [(1,30), (.5,80), (.75,60), (2,90)])
 def test_hash_of_a_changed_copy(photos, tmp_path, scale, quality):
@@ -382,8 +416,27 @@ def test_hash_of_a_changed_copy(photos, tmp_path, scale, quality):
 
 def test_pairs_are_those_of_a_plain_loop():
     h = np.random.default_rng(0).random((300,16))>.5
-    want = [(i,j,int((h[i]!=h[j]).sum())) for i in range(300) for j in range(i+1, 300) if (h[i]!=h[j]).sum()<=2]
+    want = [(i,j,int((h[i]!=h[j]).sum())) for i in range(300) for j in range(i+1, 300) if (h[i]!=h[j]).sum()<min(3, (h[i]|h[j]).sum()/4)]
     assert near_pairs(h, threshold=2) == want and len(want) > 50
+
+def flat(i, kind):
+    "A drawing of one form on a plain ground, or nothing but the ground"
+    r = np.random.default_rng(i)
+    im = Image.new('RGB', (96,96), tuple(r.integers(150, 256, 3).tolist()))
+    at,side = r.integers(5, 70, 2),int(r.integers(6, 20))
+    if kind!='ground': getattr(ImageDraw.Draw(im), kind)((*at.tolist(), *(at+side).tolist()), fill=tuple(r.integers(0, 150, 3).tolist()))
+    return im
+
+def test_flat_pictures_are_no_duplicates(tmp_path):
+    "A hash that says nothing matches nothing; a copy of a drawing is still found"
+    ims = [flat(i, ('ellipse','rectangle','ground')[i%3]) for i in range(120)]
+    h = hash_bits([thumb(o) for o in ims])
+    assert not [o for o in near_pairs(h) if {o[0]%3, o[1]%3}=={2}], 'two plain grounds'
+    near = [(i,j) for i in range(120) for j in range(i) if (h[i]!=h[j]).sum()<=8]
+    assert len(near)>1000 and len(near_pairs(h))<len(near)/20
+    again = hash_bits([thumb(o.resize((160,160))) for o in ims])
+    found = {i for i,j,_ in near_pairs(h, again) if i==j and i%3<2}
+    assert len(found)>=.85*80
 
 def test_turned_photographs_are_read_as_shown(tmp_path):
     put(tmp_path, *LAYOUTS['halves'])

@@ -284,6 +284,14 @@ def test_a_file_that_differs_is_not_written(onnx):
     with pytest.raises(PredictorError, match=r'probabilities of 60 images differ by up to .* at most 0.0001'): export_onnx(learn, 'p.onnx')
     assert Path('p.onnx').read_bytes() == before and [o.name for o in Path().iterdir()] == ['p.onnx']
 
+def test_a_folder_that_is_not_there_is_made(onnx, learn, tmp_path):
+    "As a report does, and a predictor"
+    for f in (tmp_path/'a'/'b'/'x.onnx', tmp_path/'c'/'x.safetensors'):
+        (export_onnx if f.suffix=='.onnx' else save_predictor)(learn, f)
+        assert [o.name for o in f.parent.iterdir()]==[f.name]
+    (tmp_path/'file').touch()
+    with pytest.raises(OSError, match="file'$"): export_onnx(learn, tmp_path/'file'/'x.onnx')
+
 def test_a_foreign_file(onnx):
     import onnx.helper as h
     g = h.make_graph([h.make_node('Identity', ['a'], ['b'])], 'g', *[[h.make_tensor_value_info(o, 1, [1])] for o in 'ab'])
