@@ -70,6 +70,13 @@ def test_the_page_is_not_wider_than_the_screen(made, width):
     inner, wide = map(int, re.search(r'<title>(\d+) (\d+)</title>', dom).groups())
     assert wide<=inner
 
+@pytest.mark.parametrize('width', [1280, 390])
+def test_what_a_table_shows_has_room(made, width):
+    "Its caption is not pressed into the width of two narrow columns"
+    script = 'document.body.append("caption: "+document.querySelector("caption").getBoundingClientRect().width)'
+    dom,_ = browse(made[3], '--dump-dom', f'--window-size={width},900', script=script)
+    assert float(re.search(r'caption: ([\d.]+)', dom)[1])>=min(400, width-80)
+
 @pytest.mark.parametrize('n', [2, 10, 43])
 def test_the_confusion_matrix_on_a_phone(n, tmp_path):
     "In a frame of 390 pixels: the page is no wider, and the last column is there, at once or after scrolling in its box, which shows that there is more"
