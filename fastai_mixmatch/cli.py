@@ -127,12 +127,11 @@ def _first_look(learn, left, each, strange, **kw):
 
 def _run_of(a, images, run, start):
     "The learner of a training in the folder `run`, and its plan"
-    plan = read_plan(run) if (run/'plan.json').is_file() else None
-    if plan: plan = same_plan(plan, a, run)
-    new,pre,timed = plan is None,is_arch(find_arch(a['model'])) and not a['scratch'],not a['epochs']
-    if new:
-        plan = dict(args=a, pretrained=pre, epochs=a['epochs'], steps=[1] if timed else None, spent=0,
-                    classes=[*images.classes()])
+    new,timed = not (run/'plan.json').is_file(),not a['epochs']
+    if not new: plan = same_plan(read_plan(run), a, run)
+    else:
+        plan = dict(args=a, pretrained=is_arch(find_arch(a['model'])) and not a['scratch'], epochs=a['epochs'],
+                    steps=[1] if timed else None, spent=0, classes=[*images.classes()])
         if not images.given: plan['valid'] = [*map(images.name, images.df.index[images.df.part=='valid'])]
         (run/'start.pt').unlink(missing_ok=True)
     def make(): return plan_learner(plan, images, run, [EpochLines()])
@@ -351,7 +350,6 @@ def export(
 
 # %% ../nbs/34_cli.ipynb #d0db96b7
 commands = {o.strip('_'): globals()[o] for o in functions}
-_mistakes = (ValueError,TypeError,OSError,ImportError,RuntimeError)
 
 # %% ../nbs/34_cli.ipynb #e127fb70
 def main(
@@ -378,6 +376,6 @@ def main(
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except _mistakes as e:
+    except (ValueError,TypeError,OSError,ImportError,RuntimeError) as e:
         if debug: raise
         return fail(e)

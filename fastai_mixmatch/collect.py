@@ -178,7 +178,7 @@ class Survey:
         self.pairs = sorted((o for o in pairs if o[0]!=o[1]), key=lambda o: (not self.torn(*o), o))
 
     def take(self, fold):
-        "The same images with another part of the labels for validation"
+        "The same with another part of the labels for validation"
         new = copy(self)
         new.df = _dealt(self.df.copy(), self.folds, fold, self.seed)
         return new
@@ -202,31 +202,31 @@ class Survey:
     @property
     def bad(self): return self.df[self.df.error.notna()]
     def of(self, part): return self.good[self.good.part==part]
+    def classes(self)->dict:
+        "Number of labels of each class, without those of a validation set that was given"
+        parts = ['labeled','valid'][:2-self.given]
+        return dict(sorted(Counter(self.good.label[self.good.part.isin(parts)]).items()))
     def name(self, i):
         f = self.df.file[i]
-        inside = isinstance(f, Path) and self.root in f.parents
-        return item_name(f.relative_to(self.root) if inside else f, i)
+        if isinstance(f, Path) and self.root in f.parents: f = f.relative_to(self.root)
+        return item_name(f, i)
 
 # %% ../nbs/30_collect.ipynb #ccfb96f0
-@patch
-def classes(self:Survey)->dict:
-    "Number of labels of each class, without those of a validation set that was given"
-    parts = ['labeled','valid'][:2-self.given]
-    return dict(sorted(Counter(self.good.label[self.good.part.isin(parts)]).items()))
-
 @patch
 def refuse_empty(self:Survey, folds:int=0):
     "`ValueError` where a training, or one of some `folds`, would lack labels, unlabeled images, or a class"
     train,valid,n = set(self.of('labeled').label),set(self.of('valid').label),len(self.df)
-    if folds and self.given: raise ValueError("validation images are given, so labels form no folds; train once")
-    if folds>sum(k for k in self.classes().values() if k>1): raise ValueError(
-        "more `folds` than labels, not counting classes with one label; give fewer folds, or label more")
-    if not train: raise ValueError(f"none of the {n} images has a label to train on")
-    if not len(self.of('unlabeled')): raise ValueError(f"all of the {n} images have labels; name unlabeled ones by "
-                                                       "`unlabeled`, or keep few of the labels by `per_class`")
-    if len(train)<2: raise ValueError(f"all labels are {first(train)!r}; a classifier needs two classes at least")
-    if valid-train: raise ValueError(f"a validation image has the label {min(valid-train)!r}, but no image to "
-                                     "train on does")
+    for says,bad in { # The first that is so
+        "validation images are given, so labels form no folds; train once": folds and self.given,
+        "more `folds` than labels, not counting classes with one label; give fewer folds, or label more":
+        folds>sum(k for k in self.classes().values() if k>1),
+        f"none of the {n} images has a label to train on": not train,
+        f"all of the {n} images have labels; name unlabeled ones by `unlabeled`, or keep few of the labels by "
+        "`per_class`": not len(self.of('unlabeled')),
+        f"all labels are {first(train)!r}; a classifier needs two classes at least": len(train)<2,
+        f"a validation image has the label {first(sorted(valid-train))!r}, but no image to train on does": valid-train
+    }.items():
+        if bad: raise ValueError(says)
 
 @patch(as_prop=True)
 def duplicates(self:Survey)->pd.DataFrame:
@@ -248,7 +248,7 @@ def __repr__(self:Survey):
     each = ', '.join(f'{k} {v}' for k,v in n.items())
     lo,hi = min(n.values(), default=0),max(n.values(), default=0)
     if lo==hi and len(n)>1: each = f"{lo} of each of {', '.join(n)}"
-    if len(n)>12: each = f"{len(n)} classes, {lo if lo==hi else f'{lo} to {hi}'} of each"
+    if len(n)>12: each = f"{len(n)} classes, {f'{lo} to '*(lo<hi)}{hi} of each"
     own = '' if self.given else ' of them'+' at a time'*self.each
     def some(n, texts): return f"{n}{': '*(n>0)}{'; '.join(texts)}{'; …'*(n>len(texts))}"
     return '\n'.join([f"images      {len(self.df)}{span}",

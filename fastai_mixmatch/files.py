@@ -24,9 +24,9 @@ def _sync_folder(folder):
 
 @contextmanager
 def atomic_write(file, mode:str='wb'):
-    "An open file beside `file`, in a folder made if need be, which takes its name when the block ends without an error"
+    "An open file beside `file`, whose folder is made, that takes its name if the block succeeds"
     file = Path(file)
-    file.parent.mkdir(parents=True, exist_ok=True)
+    os.makedirs(file.parent, exist_ok=True)
     f = tempfile.NamedTemporaryFile(mode, prefix=f'.{file.name}.', suffix='.tmp', dir=file.parent, delete=False)
     try:
         with f:
@@ -84,7 +84,7 @@ def _locked(f):
 def lock_folder(folder):
     "Lock `folder` until the returned file is closed; `OSError` names who holds it. Not on Windows"
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    os.makedirs(folder, exist_ok=True)
     def no_links(path, flags): return os.open(path, flags|getattr(os, 'O_NOFOLLOW', 0), 0o666)
     f = open(folder/'lock', 'a+', opener=no_links)
     if fcntl and not _locked(f):

@@ -54,18 +54,18 @@ class EpochLines(Callback):
     def after_train(self): self.trained = True
 
     def left(self):
-        if hasattr(self.learn, 'budget'): return format_time(max(0, self.learn.budget.end-time.monotonic()))
+        if hasattr(self, 'budget'): return format_time(max(0, self.budget.end-time.monotonic()))
         return format_time((time.monotonic()-self.start)/max(1, self.n)*self.todo)
 
     def after_batch(self):
         self.n,self.todo = self.n+1,(self.n_epoch-self.epoch)*self.n_iter-self.iter-1
         if not sys.stdout.isatty() or time.monotonic()<self.due: return
         self.due = time.monotonic()+.2
-        self.say(f"step {self.iter+1}/{self.n_iter}  loss {float(self.learn.loss_grad):.3f}", '\r')
+        self.say(f"step {self.iter+1}/{self.n_iter}  loss {float(self.loss_grad):.3f}", '\r')
 
     def after_epoch(self):
         if not self.trained: return # `get_preds` is an epoch, too
-        r,self.trained = self.learn.recorder,False
+        r,self.trained = self.recorder,False
         row = {k: v for k,v in zip(r.metric_names, r.log) if isinstance(v, float) and v==v}
         names = dict(valid_loss='valid loss {:.3f}', accuracy='accuracy {:.1%}', confidence='guesses {:.0%} sure',
                      guess_acc='{:.0%} right')

@@ -28,8 +28,8 @@ def read_table(
         df = pd.read_csv(file, sep=sep, dtype=str, header=names, encoding='utf-8-sig', skipinitialspace=True,
                          skiprows=int(bool(told))).dropna(how='all')
     except pd.errors.EmptyDataError: df = ()
-    except ValueError as e: raise ValueError(f"{file} is not a table: {e}; save a sheet as 'CSV UTF-8', and unpack an "
-                                             "archive") from e
+    except ValueError as e: raise ValueError(
+        f"{file} is not a table: {e}; save a sheet as 'CSV UTF-8', and unpack an archive") from e
     if len(df): return df
     raise ValueError(f"{file} has no rows; give one for each image")
 
