@@ -15,8 +15,8 @@ from .semi import SemiSupervised, method_of
 from .distributed import *
 from .files import *
 from .fingerprint import *
-from .rng import rng_state, same_state, set_rng_state
-from .state import belongs, memory, pack, remember, unpack, warn_once
+from .rng import *
+from .state import *
 
 # %% ../nbs/23_checkpoint.ipynb #f58ad7c5
 class Checkpoint(FitCallback):

@@ -18,7 +18,7 @@ from .lists import Files
 from .sources import class_names, image_tfms, raw_items
 from .files import sha256_of
 from .rng import rng_state
-from .describe import Unknown, given, plain, set_later
+from .describe import *
 
 # %% ../nbs/22_fingerprint.ipynb #13e5abae
 def _of_files(items):

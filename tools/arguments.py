@@ -134,17 +134,16 @@ def stub():
         default = '' if p.default is p.empty else f' = {plain(p.default)}' if text else f'={plain(p.default)}'
         return k+(f': {text}' if text else '')+default
     def plain(v): return repr(v) if v is None or type(v) in (bool,int,float,str,tuple) else '...'
-    def function(k, f, pad=''):
+    def function(k, f):
         args,star = [],False
         for a,p in inspect.signature(f).parameters.items():
             if p.kind is p.KEYWORD_ONLY and not star: args,star = args+['*'],True
             if p.kind in (p.VAR_POSITIONAL,p.VAR_KEYWORD): a,star = ('*' if p.kind is p.VAR_POSITIONAL else '**')+a,True
             args.append(argument(a, p))
-        back = ' -> SemiSupervisedLearner' if k.endswith('_learner') else ' -> Any'
-        doc = (inspect.getdoc(f) or '').replace('pathlib._local.', 'pathlib.') # As Python 3.13 calls it
-        doc = doc.replace('pandas.core.series.', 'pandas.') # As pandas 2 does
-        body = textwrap.indent(f'r"""{doc}"""', pad+'    ') if doc else f'{pad}    ...'
-        return textwrap.indent(wrapped(f'def {k}(', args, 110)+back+':', pad)+'\n'+body
+        if not k.endswith('_learner'): return f'def {k}({", ".join(args)}) -> Any: ...'
+        doc = re.sub(r'(?m)^(\w+) : .*', r'\1', inspect.getdoc(f)) # The signature has the types
+        args = ',\n    '.join(args)
+        return f'def {k}(\n    {args}) -> SemiSupervisedLearner:\n'+textwrap.indent(f'r"""{doc}"""', '    ')
     for k in learner.__all__:
         o = getattr(learner, k)
         if not isinstance(o, type): lines += [function(k, o), '']; continue

@@ -121,7 +121,7 @@ def described(md, repository):
     the list of pages are not in it.
     """
     heads = '|'.join(map(re.escape, not_described))
-    md = re.sub(rf'^## ({heads})\n.*?(?=^## |^MixMatch is by|\Z)', '', md, flags=re.M|re.S)
+    md = re.sub(rf'^<!--.*?-->\n|^## ({heads})\n.*?(?=^## |^MixMatch is by|\Z)', '', md, flags=re.M|re.S)
     def _f(m):
         picture,text,url = m[1]=='!',m[2],m[3]
         if re.match(r'[a-z][a-z0-9+.-]*:|#', url): return m[0]
