@@ -235,7 +235,7 @@ def _plain(v, unknown, name, seen, base=None):
     if base is str: return str.__str__(v) if not size else _sha(o.encode('utf-8', 'surrogatepass') for o in _cut(v))
     if base in _raw: return _sha([memoryview(v)])
     if of(int): return int.__int__(v) if int.bit_length(v)<4096 else _sha([hex(v).encode()])
-    if of(float): return float.__float__(v) if math.isfinite(v) else repr(v)
+    if of(float): return float.__float__(v) if math.isfinite(v) else f'float {v!r}'
     if of(Tensor,np.ndarray,np.generic) and not of(np.longdouble):
         with suppress(RuntimeError): # Sparse, or without data
             if not unknown.pays(v.nbytes//4096): return lost()
@@ -253,7 +253,7 @@ def _plain(v, unknown, name, seen, base=None):
 def _parts(v, base, known):
     "A list, set or dictionary; a long one as its length and digest"
     def part(o): return o if o is None or type(o) in (bool,str,float) or type(o) is int and abs(o)<2**63 else known(o)
-    def long(parts): return f'{n}, {_sha(repr(o).encode() for o in iter(lambda: [*islice(parts, 4096)], []))}'
+    def long(parts): return f'{base.__name__} of {n}, {_sha(repr(o).encode() for o in iter(lambda: [*islice(parts, 4096)], []))}'
     if base is L: return known(_vars(v)['items'])
     held = [*(dict.items if base is dict else base.__iter__)(v)] # Another thread may change it
     n,res = len(held),{}
@@ -267,6 +267,7 @@ def _parts(v, base, known):
     if base in (set,frozenset): res = sorted(map(part, held), key=str)
     elif n>64: return long(map(part, held))
     else: res = [known(o, i) for i,o in enumerate(held)]
+    if base in (tuple,set,frozenset): res = [base.__name__, *res] # JSON has lists only
     return res if n<=64 and len(repr(res))<10**4 else long(iter(res))
 
 # %% ../nbs/82_describe.ipynb #f0c1d2b2

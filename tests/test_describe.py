@@ -128,6 +128,8 @@ EDITS = dict( # chkstyle: ignore-node (one case a line)
     abstract=('class mine(Callback): _abcd = 1', '= 1', '= 2'),
     attribute=('def mine(x): return x\nmine.k = 1', 'k = 1', 'k = 2'),
     bound=('mine = [1.].count', '1.', '2.'),
+    pair=('mine = [(1, 2)]', '(1, 2)', '[1, 2]'), group=('mine = [{1, 2}]', '{1, 2}', '[1, 2]'), frozen=('mine = {1}', '{1}', 'frozenset({1})'),
+    long_pair=('mine = tuple(range(99))', 'tuple', 'list'), nan=('mine = [float("nan")]', 'float("nan")', '"nan"'),
     slots=('class S:\n  __slots__ = "__a", "b"\n  def __init__(self): self.__a = 1\nmine = S()', '__a = 1', '__a = 2'))
 
 @pytest.mark.parametrize('name', EDITS)
