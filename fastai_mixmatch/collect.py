@@ -347,6 +347,14 @@ def loaders(
     return Collected(dls, unlabeled, found)
 
 # %% ../nbs/30_collect.ipynb #a389f990
+def _surveyed(source, verbose=True, **kwargs):
+    "What `survey` finds, and the other arguments of `collect`, which are for `loaders`"
+    check_names(kwargs, inspect.signature(collect).parameters, 'collect')
+    own = {k: kwargs.pop(k) for k in inspect.signature(loaders).parameters if k in kwargs}
+    found = survey(source, **kwargs)
+    if verbose: rank0_print(found)
+    return found,own
+
 @delegates(loaders)
 @delegates(survey, keep=True)
 def collect(
@@ -355,13 +363,8 @@ def collect(
     **kwargs
 )->Collected: # `dls, unlabeled`
     "`DataLoaders` of the labeled images, and a list of the unlabeled ones, from any source"
-    check_names(kwargs, inspect.signature(collect).parameters, 'collect')
-    own = {k: kwargs.pop(k) for k in inspect.signature(loaders).parameters if k in kwargs}
-    found = survey(source, **kwargs)
-    if verbose: rank0_print(found)
-    data = loaders(found, **own)
-    data.own = own
-    return data
+    found,own = _surveyed(source, verbose, **kwargs)
+    return loaders(found, **own)
 
 # %% ../nbs/30_collect.ipynb #43e41355
 def each_fold(
@@ -371,10 +374,11 @@ def each_fold(
     **kwargs # For `collect`
 )->pd.DataFrame: # Columns file, label, guess, probability, fold; a row for each label
     "Train once without each part of the labels, and predict it"
-    rows,all = [],collect(source, folds=folds, fold=None, **kwargs)
+    rows,(all,own) = [],_surveyed(source, folds=folds, fold=None, **kwargs)
     for i in range(folds):
-        (found := all.survey.take(i)).refuse_empty(folds)
-        dls,u = loaders(found, **all.own)
+        found = all.take(i)
+        found.refuse_empty(folds)
+        dls,u = loaders(found, **own)
         learn = make(dls, u)
         with learn.no_bar(): p,y = learn.get_preds()
         (top,best),v = p.max(1),dls.vocab
