@@ -33,6 +33,7 @@ def report(
 )->Path: # `file`
     "Write one HTML file about a training, with everything in it"
     method,dls = ssl_method(learn),learn.dls
+    os.makedirs(Path(file).absolute().parent, exist_ok=True) # An error comes before the work
     try: rows = history(learn)
     except ValueError: rows = None
     classes = L(ifnone(getattr(dls, 'vocab', None), range(dls.c)))

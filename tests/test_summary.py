@@ -51,6 +51,10 @@ def test_it_opens_in_a_browser_without_an_error(made):
     dom, says = browse(made[3], '--dump-dom')
     assert not says and 'What to label next' in dom
 
+def test_a_folder_that_cannot_be_made_is_found_first(made, monkeypatch):
+    monkeypatch.setattr(summary, 'look', lambda *a, **k: pytest.fail('the images were looked at'))
+    with pytest.raises(OSError, match='page.html'): report(made[1], made[3]/'page.html'/'report.html')
+
 def test_the_browser_would_tell_an_error(made):
     assert any('broken' in o for o in browse(made[3], '--dump-dom', script='throw new Error("broken")')[1])
 
