@@ -63,11 +63,11 @@ def _pass(learn, pool, view, bs, thumb, most):
 def look(
     learn:Learner, # A learner with a method, such as `ssl_learner` makes
     arch=None, # Network whose features are used, as in `frozen_baseline`; default: the learner's own
-    weights=None, # File or state dict of its weights
-    cache=None, # Folder that keeps its features for the next time
+    weights=None, # File or state dict of the weights of `arch`
+    cache=None, # Folder that keeps the features of `arch` for the next time
     thumb:int=0, # Also keep pictures of at most this many pixels a side
     bs:int=64, # Images in a batch
-    most:int|None=None, # Unlabeled images, drawn at random; default: all
+    most:int|None=None, # Most unlabeled images to look at, drawn at random where there are more; default: all
 )->dict: # A `Looked` each for 'labeled', 'unlabeled' and, if there are any, 'valid'
     "Features and probabilities of every image"
     dls,u = learn.dls,ssl_method(learn).unlabeled

@@ -266,11 +266,12 @@ def aside(self:SemiSupervisedLearner):
 @patch
 @delegates(Learner.fit_one_cycle)
 def fine_tune(self:SemiSupervisedLearner,
-    epochs, # How many
-    base_lr=2e-3, # Half of it is the largest rate of the last layers
+    epochs, # Epochs of the whole network
+    base_lr=2e-3, # Twice the highest learning rate of the last layers
     freeze_epochs=None, # Epochs of the last layers alone; default: 1, or 0 with a fitted head
     lr_mult=None, # How many times slower the first layers learn; default: 100, or 1 with such a head
-    pct_start=0.3, div=5.0, # As in `fit_one_cycle`
+    pct_start=0.3, # Part of the training in which the learning rate rises
+    div=5.0, # The learning rate begins at its highest value divided by this
     **kwargs):
     "fastai's `fine_tune`, without the frozen epoch where the head is fitted"
     freeze_epochs = ifnone(freeze_epochs, 0 if self.head_fitted else 1)
