@@ -223,6 +223,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'fastai_mixmatch.checks._make_batch': ('checks.html#_make_batch', 'fastai_mixmatch/checks.py'),
                                         'fastai_mixmatch.checks._named': ('checks.html#_named', 'fastai_mixmatch/checks.py'),
                                         'fastai_mixmatch.checks._ramp': ('checks.html#_ramp', 'fastai_mixmatch/checks.py'),
+                                        'fastai_mixmatch.checks._targets': ('checks.html#_targets', 'fastai_mixmatch/checks.py'),
                                         'fastai_mixmatch.checks._unit': ('checks.html#_unit', 'fastai_mixmatch/checks.py'),
                                         'fastai_mixmatch.checks.ask': ('checks.html#ask', 'fastai_mixmatch/checks.py'),
                                         'fastai_mixmatch.checks.check_callbacks': ( 'checks.html#check_callbacks',

@@ -64,10 +64,15 @@ def _make_batch(m, o):
     fits = x.dtype in (b.x.dtype, one_param(m.learn.model).dtype) and len(y)<=len(x)
     return fits and is_listy(o[1]) and [v.shape[1:] for v in (x,y)]==[v.shape[1:] for v in (b.x,b.y)]
 
+def _targets(m, o):
+    (target,weight),n = o,len(m.step.guess)
+    return len(target)==n and weight.shape==(n,)
+
 def _losses(m, o):
     good = [v.ndim for v in o]==[0,0] and any(v.requires_grad for v in o)
     return good and all(v.requires_grad or v==0 for v in o[:1+(m.lambda_u>0)])
 
+# %% ../nbs/84_checks.ipynb #5c1e07ac
 _expected = dict( # Name → what is expected, and is it that?
     k=("a whole number of weak views, at least 1", lambda m, o: isinstance(o, int) and o>0),
     ks=("a whole number of strong views", lambda m, o: isinstance(o, int) and o>=0),
@@ -82,6 +87,7 @@ _expected = dict( # Name → what is expected, and is it that?
     fresh=(f"a dictionary; no name in it may be {_free}", lambda m, o: _named(o, dict) and not _taken & {*o}),
     make_batch=("images like `b.x`, labeled ones first, and a tuple of targets, labels like `b.y` first", _make_batch),
     guess=("probabilities `(B_u,n_classes)`", lambda m, o: o.ndim==2),
+    targets=("classes `(B_u,)` or probabilities `(B_u,n_classes)`, and weights `(B_u,)`", _targets),
     losses=("labeled and unlabeled loss, two tensors of one number, each with a gradient, or 0", _losses),
     note=("numbers or tensors", lambda m, o: all(isinstance(v, Real) or not v.is_complex() for v in o.values())),
     weight=("a number without gradient", lambda m, o: isinstance(o, Real) or not (o.ndim or o.requires_grad)),

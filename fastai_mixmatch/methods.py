@@ -10,6 +10,7 @@ __all__ = ['EntropyMin', 'PiModel', 'VAT', 'kl_loss', 'MeanTeacher', 'ICT', 'Mix
 # %% ../nbs/17_methods.ipynb #34356aed
 from fastai.vision.all import *
 from .batch import refuse_unless
+from .checks import expect
 from .losses import *
 from .mixup import *
 from .semi import *
@@ -106,7 +107,8 @@ class Confident(SemiSupervised):
     columns,mu = ('mask_rate',),7
     def losses(self, pred, y):
         x,u,*vs = self.parts(pred, y)
-        target,weight = self.targets(self.guess(u, by='pred'), x.detach().softmax(-1))
+        guessed = self.targets(self.guess(u, by='pred'), x.detach().softmax(-1))
+        target,weight = expect(self, 'targets', guessed)
         self.note(mask_rate=weight)
         each = [self.unlabeled_loss(v, target, weight) for v in vs or [u]]
         return self.labeled_loss(x, y), sum(each)/len(each)

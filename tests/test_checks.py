@@ -119,6 +119,7 @@ class Later(Callback):
     def after_fit(self): self.learn.metrics = self.learn.metrics.filter(lambda m: m.name!='mine')
 
 AVERAGES,DECLARED,LOSSES_OF = 'Own.averages: expected a dictionary such as dict(p=0.999), or names and a setting `momentum`; ', 'Own.make_batch: ', 'Own.losses: expected labeled and unlabeled loss, two tensors of one number, each with a gradient, or 0; '
+TARGETS_OF = 'Own.targets: expected classes `(B_u,)` or probabilities `(B_u,n_classes)`, and weights `(B_u,)`; '
 MISTAKES = dict( # chkstyle: ignore-node (one case a line)
     columns_as_text=(own(columns='agreement'), 'Own.columns: expected names, each once, such as (\'mask_rate\',); got \'agreement\''),
     columns_of_numbers=(own(columns=(3,)), 'Own.columns: expected names'),
@@ -167,6 +168,9 @@ MISTAKES = dict( # chkstyle: ignore-node (one case a line)
     one_loss=(losses(lambda self, x, u, p: x), LOSSES_OF, 'got tensor('), three_losses=(losses(lambda self, x, u, p: (x, u, u)), LOSSES_OF),
     loss_of_each=(losses(lambda self, x, u, p: (x, p.mean(1))), LOSSES_OF, 'a tensor (32,)'), loss_as_number=(losses(lambda self, x, u, p: (x, 0.)), LOSSES_OF, '0.0)'),
     no_loss=(losses(lambda self, *o: None), LOSSES_OF, 'got None'),
+    classes_alone=(own(FixMatch, targets=lambda self, q, q_x: q.argmax(1)), TARGETS_OF, 'got a tensor ('),
+    one_weight=(own(FixMatch, targets=lambda self, q, q_x: (q, q.max())), TARGETS_OF, 'got (a tensor ('),
+    targets_of_labels=(own(FixMatch, targets=lambda self, q, q_x: (q_x, q_x[:, 0])), TARGETS_OF),
     weight_none=(own(weight=lambda self: None), 'Own.weight: expected a number without gradient; got None'),
     weight_with_gradient=(own(weight=lambda self: torch.tensor(1., requires_grad=True)), 'without gradient; got tensor(1., requires_grad=True)'),
     weight_of_each=(own(weight=lambda self: torch.ones(10)), 'a number without gradient; got a tensor (10,)'),
