@@ -581,6 +581,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'fastai_mixmatch.heads': { 'fastai_mixmatch.heads.Heads': ('heads.html#heads', 'fastai_mixmatch/heads.py'),
                                        'fastai_mixmatch.heads.Heads.__getitem__': ( 'heads.html#heads.__getitem__',
                                                                                     'fastai_mixmatch/heads.py'),
+                                       'fastai_mixmatch.heads.Heads.after_backward': ( 'heads.html#heads.after_backward',
+                                                                                       'fastai_mixmatch/heads.py'),
                                        'fastai_mixmatch.heads.Heads.after_step': ( 'heads.html#heads.after_step',
                                                                                    'fastai_mixmatch/heads.py'),
                                        'fastai_mixmatch.heads.Heads.before_fit': ( 'heads.html#heads.before_fit',

@@ -49,11 +49,17 @@ class Heads(FitCallback):
 
 # %% ../nbs/11_heads.ipynb #a9c311c3
 @patch
+def after_backward(self:Heads):
+    "Average over processes; what was gathered before is the same in all"
+    if (world := self.method.world)==1: return
+    for p in self.nets.parameters():
+        if p.grad is not None: p.grad = sum_ranks(p.grad, world)/world
+
+@patch
 def after_step(self:Heads):
     scaler,opt = getattr(self.learn, 'scaler', None),self.own_opt
-    scale = scaler.get_scale() if scaler else 1.
     for p in self.nets.parameters():
-        if p.grad is not None: p.grad = sum_ranks(p.grad, self.method.world)/(self.method.world*scale)
+        if scaler and p.grad is not None: p.grad /= scaler.get_scale()
     opt.hypers[-1].update(self.learn.opt.hypers[-1])
     opt.step()
     opt.zero_grad()
@@ -66,12 +72,14 @@ def tidy(self:Heads):
 
 @patch
 def state_dict(self:Heads)->dict:
-    return dict(nets=self.nets.state_dict(), opt=self.own_opt.state_dict())
+    grads = [p.grad for p in self.nets.parameters()] # Of an unfinished accumulation
+    return dict(nets=self.nets.state_dict(), opt=self.own_opt.state_dict(), grads=grads)
 
 @patch
 def load_state_dict(self:Heads, state):
     self.nets.load_state_dict(state['nets'])
     self.own_opt.load_state_dict(state['opt'])
+    for p,g in zip(self.nets.parameters(), state['grads'], strict=True): p.grad = None if g is None else g.to(p.device)
 
 # %% ../nbs/11_heads.ipynb #c6be2330
 def last_linear(

@@ -164,6 +164,12 @@ def test_same_bits_of_every_method(name):
     a, b = both(lambda **o: ssl_learner(digit_dls(), IL[200:328], SMALL, bs=32, method=method(), **o), 7)
     assert a == b
 
+@pytest.mark.filterwarnings('ignore')
+def test_same_bits_of_heads_between_steps():
+    "Their gradients of an unfinished accumulation, too"
+    a, b = both(lambda **o: ssl_learner(digit_dls(), IL[200:328], SMALL, bs=32, method=ReMixMatch(), cbs=GradientAccumulation(100), **o), 7)
+    assert a == b
+
 @pytest.mark.parametrize('n', [1, 4, 11])
 def test_same_bits_at_any_step(n):
     "Also before the first checkpoint, and at the ends of epochs."
