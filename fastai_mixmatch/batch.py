@@ -114,7 +114,11 @@ class Batch:
     idx:Tensor|None # Positions of the unlabeled images `(B_u,)`; None for an iterable dataset
     x_idx:Tensor # Positions of the labeled images `(B,)`
     truth:Tensor # Their labels `(B_u,)`, -1 where unknown; for reports only
-    raw:Tensor # The labeled images before their view `(B,C,H,W)`
+    raw:Tensor|None # The labeled images before their view `(B,C,H,W)`; None where a callback has changed the labels
+    def take(self, x, y):
+        "Labeled views and labels as other callbacks left them"
+        if (len(y),y.data_ptr())!=(len(self.y),self.y.data_ptr()): self.raw = None # Perhaps those of other images
+        self.x,self.y = x,y
 
 # %% ../nbs/13_batch.ipynb #2782bda5
 class Step:

@@ -382,9 +382,7 @@ def read_checkpoint(file, device='cpu')->dict:
     def place(s, loc): return torch.serialization.default_restore_location(s, 'cpu' if loc=='cpu' else str(device))
     try:
         if f'.{file_digest(file)}.pt' not in str(file): raise ValueError("it is damaged: it does not fit its name")
-        with zipfile.ZipFile(file) as z:
-            if any(o.compress_type for o in z.infolist()): raise ValueError("it is compressed") # Could be of any size
-        state = torch.load(file, map_location=place, weights_only=True)
+        state = load_plain(file, place)
         todo,size = [state],(n := os.path.getsize(file))
         while todo: # A list of lists that are one, or an expanded tensor, can be of any size
             o,n = todo.pop(),n-1

@@ -9,7 +9,7 @@ __all__ = ['label_indices', 'class_counts', 'expect', 'tried', 'probe', 'check_m
 # %% ../nbs/84_checks.ipynb #0a8d949b
 from fastai.vision.all import *
 from .batch import form, refuse_unless
-from .sources import class_name, overlap
+from .sources import class_name, class_names, overlap
 from .rng import kept_rng
 from .describe import plain
 from .state import warn_once
@@ -30,7 +30,11 @@ def class_counts(
     dl, # `LabeledDL`
     dls, # Its `DataLoaders`
 )->Tensor: # `(n_classes,)`
-    "Labeled images of each class; `ValueError` for a class without one"
+    "Labeled images of each class; `ValueError` for a class without one, or with another index in the validation set"
+    own,*others = [[*map(str, class_names(o.dataset) or ())] for o in dls.loaders]
+    if other := first(o for o in others if o and own and o!=own): raise ValueError(
+        f"the validation set numbers its classes differently: {other[:9]}; the labeled images {own[:9]}. "
+        "Give both one list")
     if dl.cache: dl.pool.load(dl.num_workers)
     ys = torch.as_tensor(dl.pool.y if dl.pool.y is not None else label_indices(dls.train.dataset))
     if ys.min()<0 or ys.max()>=dl.c: raise ValueError(

@@ -257,7 +257,7 @@ def dataloaders(self:ImageList,
     if any(o.labels is None for o in lists): raise ValueError("`dataloaders` needs lists with labels")
     for o in lists: o.all_labeled()
     pairs = [o for il in lists for o in zip(il.items, il.labels)]
-    block = DataBlock((ImageBlock(self.img_cls), CategoryBlock(vocab=self.vocab)), item_tfms=item_tfms,
+    block = DataBlock((ImageBlock(self.img_cls), CategoryBlock(vocab=self.vocab, sort=False)), item_tfms=item_tfms,
         batch_tfms=batch_tfms, getters=[ItemGetter(0), ItemGetter(1)],
         splitter=IndexSplitter(range(len(self), len(pairs))))
     return block.dataloaders(pairs, bs=bs, path=self.root or '.', **{'num_workers': 0, **kwargs})

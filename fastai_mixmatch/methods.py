@@ -268,6 +268,8 @@ class DeFixMatch(FixMatch):
     "Debiased FixMatch (arXiv 2203.07512): minus the same loss on the labeled images"
     lambda_u = 0.5
     def make_batch(self, b):
+        if b.raw is None: raise ValueError("another callback has changed the labels of the batch, so DeFixMatch cannot "
+            "make strong views of its images; leave the callback out, or train with FixMatch")
         xb,yb = super().make_batch(b)
         return torch.cat([xb, self.view.strong(b.raw, self.strong)]), yb
 

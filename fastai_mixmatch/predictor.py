@@ -92,6 +92,8 @@ def _described(f):
     name = first(k for k,(o,_) in _known.items() if isinstance(f, o) and type(f).__module__==o.__module__)
     _need(name, f"the transform {type(f).__name__} cannot be stored in a predictor; there are fastai's own "
                 f"{', '.join(_known)}. `learn.export` keeps it, as a pickle")
+    _need(getattr(f, 'mode', 2) in (Image.BILINEAR,'bilinear','nearest'), f"a predictor resizes images bilinearly, but "
+          f"{name} was made with other `resamples`; leave them out, or use `learn.export`")
     kw = {k: _value(getattr(f, k)) for k in _known[name][1]}
     if isinstance(f, (Resize,CropPad,RandomResizedCrop)): kw['size'] = kw['size'][::-1] # Kept as (width, height)
     return [name, kw]
@@ -197,9 +199,11 @@ def _budget(numbers, tensors):
     def count(module, name, p):
         seen[:] = seen[0]+(0 if p is None else p.numel()),seen[1]+1
         _need(seen[0]<=numbers and seen[1]<=tensors, "its network is too large")
-    hook = nn.modules.module.register_module_parameter_registration_hook(count)
+    kinds = 'parameter','buffer'
+    hooks = [getattr(nn.modules.module, f'register_module_{o}_registration_hook')(count) for o in kinds]
     try: yield
-    finally: hook.remove()
+    finally:
+        for o in hooks: o.remove()
 
 def _build(meta, shapes, arch):
     "The network for tensors of `shapes`; without memory first"

@@ -249,7 +249,7 @@ def draw(self:SemiSupervised, raw, truth):
     x,y = sent(x, device),sent(y, device)
     self.teach(x, y)
     idx = None if self.dl.iterable else self.dl.now
-    self.step = Step(Batch(self.labeled_view(x), None, weak, strong, idx, self.labeled_dl.now, sent(truth, device), x))
+    self.step = Step(Batch(self.labeled_view(x), y, weak, strong, idx, self.labeled_dl.now, sent(truth, device), x))
     return self.step.batch.x, y
 
 @patch
@@ -347,7 +347,7 @@ def before_train(self:SemiSupervised): self.learn.dl = Joined(self)
 @patch
 def before_batch(self:SemiSupervised):
     b,y = self.step.batch,self.learn.yb[0]
-    b.x,b.y = self.learn.xb[0].as_subclass(Tensor),y # Another callback may have changed them
+    b.take(self.learn.xb[0].as_subclass(Tensor), y)
     if not y.is_floating_point(): b.y = F.one_hot(y.as_subclass(Tensor), self.labeled_dl.c).to(b.x.dtype)
     self.fitting.y = y
     xb,self.learn.yb = ask(self, 'make_batch', b)

@@ -409,7 +409,8 @@ FORGED = dict(list=lambda s: saved([1]), empty=lambda s: saved({}), format=lambd
     **{f'shared {k}': lambda s, k=k: saved(dict(s, **{k: {**s[k], 'x': shared()}})) for k in ('settings', 'opt', 'cbs', 'learn', 'rngs')}, itself=lambda s: saved(put(s, 'settings', value={**s['settings'], 'k': itself()})),
     expanded=lambda s: saved(put(s, 'cbs', 'Recorder', value=dict(x={'__array__': [torch.zeros(1, dtype=torch.uint8).expand(10**11), '|u1', [10**11]]}))),
     world=lambda s: saved(dict(s, world=0)), threads=lambda s: saved(dict(s, threads=0)),
-    text=lambda s: b'hello', pickle=lambda s: pickle.dumps(os.getpid), bomb=lambda s: rezip(dict(s, more=torch.zeros(10**7))))
+    text=lambda s: b'hello', pickle=lambda s: pickle.dumps(os.getpid), bomb=lambda s: rezip(dict(s, more=torch.zeros(10**7))),
+    bytes=lambda s: saved(dict(s, more=bytearray(9))))
 @pytest.mark.parametrize('kind', FORGED)
 def test_forged_file(kind):
     "A name that fits and a content that does not: as one that is damaged"

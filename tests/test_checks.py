@@ -86,6 +86,18 @@ def test_labels_of_torchvision_are_counted_as_they_are_trained():
     ds.targets = [2-ds[i][1] for i in range(6)]
     assert label_indices(ds)==[ds[i][1] for i in range(6)]!=ds.targets
 
+def test_a_validation_set_with_other_indices():
+    "Its accuracy would be wrong; two sets of the same classes, or one that does not know its classes, are fine"
+    labeled, valid, x = torch_sets()
+    def of(ds, classes=None):
+        ds = TensorDataset(*ds.tensors)
+        if classes: ds.classes = classes
+        return DataLoader(ds, 10)
+    names = [*'abcdefghij']
+    refused(ValueError, 'the validation set numbers its classes differently', "['b', 'c'", "['a', 'b'", 'Give both one list',
+            dls=DataLoaders(of(labeled, names), of(valid, names[1:]+['a'])), unlabeled=x)
+    for other in (names, None): learner(DataLoaders(of(labeled, names), of(valid, other)), x).fit(1)
+
 @pytest.mark.parametrize('dtype', [torch.float64, torch.float16])
 def test_images_of_another_type_than_the_weights(dtype):
     labeled,valid,x = torch_sets()

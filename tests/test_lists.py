@@ -173,3 +173,8 @@ def test_a_list_that_was_checked_is_not_checked_again(monkeypatch):
     report = il.verify(progress=False)
     monkeypatch.setattr(ImageList, 'verify', None)
     assert len(il.readable(report))==9
+
+def test_the_vocabulary_keeps_its_order():
+    il = ImageList(X[:4], ['cat', 'ant', 'cat', 'ant'], vocab=['cat', 'ant'])
+    dls = il.dataloaders(bs=2, num_workers=0)
+    assert list(dls.vocab)==['cat', 'ant'] and [int(y) for _, y in dls.train_ds]==[0, 1, 0, 1]

@@ -1,7 +1,7 @@
 "A predictor gives what the learner gave, and no file makes it run code, hang, take memory, or use weights that were changed."
 import errno, json, numpy as np, os, pickle, pytest, time, torch, tracemalloc
 from copy import deepcopy
-from fastai.vision.all import (DihedralItem, FlipItem, ImageDataLoaders, Normalize, PILImageBW, RandomResizedCrop, RandomResizedCropGPU,
+from fastai.vision.all import (DihedralItem, FlipItem, Image, ImageDataLoaders, Normalize, PILImageBW, RandomResizedCrop, RandomResizedCropGPU,
     Resize, ResizeMethod, TensorImageBW, Transform, aug_transforms)
 from fastai_mixmatch.all import *
 from fastai_mixmatch.files import sha256_of
@@ -248,6 +248,12 @@ def test_a_class_of_the_same_name_is_another():
     for tfm in (Same(), Derived(8)):
         with pytest.raises(PredictorError, match="Resize cannot be stored.*fastai's own.*learn.export"): save_predictor(learner(digit_dls(item_tfms=tfm)), 'p.safetensors')
 
+@pytest.mark.parametrize('tfm', [Resize, RandomResizedCrop])
+def test_another_resampling_is_refused(tfm):
+    "Also where the samples are not resized"
+    with pytest.raises(PredictorError, match=f'{tfm.__name__} was made with other `resamples`'):
+        save_predictor(learner(digit_dls(item_tfms=tfm(8, resamples=(Image.NEAREST,)*2))), 'p.safetensors')
+
 def test_tied_weights():
     class Tied(nn.Module):
         def __init__(self):
@@ -307,6 +313,13 @@ def test_a_small_file_with_huge_arguments(good, args):
     pytest.importorskip('timm', reason='timm is not installed')
     forged(good, arch=dict(source='timm', name='vit_tiny_patch16_224', args=args))
     refused('its network is huge')
+
+def test_a_small_file_with_huge_buffers(good):
+    "Which a file of weights does not hold"
+    pytest.importorskip('timm', reason='timm is not installed')
+    args = dict(img_size=400, window_size=100, embed_dim=8, depths=[1]*4, num_heads=[1]*4)
+    forged(good, arch=dict(source='timm', name='swin_tiny_patch4_window7_224', args=args))
+    refused('its network is too large')
 
 def test_lazy_layers():
     class Lazy(nn.Module):

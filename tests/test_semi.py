@@ -489,6 +489,18 @@ class Noise(Callback):
         self.shapes.append((tuple(self.x.shape), tuple(self.y.shape)))
         self.learn.xb = (self.x+7,)
 
+@pytest.mark.parametrize('change', [lambda x, y: (x.flip(0), y.flip(0)), lambda x, y: (x[1:], y[1:])])
+def test_defixmatch_refuses_other_labels(change):
+    "It makes strong views of the images that were drawn, and these are of others now"
+    class Changing(Callback):
+        order = 10
+        def before_batch(self):
+            if not self.training: return
+            x, y = change(self.xb[0], self.yb[0])
+            self.learn.xb, self.learn.yb = (x,), (y,)
+    quiet(method_learner(FixMatch(), cbs=Changing())).fit(1)
+    with pytest.raises(ValueError, match='another callback has changed the labels'): quiet(method_learner(DeFixMatch(), cbs=Changing())).fit(1)
+
 def test_own_before_batch():
     "A callback of the default order sees an ordinary labeled batch; what it makes of it is what the method trains on."
     noise,seen = Noise(),[]
