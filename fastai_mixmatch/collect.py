@@ -38,12 +38,15 @@ def near_pairs(
     "Pairs of near hashes, which share three of four bits that either has"
     own,res = b is None,[]
     a,b = (torch.from_numpy(o).float() for o in (a, a if own else b))
+    n_a,n_b = (o.sum(1,keepdim=True) for o in (a, b))
+    left,right = torch.cat([-2*a, n_a, torch.ones_like(n_a)], 1),torch.cat([b, torch.ones_like(n_b), n_b], 1)
     for at in range(0, len(a), 256):
-        all,both = a[at:at+256].sum(1)[:,None]+b.sum(1),a[at:at+256]@b.T
-        d = all-2*both
-        i,j = torch.nonzero((d<=threshold) & (4*d<all-both), as_tuple=True)
-        if own: i,j = (o[i+at<j] for o in (i, j))
-        res += zip((i+at).tolist(), j.tolist(), d[i,j].int().tolist())
+        start = at*own
+        d = left[at:at+256]@right[start:].T # |a|+|b|-2·|both|
+        i,j = (d<=threshold).nonzero(as_tuple=True)
+        d,i,j = d[i,j],i+at,j+start
+        good = (7*d<(n_a[i]+n_b[j])[:,0]) & ((i<j) | (not own))
+        res += zip(*(o[good].int().tolist() for o in (i, j, d)))
     return res
 
 # %% ../nbs/30_collect.ipynb #18c252d5
@@ -173,9 +176,11 @@ class Survey:
         self.df = df.join(look)
         good = self.good[:len(df)*check]
         known = good[good.part!='unlabeled']
-        found = near_pairs(hash_bits(known.thumb), hash_bits(good.thumb))
-        pairs = {(*sorted((known.index[i], good.index[j])), n) for i,j,n in found}
-        self.pairs = sorted((o for o in pairs if o[0]!=o[1]), key=lambda o: (not self.torn(*o), o))
+        other = good[good.part=='unlabeled']
+        bits = hash_bits(known.thumb)
+        found = [(known.index[i], known.index[j], n) for i,j,n in near_pairs(bits)]
+        found += [(*sorted((known.index[i], other.index[j])), n) for i,j,n in near_pairs(bits, hash_bits(other.thumb))]
+        self.pairs = sorted(found, key=lambda o: (not self.torn(*o), o))
 
     def take(self, fold):
         "The same with another part of the labels for validation"
