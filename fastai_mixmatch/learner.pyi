@@ -833,7 +833,7 @@ def softmatch_learner(
     momentum
         Weight of the old averages in an update
     n_sigma
-        Width of the Gaussian: the deviation / n_sigma
+        The Gaussian's standard deviation is that of the confidence, divided by this
     uniform
         Align guesses to uniform class frequencies before their confidence is read?
     ks

@@ -234,7 +234,7 @@ def fairness_loss(
 class SoftMatch(Confident):
     "SoftMatch (arXiv 2301.10921): a Gaussian weight below the mean confidence, not a threshold"
     momentum:float = 0.999 # Weight of the old averages in an update
-    n_sigma:float = 2. # Width of the Gaussian: the deviation / n_sigma
+    n_sigma:float = 2. # The Gaussian's standard deviation is that of the confidence, divided by this
     uniform:bool = True # Align guesses to uniform class frequencies before their confidence is read?
     averages = ('mean','var','p_model')
     def targets(self, q, q_x):
