@@ -203,6 +203,11 @@ def test_every_argument_is_on_the_page(site):
         cells = re.findall(r'<td>(.*?)</td>', row, re.S)
         assert not cells or len(cells)==4 and all(cells), row
 
+def test_the_first_page_leads_to_the_arguments(site):
+    "To the site's page; the README, which has no such page, leads to the notebook"
+    assert 'href="arguments.html"' in re.search('<article.*</article>', (site/'index.html').read_text(), re.S)[0]
+    assert '](nbs/20_learner.ipynb#mixmatch_learner)' in (root/'README.md').read_text()
+
 def test_wrapped_signature():
     long = arguments.wrapped('f(', [f'argument_{i}={i}' for i in range(20)])
     assert max(map(len, long.split('\n')))<=88 and len(long.split('\n'))>2 and ''.join(long.split()).endswith('argument_19=19)')

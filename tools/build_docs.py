@@ -16,6 +16,8 @@ from build_readme import _text, clean_text, colab, html_table, metadata, one_hea
 
 extra_pages = {
     'docs/architecture.md': 'architecture.md', 'CONTRIBUTING.md': 'contributing.md', 'CHANGELOG.md': 'changes.md'}
+# A link to the first leads on the site to the second, a page that is made there
+fuller = {'nbs/20_learner.ipynb#mixmatch_learner': 'arguments.md'}
 # The order of the site: section → pages, or patterns of them, in order. A page belongs to the first that names it
 sections = {
     'Start': ['start/*'],
@@ -146,8 +148,9 @@ def prose(md, src, page, pages):
         if path.startswith('docs/images/') and (root/path).exists():
             return m[1]+os.path.relpath(path.removeprefix('docs/'), here).replace(os.sep, '/')+m[3]
         if path not in pages: raise ValueError(f"{src} links to {url}, which is no page of the site")
-        to = os.path.relpath(pages[path], here).replace(os.sep, '/')
-        return f"{m[1]}{to}{hash_}{anchor}{m[3]}"
+        made = fuller.get(path+hash_+anchor)
+        to = os.path.relpath(made or pages[path], here).replace(os.sep, '/')
+        return f"{m[1]}{to}{'' if made else hash_+anchor}{m[3]}"
     def text(s):
         s = re.sub(r'(\]\()([^)\s]+)(\))', link, s)
         s = re.sub(r'\$\$(.+?)\$\$', lambda m: mathml(m[1], True), s, flags=re.S)
