@@ -87,9 +87,10 @@ def with_called(md, page, names):
 
 # What a reader may look for, where the titles of a page do not say it: the site's search finds these first
 keywords = {
-    'tutorials/10*': ['own data', 'custom data', 'my data', 'own images', 'my images', 'folder', 'CSV', 'blank',
-                      'image size', 'resize'],
-    'tutorials/06*': ['custom method', 'custom loss', 'hyperparameters'],
+    # The search leaves out `own`, but finds a longer word that begins with it
+    'tutorials/10*': ['own data', 'own_data', 'custom data', 'my data', 'own images', 'my images', 'folder', 'CSV',
+                      'blank', 'image size', 'resize'],
+    'tutorials/06*': ['custom method', 'new method', 'write a method', 'own_method', 'custom loss', 'hyperparameters'],
     'methods/08*': ['what is MixMatch'], 'tutorials/04*': ['how it works'], 'tutorials/01*': ['data augmentation'],
     'methods/which*': ['which method', 'compare methods'], 'methods/00*': ['semi-supervised learning'],
     'methods/02*': ['pseudo labels'], 'methods/11*': ['threshold'],
@@ -117,7 +118,7 @@ keywords = {
     'tutorials/12*': ['distillation', 'small network'],
     '32_*': ['embeddings', 'outliers', 'unknown class'], 'howto/memory*': ['out of memory'],
     'understand/*': ['reproducible', 'deterministic', 'seed'], 'howto/gpus*': ['distributed', 'DDP'],
-    'arguments*': ['mixmatch_learner', 'arguments', 'parameters']}
+    'arguments*': ['mixmatch_learner', 'arguments', 'parameters', 'batch size']}
 
 def with_keywords(page, md):
     "`md` of `page`, below what the search should know about it; the first page has no list of pages beside it"
