@@ -231,6 +231,13 @@ def test_the_first_page_leads_to_the_arguments(site):
     assert 'href="arguments.html"' in re.search('<article.*</article>', (site/'index.html').read_text(), re.S)[0]
     assert '](nbs/20_learner.ipynb#mixmatch_learner)' in (root/'README.md').read_text()
 
+def test_defaults_as_a_person_writes_them():
+    assert [arguments.value(o) for o in (1/64, 1-1/128, .95, .5, 75., 'ce')]==['1/64','1-1/128','0.95','0.5','75.0',"'ce'"]
+
+def test_methods_without_a_function_are_named():
+    assert 'VAT' in arguments.others() and 'FixMatch' not in arguments.others()
+    assert '`VAT`' in arguments.page() and 'ssl_learner(dls, unlabeled, arch, method=VAT())' in arguments.page()
+
 def test_wrapped_signature():
     long = arguments.wrapped('f(', [f'argument_{i}={i}' for i in range(20)])
     assert max(map(len, long.split('\n')))<=88 and len(long.split('\n'))>2 and ''.join(long.split()).endswith('argument_19=19)')
