@@ -19,7 +19,7 @@ class Unlabeled:
         source=None, # Folder, list of files, `ImageList`, data frame column, `TfmdLists`, `Datasets`, `DataLoader`, PyTorch dataset, array or tensor
         bs:int|None=None, # Unlabeled images in a batch; default: `mu` times the labeled ones
         mu:int|None=None, # Unlabeled images for each labeled one in a batch; default: the method's own, 1 or 7
-        cache:bool|str|Path|None=None, # Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: the unlabeled ones there
+        cache:bool|str|Path|None=None, # Keep decoded images in memory, also labeled and validation ones? Default: if they fit into 2 GB. Or a folder for the unlabeled ones
         on_error:str='raise', # 'raise' or 'skip' unreadable images
         steps:int|None=None, # Batches in an epoch; default: one pass
         weak:Callable|bool|None=None, # Batch view to add where `dls` has no random transform; default: `WeakView()`; False: none

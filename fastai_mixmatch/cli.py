@@ -170,7 +170,7 @@ def train(
     each_fold:bool=False, # Train once per fold, so that the accuracy counts every label
     **kwargs
 ):
-    "Train a classifier; after Ctrl-C, the same command continues"
+    "Train a classifier; after Ctrl-C, run the same command to continue"
     a = {k: v for k,v in locals().items() if k not in ('out','each_fold','kwargs')}
     for k in ('minutes','epochs','size','bs','lr'):
         refuse_unless(a[k] is None or a[k]>0, f'--{k} must be more than 0', a[k])
@@ -246,11 +246,11 @@ def predict(
     files:Annotated[str, dict(nargs='+')], # Folders, CSV or TXT files of names, images, or - for names from the standard input
     out:str='predictions.csv', # CSV file to write, or - for the standard output
     bs:int=64, # Images in a batch
-    num_workers:int=None, # Processes that read images; default: one for each core, at most 8
+    num_workers:int=None, # Worker processes that read images; default: one for each core, at most 8
     quiet:bool=False, # Print only errors
     json:bool=False, # Print one JSON object; with --out -, a line for each image, and the object on the standard error
 ):
-    "Classify images: file, class, probability, and its lead over the second class"
+    "Classify images: file, class, probability and margin over the second class"
     refuse_unless(bs>0, '--bs must be more than 0', bs)
     predictor,(sizes,found),bad,n = _predictor(run),zip(*[_named_files(o) for o in L(files)]),[],0
     rows,to_out = predict_files(predictor, itertools.chain(*found), bs=bs, num_workers=num_workers),out=='-'

@@ -40,13 +40,15 @@ def plot_history(
     n = 1+bool(guessing)
     height = 1.9+.2*max(2, len(tables), 2*len(guessing)) # With the legends
     _,axs = plt.subplots(1, n, figsize=(3*n,height), dpi=72, constrained_layout=True, squeeze=False)
-    for k,o in tables.items(): axs[0,0].plot(o.index+1, o[metric].astype(float), label=k)
+    colors = {k: f'C{i}' for i,k in enumerate(tables)} # A learner has one in both
+    for k,o in tables.items(): axs[0,0].plot(o.index+1, o[metric].astype(float), colors[k], label=k)
     for k,o in guessing.items():
         for c,style in (('confidence','-'),('guess_acc','--')):
             if c not in o: continue
             label = (k+': ' if len(guessing)>1 else '') + c.replace('guess_acc', 'accuracy of guesses')
-            axs[0,1].plot(o.index+1, o[c].astype(float), style, label=label)
-    for ax,what in zip(axs[0], (metric,'guesses')):
+            axs[0,1].plot(o.index+1, o[c].astype(float), colors[k]+style, label=label)
+    right = any('guess_acc' in o for o in guessing.values())
+    for ax,what in zip(axs[0], (metric,'confidence'+' or share right'*right)):
         ax.set(xlabel='epoch', ylabel=what)
         ax.xaxis.get_major_locator().set_params(integer=True)
         if ax.get_legend_handles_labels()[0]:

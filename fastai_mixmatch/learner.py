@@ -159,7 +159,7 @@ class KeepNorm(Callback):
 def linear_start(
     learn:Learner, # Of `ssl_learner`; the last linear layer of its network changes
 ):
-    "Start the last layer as a logistic regression on the features of the labeled images"
+    "Initialize the last layer by logistic regression on the labeled images' features"
     from fastai_mixmatch.frozen import linear_head
     view,ldl = method_of(learn).view,method_of(learn).labeled_dl
     model,pool = learn.model.to(ldl.device or 'cpu'),ldl.pool
@@ -242,7 +242,7 @@ class SemiSupervisedLearner(Learner):
 # %% ../nbs/20_learner.ipynb #f6cc7814
 @patch
 def validation_context(self:SemiSupervisedLearner, cbs=None, inner=False):
-    "fastai's; inside a fit, it leaves that fit as it was"
+    "Like fastai's, but a fit around it continues unchanged"
     cms = Learner.validation_context(self, cbs, inner or self.in_fit)
     return ContextManagers([self.aside(), cms]) if self.in_fit else cms
 
@@ -273,7 +273,7 @@ def fine_tune(self:SemiSupervisedLearner,
     pct_start=0.3, # Part of the training in which the learning rate rises
     div=5.0, # The learning rate begins at its highest value divided by this
     **kwargs):
-    "fastai's `fine_tune`, without the frozen epoch where the head is fitted"
+    "fastai's `fine_tune`, without the frozen epoch if the head was fitted first"
     freeze_epochs = ifnone(freeze_epochs, 0 if self.head_fitted else 1)
     lr_mult = ifnone(lr_mult, 1 if self.head_fitted else 100)
     args = dict(pct_start=pct_start, div=div, **kwargs)

@@ -90,7 +90,7 @@ def ssl_learner(
     mu
         Unlabeled images for each labeled one in a batch; default: the method's own, 1 or 7
     cache
-        Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: the unlabeled ones there
+        Keep decoded images in memory, also labeled and validation ones? Default: if they fit into 2 GB. Or a folder for the unlabeled ones
     on_error
         'raise' or 'skip' unreadable images
     steps
@@ -166,9 +166,9 @@ def mixmatch_learner(
     alpha
         Mixing: λ ~ Beta(α, α); 0 for none
     adapt
-        Weigh unlabeled images by how well the labeled ones are learned? False: the paper's step
+        Count unlabeled images less until the network predicts the labeled ones well? False: the paper's step
     band
-        With `adapt`: largest ratio of guessed to labeled class frequency, and of the inverse
+        With `adapt`: for 2, a class may be guessed between half and twice as often as it is labeled
     prior
         Class frequencies of unlabeled images: `(n_classes,)`, 'uniform' or 'labeled'; default: see `band`
     lambda_u
@@ -182,7 +182,7 @@ def mixmatch_learner(
     mu
         Unlabeled images for each labeled one in a batch; default: the method's own, 1 or 7
     cache
-        Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: the unlabeled ones there
+        Keep decoded images in memory, also labeled and validation ones? Default: if they fit into 2 GB. Or a folder for the unlabeled ones
     on_error
         'raise' or 'skip' unreadable images
     steps
@@ -303,7 +303,7 @@ def remixmatch_learner(
     mu
         Unlabeled images for each labeled one in a batch; default: the method's own, 1 or 7
     cache
-        Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: the unlabeled ones there
+        Keep decoded images in memory, also labeled and validation ones? Default: if they fit into 2 GB. Or a folder for the unlabeled ones
     on_error
         'raise' or 'skip' unreadable images
     steps
@@ -403,7 +403,7 @@ def mean_teacher_learner(
     mu
         Unlabeled images for each labeled one in a batch; default: the method's own, 1 or 7
     cache
-        Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: the unlabeled ones there
+        Keep decoded images in memory, also labeled and validation ones? Default: if they fit into 2 GB. Or a folder for the unlabeled ones
     on_error
         'raise' or 'skip' unreadable images
     steps
@@ -496,7 +496,7 @@ def fixmatch_learner(
     arch
         Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
     threshold
-        Least confidence of a guess that counts
+        Minimum confidence of a guess that is trained on
     ks
         Strong views; 0: learn on the weak view itself
     strong
@@ -512,7 +512,7 @@ def fixmatch_learner(
     mu
         Unlabeled images for each labeled one in a batch; default: the method's own, 1 or 7
     cache
-        Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: the unlabeled ones there
+        Keep decoded images in memory, also labeled and validation ones? Default: if they fit into 2 GB. Or a folder for the unlabeled ones
     on_error
         'raise' or 'skip' unreadable images
     steps
@@ -605,7 +605,7 @@ def flexmatch_learner(
     arch
         Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
     threshold
-        Least confidence of a guess that counts
+        Minimum confidence of a guess that is trained on
     ks
         Strong views; 0: learn on the weak view itself
     strong
@@ -621,7 +621,7 @@ def flexmatch_learner(
     mu
         Unlabeled images for each labeled one in a batch; default: the method's own, 1 or 7
     cache
-        Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: the unlabeled ones there
+        Keep decoded images in memory, also labeled and validation ones? Default: if they fit into 2 GB. Or a folder for the unlabeled ones
     on_error
         'raise' or 'skip' unreadable images
     steps
@@ -736,7 +736,7 @@ def freematch_learner(
     mu
         Unlabeled images for each labeled one in a batch; default: the method's own, 1 or 7
     cache
-        Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: the unlabeled ones there
+        Keep decoded images in memory, also labeled and validation ones? Default: if they fit into 2 GB. Or a folder for the unlabeled ones
     on_error
         'raise' or 'skip' unreadable images
     steps
@@ -820,7 +820,7 @@ def softmatch_learner(
     train_bn: bool = True,
     moms: tuple = (0.95, 0.85, 0.95),
     default_cbs: bool = True) -> SemiSupervisedLearner:
-    r"""A `Learner` that trains on the labeled `dls` and on `unlabeled` with SoftMatch (arXiv 2301.10921): a Gaussian weight below the mean confidence, not a threshold
+    r"""A `Learner` that trains on the labeled `dls` and on `unlabeled` with SoftMatch (arXiv 2301.10921): each guess is weighted by a Gaussian of its confidence, with no threshold
 
     Parameters
     ----------
@@ -833,7 +833,7 @@ def softmatch_learner(
     momentum
         Weight of the old averages in an update
     n_sigma
-        Width of the Gaussian: the deviation / n_sigma
+        The Gaussian's standard deviation is that of the confidence, divided by this
     uniform
         Align guesses to uniform class frequencies before their confidence is read?
     ks
@@ -851,7 +851,7 @@ def softmatch_learner(
     mu
         Unlabeled images for each labeled one in a batch; default: the method's own, 1 or 7
     cache
-        Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: the unlabeled ones there
+        Keep decoded images in memory, also labeled and validation ones? Default: if they fit into 2 GB. Or a folder for the unlabeled ones
     on_error
         'raise' or 'skip' unreadable images
     steps
@@ -945,7 +945,7 @@ def adamatch_learner(
     arch
         Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
     threshold
-        Threshold, as a part of the mean confidence on labeled images
+        A guess counts if its confidence is at least this fraction of the mean confidence on labeled images
     interpolate
         Interpolate labeled logits with those of a batch of labeled images alone?
     ks
@@ -963,7 +963,7 @@ def adamatch_learner(
     mu
         Unlabeled images for each labeled one in a batch; default: the method's own, 1 or 7
     cache
-        Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: the unlabeled ones there
+        Keep decoded images in memory, also labeled and validation ones? Default: if they fit into 2 GB. Or a folder for the unlabeled ones
     on_error
         'raise' or 'skip' unreadable images
     steps
@@ -1062,7 +1062,7 @@ def uda_learner(
     tsa
         Training-signal annealing: 'linear', 'log' or 'exp'
     threshold
-        Least confidence of a guess that counts
+        Minimum confidence of a guess that is trained on
     ks
         Strong views; 0: learn on the weak view itself
     strong
@@ -1078,7 +1078,7 @@ def uda_learner(
     mu
         Unlabeled images for each labeled one in a batch; default: the method's own, 1 or 7
     cache
-        Keep decoded images, labeled and validation ones too, in memory? Default: where they fit. A folder: the unlabeled ones there
+        Keep decoded images in memory, also labeled and validation ones? Default: if they fit into 2 GB. Or a folder for the unlabeled ones
     on_error
         'raise' or 'skip' unreadable images
     steps

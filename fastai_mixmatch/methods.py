@@ -126,7 +126,7 @@ class Confident(SemiSupervised):
 # %% ../nbs/17_methods.ipynb #0724c262
 class FixMatch(Confident):
     "FixMatch (arXiv 2001.07685): guess on a weak view; learn confident guesses on a strong one"
-    threshold:float = 0.95 # Least confidence of a guess that counts
+    threshold:float = 0.95 # Minimum confidence of a guess that is trained on
     def check(self):
         super().check()
         good = 0<=self.threshold<=1
@@ -234,9 +234,9 @@ def fairness_loss(
 
 # %% ../nbs/17_methods.ipynb #7547bba0
 class SoftMatch(Confident):
-    "SoftMatch (arXiv 2301.10921): a Gaussian weight below the mean confidence, not a threshold"
+    "SoftMatch (arXiv 2301.10921): each guess is weighted by a Gaussian of its confidence, with no threshold"
     momentum:float = 0.999 # Weight of the old averages in an update
-    n_sigma:float = 2. # Width of the Gaussian: the deviation / n_sigma
+    n_sigma:float = 2. # The Gaussian's standard deviation is that of the confidence, divided by this
     uniform:bool = True # Align guesses to uniform class frequencies before their confidence is read?
     averages = ('mean','var','p_model')
     def targets(self, q, q_x):
@@ -251,7 +251,7 @@ class SoftMatch(Confident):
 # %% ../nbs/17_methods.ipynb #6b47a662
 class AdaMatch(FixMatch):
     "AdaMatch (arXiv 2106.04732): guesses aligned to labeled predictions, and a threshold relative to their confidence"
-    threshold:float = 0.9 # Threshold, as a part of the mean confidence on labeled images
+    threshold:float = 0.9 # A guess counts if its confidence is at least this fraction of the mean confidence on labeled images
     interpolate:bool = True # Interpolate labeled logits with those of a batch of labeled images alone?
     ramp,averages = 0.5,dict(p_x=0.999, p_u=0.999)
     def targets(self, q, q_x):

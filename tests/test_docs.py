@@ -73,7 +73,7 @@ pretrained = 'tutorials/15_pretrained' if (root/'nbs/tutorials/15_pretrained.ipy
     ('pretrained', pretrained), ('own data', 'tutorials/10_your_own_photographs'), ('my own data', 'tutorials/10_your_own_photographs'), ('custom data', 'tutorials/10_your_own_photographs'), ('predict folder', 'howto/predict'), ('imbalanced', 'howto/imbalance'),
     ('resume', 'howto/resume'), ('wrong labels', 'howto/wrong_labels'), ('install', 'start/01_install'), ('mixmatch_learner', 'arguments'),
     ('epoch', 'howto/epochs'), ('onnx', 'howto/deploy'), ('TTA', 'howto/predict'), ('GPU', 'howto/gpus'), ('memory', 'howto/memory'), ('class weights', 'howto/imbalance'),
-    ('custom method', 'tutorials/06_your_own_method'), ('which method', 'methods/which'), ('label next', 'tutorials/13_label_next'), ('terminal', '34_cli'),
+    ('custom method', 'tutorials/06_your_own_method'), ('own method', 'tutorials/06_your_own_method'), ('new method', 'tutorials/06_your_own_method'), ('my own method', 'tutorials/06_your_own_method'), ('which method', 'methods/which'), ('label next', 'tutorials/13_label_next'), ('terminal', '34_cli'),
     ('kill', 'howto/resume'), ('few labels', 'howto/few_classes'), ('learning rate', 'howto/epochs'), ('lr_find', 'howto/epochs'),
     ('mixed precision', 'howto/speed'), ('Colab', 'start/01_install'), ('hyperparameter', 'tutorials/06_your_own_method'), ('unbalanced', 'howto/imbalance'), ('imbalance', 'howto/imbalance'),
     ('balanced accuracy', 'howto/imbalance'), ('continue training', 'howto/resume'), ('train longer', 'howto/resume'), ('confusion matrix', 'howto/look'), ('spreadsheet', 'tutorials/10_your_own_photographs'), ('blank labels', 'tutorials/10_your_own_photographs'),
@@ -89,6 +89,8 @@ pretrained = 'tutorials/15_pretrained' if (root/'nbs/tutorials/15_pretrained.ipy
     ('distillation', 'tutorials/12_phone'), ('test time augmentation', 'howto/predict'), ('image size', 'tutorials/10_your_own_photographs'), ('resize', 'tutorials/10_your_own_photographs'), ('transforms', '05_views'),
     ('hyperparameters', 'tutorials/06_your_own_method'), ('how many labels', 'howto/few_classes'), ('requirements', 'start/01_install'), ('validation set', '30_collect'), ('uncertain images', 'tutorials/13_label_next'), ('export onnx', 'howto/deploy')])
 def test_search_finds_the_right_page_first(search, query, page): assert search(query)[0]==f'{page}.html', search(query)[:5]
+
+def test_search_finds_the_argument_too(search): assert search('batch size')[1]=='arguments.html'
 
 def test_search_finds_the_api(site):
     docs = json.loads((site/'search/search_index.json').read_text())['docs']
@@ -110,6 +112,27 @@ def test_pages_need_nothing_from_elsewhere(site):
         for url in re.findall(r'<(?:script|img|link)[^>]+(?:src|href)="([^"]+)"', f.read_text()):
             if 'rel="canonical"' in url: continue
             assert not re.match(r'(https?:)?//', html.unescape(url)), f'{f.name} loads {url}'
+
+def lost_links(site):
+    "Links of the site that lead to no page, or to no place on it"
+    texts = {f.resolve(): f.read_text() for f in site.rglob('*.html')}
+    places = {f: {html.unescape(o) for o in re.findall(r'\s(?:id|name)="([^"]+)"', text)} for f,text in texts.items()}
+    for f,text in texts.items():
+        if f.name=='404.html': continue # Its links are those of the server's root
+        for url in set(re.findall(r'<a\s[^>]*href="([^"]+)"', text)):
+            to,_,anchor = html.unescape(url).partition('#')
+            if re.match(r'[a-z][a-z0-9+.-]*:', to): continue
+            page = (f.parent/to).resolve() if to else f
+            if page.is_dir(): page /= 'index.html'
+            if page not in texts and not page.exists() or anchor and page in texts and anchor not in places[page]: yield f'{f.name}: {url}'
+
+def test_every_link_and_anchor_leads_somewhere(site): assert not sorted(lost_links(site))
+
+def test_a_lost_anchor_is_noticed(tmp_path):
+    "One with capitals, in a table, where MkDocs may not look"
+    (tmp_path/'b.html').write_text('<h2 id="photographs-pretrained">P</h2>')
+    (tmp_path/'a.html').write_text('<table><td><a href="b.html#Photographs,-pretrained">x</a> <a href="b.html#photographs-pretrained">y</a> <a class="z" href="c.html">z</a></td></table>')
+    assert sorted(lost_links(tmp_path))==['a.html: b.html#Photographs,-pretrained', 'a.html: c.html']
 
 def test_formulas_and_pictures(site):
     text = (site/'tutorials/04_step_by_step.html').read_text()
@@ -202,6 +225,18 @@ def test_every_argument_is_on_the_page(site):
     for row in re.findall(r'<tr>(.*?)</tr>', text, re.S):
         cells = re.findall(r'<td>(.*?)</td>', row, re.S)
         assert not cells or len(cells)==4 and all(cells), row
+
+def test_the_first_page_leads_to_the_arguments(site):
+    "To the site's page; the README, which has no such page, leads to the notebook"
+    assert 'href="arguments.html"' in re.search('<article.*</article>', (site/'index.html').read_text(), re.S)[0]
+    assert '](nbs/20_learner.ipynb#mixmatch_learner)' in (root/'README.md').read_text()
+
+def test_defaults_as_a_person_writes_them():
+    assert [arguments.value(o) for o in (1/64, 1-1/128, .95, .5, 75., 'ce')]==['1/64','1-1/128','0.95','0.5','75.0',"'ce'"]
+
+def test_methods_without_a_function_are_named():
+    assert 'VAT' in arguments.others() and 'FixMatch' not in arguments.others()
+    assert '`VAT`' in arguments.page() and 'ssl_learner(dls, unlabeled, arch, method=VAT())' in arguments.page()
 
 def test_wrapped_signature():
     long = arguments.wrapped('f(', [f'argument_{i}={i}' for i in range(20)])

@@ -29,7 +29,7 @@ more = dict(arch='10_arch.md', pretrained='tutorials/15_pretrained.md', weights=
     strong='06_augment.md')
 intro = '''# `mixmatch_learner`: every argument
 
-> All arguments of `mixmatch_learner`: of the learner, the unlabeled images and the method
+> All arguments of `mixmatch_learner`, in one table for each group
 
 Two arguments are enough. The others have defaults:
 
@@ -53,12 +53,21 @@ def factories():
     found = [o for o in learner.__all__ if o.endswith('_learner')]
     return {k: getattr(learner, k) for k in sorted(found, key=lambda o: (o!='mixmatch_learner', o=='ssl_learner', o))}
 
+def others():
+    "Names of the methods that have no factory"
+    names,_ = public()
+    made = {k.removesuffix('_learner').replace('_', '') for k in factories()}
+    found = [k for k,o in vars(names).items() if isinstance(o, type) and issubclass(o, names.SemiSupervised)]
+    return [k for k in found if k not in ('SemiSupervised','Confident') and k.lower() not in made]
+
 def said(f):
     "What the docstring of `f` says about each parameter"
     return dict(re.findall(r'^(\w+) : .*\n    (.*)', f.__doc__, re.M))
 
 def value(v):
-    "A default as code"
+    "A default as code; a float such as 0.015625 or 0.9921875 as a person writes it, `1/64` or `1-1/128`"
+    n = v.as_integer_ratio()[1] if isinstance(v, float) else 0
+    if 16<=n<=1024 and v in (1/n, 1-1/n): return f'1/{n}' if v==1/n else f'1-1/{n}'
     return '' if v is inspect.Parameter.empty else getattr(v, '__name__', repr(v))
 
 def kind(p):
@@ -107,7 +116,10 @@ def page():
         taken = {k: left.pop(k) for k in list(left) if k in sources[source] or k in ('dls','unlabeled','arch')}
         parts += [f'## {group}', rows(taken, said(fs['mixmatch_learner']), to)]
     if left: raise ValueError(f"no group has the arguments {', '.join(left)}")
-    parts += ['## The other methods', "Each takes the arguments above, plus its own settings instead of MixMatch's:"]
+    parts += ['## The other methods', f"""The functions below take the arguments above, plus the settings of their own \
+method instead of MixMatch's. The other methods have no function: pass an object to `ssl_learner`, as in \
+`ssl_learner(dls, unlabeled, arch, method=VAT())`. They are {', '.join(map('`{}`'.format, others()))}, and their \
+settings are on the page about [methods](17_methods.md)."""]
     for k,f in list(fs.items())[1:-1]:
         ps = inspect.signature(f).parameters
         ps = {a: p for a,p in ps.items() if a not in shared or a=='mu' and p.default!=1}

@@ -16,6 +16,8 @@ from build_readme import _text, clean_text, colab, html_table, metadata, one_hea
 
 extra_pages = {
     'docs/architecture.md': 'architecture.md', 'CONTRIBUTING.md': 'contributing.md', 'CHANGELOG.md': 'changes.md'}
+# A link to the first leads on the site to the second, a page that is made there
+fuller = {'nbs/20_learner.ipynb#mixmatch_learner': 'arguments.md'}
 # The order of the site: section → pages, or patterns of them, in order. A page belongs to the first that names it
 sections = {
     'Start': ['start/*'],
@@ -85,9 +87,10 @@ def with_called(md, page, names):
 
 # What a reader may look for, where the titles of a page do not say it: the site's search finds these first
 keywords = {
-    'tutorials/10*': ['own data', 'custom data', 'my data', 'own images', 'my images', 'folder', 'CSV', 'blank',
-                      'image size', 'resize'],
-    'tutorials/06*': ['custom method', 'custom loss', 'hyperparameters'],
+    # The search leaves out `own`, but finds a longer word that begins with it
+    'tutorials/10*': ['own data', 'own_data', 'custom data', 'my data', 'own images', 'my images', 'folder', 'CSV',
+                      'blank', 'image size', 'resize'],
+    'tutorials/06*': ['custom method', 'new method', 'write a method', 'own_method', 'custom loss', 'hyperparameters'],
     'methods/08*': ['what is MixMatch'], 'tutorials/04*': ['how it works'], 'tutorials/01*': ['data augmentation'],
     'methods/which*': ['which method', 'compare methods'], 'methods/00*': ['semi-supervised learning'],
     'methods/02*': ['pseudo labels'], 'methods/11*': ['threshold'],
@@ -115,7 +118,7 @@ keywords = {
     'tutorials/12*': ['distillation', 'small network'],
     '32_*': ['embeddings', 'outliers', 'unknown class'], 'howto/memory*': ['out of memory'],
     'understand/*': ['reproducible', 'deterministic', 'seed'], 'howto/gpus*': ['distributed', 'DDP'],
-    'arguments*': ['mixmatch_learner', 'arguments', 'parameters']}
+    'arguments*': ['mixmatch_learner', 'arguments', 'parameters', 'batch size']}
 
 def with_keywords(page, md):
     "`md` of `page`, below what the search should know about it; the first page has no list of pages beside it"
@@ -146,8 +149,9 @@ def prose(md, src, page, pages):
         if path.startswith('docs/images/') and (root/path).exists():
             return m[1]+os.path.relpath(path.removeprefix('docs/'), here).replace(os.sep, '/')+m[3]
         if path not in pages: raise ValueError(f"{src} links to {url}, which is no page of the site")
-        to = os.path.relpath(pages[path], here).replace(os.sep, '/')
-        return f"{m[1]}{to}{hash_}{anchor}{m[3]}"
+        made = fuller.get(path+hash_+anchor)
+        to = os.path.relpath(made or pages[path], here).replace(os.sep, '/')
+        return f"{m[1]}{to}{'' if made else hash_+anchor}{m[3]}"
     def text(s):
         s = re.sub(r'(\]\()([^)\s]+)(\))', link, s)
         s = re.sub(r'\$\$(.+?)\$\$', lambda m: mathml(m[1], True), s, flags=re.S)
