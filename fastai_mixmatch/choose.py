@@ -36,8 +36,8 @@ class Looked:
     thumbs:list=() # Small pictures `(h,w,3)` in uint8, if asked for
     bits:np.ndarray=None # Perceptual hashes `(N,128)`, bool
     def __post_init__(self):
-        n = range(len(next((o for o in (self.x, self.p) if o is not None), ())))
-        self.names,self.idx = ifnone(self.names, n),np.array(n) if self.idx is None else self.idx
+        n = range(len(ifnone(ifnone(self.x, self.p), ())))
+        self.names,self.idx = ifnone(self.names, n),ifnone(self.idx, np.array(n))
 
     def __len__(self): return len(self.names)
     @property
@@ -50,7 +50,7 @@ def _pass(learn, pool, view, bs, thumb, most):
     for x,y,i,_,*hz in pool_features(learn.model, pool, drawn(len(pool), most), view, learn.dls.c, bs):
         parts.append((y,i,*hz))
         ims = [picture(o).convert('RGB') for o in x]
-        grays += [gray(o) for o in ims]
+        grays += map(gray, ims)
         for o in ims if thumb else ():
             o.thumbnail((thumb,thumb)) # It never enlarges
             thumbs.append(np.asarray(o))
@@ -91,8 +91,7 @@ def _seen(o, kw, arrays):
     if kw: raise TypeError(f"{', '.join(kw)}: only `look` takes these, for a learner; got {type(o).__name__}")
     return o if isinstance(o, dict) else arrays()
 
-def _kinds(o, classes, p):
-    return ifnone(classes, o.dls.vocab if isinstance(o, Learner) else range(p.shape[1]))
+def _kinds(o, classes, p): return ifnone(classes, o.dls.vocab if isinstance(o, Learner) else range(p.shape[1]))
 
 def _joined(parts):
     "The images of several kinds as one"
@@ -123,13 +122,14 @@ def typical(
 )->np.ndarray: # Positions `(n,)`, and how many images are in the cluster of each `(n,)`
     "Typical images from different places (TypiClust, arXiv 2202.02794, algorithm 1)"
     from sklearn.cluster import KMeans, MiniBatchKMeans # Slow to import
-    m,both = 0 if labeled is None else len(labeled),x if labeled is None else np.concatenate([labeled, x])
+    labeled = ifnone(labeled, x[:0])
+    m,both = len(labeled),np.concatenate([labeled, x])
     k = min(m+n, 500, len(both))
     cls = KMeans if k<=50 else partial(MiniBatchKMeans, batch_size=5000)
     c = cls(n_clusters=k, random_state=seed, n_init=3).fit_predict(both)
     has,size = np.bincount(c[:m], minlength=k),np.bincount(c, minlength=k)
-    left = {o: np.flatnonzero(c[m:]==o) for o in np.lexsort((-size, has))}
-    left = {o: list(i[np.argsort(-typicality(x[i]))]) for o,i in left.items()}
+    left = {o: [*i[np.argsort(-typicality(x[i]))]]
+            for o in np.lexsort((-size, has)) for i in [np.flatnonzero(c[m:]==o)]}
     res = []
     for least in (6,0): # Small clusters last
         while len(res)<n and (order := [o for o in left if left[o] and size[o]>=least]):
@@ -144,7 +144,6 @@ def margin(
     top = np.sort(p, axis=1)
     return top[:,-1]-top[:,-2]
 
-# %% ../nbs/32_choose.ipynb #8429dd5e
 def label_next(
     o, # Learner, what `look` gives of it, or L2-normed features of the unlabeled images `(N,n_features)`
     n:int=10, # How many images
@@ -197,7 +196,7 @@ def confident_issues(
 )->np.ndarray: # Positions, the most doubtful first
     "Labels that confident learning suspects (arXiv 1911.00068, section 3.1)"
     known = ~np.isnan(p[:,0])
-    t = np.array([p[known & (y==c),c].mean() if (known & (y==c)).any() else np.inf for c in range(p.shape[1])])
+    t = np.array([o.mean() if len(o := p[known & (y==c),c]) else np.inf for c in range(p.shape[1])])
     sure = np.where(p>=t, p, 0)
     bad = np.flatnonzero(known & sure.any(1) & (sure.argmax(1)!=y))
     return bad[np.argsort((p[range(len(y)),y]-_others(p, y).max(1))[bad])] # By the lead of the best other class

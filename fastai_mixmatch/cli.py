@@ -6,7 +6,7 @@
 __all__ = ['started', 'commands', 'check', 'train', 'predict', 'Newest', 'report', 'next_', 'export', 'main']
 
 # %% ../nbs/34_cli.ipynb #3d0aa538
-import contextlib, shlex
+import codecs, contextlib, shlex
 from typing import Annotated
 from fastprogress.fastprogress import format_time
 from fastai.vision.all import *
@@ -49,8 +49,7 @@ def check(
     bad = {found.name(i): o for i,o in found.bad.error.items()}
     more = []
     for kind,all in dict(unreadable=[f'{k}: {v}' for k,v in bad.items()], duplicate=found.twins()).items():
-        more += [f'{kind}: {o}' for o in all[3:10]]
-        if len(all)>10: more.append(f"{kind}: {len(all)-10} more; --json names all")
+        more += [f'{kind}: {o}' for o in all[3:10]]+[f"{kind}: {len(all)-10} more; --json names all"]*(len(all)>10)
     try: found.refuse_empty()
     except ValueError as e: found.said.append(f"`train` will stop: {e}")
     classes,parts = found.classes(),{o: len(found.of(o)) for o in ('labeled','valid','unlabeled')}
@@ -113,8 +112,7 @@ def _first_look(learn, left, each, strange, **kw):
     if not strange: u = u[drawn(len(u), 5000)]
     beat,n = len(dls.valid_ds),sum(map(len, (dls.train_ds, dls.valid_ds, u)))
     images,time = f"{n} images with the frozen network",format_time(n*each)
-    late = n*each>left/4 and not strange
-    if not (kw and (beat or strange)) or late:
+    if not (kw and (beat or strange)) or n*each>left/4 and not strange:
         if kw and beat: print(f"no accuracy to beat: {images} would take {time}, more than a quarter of the time left")
         return {},None
     print(f"looking at {images}{f', about {time}'*(each>0)}")
@@ -194,30 +192,32 @@ def train(
     if each_fold:
         def mean(xs): return float(np.average(xs, weights=n))
         own,frozen = each.itemgot('accuracy'),pd.DataFrame(each.itemgot('frozen')).dropna(axis=1)
-        end |= dict(accuracy=mean(own), validated_on=m, frozen={k: mean(v) for k,v in frozen.items()}, folds=list(own),
+        end |= dict(accuracy=mean(own), validated_on=m, frozen={k: mean(v) for k,v in frozen.items()}, folds=[*own],
                     worse='')
     end |= dict(uncertainty=m and uncertainty(m)/100, seconds=round(time.monotonic()-begin))
     return (f"\n{_says(end)}\npredictor   {end['predictor']}\nreport      {end['report']}\nnow         fastai-mixmatch "
             "predict {0} FOLDER, or: fastai-mixmatch next {0}".format(shlex.quote(out))), end, 0
 
 # %% ../nbs/34_cli.ipynb #96ce1a35
-def _lines(f):
-    "Names in a text file, one a line"
-    for o in (o.removesuffix('\n') for o in f if o.strip()): yield o if os.path.exists(o) else o.removesuffix('\r')
+def _lines(f, kind='utf-8-sig'):
+    "Names in a file, one a line, or with NUL after each"
+    sep,rest = '\n',''
+    for part in itertools.chain(codecs.iterdecode(iter(f.read1, b''), kind, 'surrogateescape'), ['']):
+        if '\0' in part: sep = '\0'
+        *names,rest = (rest+(part or sep)).split(sep)
+        for o in filter(str.strip, names): yield o if os.path.exists(o) else o.removesuffix('\r')
 
 def _named_files(source):
     "How many files `source` means, if known; the files"
     if source=='-':
-        getattr(sys.stdin, 'reconfigure', noop)(errors='surrogateescape', newline='\n')
-        return None,map(Path, _lines(sys.stdin))
-    hub = hub_open(source)
-    if not isinstance(hub, (str,Path)): found = hub_table(hub).file
+        return None,map(Path, _lines(sys.stdin.buffer))
+    if not isinstance(hub := hub_open(source), (str,Path)): found = hub_table(hub).file
     elif (path := Path(hub)).is_dir(): found = Files.found(path)
-    elif path.suffix.lower() not in ('.csv','.tsv','.txt'): found = [path]
+    elif (end := path.suffix.lower()) not in ('.csv','.tsv','.txt'): found = [path]
     else:
         find = Finder(path.parent)
-        if path.suffix.lower()=='.txt':
-            with open(path, encoding='utf-8-sig', errors='surrogateescape', newline='\n') as f: names = list(_lines(f))
+        if end=='.txt':
+            with open(path, 'rb') as f: names = [*_lines(f, encoding_of(path))]
         else: names = (df := read_table(path))[file_column(df, find)].dropna()
         found = [find(o) or path.parent/o for o in names]
     if not len(found): raise FileNotFoundError(f"there is no image in {source}")
@@ -247,7 +247,7 @@ def predict(
     out:str='predictions.csv', # CSV file to write, or - for the standard output
     bs:int=64, # Images in a batch
     num_workers:int=None, # Worker processes that read images; default: one for each core, at most 8
-    quiet:bool=False, # Print only errors
+    quiet:bool=False, # Print only errors and warnings
     json:bool=False, # Print one JSON object; with --out -, a line for each image, and the object on the standard error
 ):
     "Classify images: file, class, probability and margin over the second class"
@@ -351,7 +351,6 @@ def export(
 # %% ../nbs/34_cli.ipynb #d0db96b7
 commands = {o.strip('_'): globals()[o] for o in functions}
 
-# %% ../nbs/34_cli.ipynb #e127fb70
 def main(
     argv=None, # Arguments; default: those of the program
 )->int: # Exit code

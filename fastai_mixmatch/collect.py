@@ -59,10 +59,10 @@ def _look(items, i):
             if jpeg: im.draft('L', (36,36)) # All of the file is read, and only the brightness computed
             return size, thumb(im if im.mode in ('L','RGB') else as_shown(im)), turned, None
     except MemoryError: raise
-    except Exception as e:
-        says = str(e).replace(repr(str(items[i])), 'it')
-        how = 'it as an image; convert it to JPEG, or `pip install pillow-heif` for HEIC'
-        return None, None, False, says.replace('image file it', how)
+    except FileNotFoundError: says = f"it is {'a link to a file that is '*os.path.islink(items[i])}not there"
+    except Exception as e: says = str(e).replace(repr(str(items[i])), 'it').replace(
+        'image file it', 'it as an image; convert it to JPEG, or `pip install pillow-heif` for HEIC')
+    return None, None, False, says
 
 def look_at(
     items, # Paths, or bytes of files
@@ -109,7 +109,6 @@ def uncertainty(
     "By how many points an accuracy on `n` images may be off, at most (95 %)"
     return 98/math.sqrt(n)
 
-# %% ../nbs/30_collect.ipynb #8ae2b5dd
 def verdict(
     own, # Accuracy after training
     best, # Accuracy to beat
@@ -171,7 +170,7 @@ class Survey:
     def __init__(self, df, root, columns, said, given, folds, seed, each, check, num_workers, progress):
         store_attr()
         some = df.index if check else df.index[::max(1, len(df)//64)]
-        look = look_at(list(df.file[some]), num_workers, progress)
+        look = look_at([*df.file[some]], num_workers, progress)
         look.index = some
         self.df = df.join(look)
         good = self.good[:len(df)*check]
@@ -220,13 +219,14 @@ class Survey:
 @patch
 def refuse_empty(self:Survey, folds:int=0):
     "`ValueError` where a training, or one of some `folds`, would lack labels, unlabeled images, or a class"
-    train,valid,n = set(self.of('labeled').label),set(self.of('valid').label),len(self.df)
+    train,valid,bad = set(self.of('labeled').label),set(self.of('valid').label),sum(self.bad.error!='left out')
+    all = f"of the {len(self.df)-bad} images"+f" that can be read ({bad} cannot)"*(bad>0)
     for says,bad in { # The first that is so
         "validation images are given, so labels form no folds; train once": folds and self.given,
         "more `folds` than labels, not counting classes with one label; give fewer folds, or label more":
         folds>sum(k for k in self.classes().values() if k>1),
-        f"none of the {n} images has a label to train on": not train,
-        f"all of the {n} images have labels; name unlabeled ones by `unlabeled`, or keep few of the labels by "
+        f"none {all} has a label to train on": not train,
+        f"all {all} have labels; name unlabeled ones by `unlabeled`, or keep few of the labels by "
         "`per_class`": not len(self.of('unlabeled')),
         f"all labels are {first(train)!r}; a classifier needs two classes at least": len(train)<2,
         f"a validation image has the label {first(sorted(valid-train))!r}, but no image to train on does": valid-train
@@ -303,6 +303,8 @@ def survey(
     refuse_labels(labels := df.label.dropna())
     if odd := sorted((names := {*labels}) & {'-','?','todo','unknown','unlabeled','unlabelled'}):
         notes.append(f"{', '.join(odd)} counts as a class; empty these cells if it means no label")
+    notes += [f"{o} counts as one class, though its words are labels, too"
+              for o in sorted(names) if ' ' in o and {*o.split()}<=names][:5]
     kinds = groupby(sorted(names), lambda o: (*o.casefold().replace('_', ' ').split(),))
     notes += [f"{o} are several classes; if they mean one, write them alike" for o in kinds.values() if len(o)>1]
     given = (df.part=='valid').any()
@@ -334,19 +336,18 @@ def loaders(
 )->Collected: # `dls, unlabeled`
     "`DataLoaders` of the labeled images of `found`, and the list of its unlabeled ones"
     for k,v,least in (('size',size,2), ('bs',bs,1)):
-        good = all(isinstance(o, int) and o>=least for o in L(v))
-        refuse_unless(good, f'`{k}` must be a whole number of at least {least}', v)
+        refuse_unless(all(isinstance(o, int) and o>=least for o in L(v)),
+                      f'`{k}` must be a whole number of at least {least}', v)
     found.refuse_empty()
     df = found.df
     cls = PILImageShown if (df.turned==True).any() else PILImage
     def images(part):
         o = found.of(part)
-        labels = None if part=='unlabeled' else list(o.label)
-        return ImageList(list(o.file), labels=labels, img_cls=cls, root=found.root)
+        return ImageList([*o.file], labels=None if part=='unlabeled' else [*o.label], img_cls=cls, root=found.root)
     labeled,valid,unlabeled = map(images, ('labeled','valid','unlabeled'))
-    workers = ifnone(workers, usual_workers(len(df)))
     bs = ifnone(bs, 64 if torch.cuda.is_available() else 16)
-    dls = labeled.dataloaders(valid, bs=bs, drop_last=bs<=len(labeled), num_workers=workers,
+    dls = labeled.dataloaders(valid, bs=bs, drop_last=bs<=len(labeled),
+                              num_workers=ifnone(workers, usual_workers(len(df))),
                               item_tfms=ifnone(item_tfms, Resize(ifnone(size, usual_size(df['size'].dropna())))),
                               batch_tfms=ifnone(batch_tfms, aug_transforms(max_lighting=.2, max_warp=.1)))
     return Collected(dls, unlabeled, found)

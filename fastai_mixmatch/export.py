@@ -32,7 +32,6 @@ class Prediction(NamedTuple):
     margin:float|None # Lead over the second class
     error:str|None=None # What is wrong with the file
 
-# %% ../nbs/35_export.ipynb #951c568a
 class ValidPipe(ItemPipe):
     "What a learner does at validation to one image, also after `load_learner`"
     def __init__(self, dl):
@@ -51,7 +50,7 @@ def _of_learner(learn):
 
     @torch.no_grad()
     def output(x): return act(model(tfms((x.to(device),))[0].as_subclass(Tensor)).float()).cpu()
-    return read,output,list(map(str, class_names(dl.dataset)))
+    return read,output,[*map(str, class_names(dl.dataset))]
 
 def _parts(o):
     if isinstance(o, (str, Path)): o = (load_onnx if Path(o).suffix=='.onnx' else load_predictor)(o)
@@ -100,8 +99,7 @@ def predict_files(
             yield o
     def rows():
         for groups,bad in by_workers(partial(quietly, _tensor, read), items(), num_workers, bs, _by_shape):
-            answered = [(g, output(x.as_subclass(cls))) for cls,g,x in groups]
-            yield from _rows(answered, bad, sent, classes)
+            yield from _rows([(g, output(x.as_subclass(cls))) for cls,g,x in groups], bad, sent, classes)
     return rows()
 
 # %% ../nbs/35_export.ipynb #9532b314
@@ -174,11 +172,11 @@ def preprocessing(
         for o in kinds or [*{kw['method']}-{'squish'},'resize']:
             a,b = (k+x*(o=='resize') for k in (w, h))
             steps.append(dict(do=o, w=a, h=b, fill=kw.get('pad_mode', 'zeros'), how=_steps[o]))
-    inside = dict(divide=t['divide'], resize=[o['size'] for _,o in t['batch']], mean=t['mean'], std=t['std'])
-    takes = dict(shape=['N',*meta['shape']], dtype='float32' if mode=='ImageStack' else 'uint8', range=[0,255])
-    return dict(open=_opens.get(mode, f'in {mode}'), steps=steps, input=takes, inside_the_network=inside)
+    return dict(open=_opens.get(mode, f'in {mode}'), steps=steps,
+        input=dict(shape=['N',*meta['shape']], dtype='float32' if mode=='ImageStack' else 'uint8', range=[0,255]),
+        inside_the_network=dict(divide=t['divide'], resize=[o['size'] for _,o in t['batch']],
+                                mean=t['mean'], std=t['std']))
 
-# %% ../nbs/35_export.ipynb #12882a98
 def to_onnx(
     net:nn.Module, # Maps images to probabilities
     x:Tensor, # Two images or more, for the shape
@@ -204,7 +202,7 @@ class OnnxPredictor(Predictor):
     ):
         _need_onnx()
         from onnxruntime import InferenceSession
-        self.session = InferenceSession(content, providers=list(providers))
+        self.session = InferenceSession(content, providers=[*providers])
         text = self.session.get_modelmeta().custom_metadata_map.get('fastai_mixmatch')
         if text is None: raise PredictorError("this ONNX file was not written by `export_onnx`")
         meta = json.loads(text)
@@ -222,7 +220,6 @@ def load_onnx(
     "A classifier from an ONNX file"
     return OnnxPredictor(Path(file).read_bytes(), **kwargs)
 
-# %% ../nbs/35_export.ipynb #e2e8760c
 def _rolled(file, n):
     "The predictor of a file, its sample image rolled by up to `n` pixels, and what it says of these"
     pred,img = load_predictor(file),load_file(file)['sample.image']
@@ -258,7 +255,7 @@ def distill(
 )->Learner: # Of the student, to be fitted
     "A learner of a small network, which learns what `teacher` says about `unlabeled`"
     dls = ifnone(dls, teacher.dls)
-    names,own = [list(map(str, class_names(o.train_ds))) for o in (teacher.dls, dls)]
+    names,own = [[*map(str, class_names(o.train_ds))] for o in (teacher.dls, dls)]
     if names!=own: raise ValueError(f"the teacher knows the classes {names}; the student's `dls` have {own}")
-    method = NoisyStudent(trained=deepcopy(plain_model(teacher)), strong=strong)
-    return ssl_learner(dls, unlabeled, arch, method=method, **kwargs)
+    return ssl_learner(dls, unlabeled, arch, **kwargs,
+                       method=NoisyStudent(trained=deepcopy(plain_model(teacher)), strong=strong))

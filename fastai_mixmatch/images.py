@@ -64,7 +64,7 @@ def as_nchw(
     if shape is not None and x.shape[1:]==shape: return x
     ways = [o for o in (x, x.permute(0,3,1,2)) if o.shape[1] in (1,3)]
     if not ways: raise ValueError(f"expected 1 or 3 channels, first or last; got images of shape {got}")
-    return ways[-1 if last else 0]
+    return ways[-last]
 
 # %% ../nbs/00_images.ipynb #4f16f4fc
 FORMATS = 'JPEG PNG GIF BMP DIB TIFF WEBP PPM JPEG2000 AVIF HEIF'.split() # Pillow's; an ICO is decoded when opened
@@ -81,7 +81,8 @@ def open_file(
 ): # PIL image, not yet decoded
     "Open an image file of one of `FORMATS` and at most `MAX_PIXELS`"
     _register()
-    im = Image.open(_content(item), formats=[o for o in FORMATS if o in Image.OPEN])
+    try: im = Image.open(_content(item), formats=[o for o in FORMATS if o in Image.OPEN])
+    except Image.DecompressionBombError as e: raise ValueError(f"{e}{_less} and `PIL.Image.MAX_IMAGE_PIXELS`") from e
     try: _bounded(*im.size)
     except ValueError: im.close(); raise
     return im
@@ -92,8 +93,9 @@ def _content(item):
     if not stat.S_ISREG(os.stat(item).st_mode): raise OSError("not a regular file")
     return item
 
+_less = " Make it smaller, or in Python set `fastai_mixmatch.images.MAX_PIXELS`"
 def _bounded(w, h):
-    if w*h>MAX_PIXELS: raise ValueError(f"it has {w}×{h} pixels, more than `images.MAX_PIXELS`, {MAX_PIXELS}")
+    if w*h>MAX_PIXELS: raise ValueError(f"it has {w}×{h} pixels, more than {MAX_PIXELS}.{_less}")
 
 # %% ../nbs/00_images.ipynb #6148bb38
 def _up_to_255(x):
@@ -130,7 +132,7 @@ def as_image(
         if not isinstance(item, Image.Image):
             x = np.array(item.detach().cpu() if isinstance(item, Tensor) else item)
             x = to_uint8(as_nchw(x[None])[0].permute(1,2,0))
-            item = Image.fromarray((x[...,0] if x.shape[2]==1 else x).numpy())
+            item = Image.fromarray(x.squeeze(2).numpy())
         return img_cls(in_mode(item, img_cls))
 
 # %% ../nbs/00_images.ipynb #b3507e4b
@@ -162,7 +164,7 @@ def picture(
     "`x` as a picture of its first three channels, or of one where there are two"
     x = x.detach().cpu().as_subclass(Tensor)[:3 if len(x)>2 else 1]
     if x.dtype!=torch.uint8: x = to_uint8((x.float()-x.min())/(x.max()-x.min()).float().clamp(min=1e-6))
-    return Image.fromarray((x[0] if len(x)==1 else x.permute(1,2,0)).numpy())
+    return Image.fromarray(x.permute(1,2,0).squeeze(2).numpy())
 
 class ImageStack(TensorImage):
     "An image of any number of channels `(C,H,W)`, of 8 or 16 bits; its pixels are floats from 0 to 255"

@@ -73,7 +73,7 @@ class EpochLines(Callback):
 
     def say(self, text, end):
         line = f"epoch {self.epoch+1}/{self.n_epoch}  {text}  {self.left()} left"
-        print(f'{line:<100}' if sys.stdout.isatty() else line, end=end, flush=True)
+        print(line.ljust(100*sys.stdout.isatty()), end=end, flush=True)
 
 # %% ../nbs/31_plan.ipynb #dc93c319
 def file_weights(
@@ -135,13 +135,13 @@ def pace(
     learn, # Learner of `plan_learner`
 )->float: # Seconds
     "How long a view of an image and its prediction take"
-    dl,view = method_of(learn).labeled_dl,method_of(learn).view
-    pool,device = dl.pool,dl.device or 'cpu'
+    m = method_of(learn)
+    pool,device = m.labeled_dl.pool,m.labeled_dl.device or 'cpu'
     learn.model.to(device).eval()
     x = torch.stack([pool.read(i%len(pool))[0] for i in range(32)]).as_subclass(pool.cls).to(device) # Read once
     def look():
         t = time.monotonic()
-        learn.model(view(x).as_subclass(Tensor)).sum().item()
+        learn.model(m.view(x).as_subclass(Tensor)).sum().item()
         return time.monotonic()-t
     with kept_rng(), torch.no_grad(): return min(look() for _ in range(4))/32 # Much is set up the first time
 

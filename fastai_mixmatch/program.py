@@ -6,7 +6,7 @@
 __all__ = ['functions', 'heads', 'usage', 'refuse_place', 'failed', 'given']
 
 # %% ../nbs/34_program.ipynb #prog0003
-import ast, json, os, sys
+import ast, json, os, sys, tempfile
 from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
@@ -42,9 +42,11 @@ def refuse_place(out, folder=False):
     "Refuse a bad `out`"
     path = Path(out).absolute()
     home = first(o for o in (path, *path.parents) if o.exists()) if folder else path.parent
-    good = home.is_dir() and os.access(home, os.W_OK) and (folder or not path.is_dir())
-    if not good: raise OSError(f"--out must name a {'file in a '*(not folder)}folder that can be written; "
-                               f"got {str(out)!r}")
+    try:
+        if path.is_dir()>folder: raise IsADirectoryError
+        tempfile.TemporaryFile(dir=home).close() # Also as root
+    except OSError as e: raise OSError(
+        f"--out must name a {'file in a '*(not folder)}folder that can be written; got {str(out)!r}") from e
 
 def _refuse_missing(args):
     for k in ('run','source','files','unlabeled','valid','weights'):
@@ -58,7 +60,6 @@ def failed(name, text, as_json):
     if as_json: print(json.dumps(dict(error=f'{text}')))
     return 1
 
-# %% ../nbs/34_program.ipynb #prog0011
 def given(
     argv=None, # Arguments; default: those of the program
 )->tuple: # Name of the command, its arguments as a dictionary, and whether to show where an error comes from
@@ -73,7 +74,7 @@ def given(
         print(f"fastai-mixmatch: there is no command {name}{meant}\n\n{usage()}", file=sys.stderr)
         sys.exit(2)
     parser = anno_parser(f, prog=f'fastai-mixmatch {name}')
-    for k,v in dict(quiet='Print only errors', json='Print one JSON object').items():
+    for k,v in dict(quiet='Print only errors and warnings', json='Print one JSON object').items():
         if f'--{k}' not in parser._option_string_actions: parser.add_argument(f'--{k}', action='store_true', help=v)
     args = vars(parser.parse_args(rest))
     try:

@@ -36,7 +36,7 @@ def report(
     os.makedirs(Path(file).absolute().parent, exist_ok=True) # An error comes before the work
     try: rows = history(learn)
     except ValueError: rows = None
-    classes = L(ifnone(getattr(dls, 'vocab', None), range(dls.c)))
+    classes = [*map(str, ifnone(getattr(dls, 'vocab', None), range(dls.c)))]
     if learn.opt is None: learn.create_opt()
     method.prepare()
     lrs = nested_attr(learn, 'recorder.hps', {}).get('lr', [])
@@ -77,24 +77,22 @@ def flat_map(
     return (xy-xy.min(0))/np.maximum(np.ptp(xy, axis=0), 1e-9)
 
 # %% ../nbs/33_summary.ipynb #e380524a
-def _html(o): return escape(str(o))
-
-def _table(rows, heads, caption='', own=(), nums=()):
-    "HTML of a table; `own` rows are bold, `nums` columns are aligned to the right"
+def _table(rows, heads, caption='', own=None, nums=()):
+    "HTML of a table; the row `own` is bold, `nums` columns are aligned to the right"
     def cell(tag, j, o):
         return f'<{tag} class="{"n" if j in nums else "v"}"{" scope=col"*(tag=="th")}>{o}</{tag}>'
     def row(tag, os, cls=''): return f'<tr{cls}>' + ''.join(cell(tag, j, o) for j,o in enumerate(os)) + '</tr>'
-    body = ''.join(row('td', r, ' class="own"'*(i in own)) for i,r in enumerate(rows))
+    body = ''.join(row('td', r, ' class="own"'*(i==own)) for i,r in enumerate(rows))
     return f'<div class="wide"><table><caption>{caption}</caption>{row("th", heads)}{body}</table></div>'
 
 def _text(x, y, s, anchor='middle', extra=''):
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{extra}>{_html(s)}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{extra}>{escape(str(s))}</text>'
 
 def _chart(series, title, x=None, ylim=None, name='epoch'):
     "SVG of lines: name → values, None where there is none; `x` of each has a `name`"
     series = {k: np.array(v, dtype=float) for k,v in series.items()}
     values = np.concatenate([*series.values()])
-    x = ifnone(x, list(range(1, max(map(len, series.values()))+1)))
+    x = ifnone(x, range(1, max(map(len, series.values()))+1))
     lo,hi = ylim or (min(0, np.nanmin(values)), np.nanmax(values))
     hi = hi if hi>lo else lo+1
     left,right = min(x),max(max(x), min(x)+1e-9)
@@ -108,10 +106,9 @@ def _chart(series, title, x=None, ylim=None, name='epoch'):
         line = ' '.join(f'{a:.1f},{b:.1f}' for a,b in pts)
         cls = f'class="k{i%4} k"' # Color and dashes
         dots = [f'<circle {cls} cx="{a:.1f}" cy="{b:.1f}" r="3"/>' for a,b in pts]*(len(pts)<15)
-        out.append(f'<polyline {cls} points="{line}"/>'+''.join(dots))
-        y = 10+14*(i//2)
-        at = 40+150*(i%2)
-        out.append(f'<path {cls} d="M{at} {y}h24"/>'+_text(at+30, y+4, k, 'start'))
+        at,y = 40+150*(i%2),10+14*(i//2)
+        out += [f'<polyline {cls} points="{line}"/>', *dots, f'<path {cls} d="M{at} {y}h24"/>',
+                _text(at+30, y+4, k, 'start')]
     out.append(_text(180, 222, name))
     return f'<figure><svg viewBox="0 0 340 228" role="img" aria-label="{escape(title)}">{"".join(out)}</svg></figure>'
 
@@ -135,7 +132,7 @@ class Tiles:
 
     def sheets(self, side, quality):
         "JPEG bytes of each sheet"
-        size,keys = self.n**2,list(self.at)
+        size,keys = self.n**2,[*self.at]
         for a in range(0, len(keys), size):
             part = keys[a:a+size]
             sheet = Image.new('RGB', (side*min(self.n, len(part)), side*-(-len(part)//self.n)), '#888')
@@ -151,7 +148,7 @@ class Tiles:
     def css(self, max_bytes):
         "Side of a picture in pixels, and the style sheet with all of them, as large and as good as `max_bytes` allow"
         for side,quality in ((96,80),(80,70),(64,65),(48,50),(32,40),(24,35)):
-            files = list(self.sheets(side, quality))
+            files = [*self.sheets(side, quality)]
             if sum(map(len, files))*4/3<=max_bytes: break
         css = '.s{} {{ background-image: url(data:image/jpeg;base64,{}) }}\n'
         return side, ''.join(css.format(i, base64.b64encode(o).decode()) for i,o in enumerate(files))
@@ -175,17 +172,16 @@ def _beat(p):
     worse = setback(own, max([own, *before, *[o for k,o in rows.items() if k.startswith('frozen')]]), len(v), p.command)
     text += f' <b>Careful: {worse}.</b>'*bool(worse)
     rows[f'this run: {type(p.method).__name__}'] = own
-    cells = [(_html(k), f'{o:.1%}') for k,o in rows.items()]
+    cells = [(escape(k), f'{o:.1%}') for k,o in rows.items()]
     what = f'Accuracy on {len(v)} validation images'
     if p.arch: what += '. Frozen: a linear classifier on features of the pretrained network'
-    return _table(cells, ('Method','Right'), what, own=(len(rows)-1,), nums=(1,))+f'<p>{text}</p>'
+    return _table(cells, ('Method','Right'), what, own=len(rows)-1, nums=(1,))+f'<p>{text}</p>'
 
 def _beside(charts):
     return f'<div class="charts">{"".join(f"<div><h3>{k}</h3>{v}</div>" for k,v in charts.items() if v)}</div>'
 
 def _curves(p):
-    df = p.rows
-    if df is None: return '<p>This learner holds no results of a fit.</p>'
+    if (df := p.rows) is None: return '<p>This learner holds no results of a fit.</p>'
     df = df.apply(pd.to_numeric, errors='coerce').dropna(axis=1, how='all')
     known = ('train_loss','valid_loss','loss_x','loss_u','lambda_u','confidence','guess_acc','time')
     metrics = [c for c in df if c not in known and df[c].between(0, 1).all()]
@@ -200,31 +196,30 @@ def _curves(p):
     return _beside({k: chart(k, *o) for k,o in groups.items()})
 
 # %% ../nbs/33_summary.ipynb #55277d18
-def _brief(o, n): return o if len(o := str(o))<=n else f'{o[:n//2]}…{o[1-n//2:]}'
+def _brief(o, n): return o if len(o)<=n else f'{o[:n//2]}…{o[1-n//2:]}'
 
 def _confusion(p):
     v,c = p.seen.get('valid'),p.classes
     if v is None: return _none
     m = np.zeros((n := len(c), n), dtype=int)
     np.add.at(m, (v.y,v.guess), 1)
-    share,w,long = m/np.maximum(1, m.sum(1, keepdims=True)),max(14, min(34, 900//n)),max(len(str(o)) for o in c)
+    share,w,long = m/np.maximum(1, m.sum(1, keepdims=True)),max(14, min(34, 900//n)),max(map(len, c))
     left,top,out = 14+7*min(18, long),14+6*min(16, long),[]
     for i in range(n):
         x = left+(i+.6)*w
-        out.append(_text(left-6, top+(i+.7)*w, _brief(c[i], 18), 'end'))
-        out.append(_text(x, top-6, _brief(c[i], 16), 'start', f' transform="rotate(-60 {x:.0f} {top-6})"'*(long>2)))
+        out += [_text(left-6, top+(i+.7)*w, _brief(c[i], 18), 'end'),
+                _text(x, top-6, _brief(c[i], 16), 'start', f' transform="rotate(-60 {x:.0f} {top-6})"'*(long>2))]
         for j in np.flatnonzero(m[i]) if n>15 else range(n):
-            says = f'<title>{_html(c[i])} taken for {_html(c[j])}: {m[i,j]}</title>'
-            place = f'x="{left+j*w}" y="{top+i*w}" width="{w-1}" height="{w-1}"'
-            out.append(f'<rect {place} style="fill:rgb(var(--cell)/{.06+.9*share[i,j]:.2f})">{says}</rect>')
-            if n<=15 and m[i,j]:
-                dark = ' style="fill:var(--bg)"' if share[i,j]>.55 else ''
-                out.append(_text(left+(j+.5)*w, top+(i+.65)*w, m[i,j], extra=dark))
+            out.append(f'<rect x="{left+j*w}" y="{top+i*w}" width="{w-1}" height="{w-1}" '
+                       f'style="fill:rgb(var(--cell)/{.06+.9*share[i,j]:.2f})">'
+                       f'<title>{escape(c[i])} taken for {escape(c[j])}: {m[i,j]}</title></rect>')
+            if n<=15 and m[i,j]: out.append(_text(
+                left+(j+.5)*w, top+(i+.65)*w, m[i,j], extra=' style="fill:var(--bg)"'*bool(share[i,j]>.55)))
     width = left+n*w+3*min(16, long)*(long>2)
     svg = (f'<svg viewBox="0 0 {width} {top+n*w}" style="min-width:{min(width, 20*n+left)}px;max-width:{width}px" '
            f'role="img" aria-label="Confusion matrix: rows are labels, columns guesses">{"".join(out)}</svg>')
     off = [(m[i,j], i, j) for i,j in zip(*np.nonzero(m)) if i!=j]
-    rows = [(_html(c[i]), _html(c[j]), k, f'{share[i,j]:.0%}') for k,i,j in sorted(off, reverse=True)[:10]]
+    rows = [(escape(c[i]), escape(c[j]), k, f'{share[i,j]:.0%}') for k,i,j in sorted(off, reverse=True)[:10]]
     return f'<p>Rows are labels, columns what the network says.</p><div class="wide">{svg}</div>' + (_table(
         rows, ('Label','Taken for','Images','Of that class'), 'Most frequent confusions', nums=(2,3)) if rows else '')
 
@@ -239,14 +234,13 @@ def _reliability(p):
     for k,(q,y) in pairs.items():
         df,ece = reliability(q, y)
         d = df.dropna()
-        lines = {'right': d.right, 'if calibrated': d.confidence}
-        chart = _chart(lines, k, [*d.confidence.round(2)], (0,1), 'confidence')
+        chart = _chart({'right': d.right, 'if calibrated': d.confidence}, k, [*d.confidence.round(2)], (0,1),
+                       'confidence')
         rows = [(f'{i/10:.1f} to {(i+1)/10:.1f}', int(r.n), f'{r.confidence:.0%}', f'{r.right:.0%}')
                 for i,r in d.iterrows()]
         table = _table(rows, ('Confidence','Images','Mean','Right'), nums=(1,2,3))
-        out[k] = (f'<p>Expected calibration error: <b>{ece:.3f}</b>. On average, the '
-                   f'confidence differs by so much from the share that is right.</p>{chart}'
-                   f'<details><summary>As a table</summary>{table}</details>')
+        out[k] = (f'<p>Expected calibration error: <b>{ece:.3f}</b>. On average, the confidence differs by so much '
+                  f'from the share that is right.</p>{chart}<details><summary>As a table</summary>{table}</details>')
     return _beside(out)
 
 # %% ../nbs/33_summary.ipynb #4054d025
@@ -254,16 +248,16 @@ def _map(p):
     seen,c = p.seen,p.classes
     take,over = {k: range(len(s)) for k,s in seen.items()},max(0, sum(map(len, seen.values()))-p.most)
     take['unlabeled'] = drawn(n := len(seen['unlabeled']), max(0, n-over))
-    x,y = flat_map(np.concatenate([seen[k].x[list(i)] for k,i in take.items()])).T.round(3).tolist()
-    kinds,cls,says = [],[],[]
+    x,y = flat_map(np.concatenate([seen[k].x[[*i]] for k,i in take.items()])).T.round(3).tolist()
+    rows = []
     for num,(k,idx) in enumerate(take.items()):
         for i in idx:
             p.tiles(k, i)
             g = (s := seen[k]).p[i].argmax()
             label = f', labeled {c[s.y[i]]}' if k!='unlabeled' else ''
-            kinds.append(num); cls.append(int(g if k=='unlabeled' else s.y[i]))
-            says.append(f'{_short(s.names[i])}: {k}{label}, guessed {c[g]} ({s.p[i,g]:.0%})')
-    p.data = dict(x=x, y=y, k=kinds, c=cls, t=says, n=Tiles.n, names=[*map(str, c)])
+            rows.append((num, int(g if k=='unlabeled' else s.y[i]),
+                         f'{_short(s.names[i])}: {k}{label}, guessed {c[g]} ({s.p[i,g]:.0%})'))
+    p.data = dict(zip('kct', zip(*rows)), x=x, y=y, n=Tiles.n, names=c)
     return '<div id="place"></div>'+f'<p>{over} unlabeled images, drawn at random, are left out.</p>'*(over>0)
 
 def _guesses(p):
@@ -272,7 +266,7 @@ def _guesses(p):
     def row(name, idx):
         def text(i):
             second = np.argsort(u.p[i])[-2]
-            also = f', {_html(c[second])} {u.p[i,second]:.0%}'*(name=='Most contested')
+            also = f', {escape(c[second])} {u.p[i,second]:.0%}'*(name=='Most contested')
             return f'{_shown(u.names[i])}<br>{conf[i]:.0%}{also}'
         shown = ''.join(p.tiles.figure(('unlabeled',i), text=text(i)) for i in idx[:6])
         return f'<h3>{name}</h3><div class="tiles">{shown}</div>'
@@ -281,7 +275,7 @@ def _guesses(p):
         if not len(i): continue
         by = {'Surest': -conf, 'Least sure': conf, 'Most contested': lead}
         rows = ''.join(row(name, i[np.argsort(o[i])]) for name,o in by.items())
-        says = f'{_html(c[k])}: {len(i)} guesses, mean confidence {conf[i].mean():.0%}'
+        says = f'{escape(c[k])}: {len(i)} guesses, mean confidence {conf[i].mean():.0%}'
         out.append(f'<details{" open"*(not out)}><summary>{says}</summary>{rows}</details>')
     return ''.join(out)
 
@@ -289,14 +283,14 @@ def _guesses(p):
 _most = 24 # Pictures in a list
 
 def _tiles_of(p, rows, says):
-    def figure(names, text):
-        return p.tiles.figure(*map(p.where.get, names), text='<br>'.join([*map(_shown, names), text]))
-    return f'<p>{says}</p><div class="tiles">{"".join(figure(*o) for o in rows[:_most])}</div>'
+    shown = [p.tiles.figure(*map(p.where.get, names), text='<br>'.join([*map(_shown, names), text]))
+             for names,text in rows[:_most]]
+    return f'<p>{says}</p><div class="tiles">{"".join(shown)}</div>'
 
 def _issues(p):
     try: df = label_issues(p.seen, classes=p.classes)
-    except ValueError as e: return f'<p>{_html(e)}</p>'
-    def says(r): return f'labeled <b>{_html(r.given)}</b>, looks like <b>{_html(r.suggested)}</b>'
+    except ValueError as e: return f'<p>{escape(str(e))}</p>'
+    def says(r): return f'labeled <b>{escape(r.given)}</b>, looks like <b>{escape(r.suggested)}</b>'
     rows = [([r.file], says(r)) for r in df.itertuples()]
     n = sum(len(s) for k,s in p.seen.items() if k!='unlabeled')
     return _tiles_of(p, rows, f'{len(df)} of {n} labels look wrong to a classifier that has not seen them. In trials '
@@ -305,7 +299,7 @@ def _issues(p):
 def _twice(p):
     df = near_duplicates_by_features(p.seen)
     def torn(*names):
-        y = [str(p.classes[p.seen[k].y[i]]) for k,i in map(p.where.get, names) if k!='unlabeled']
+        y = [p.classes[p.seen[k].y[i]] for k,i in map(p.where.get, names) if k!='unlabeled']
         return f'<b>labeled {escape(" and ".join(y))}</b>'*(len({*y})>1)
     rows = [([a, b], torn(a, b) or where) for a,b,where,_ in df.values]
     rows.sort(key=lambda o: o[1][0]!='<')
@@ -328,13 +322,13 @@ def _frequencies(p):
     given,got = [np.bincount(o, minlength=len(p.classes)) for o in (p.seen['labeled'].y, p.seen['unlabeled'].guess)]
     top = max(*given/given.sum(), *got/got.sum())
     def bar(n, all): return f'<span class="bar" style="width:{90*n/all/top:.0f}px"></span> {n} ({n/all:.0%})'
-    rows = [(_html(c), bar(a, given.sum()), bar(b, got.sum())) for c,a,b in zip(p.classes, given, got)]
+    rows = [(escape(c), bar(a, given.sum()), bar(b, got.sum())) for c,a,b in zip(p.classes, given, got)]
     return _table(rows, ('Class','Labeled images','Guesses for unlabeled images'))
 
 def _settings(p):
     rows = [(escape(k), escape(json.dumps(v, ensure_ascii=False)[:300])) for k,v in p.how.items() if k[0]!='_']
-    all = _table(rows, ('Setting','Value'))
-    return f'<p>{escape(p.note)}</p><details><summary>{len(rows)} settings</summary>{all}</details>'
+    return (f'<p>{escape(p.note)}</p><details><summary>{len(rows)} settings</summary>'
+            f'{_table(rows, ("Setting","Value"))}</details>')
 
 # %% ../nbs/33_summary.ipynb #4520ca0e
 _parts = {'Rows to beat': _beat, 'Curves': _curves, 'Confusion matrix': _confusion, 'Reliability': _reliability,
@@ -347,8 +341,7 @@ def _write(file, p):
     made = {k: f(p) for k,f in order}
     side,css = p.tiles.css(p.max_bytes)
     counts = ', '.join(f'{len(s)} {"validation" if k=="valid" else k}' for k,s in p.seen.items())
-    all = len(p.method.dl.items)
-    if all>p.most: counts += f' ({p.most} of {all} were drawn)'
+    if (n := len(p.method.dl.items))>p.most: counts += f' ({p.most} of {n} were drawn)'
     nav = ''.join(f'<a href="#p{i}">{k}</a>' for i,k in enumerate(_parts))
     body = ''.join(f'<section id="p{i}"><h2>{k}</h2>{made[k]}</section>' for i,k in enumerate(_parts))
     counts += f' images, {len(p.classes)} classes. {time.strftime("%Y-%m-%d %H:%M")}'

@@ -1,5 +1,5 @@
 "The commands, in real processes: help, mistakes, a training that is stopped and goes on, broken files."
-import csv, inspect, io, itertools, json, os, re, shlex, shutil, signal, subprocess, sys
+import csv, inspect, io, itertools, json, os, re, shlex, shutil, signal, subprocess, sys, tempfile
 from subprocess import PIPE
 from types import SimpleNamespace
 import pandas as pd, pytest
@@ -464,12 +464,21 @@ def test_places_are_refused_before_the_work(command, tmp_path, main, monkeypatch
     (tmp_path/'FILE').touch()
     (tmp_path/'FOLDER').mkdir()
     monkeypatch.chdir(tmp_path)
-    if command[0] in 'tr' and 'FOLDER' in command: monkeypatch.setattr(os, 'access', lambda *args: False) # As in a folder of somebody else
+    def refuse(*args, **kw): raise PermissionError('not yours')
+    if command[0] in 'tr' and 'FOLDER' in command: monkeypatch.setattr(tempfile, 'TemporaryFile', refuse) # As in a folder of somebody else
     name,*_,out = command.split()
     rc,text,err = main(*command.split())
     what = 'folder' if name=='train' else 'file in a folder'
     assert (rc, text, err)==(1, '', f"fastai-mixmatch {name}: --out must name a {what} that can be written; got '{out}'\n")
     assert not list((tmp_path/'FOLDER').iterdir())
+
+@pytest.mark.skipif(sys.platform!='linux', reason='/proc is that of Linux')
+@pytest.mark.parametrize('command', ['train x --out /proc/rr', 'export r --out /proc/x.onnx', 'next r --out /proc/n.csv'])
+def test_a_place_where_not_even_root_can_write(command, main, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for o in 'xr': (tmp_path/o).mkdir()
+    rc,text,err = main(*command.split())
+    assert rc==1 and 'that can be written; got' in err and command.split()[-1] in err and 'tmp' not in err
 
 # --- predictions
 
@@ -487,7 +496,7 @@ def test_predictions_of_a_table_a_file_and_a_stream(trained, photos, tmp_path, m
     pd.DataFrame(dict(picture=['IMG_0001','IMG_0002'])).to_csv(photos/'two.csv', index=False)
     rc,text,err = main('predict', folder, one, photos/'two.csv', '--out', tmp_path/'p.csv', '--json')
     assert rc==0 and json.loads(text)['images']==3
-    monkeypatch.setattr(sys, 'stdin', io.StringIO(f'{one}\n{photos}/gone.jpg\n'))
+    monkeypatch.setattr(sys, 'stdin', typed(f'{one}\n{photos}/gone.jpg\n'))
     before = (tmp_path/'p.csv').read_text()
     for run,found in ((photos/'labels.csv', one), (folder, photos/'gone.csv'), (folder, photos/'gone')):
         assert main('predict', run, found, '--out', tmp_path/'p.csv')[0]==1
@@ -499,6 +508,8 @@ def test_predictions_of_a_table_a_file_and_a_stream(trained, photos, tmp_path, m
     rc,text,err = main('predict', folder/'predictor.safetensors', '-', '--out', '-')
     rows = list(csv.DictReader(text.splitlines()))
     assert rc==1 and len(rows)==2 and rows[0]['class'] and not rows[1]['class'] and 'gone.jpg' in err
+
+def typed(text): return io.TextIOWrapper(io.BytesIO(text.encode(errors='surrogateescape')))
 
 ODD = ['a b.jpg','ünï 漢.jpg','-dash.jpg',"quo'te\".jpg",'com,ma;semi.jpg',' lead.jpg','trail .jpg','100%.jpg','#hash?.jpg','[br]*.jpg','two\nlines.jpg']
 
@@ -516,8 +527,26 @@ def test_predictions_of_odd_names(trained, photos, tmp_path, main, monkeypatch):
     lines = [o for o in ODD if '\n' not in o]
     (folder/'list.txt').write_text('\n'.join(lines)+'\n\n', 'utf-8')
     assert told(folder/'list.txt')==sorted(str(folder/o) for o in lines)
-    monkeypatch.setattr(sys, 'stdin', io.StringIO(''.join(f'{folder/o}\n' for o in lines)))
+    monkeypatch.setattr(sys, 'stdin', typed(''.join(f'{folder/o}\n' for o in lines)))
     assert told('-')==sorted(str(folder/o) for o in lines)
+    for end in ('\0',''): # As of `find -print0`, where lines are no names; the last may lack its end
+        text = '\0'.join(str(folder/o) for o in sorted(ODD, key=lambda o: '\n' not in o))+end
+        monkeypatch.setattr(sys, 'stdin', typed(text))
+        (folder/'null.txt').write_text(text, 'utf-8')
+        for o in ('-',folder/'null.txt'): assert told(o)==sorted(str(folder/o) for o in ODD)
+    for name in ('list.txt','list.csv'):
+        (folder/name).write_text((folder/name).read_text('utf-8'), 'utf-16') # As Windows redirects, and Excel saves
+        assert told(folder/name)==sorted(str(folder/o) for o in (lines if name[-1]=='t' else ODD))
+
+def test_names_are_taken_as_they_come():
+    "Whatever the pieces: a name is there once its end is, bytes of a letter stay together, and NULs decide even after the first piece"
+    class Pipe:
+        def __init__(self, *parts): self.parts = [*parts]
+        def read1(self): return self.parts.pop(0) if self.parts else b''
+    pipe = Pipe('a.jpg\nü'.encode()[:-1], 'ü.jpg\r\n\nc'.encode()[1:], b'.jpg')
+    names = cli._lines(pipe)
+    assert (next(names), len(pipe.parts), [*names])==('a.jpg', 2, ['ü.jpg','c.jpg'])
+    assert [*cli._lines(Pipe(b'one', b'\ntwo\0b\n', b'c\0'))]==['one\ntwo','b\nc']
 
 @pytest.mark.skipif(sys.platform!='linux', reason='names that are no UTF-8 are those of Linux')
 def test_predictions_of_a_name_that_is_no_text(trained, photos, tmp_path, main, monkeypatch):
@@ -724,6 +753,11 @@ def test_help_names_every_argument(name, capsys):
     assert e.value.code==0 and text.startswith(f'usage: fastai-mixmatch {name}') and 'NoneType' not in text
     assert name not in ('check','train') or 'hf:owner/name' in text
     for o in re.findall(r'^  (--[\w-]+)(?: \([^)]*\))?(.*)$', text, re.M): assert len(o[1].strip())>5, o
+
+@pytest.mark.parametrize('name', cli.commands)
+def test_quiet_leaves_warnings_and_its_help_says_so(name, capsys):
+    with pytest.raises(SystemExit): cli.main([name, '--help'])
+    assert '--quiet Print only errors and warnings' in ' '.join(capsys.readouterr().out.split())
 
 def test_program(main):
     p = subprocess.run([sys.executable, '-m', 'fastai_mixmatch', '--help'], text=True, capture_output=True, env=own_env())

@@ -4,10 +4,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from PIL import Image, ImageDraw
 from fastai.vision.all import L
-from fastai_mixmatch.collect import collect, deal, each_fold, hash_bits, loaders, near_duplicates, near_pairs, setback, survey, thumb
+from fastai_mixmatch.collect import collect, deal, each_fold, hash_bits, loaders, look_at, near_duplicates, near_pairs, setback, survey, thumb
 from fastai_mixmatch.images import PILImageShown
 from fastai_mixmatch.samples import digits_sample, sample_photos
-from fastai_mixmatch.tables import label_studio, one_label, refuse_labels
+from fastai_mixmatch.tables import label_column, label_studio, one_label, refuse_labels
 
 @pytest.fixture(scope='module')
 def photos(tmp_path_factory): return sample_photos(tmp_path_factory.mktemp('photos'), 60, 16)
@@ -48,16 +48,20 @@ def test_blank_labels_are_unlabeled(photos, blank):
     assert parts(found) == LABELED
     assert "columns 'image', 'species'" in found.notes
 
-@pytest.mark.parametrize('kind', ['semicolons','tabs','no names','no extension','other case','bom','sep=;','"sep=;"','sep=\t'])
+@pytest.mark.parametrize('kind', ['semicolons','tabs','no names','no extension','other case','bom','utf-16','sep=;','"sep=;"','sep=\t'])
 def test_tables_as_people_save_them(photos, kind):
     df = answers(photos, keep_default_na=False)
     file = photos/('t.tsv' if kind=='tabs' else 't.csv')
     sep = {'semicolons': ';', 'tabs': '\t', 'sep=\t': '\t'}.get(kind, ';' if 'sep=' in kind else ',')
     if kind=='no extension': df['file'] = df.file.str[:-4]
     if kind=='other case': df['file'] = df.file.str.upper()
-    df.to_csv(file, sep=sep, index=False, header=kind!='no names', encoding='utf-8-sig' if kind=='bom' else 'utf-8')
+    df.to_csv(file, sep=sep, index=False, header=kind!='no names', encoding={'bom': 'utf-8-sig', 'utf-16': kind}.get(kind, 'utf-8'))
     if 'sep=' in kind: file.write_text(f'{kind}\n{file.read_text()}') # As Excel's first line
     assert parts(survey(file)) == LABELED
+
+def test_a_table_of_no_known_encoding_is_refused(photos):
+    (photos/'old.csv').write_bytes('file,label\nIMG_0000.jpg,Bär\n'.encode('cp1252'))
+    with pytest.raises(ValueError, match="old.csv is not a table: 'utf-8' codec.*; save a sheet as 'CSV UTF-8'"): survey(photos/'old.csv')
 
 def test_data_frame_with_missing_values_and_a_root(photos, tmp_path, monkeypatch):
     df = answers(photos)
@@ -212,7 +216,20 @@ def test_a_label_and_one_with_another_are_several(sep):
     with pytest.raises(ValueError, match=rf"holds several, such as 'a{re.escape(sep)}b'; if it is one, write it without '{re.escape(sep.strip())}'.*MultiCategoryBlock"):
         refuse_labels(['a',f'a{sep}b','c'])
 
-@pytest.mark.parametrize('labels', [['R&B|Soul','Pop'], ['tree|oak','tree|pine','fruit|apple'], ['Mantis','Mantis, praying','Crane, bird'], ['red apple','red','blue'], ['a;','b']])
+@pytest.mark.parametrize('labels, says', [(['1,5','2,25','3,1','4,7'], "numbers, such as 1,5; 2,25; 3,1"), (['1','1,5','12,5','13,5','-1,5'], 'numbers'), (['10%','20%','30 %'], 'numbers, such as 10%; 20%'),
+                                          (['2,5%','1,5 %'], 'numbers'), (['1','2','1,2'], "several, such as '1,2'"), (['a','b','a, b'], "several, such as 'a, b'")])
+def test_numbers_as_people_write_them(labels, says):
+    "Decimal commas and percentages; but `1,2` beside `1` and `2` are two labels, as `a, b` beside `a` and `b` are"
+    with pytest.raises(ValueError, match=says): refuse_labels(labels*9)
+
+def test_words_that_are_labels_themselves_are_noted(photos):
+    df = answers(photos)
+    df.loc[df.index[df.label.eq('ball')][0],'label'] = 'star tent'
+    note = 'star tent counts as one class, though its words are labels, too'
+    assert note in survey(df, root=photos).notes
+    assert note not in survey(df.replace('star tent', 'star red'), root=photos).notes and 'though' not in ' '.join(survey(photos/'labels.csv').notes)
+
+@pytest.mark.parametrize('labels', [['0%','100%'], ['1,000 m','2,5 m'], ['R&B|Soul','Pop'], ['tree|oak','tree|pine','fruit|apple'], ['Mantis','Mantis, praying','Crane, bird'], ['red apple','red','blue'], ['a;','b']])
 def test_classes_whose_names_hold_a_sign(labels): refuse_labels(labels*10)
 
 @pytest.mark.parametrize('task, labels', [('MultiCategoryBlock', ['ball|star','ball','star','tent|ball']), ('RegressionBlock', ['0.5','1.25','3','4.5']),
@@ -234,14 +251,19 @@ def test_nothing_to_train_on(photos):
     df = answers(photos)
     with pytest.raises(ValueError, match='has a label'): collect(df.assign(label=None), root=photos, verbose=False)
     with pytest.raises(ValueError, match='all of the'): collect(df[df.label.notna()], root=photos, verbose=False)
+    half = df[df.label.notna() | (df.file=='broken.jpg')]
+    with pytest.raises(ValueError, match=re.escape('all of the 16 images that can be read (1 cannot) have labels; ')): collect(half, root=photos, verbose=False)
+    with pytest.raises(ValueError, match='all of the 16 images have labels; '): collect(df[df.label.notna()], root=photos, verbose=False)
+    bad = df.assign(label=['ball' if o=='broken.jpg' else None for o in df.file])
+    with pytest.raises(ValueError, match=re.escape('none of the 61 images that can be read (1 cannot) has a label to train on')): collect(bad, root=photos, verbose=False)
     with pytest.raises(ValueError, match='two classes'): collect(df.assign(label=['x',None]*31), root=photos, verbose=False)
 
 # --- Label Studio
 
-def task(name, *choices, kind='choices', **kw):
+def task(name, *choices, kind='choices', by='kind', **kw):
     "A task with all that Label Studio 1.x writes"
     when,key = '2026-01-01T09:30:00.123456Z',kind
-    result = [dict(value={key: [o]}, id='Xy1', from_name='kind', to_name='image', type=kind, origin='manual') for o in choices]
+    result = [dict(value={key: [o]}, id='Xy1', from_name=by, to_name='image', type=kind, origin='manual') for o in choices]
     done = dict(id=7, completed_by=1, result=result, was_cancelled=False, ground_truth=False, created_at=when, updated_at=when,
                 draft_created_at=when, lead_time=3.2, prediction={}, result_count=1, unique_id='5b2e', import_id=None, last_action=None, bulk_created=False,
                 task=1, project=4, updated_by=1, parent_prediction=None, parent_annotation=None, last_created_by=None)
@@ -315,7 +337,23 @@ def test_annotations_without_a_choice_are_no_labels(tmp_path):
     (tmp_path/'e.json').write_text(json.dumps(tasks))
     assert label_studio(tmp_path/'e.json').label.dropna().tolist() == ['ball']
 
-@pytest.mark.parametrize('kind, text', [('rectanglelabels','detector'), ('rating','RegressionBlock')])
+def test_several_controls_are_told_apart(photos):
+    "Class and quality, each a single choice: `label` names the one that counts, and the error all"
+    tasks = [task(f'IMG_{i:04d}.jpg', *(['ball','star'][i%2:][:1] if i<8 else [])) for i in range(16)]
+    for i in (0,1,2,5,9): tasks[i]['annotations'] = [dict(result=sum([o['result'] for t in (tasks[i], task('', *['sharp','dim'][:1+(i==5)], by='light')) for o in t['annotations']], []))]
+    tasks[12]['annotations'] = None
+    (photos/'two.json').write_text(json.dumps(tasks), encoding='utf-8-sig')
+    with pytest.raises(ValueError, match="which column holds the labels. `label=` may be 'kind', 'light'$"): survey(photos/'two.json')
+    found = survey(photos/'two.json', label='kind')
+    assert found.classes()==dict(ball=4, star=4) and len(found.of('unlabeled'))==8
+    with pytest.raises(ValueError, match=r"a label is a list, \['sharp', 'dim'\].*MultiCategoryBlock"): survey(photos/'two.json', label='light')
+    with pytest.raises(ValueError, match="no column 'quality'; `label` may be 'image', 'kind', 'light'"): survey(photos/'two.json', label='quality')
+
+def test_an_export_of_nothing_but_brackets(tmp_path):
+    (tmp_path/'e.json').write_text('['*30000+']'*30000)
+    with pytest.raises(ValueError, match='e.json is not a JSON file: '): survey(tmp_path/'e.json')
+
+@pytest.mark.parametrize('kind, text', [('rectanglelabels','detector'), ('rating','RegressionBlock'), ('taxonomy','MultiCategoryBlock')])
 def test_label_studio_of_other_tasks(tmp_path, kind, text):
     (tmp_path/'e.json').write_text(json.dumps([task('a.jpg', 'x', kind=kind)]))
     with pytest.raises(ValueError, match=text): label_studio(tmp_path/'e.json')
@@ -567,6 +605,31 @@ def test_a_column_of_labels_to_be_filled_in_is_that_of_the_labels(photos):
     with pytest.raises(ValueError, match="which column holds the labels.*'label', 'label'"):
         survey(pd.DataFrame([[o,'a','b'] for o in df.file], columns=['file','label','label']), root=photos)
 
+@pytest.mark.parametrize('name, values', [('id', range(62)), ('nr', range(1, 63)), (None, range(62)), (None, ['x','y']*31), ('id', [f'{i}.0' for i in range(62)])])
+def test_a_column_that_counts_is_none_of_labels(photos, name, values):
+    "An index that pandas wrote, whatever it holds, and numbers of the rows"
+    df = answers(photos).rename(columns=dict(label='Art'))
+    df.insert(0, name or '', values)
+    df.to_csv(photos/'counted.csv', index=False)
+    assert parts(survey(photos/'counted.csv'))==LABELED
+    if name: assert parts(survey(df, root=photos))==LABELED
+    df.assign(Art=None).to_csv(photos/'todo.csv', index=False)
+    assert parts(survey(photos/'todo.csv'))==dict(labeled=0, valid=0, unlabeled=61)
+    df.assign(Ort='x').to_csv(photos/'asks.csv', index=False)
+    with pytest.raises(ValueError, match="which column holds the labels. `label=` may be 'Art', 'Ort'$"): survey(photos/'asks.csv')
+
+def test_a_column_that_counts_may_be_the_labels(photos, tmp_path):
+    "Where no other is there, or its name says so; and numbers of rows are no names of files beside names with an extension"
+    df = answers(photos).assign(label=range(62))
+    for o in (df, df.rename(columns=dict(label='age'))):
+        with pytest.raises(ValueError, match='the labels are numbers'): survey(o, root=photos)
+    assert len(survey(df[:4].assign(note=['a','b']*2), root=photos).classes())==4
+    put(tmp_path, *(f'{i}.png' for i in range(6)))
+    pd.DataFrame(dict(file=[f'{5-i}.png' for i in range(6)], Art=['a','b']*3)).to_csv(tmp_path/'t.csv')
+    found = survey(tmp_path/'t.csv')
+    assert found.columns==('file','Art') and {o.name: l for o,l in found.df[['file','label']].values}['0.png']=='b'
+    assert label_column(pd.DataFrame(dict(file=[], a=[])), 'file')=='a'
+
 def test_a_table_in_the_folder_is_named(photos, tmp_path):
     found = survey(photos)
     assert f'{photos}/labels.csv is not read; for its labels name it, not its folder' in found.notes
@@ -589,6 +652,12 @@ def test_duplicates_with_two_labels_come_first(photos, tmp_path):
     first,*others = found.twins()
     assert re.fullmatch(rf'{files[1]} \((labeled|valid) ball\) and zz1.jpg \((labeled|valid) tent\)', first) and len(others)==2
     assert others[1].endswith('zz2.jpg (unlabeled)') and not [o for o in survey(photos/'labels.csv').notes if 'two labels' in o]
+
+def test_a_file_that_is_not_there_is_told_so(tmp_path):
+    put(tmp_path, 'a/1.png', 'a/2.png', 'b/3.png', 'b/4.png', '5.png')
+    (tmp_path/'6.png').symlink_to('nowhere.png')
+    assert survey(tmp_path).bad.error.tolist()==['it is a link to a file that is not there']
+    assert look_at([tmp_path/'7.png'], progress=False).error[0]=='it is not there'
 
 def test_no_memory_is_no_broken_file(photos, monkeypatch):
     def fail(*args): raise MemoryError

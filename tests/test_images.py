@@ -100,6 +100,18 @@ def test_size_is_looked_at_before_decoding(tmp_path, monkeypatch):
     monkeypatch.setattr(images, 'MAX_PIXELS', 64)
     assert as_image(tmp_path/'y.png').size == (8,8)
 
+def test_what_to_do_about_a_large_picture(tmp_path, monkeypatch):
+    "Also where Pillow has a limit of its own, which is as large as 13400×13400 pixels"
+    way = 'Make it smaller, or in Python set `fastai_mixmatch.images.MAX_PIXELS`'
+    for size,says in ((13000, f'it has 13000×13000 pixels, more than 100000000. {way}'), (14000, f'Image size (196000000 pixels) exceeds limit .*{way} and `PIL.Image.MAX_IMAGE_PIXELS`')):
+        (tmp_path/'x.jpg').write_bytes(claimed(size))
+        with warnings.catch_warnings(), pytest.raises(ImageError, match=says.replace('(', r'\(').replace(')', r'\)')+'$'):
+            warnings.simplefilter('ignore')
+            as_image(tmp_path/'x.jpg')
+    monkeypatch.setattr(images, 'MAX_PIXELS', 10**9)
+    monkeypatch.setattr('PIL.Image.MAX_IMAGE_PIXELS', 10**9)
+    assert images.open_file(tmp_path/'x.jpg').size==(14000,14000)
+
 @pytest.mark.parametrize('bad, says', [(b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n', 'cannot identify'), (claimed(13000), '13000×13000 pixels')], ids=['script', 'large'])
 def test_files_that_fastai_opens_are_looked_at_first(tmp_path, monkeypatch, bad, says):
     "Labeled or unlabeled, by itself, in a part or after a function that gives its path: refused before Pillow decodes it"

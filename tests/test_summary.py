@@ -102,6 +102,27 @@ def test_the_confusion_matrix_on_a_phone(n, tmp_path):
     assert not says and wide<=width<=390 and after<=edge+1 and shade>5
     assert (before<=edge+1)==(n<43)
 
+def test_names_on_a_phone_stay_whole(tmp_path):
+    "Up to about 16 letters a word, beside one that has to be broken; and the table of the classes is no wider than the screen"
+    classes, y = ['Asparagus','Pomegranatejuice','Sour Cream','Donaudampfschifffahrtsgesellschaft'], np.arange(400)%4
+    seen = dict(valid=SimpleNamespace(y=y, guess=(y+(np.arange(400)<300))%4), labeled=SimpleNamespace(y=y), unlabeled=SimpleNamespace(guess=y))
+    p = SimpleNamespace(seen=seen, classes=classes)
+    page = Path(summary.__file__).with_name('report.html').read_text().replace('/*DATA*/', '{}')
+    (tmp_path/'inner.html').write_text(page.replace('<!--BODY-->', summary._confusion(p)+summary._frequencies(p)))
+    frame, script = tmp_path/'frame.html', """
+        const d = document.querySelector('iframe').contentDocument, lines = {}, wide = [...d.querySelectorAll('.wide')].map(o => o.scrollWidth-o.clientWidth)
+        for (const o of d.querySelectorAll('td:first-child')) for (const m of o.textContent.matchAll(/[A-Z]\\w+/g)) {
+            const r = d.createRange()
+            r.setStart(o.firstChild, m.index); r.setEnd(o.firstChild, m.index+m[0].length)
+            lines[m[0]] = Math.max(lines[m[0]] || 0, r.getClientRects().length)
+        }
+        document.title = JSON.stringify([lines, wide.pop()])"""
+    frame.write_text(f'<body><iframe src="inner.html" style="width:390px;height:3000px"></iframe><script>onload = () => {{ {script} }}</script>')
+    dom, says = browse(frame, '--dump-dom', '--allow-file-access-from-files')
+    lines, wide = json.loads(re.search(r'<title>(.*?)</title>', dom)[1])
+    assert not says and wide==0 and lines.pop('Donaudampfschifffahrtsgesellschaft')>1
+    assert lines==dict(Asparagus=1, Pomegranatejuice=1, Sour=1, Cream=1)
+
 class Tags(HTMLParser):
     def __init__(self): super().__init__(); self.open, self.all = [], []
     def handle_starttag(self, tag, attrs):
