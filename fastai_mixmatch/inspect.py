@@ -48,7 +48,7 @@ def plot_history(
             label = (k+': ' if len(guessing)>1 else '') + c.replace('guess_acc', 'accuracy of guesses')
             axs[0,1].plot(o.index+1, o[c].astype(float), colors[k]+style, label=label)
     right = any('guess_acc' in o for o in guessing.values())
-    for ax,what in zip(axs[0], (metric,'confidence'+' or share right'*right)):
+    for ax,what in zip(axs[0], (metric,'confidence'+', accuracy'*right)):
         ax.set(xlabel='epoch', ylabel=what)
         ax.xaxis.get_major_locator().set_params(integer=True)
         if ax.get_legend_handles_labels()[0]:

@@ -59,4 +59,4 @@ def test_history_of_learners_with_other_metrics():
     with pytest.raises(ValueError, match="column of every results table, such as train_loss, valid_loss.*'error_rate'"):
         plot_history(dict(a=wrong, b=none), 'error_rate')
     axs = plot_history(dict(b=none, a=wrong)) # Only the second learner guesses: it has one color in both
-    assert {o.get_color() for o in axs[1].lines}=={axs[0].lines[1].get_color()} and axs[1].get_ylabel()=='confidence or share right'
+    assert {o.get_color() for o in axs[1].lines}=={axs[0].lines[1].get_color()} and axs[1].get_ylabel()=='confidence, accuracy'
