@@ -31,8 +31,8 @@ def _vars(o):
     res = {}
     for c in type(o).__mro__[::-1]:
         for k,d in vars(c).items():
+            if type(d) not in (GetSetDescriptorType,MemberDescriptorType): continue
             with suppress(AttributeError): # An empty slot
-                if type(d) not in (GetSetDescriptorType,MemberDescriptorType): continue
                 if k=='__dict__': res |= d.__get__(o)
                 elif (c in _filled or '__slots__' in vars(c)) and k!='__weakref__': res[k] = d.__get__(o)
     return res
@@ -76,11 +76,16 @@ def _package(name, file):
     n = name.count('.')+Path(file).match('__init__.*')
     return any(_recorded(name.split('.')[0], o) for o in Path(file).parents[n:n+1])
 
-def _in_program(module):
-    if type(module) is not str or module=='__main__' or module not in sys.modules: return True
-    return not _package(module, str(_vars(sys.modules[module]).get('__file__') or os.__file__))
+def _in_program(module, absent=True):
+    if type(module) is not str or module not in sys.modules: return absent
+    held,above = _vars(sys.modules[module]),module.rpartition('.')[0]
+    file = held.get('__file__') or held.get('__spec__') and os.__file__ # Else code made it
+    return module=='__main__' or (not _package(module, str(file)) if file else not above or _in_program(above))
 
-def _own(o): return '<' in o.__qualname__ or _in_program(o.__module__) # '<': made in a function
+def _home(o): return o.__globals__.get('__name__') if type(o) is FunctionType else o.__module__ # `wraps` changes that
+
+def _own(o): # '<': made in a function
+    return '<' in o.__qualname__ or _in_program(o.__module__) or _in_program(_home(o), False)
 
 # %% ../nbs/82_describe.ipynb #f0c1d2b5
 def _codes(c): return [c, *(o for k in c.co_consts if isinstance(k, CodeType) for o in _codes(k))] # With those in it
@@ -92,12 +97,14 @@ def _code(f, known, unknown):
     unknown.pays(30+len(f.__code__.co_code)//50)
     codes = [(c.co_code.hex(), c.co_names, [*map(const, c.co_consts)]) for c in _codes(f.__code__)]
     cells = [c.cell_contents for c in f.__closure__ or () if c!=CellType()]
-    if _in_program(f.__globals__.get('__name__')):
+    if _in_program(_home(f)):
         found = _names(f, 'LOAD_GLOBAL', 'LOAD_NAME', 'IMPORT_NAME')
         unknown.use(f.__globals__, found, {n for _,ns,_ in codes for n in ns})
         for k,o in vars(f).items():
-            if k[:2]!='__': unknown.add(f'{f.__module__}.{f.__qualname__}.{k}', o)
+            if k[:2]!='__': unknown.add(f'{_full(f)}.{k}', o)
     return [f.__qualname__, _sha([repr(codes).encode()]), *known([f.__defaults__, f.__kwdefaults__, cells])]
+
+def _full(o): return f'{o.__module__}.{o.__qualname__}'
 
 _holders = property,staticmethod,classmethod,cached_property,type(lru_cache(len))
 
@@ -114,8 +121,11 @@ def _inner(f):
 
 def _methods(cls, known, unknown):
     "Name of a class, and its methods' `_code` if it is the program's own; `unknown` notes what else it holds"
-    own = [(f'{c.__module__}.{c.__qualname__}.{k}', o) for c in (*cls.__mro__, *type(cls).__mro__) if _own(c)
-           for k,o in [*vars(c).items()] if k[:2]!='__' and k!='_abc_impl' or _functions(o)]
+    own = []
+    for c in (*cls.__mro__, *type(cls).__mro__):
+        if not _own(c): unknown.patched(_full(c), vars(c))
+        else: own += [(f'{_full(c)}.{k}', o) for k,o in [*vars(c).items()]
+                      if k[:2]!='__' and k!='_abc_impl' or _functions(o)]
     for k,o in own:
         if type(o) not in (GetSetDescriptorType,MemberDescriptorType) and not _functions(o): unknown.add(k, o)
     codes = [_code(f, known, unknown) for _,o in own for f in _functions(o)]
@@ -131,6 +141,7 @@ class Unknown(list):
     def __init__(self):
         self.seen,self.named,self.todo,self.codes = {},Counter(),[],{}
         self.left,self.whole = 3*10**5,False # Parts for a few seconds; is an object lost if one of its parts is?
+        self.ours = lru_cache(None)(_in_program) # Modules
 
     def add(self, name, o):
         "Note something that is used"
@@ -155,6 +166,20 @@ class Unknown(list):
         for s,ns in ((space, found), *((_vars(m), names) for m in mods)):
             for n in sorted(o for o in ns if o in s and not issubclass(type(s[o]), ModuleType)):
                 self.add(f"{s.get('__name__')}.{n}", s[n])
+
+    def patched(self, name, held):
+        "Note what the program put into a module or class of a package"
+        for k,o in [*held.items()]:
+            for f in _functions(o) or [o]*issubclass(type(o), type):
+                if self.ours(_home(f), False): self.add(f'{name}.{k}', f)
+
+    def patches(self):
+        "Note what the program put into modules of fastai, PyTorch and this package, and into classes there"
+        names = [n for n in [*sys.modules] if re.match(r'fastai|torch(\.nn(\.functional)?)?$', n) and not self.ours(n)]
+        held = {n: _vars(sys.modules[n]) for n in names}
+        held |= {_full(c): vars(c) for s in [*held.values()] for c in s.values() if issubclass(type(c), type)
+                 and re.match('fastai|torch', c.__module__) and not self.ours(c.__module__)}
+        for n,s in held.items(): self.patched(n, s)
 
     def used(self)->tuple:
         "Describe what was noted since the last call: functions and classes, and values"
