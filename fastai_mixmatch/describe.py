@@ -22,6 +22,7 @@ from .files import sha256_of
 from .state import init_names
 
 # %% ../nbs/82_describe.ipynb #b76c9552
+_slots = GetSetDescriptorType,MemberDescriptorType
 _filled = deque,defaultdict # Made in C, with more than their items
 
 def _of_class(o, name): return next((vars(c)[name] for c in type(o).__mro__ if name in vars(c)), None)
@@ -31,8 +32,8 @@ def _vars(o):
     res = {}
     for c in type(o).__mro__[::-1]:
         for k,d in vars(c).items():
-            if type(d) not in (GetSetDescriptorType,MemberDescriptorType): continue
-            with suppress(AttributeError): # An empty slot
+            if type(d) not in _slots: continue
+            with suppress(AttributeError): # An empty one
                 if k=='__dict__': res |= d.__get__(o)
                 elif (c in _filled or '__slots__' in vars(c)) and k!='__weakref__': res[k] = d.__get__(o)
     return res
@@ -121,14 +122,13 @@ def _inner(f):
 
 def _methods(cls, known, unknown):
     "Name of a class, and its methods' `_code` if it is the program's own; `unknown` notes what else it holds"
-    own = []
+    codes = []
     for c in (*cls.__mro__, *type(cls).__mro__):
         if not _own(c): unknown.patched(_full(c), vars(c))
-        else: own += [(f'{_full(c)}.{k}', o) for k,o in [*vars(c).items()]
-                      if k[:2]!='__' and k!='_abc_impl' or _functions(o)]
-    for k,o in own:
-        if type(o) not in (GetSetDescriptorType,MemberDescriptorType) and not _functions(o): unknown.add(k, o)
-    codes = [_code(f, known, unknown) for _,o in own for f in _functions(o)]
+        else:
+            for k,o in [*vars(c).items()]:
+                codes += [_code(f, known, unknown) for f in _functions(o)]
+                if not (_functions(o) or k[:2]=='__' or k=='_abc_impl' or type(o) in _slots): unknown.add(f'{_full(c)}.{k}', o)
     return [cls.__qualname__, *codes] if codes else cls.__qualname__
 
 # %% ../nbs/82_describe.ipynb #f0c1d2a3
@@ -141,7 +141,7 @@ class Unknown(list):
     def __init__(self):
         self.seen,self.named,self.todo,self.codes = {},Counter(),[],{}
         self.left,self.whole = 3*10**5,False # Parts for a few seconds; is an object lost if one of its parts is?
-        self.ours = lru_cache(None)(_in_program) # Modules
+        self.ours = lru_cache(None)(_in_program)
 
     def add(self, name, o):
         "Note something that is used"
@@ -175,10 +175,10 @@ class Unknown(list):
 
     def patches(self):
         "Note what the program put into modules of fastai, PyTorch and this package, and into classes there"
-        names = [n for n in [*sys.modules] if re.match(r'fastai|torch(\.nn(\.functional)?)?$', n) and not self.ours(n)]
-        held = {n: _vars(sys.modules[n]) for n in names}
-        held |= {_full(c): vars(c) for s in [*held.values()] for c in s.values() if issubclass(type(c), type)
-                 and re.match('fastai|torch', c.__module__) and not self.ours(c.__module__)}
+        held = {n: _vars(o) for n,o in [*sys.modules.items()]
+                if re.match(r'fastai|torch(\.nn(\.functional)?)?$', n) and not self.ours(n)}
+        for s in [*held.values()]: held |= {_full(c): vars(c) for c in s.values() if issubclass(type(c), type)
+            and re.match('fastai|torch', c.__module__) and not self.ours(c.__module__)}
         for n,s in held.items(): self.patched(n, s)
 
     def used(self)->tuple:

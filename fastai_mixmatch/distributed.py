@@ -171,8 +171,8 @@ def lost(e:BaseException)->str|None:
     silent = _listed(_silent(store, rank, world))
     return f"process {rank} ends, since " + (
         f"it gets no answer from process {silent}, which has ended or stands still. Look for its error message"
-        if silent else "all processes run, but wait for different things. Look for what only some of them do: a "
-        "callback, a `CancelFitException`, code under `if rank`")
+        if silent else "all processes run, but wait for different things. Look for what only some of them do, such as "
+        "a callback or a `CancelFitException`")
 
 def unguarded(e:BaseException|None=None)->str|None:
     "What to do if this is a worker that imports the program, or if such a worker has died"
