@@ -79,9 +79,9 @@ def _package(name, file):
 
 def _in_program(module, absent=True):
     if type(module) is not str or module not in sys.modules: return absent
-    held,above = _vars(sys.modules[module]),module.rpartition('.')[0]
-    file = held.get('__file__') or held.get('__spec__') and os.__file__ # Else code made it
-    return module=='__main__' or (not _package(module, str(file)) if file else not above or _in_program(above))
+    held = _vars(sys.modules[module])
+    file = held.get('__file__') or os.__file__*bool(held.get('__spec__') or '.' in module) # '': code made it
+    return module=='__main__' or not _package(module, str(file))
 
 def _home(o): return o.__globals__.get('__name__') if type(o) is FunctionType else o.__module__ # `wraps` changes that
 
@@ -128,7 +128,8 @@ def _methods(cls, known, unknown):
         else:
             for k,o in [*vars(c).items()]:
                 codes += [_code(f, known, unknown) for f in _functions(o)]
-                if not (_functions(o) or k[:2]=='__' or k=='_abc_impl' or type(o) in _slots): unknown.add(f'{_full(c)}.{k}', o)
+                if not (_functions(o) or k[:2]=='__' or k=='_abc_impl' or type(o) in _slots):
+                    unknown.add(f'{_full(c)}.{k}', o)
     return [cls.__qualname__, *codes] if codes else cls.__qualname__
 
 # %% ../nbs/82_describe.ipynb #f0c1d2a3
@@ -167,20 +168,6 @@ class Unknown(list):
             for n in sorted(o for o in ns if o in s and not issubclass(type(s[o]), ModuleType)):
                 self.add(f"{s.get('__name__')}.{n}", s[n])
 
-    def patched(self, name, held):
-        "Note what the program put into a module or class of a package"
-        for k,o in [*held.items()]:
-            for f in _functions(o) or [o]*issubclass(type(o), type):
-                if self.ours(_home(f), False): self.add(f'{name}.{k}', f)
-
-    def patches(self):
-        "Note what the program put into modules of fastai, PyTorch and this package, and into classes there"
-        held = {n: _vars(o) for n,o in [*sys.modules.items()]
-                if re.match(r'fastai|torch(\.nn(\.functional)?)?$', n) and not self.ours(n)}
-        for s in [*held.values()]: held |= {_full(c): vars(c) for c in s.values() if issubclass(type(c), type)
-            and re.match('fastai|torch', c.__module__) and not self.ours(c.__module__)}
-        for n,s in held.items(): self.patched(n, s)
-
     def used(self)->tuple:
         "Describe what was noted since the last call: functions and classes, and values"
         res = {},{}
@@ -190,6 +177,22 @@ class Unknown(list):
             else: res[not code][name] = plain(o, self, name)
         self.todo = []
         return res
+
+# %% ../nbs/82_describe.ipynb #f0c1d2d2
+@patch
+def patched(self:Unknown, name, held):
+    "Note what the program put into a module or class of a package"
+    for k,o in [*held.items()]:
+        cls = issubclass(type(o), type)
+        for f in [o] if cls else _functions(o):
+            if self.ours(_home(f), False): self.add(f'{name}.{k}', f)
+        if cls and o.__module__==name: self.patched(_full(o), vars(o))
+
+@patch
+def patches(self:Unknown):
+    "Note what the program put into fastai, PyTorch and this package"
+    for n,o in [*sys.modules.items()]:
+        if re.match(r'fastai|torch(\.nn(\.functional)?)?$', n) and not self.ours(n): self.patched(n, _vars(o))
 
 # %% ../nbs/82_describe.ipynb #f0c1d2a7
 def mark_computed(p, on:bool=True):

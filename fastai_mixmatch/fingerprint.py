@@ -148,12 +148,11 @@ def _training(learn, unknown):
 
 # %% ../nbs/22_fingerprint.ipynb #e0b9148c
 _apart = CSVLogger,ParamScheduler,SemiSupervised # Not among the callbacks that are compared
-_parallel = 'ParallelTrainer','DistributedTrainer' # How many processes there are may change
 
 def _callbacks(learn, unknown):
     "Which callbacks, made with what"
-    def apart(o): return isinstance(o, _apart) or isinstance(vars(o).get('method'), SemiSupervised)
-    cbs = [o for o in named_cbs(learn).values() if not apart(o) and type(o).__name__ not in _parallel]
+    cbs = [o for o in named_cbs(learn).values() if not isinstance(o, _apart) and type(o).__module__!='fastai.distributed'
+           and not isinstance(vars(o).get('method'), SemiSupervised)] # How many processes there are may change
     return [('callbacks', [type(o).__name__ for o in L(cbs).sorted('order')]),
             *((o.name, plain(given(o) if isinstance(o, Recorder) else o, unknown, o.name)) for o in cbs)]
 
@@ -218,11 +217,11 @@ _training_cbs = r'fastai(_mixmatch)?\.(?!callback\.(azureml|captum|comet|data|ho
 
 def _shared(learn, method):
     "What must be equal in all processes"
-    free = {'callbacks','code of callbacks','globals of callbacks',*initial[1:],
-            *(o.name for o in named_cbs(learn).values() if not re.match(_training_cbs, type(o).__module__))}
+    own = [o.name for o in named_cbs(learn).values() if not re.match(_training_cbs, type(o).__module__)]
     named = flat(settings(learn, method)[0])
     named['checkpoint'] = any(c.__name__=='Checkpoint' for o in learn.cbs for c in type(o).__mro__)
-    return {k: v for k,v in named.items() if re.split(r'\.| \d', k)[0] not in free and not k.endswith('.times')}
+    return {k: v for k,v in named.items() if re.split(r'\.| \d', k)[0] not in (*own,*initial[1:])
+            and not re.match(r'(\w+ of )?callbacks|.*\.times$', k)}
 
 class SameRanks(FitCallback):
     "See that all processes train the same thing; `RuntimeError` in all of them if not"
