@@ -151,8 +151,9 @@ _apart = CSVLogger,ParamScheduler,SemiSupervised # Not among the callbacks that 
 
 def _callbacks(learn, unknown):
     "Which callbacks, made with what"
-    cbs = [o for o in named_cbs(learn).values() if not isinstance(o, _apart) and type(o).__module__!='fastai.distributed'
-           and not isinstance(vars(o).get('method'), SemiSupervised)] # How many processes there are may change
+    cbs = [o for o in named_cbs(learn).values()
+           if not (isinstance(o, _apart) or isinstance(vars(o).get('method'), SemiSupervised)
+                   or type(o).__module__=='fastai.distributed')] # How many processes there are may change
     return [('callbacks', [type(o).__name__ for o in L(cbs).sorted('order')]),
             *((o.name, plain(given(o) if isinstance(o, Recorder) else o, unknown, o.name)) for o in cbs)]
 
