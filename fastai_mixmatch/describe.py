@@ -22,6 +22,7 @@ from .files import sha256_of
 from .state import init_names
 
 # %% ../nbs/82_describe.ipynb #b76c9552
+_slots = GetSetDescriptorType,MemberDescriptorType
 _filled = deque,defaultdict # Made in C, with more than their items
 
 def _of_class(o, name): return next((vars(c)[name] for c in type(o).__mro__ if name in vars(c)), None)
@@ -31,8 +32,8 @@ def _vars(o):
     res = {}
     for c in type(o).__mro__[::-1]:
         for k,d in vars(c).items():
-            with suppress(AttributeError): # An empty slot
-                if type(d) not in (GetSetDescriptorType,MemberDescriptorType): continue
+            if type(d) not in _slots: continue
+            with suppress(AttributeError): # An empty one
                 if k=='__dict__': res |= d.__get__(o)
                 elif (c in _filled or '__slots__' in vars(c)) and k!='__weakref__': res[k] = d.__get__(o)
     return res
@@ -76,11 +77,16 @@ def _package(name, file):
     n = name.count('.')+Path(file).match('__init__.*')
     return any(_recorded(name.split('.')[0], o) for o in Path(file).parents[n:n+1])
 
-def _in_program(module):
-    if type(module) is not str or module=='__main__' or module not in sys.modules: return True
-    return not _package(module, str(_vars(sys.modules[module]).get('__file__') or os.__file__))
+def _in_program(module, absent=True):
+    if type(module) is not str or module not in sys.modules: return absent
+    held = _vars(sys.modules[module])
+    file = held.get('__file__') or os.__file__*bool(held.get('__spec__') or '.' in module) # '': code made it
+    return module=='__main__' or not _package(module, str(file))
 
-def _own(o): return '<' in o.__qualname__ or _in_program(o.__module__) # '<': made in a function
+def _home(o): return o.__globals__.get('__name__') if type(o) is FunctionType else o.__module__ # `wraps` changes that
+
+def _own(o): # '<': made in a function
+    return '<' in o.__qualname__ or _in_program(o.__module__) or _in_program(_home(o), False)
 
 # %% ../nbs/82_describe.ipynb #f0c1d2b5
 def _codes(c): return [c, *(o for k in c.co_consts if isinstance(k, CodeType) for o in _codes(k))] # With those in it
@@ -92,12 +98,14 @@ def _code(f, known, unknown):
     unknown.pays(30+len(f.__code__.co_code)//50)
     codes = [(c.co_code.hex(), c.co_names, [*map(const, c.co_consts)]) for c in _codes(f.__code__)]
     cells = [c.cell_contents for c in f.__closure__ or () if c!=CellType()]
-    if _in_program(f.__globals__.get('__name__')):
+    if _in_program(_home(f)):
         found = _names(f, 'LOAD_GLOBAL', 'LOAD_NAME', 'IMPORT_NAME')
         unknown.use(f.__globals__, found, {n for _,ns,_ in codes for n in ns})
         for k,o in vars(f).items():
-            if k[:2]!='__': unknown.add(f'{f.__module__}.{f.__qualname__}.{k}', o)
+            if k[:2]!='__': unknown.add(f'{_full(f)}.{k}', o)
     return [f.__qualname__, _sha([repr(codes).encode()]), *known([f.__defaults__, f.__kwdefaults__, cells])]
+
+def _full(o): return f'{o.__module__}.{o.__qualname__}'
 
 _holders = property,staticmethod,classmethod,cached_property,type(lru_cache(len))
 
@@ -114,11 +122,14 @@ def _inner(f):
 
 def _methods(cls, known, unknown):
     "Name of a class, and its methods' `_code` if it is the program's own; `unknown` notes what else it holds"
-    own = [(f'{c.__module__}.{c.__qualname__}.{k}', o) for c in (*cls.__mro__, *type(cls).__mro__) if _own(c)
-           for k,o in [*vars(c).items()] if k[:2]!='__' and k!='_abc_impl' or _functions(o)]
-    for k,o in own:
-        if type(o) not in (GetSetDescriptorType,MemberDescriptorType) and not _functions(o): unknown.add(k, o)
-    codes = [_code(f, known, unknown) for _,o in own for f in _functions(o)]
+    codes = []
+    for c in (*cls.__mro__, *type(cls).__mro__):
+        if not _own(c): unknown.patched(_full(c), vars(c))
+        else:
+            for k,o in [*vars(c).items()]:
+                codes += [_code(f, known, unknown) for f in _functions(o)]
+                if not (_functions(o) or k[:2]=='__' or k=='_abc_impl' or type(o) in _slots):
+                    unknown.add(f'{_full(c)}.{k}', o)
     return [cls.__qualname__, *codes] if codes else cls.__qualname__
 
 # %% ../nbs/82_describe.ipynb #f0c1d2a3
@@ -131,6 +142,7 @@ class Unknown(list):
     def __init__(self):
         self.seen,self.named,self.todo,self.codes = {},Counter(),[],{}
         self.left,self.whole = 3*10**5,False # Parts for a few seconds; is an object lost if one of its parts is?
+        self.ours = lru_cache(None)(_in_program)
 
     def add(self, name, o):
         "Note something that is used"
@@ -165,6 +177,22 @@ class Unknown(list):
             else: res[not code][name] = plain(o, self, name)
         self.todo = []
         return res
+
+# %% ../nbs/82_describe.ipynb #f0c1d2d2
+@patch
+def patched(self:Unknown, name, held):
+    "Note what the program put into a module or class of a package"
+    for k,o in [*held.items()]:
+        cls = issubclass(type(o), type)
+        for f in [o] if cls else _functions(o):
+            if self.ours(_home(f), False): self.add(f'{name}.{k}', f)
+        if cls and o.__module__==name: self.patched(_full(o), vars(o))
+
+@patch
+def patches(self:Unknown):
+    "Note what the program put into fastai, PyTorch and this package"
+    for n,o in [*sys.modules.items()]:
+        if re.match(r'fastai|torch(\.nn(\.functional)?)?$', n) and not self.ours(n): self.patched(n, _vars(o))
 
 # %% ../nbs/82_describe.ipynb #f0c1d2a7
 def mark_computed(p, on:bool=True):

@@ -85,8 +85,10 @@ def _each(o)->list:
     dist.all_gather_object(res, o)
     return res
 
+def _listed(ranks): return ', '.join(map(str, ranks))
+
 def _where(name, texts):
-    def ranks(t): return ', '.join(str(r) for r,o in enumerate(texts) if o==t)
+    def ranks(t): return _listed(r for r,o in enumerate(texts) if o==t)
     def cut(t): return 'missing' if t is None else t if len(t)<80 else f'{t[:79]}…'
     return f"{name}: {'; '.join(f'{cut(t)} in process {ranks(t)}' for t in dict.fromkeys(texts))}"
 
@@ -140,8 +142,6 @@ def _silent(store, rank, world)->list:
         return _absent(store, 'lives', range(world), 5)
     except RuntimeError: return [0] # Process 0 keeps the store
 
-def _listed(ranks): return ', '.join(map(str, ranks))
-
 def meet(cpu:bool=False):
     "Let all processes meet within `MIXMATCH_TIMEOUT` seconds; `RuntimeError` names those that do not come"
     env,needed = os.environ,('RANK','WORLD_SIZE','MASTER_ADDR','MASTER_PORT')
@@ -168,8 +168,11 @@ def lost(e:BaseException)->str|None:
     if not (dist.is_available() and dist.is_initialized() and isinstance(e, RuntimeError)): return None
     if not any(o in str(e) for o in ('gloo','timeout','Timed out')): return None
     rank,world,store = dist.get_rank(),dist.get_world_size(),dist.distributed_c10d._get_default_store()
-    return (f"process {rank} ends, since it gets no answer from process {_listed(_silent(store, rank, world))}, "
-            "which has died or stands still. Look for its error message")
+    silent = _listed(_silent(store, rank, world))
+    return f"process {rank} ends, since " + (
+        f"it gets no answer from process {silent}, which has ended or stands still. Look for its error message"
+        if silent else "all processes run, but wait for different things. Look for what only some of them do, such as "
+        "a callback or a `CancelFitException`")
 
 def unguarded(e:BaseException|None=None)->str|None:
     "What to do if this is a worker that imports the program, or if such a worker has died"

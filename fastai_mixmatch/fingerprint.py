@@ -148,12 +148,12 @@ def _training(learn, unknown):
 
 # %% ../nbs/22_fingerprint.ipynb #e0b9148c
 _apart = CSVLogger,ParamScheduler,SemiSupervised # Not among the callbacks that are compared
-_parallel = 'ParallelTrainer','DistributedTrainer' # How many processes there are may change
 
 def _callbacks(learn, unknown):
     "Which callbacks, made with what"
-    def apart(o): return isinstance(o, _apart) or isinstance(vars(o).get('method'), SemiSupervised)
-    cbs = [o for o in named_cbs(learn).values() if not apart(o) and type(o).__name__ not in _parallel]
+    cbs = [o for o in named_cbs(learn).values()
+           if not (isinstance(o, _apart) or isinstance(vars(o).get('method'), SemiSupervised)
+                   or type(o).__module__=='fastai.distributed')] # How many processes there are may change
     return [('callbacks', [type(o).__name__ for o in L(cbs).sorted('order')]),
             *((o.name, plain(given(o) if isinstance(o, Recorder) else o, unknown, o.name)) for o in cbs)]
 
@@ -173,6 +173,7 @@ def settings(learn, method)->tuple:
     "All that a result depends on, by name, as JSON data; and the names of what cannot be compared"
     unknown,net,cls,rngs = Unknown(),plain_model(learn),type(method),rng_state(loader_rngs(learn.dls))
     model = plain(net, unknown, 'model')
+    unknown.patches()
     hooks = [h for o in (*net.modules(), *net.parameters()) for k in dir(o) if re.match('_(back|for|post).*_hooks$', k)
              for h in (getattr(o, k) or {}).values()]
     if any(not isinstance(getattr(h, '__self__', 0), Callback) for h in hooks): unknown.append('hooks of the model')
@@ -212,13 +213,16 @@ def differences(old:dict, new:dict)->dict:
     return res
 
 # %% ../nbs/22_fingerprint.ipynb #ff7d6233
+# Modules of callbacks that all processes need; the others of fastai log and draw
+_training_cbs = r'fastai(_mixmatch)?\.(?!callback\.(azureml|captum|comet|data|hook|neptune|progress|tensorb|wandb))'
+
 def _shared(learn, method):
     "What must be equal in all processes"
-    def ours(o): return type(o).__module__.split('.')[0]==SemiSupervised.__module__.split('.')[0]
-    free = {'callbacks','code of callbacks','globals of callbacks',*initial[1:],
-            *(o.name for o in named_cbs(learn).values() if not ours(o))}
+    own = [o.name for o in named_cbs(learn).values() if not re.match(_training_cbs, type(o).__module__)]
     named = flat(settings(learn, method)[0])
-    return {k: v for k,v in named.items() if re.split(r'\.| \d', k)[0] not in free and not k.endswith('.times')}
+    named['checkpoint'] = any(c.__name__=='Checkpoint' for o in learn.cbs for c in type(o).__mro__)
+    return {k: v for k,v in named.items() if re.split(r'\.| \d', k)[0] not in (*own,*initial[1:])
+            and not re.match(r'(\w+ of )?callbacks|.*\.times$', k)}
 
 class SameRanks(FitCallback):
     "See that all processes train the same thing; `RuntimeError` in all of them if not"

@@ -6,7 +6,8 @@ Process 1 differs in each of these in turn; 'killed' and 'stopped' are done to i
 """
 import importlib, os, signal, sys
 from pathlib import Path
-from fastai.vision.all import Callback, PILImageBW, set_seed
+from fastai.vision.all import (ActivationStats, BnFreeze, CancelFitException, Callback, CSVLogger, EarlyStoppingCallback, GradientAccumulation, GradientClip,
+    PILImageBW, ReduceLROnPlateau, set_seed)
 from fastai_mixmatch.all import *
 
 SIGNALS = dict(killed='SIGKILL', stopped='SIGSTOP')
@@ -19,8 +20,25 @@ class Strike(Callback):
         self.file.touch()
         os.kill(os.getpid(), self.sig)
 
+class Cancels(Callback):
+    "Ends the fit after two steps"
+    def before_batch(self):
+        if self.learn.training and self.learn.train_iter==2: raise CancelFitException
+
+class Noise(Callback):
+    "A callback of the program"
+    def __init__(self, strength): self.strength = strength
+
+def callbacks(folder, what, rank):
+    "Those of a process; what differs is as arguments of fastai's callbacks, or only one process has it"
+    if what in SIGNALS: return Strike(folder/what, SIGNALS[what]) if rank else None
+    return dict(accumulation=GradientAccumulation([8,16][rank]), clip=GradientClip([1.,.001][rank]), plateau=ReduceLROnPlateau(factor=[10,2][rank]),
+        only=BnFreeze() if rank else None, early=None if rank else EarlyStoppingCallback(), canceled=Cancels() if rank else None,
+        logs=[GradientClip(1.), Noise(rank)]+[CSVLogger(folder/'log.csv'), ActivationStats()]*(1-rank)).get(what)
+
 def folders(folder, what, other):
     "Where a process keeps checkpoints, if at all"
+    if what=='checkpoint': return None if other else folder/'only'
     if what in ('nothing','again'): return folder/'run'
     if what=='folder': return folder/('missing' if other else 'alone')
     if what!='file': return None
@@ -37,8 +55,7 @@ def learner(folder, rank, what):
     if other=='labels': Y[3] = (Y[3]+1)%10
     set_seed(rank if what not in ('nothing','again') else 0)
     il,n = ImageList.from_arrays(X, Y, img_cls=PILImageBW),100 if other=='number' else 160
-    cbs = Strike(folder/what, SIGNALS[other]) if other in SIGNALS else None
-    return ssl_learner(il[:40].dataloaders(il[120:], bs=8), il[40:n], small_cnn, method=FixMatch(), bs=16, cbs=cbs,
+    return ssl_learner(il[:40].dataloaders(il[120:], bs=8), il[40:n], small_cnn, method=FixMatch(), bs=16, cbs=callbacks(folder, what, rank),
                        checkpoint=folders(folder, what, other))
 
 def main(folder, *whats):

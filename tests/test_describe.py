@@ -174,6 +174,39 @@ def test_a_module_is_read_as_it_is(tmp_path, monkeypatch):
     program('def mine(): return late.value', late=mod)
     assert plain(mod) == 'late'
 
+def test_a_module_that_the_program_made(monkeypatch):
+    "Without a file; those of packages, and what is built in, are no part of the program"
+    def using(name, a):
+        mod = types.ModuleType(name)
+        mod.a = a
+        monkeypatch.setitem(sys.modules, name, mod)
+        return program('def mine(): return config.a', config=mod)
+    assert using('config', 1) == using('config', 1) != using('config', 2)
+    for name in ('torch.config', 'itertools'):
+        mod = sys.modules.get(name)
+        assert using(name, 1) == using(name, 2) or mod
+    assert isinstance(plain(sys), str) and plain(itertools.count, u := Unknown()) and not u
+
+def home(name, file):
+    mod = types.ModuleType(name)
+    mod.__file__ = file
+    exec('def f(x): return x', vars(mod))
+    return mod
+
+def test_what_packages_do_to_each_other_is_not_noted(monkeypatch, tmp_path):
+    "Only functions of the program that stand in fastai, PyTorch or this package are"
+    def found():
+        u = Unknown()
+        u.patches()
+        return [k for k, _ in u.todo]
+    assert found() == []
+    theirs, own = home('theirs', f'{os.path.dirname(torch.__file__)}/../theirs.py'), home('owned', str(tmp_path/'owned.py'))
+    for mod, names in (theirs, []), (own, ['torch.nn.functional.relu', 'fastai.losses.BaseLoss.decodes']):
+        monkeypatch.setitem(sys.modules, mod.__name__, mod)
+        monkeypatch.setattr(nn.functional, 'relu', mod.f)
+        monkeypatch.setattr(sys.modules['fastai.losses'].BaseLoss, 'decodes', mod.f)
+        assert found() == names
+
 RESUMED = '''
 import sys, time, functools, dataclasses, enum, threading, tempfile; sys.path.insert(0, 'tests')
 from helpers import *

@@ -147,14 +147,18 @@ def pair(folder, *whats, wait=120):
 def differing(tmp_path_factory):
     "Folder of what the processes said, and the end of the first"
     folder = tmp_path_factory.mktemp('ranks')
-    return folder, pair(folder, 'nothing', 'again', 'images', 'labels', 'number', 'lr', 'folder', 'file', 'killed')
+    return folder, pair(folder, 'nothing', 'again', 'images', 'labels', 'number', 'lr', 'folder', 'file', 'checkpoint', 'accumulation', 'clip', 'plateau',
+        'only', 'early', 'logs', 'killed')
 
 @needs_accelerate
 @pytest.mark.parametrize('what, says', [
     ('nothing', '4 steps'), ('again', '4 steps'), ('images', 'unlabeled images.pixels: '),
     ('labels', 'labeled images.labels: '), ('number', 'unlabeled images: 120 in process 0; 60 in process 1'),
     ('lr', 'lr: [0.002] in process 0; [0.003] in process 1'), ('folder', 'process 1: the checkpoint folder '),
-    ('file', 'process 1: cannot read the checkpoint ')])
+    ('file', 'process 1: cannot read the checkpoint '), ('checkpoint', 'checkpoint: true in process 0; false in process 1'),
+    ('accumulation', '. gradient_accumulation.n_acc: 8 in process 0; 16 in process 1'), ('clip', '. gradient_clip.max_norm: 1.0 in process 0; 0.001 in process 1'),
+    ('plateau', '. reduce_lr_on_plateau.factor: 10 in process 0; 2 in process 1'), ('only', '. bn_freeze: missing in process 0; '),
+    ('early', 'early_stopping: "EarlyStoppingCallback" in process 0; missing in process 1'), ('logs', '4 steps')])
 def test_processes_compare_before_the_first_step(differing, what, says):
     folder,_ = differing
     a,b = [(folder/f'{what} {r}').read_text() for r in range(2)]
@@ -170,6 +174,11 @@ def test_a_killed_process_is_named(differing):
 @needs_accelerate
 def test_a_process_that_stands_still_is_named(tmp_path):
     assert 'process 0 ends, since it gets no answer from process 1' in pair(tmp_path, 'stopped', wait=10)
+
+@needs_accelerate
+def test_processes_that_do_other_things_are_told_so(tmp_path):
+    "One leaves the fit, and both wait for the other"
+    assert 'process 0 ends, since all processes run, but wait for different things. Look for ' in pair(tmp_path, 'canceled', wait=10)
 
 @pytest.mark.parametrize('rank, world, says', [(0, 2, 'process 0 found no process 1 within 1 seconds'), (0, 4, 'found no process 1, 2, 3 '), (2, 3, 'process 2 found no process 0 ')])
 def test_who_does_not_come_is_named(rank, world, says, monkeypatch):

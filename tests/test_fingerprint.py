@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from helpers import IL, SMALL, X, Y, core_dls as digit_dls, forks
 from torch import nn
+from torchvision.models.resnet import BasicBlock
 
 @pytest.fixture(autouse=True)
 def _in_tmp(tmp_path, monkeypatch): monkeypatch.chdir(tmp_path)
@@ -316,6 +317,31 @@ def test_the_whole_program(project):
     assert set(differences(whole, project(scale=2., kernel=[1, 3])[0])) == {'globals of callbacks.mine.kernel', 'globals of callbacks.mine.scale'}
     late = project(lazy=True)
     assert 'own.lazy' not in late[1] and list(differences(whole, late[0])) == ['code.own.lazy.late']
+
+PATCHED = dict( # chkstyle: ignore-node (one case a line)
+    method=(FixMatch, 'targets', 'def mine(self, q, q_x): return q.argmax(1), (q.amax(1)>={}).to(q.dtype)', 'code.fastai_mixmatch.methods.FixMatch.targets'),
+    base=(SemiSupervised, 'weight', 'mine = property(lambda self: {})', 'code.fastai_mixmatch.semi.SemiSupervised.weight'),
+    function=('fastai_mixmatch.methods', 'sharpen', 'def mine(q, T): return q*{}', 'code.fastai_mixmatch.methods.sharpen'),
+    wraps=('fastai_mixmatch.methods', 'sharpen', 'old = sharpen\n@functools.wraps(old)\ndef mine(q, T): return old(q, T*{})', 'code.fastai_mixmatch.methods.sharpen'),
+    held=('fastai_mixmatch.methods', 'CTAugment', 'class mine:\n  def f(self): return {}', 'code.fastai_mixmatch.methods.CTAugment'),
+    layer=(nn.LeakyReLU, 'forward', 'def mine(self, x): return x*{}', 'code.torch.nn.modules.activation.LeakyReLU.forward'),
+    torchs=('torch.nn.functional', 'leaky_relu', 'def mine(x, *args): return x*{}', 'code.torch.nn.functional.leaky_relu'),
+    network=('torchvision.models.resnet.BasicBlock', 'forward', 'def mine(self, x): return x*{}', 'code.torchvision.models.resnet.BasicBlock.forward'))
+
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize('name', PATCHED)
+def test_what_the_program_replaces_is_compared(name, monkeypatch):
+    "A function or method of a package, with another one than then, or without"
+    where, attr, text, expected = PATCHED[name]
+    block = partial(BasicBlock, 1, 1)
+    def start(k=None):
+        with monkeypatch.context() as m:
+            args = (where, attr) if isinstance(where, type) else (f'{where}.{attr}',)
+            if k: m.setattr(*args, main(text.format(k)), raising=False)
+            return identity(arch=lambda ni, no: nn.Sequential(block(), SMALL(ni, no)))[0]
+    usual, old, again, new = start(), start(.3), start(.3), start(.9)
+    assert list(differences(old, new)) == [expected] and expected in differences(usual, old) and not differences(old, again)
+    assert not differences(usual, start())
 
 def test_what_training_moves_is_compared_as_it_was():
     "A list that grows does not refuse the second of two fits; a warning names it. What a callback holds is saved with it"
