@@ -417,6 +417,11 @@ def test_a_training_is_read_while_it_goes_on(photos, tmp_path, main):
 
 # --- stopped, and in the way
 
+@pytest.fixture(autouse=True)
+def own_patches(monkeypatch):
+    "These tests stop commands by patches of the package, which are no part of the program that goes on"
+    monkeypatch.setattr('fastai_mixmatch.describe.Unknown.patched', lambda *args: None)
+
 def stop_at(monkeypatch, owner, name, then=None):
     "Ctrl-C when `name` is called the first time, or when it is `then` done"
     real,calls = getattr(owner, name),[]
