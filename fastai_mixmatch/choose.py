@@ -128,8 +128,8 @@ def typical(
     cls = KMeans if k<=50 else partial(MiniBatchKMeans, batch_size=5000)
     c = cls(n_clusters=k, random_state=seed, n_init=3).fit_predict(both)
     has,size = np.bincount(c[:m], minlength=k),np.bincount(c, minlength=k)
-    left = {o: [*i[np.argsort(-typicality(x[i]))]]
-            for o in np.lexsort((-size, has)) for i in [np.flatnonzero(c[m:]==o)]}
+    left = {o: np.flatnonzero(c[m:]==o) for o in np.lexsort((-size, has))}
+    left = {o: list(i[np.argsort(-typicality(x[i]))]) for o,i in left.items()}
     res = []
     for least in (6,0): # Small clusters last
         while len(res)<n and (order := [o for o in left if left[o] and size[o]>=least]):

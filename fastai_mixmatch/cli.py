@@ -49,7 +49,8 @@ def check(
     bad = {found.name(i): o for i,o in found.bad.error.items()}
     more = []
     for kind,all in dict(unreadable=[f'{k}: {v}' for k,v in bad.items()], duplicate=found.twins()).items():
-        more += [f'{kind}: {o}' for o in all[3:10]]+[f"{kind}: {len(all)-10} more; --json names all"]*(len(all)>10)
+        more += [f'{kind}: {o}' for o in all[3:10]]
+        if len(all)>10: more.append(f"{kind}: {len(all)-10} more; --json names all")
     try: found.refuse_empty()
     except ValueError as e: found.said.append(f"`train` will stop: {e}")
     classes,parts = found.classes(),{o: len(found.of(o)) for o in ('labeled','valid','unlabeled')}
@@ -112,7 +113,8 @@ def _first_look(learn, left, each, strange, **kw):
     if not strange: u = u[drawn(len(u), 5000)]
     beat,n = len(dls.valid_ds),sum(map(len, (dls.train_ds, dls.valid_ds, u)))
     images,time = f"{n} images with the frozen network",format_time(n*each)
-    if not (kw and (beat or strange)) or n*each>left/4 and not strange:
+    late = n*each>left/4 and not strange
+    if not (kw and (beat or strange)) or late:
         if kw and beat: print(f"no accuracy to beat: {images} would take {time}, more than a quarter of the time left")
         return {},None
     print(f"looking at {images}{f', about {time}'*(each>0)}")

@@ -99,7 +99,8 @@ def predict_files(
             yield o
     def rows():
         for groups,bad in by_workers(partial(quietly, _tensor, read), items(), num_workers, bs, _by_shape):
-            yield from _rows([(g, output(x.as_subclass(cls))) for cls,g,x in groups], bad, sent, classes)
+            answered = [(g, output(x.as_subclass(cls))) for cls,g,x in groups]
+            yield from _rows(answered, bad, sent, classes)
     return rows()
 
 # %% ../nbs/35_export.ipynb #9532b314
@@ -172,10 +173,9 @@ def preprocessing(
         for o in kinds or [*{kw['method']}-{'squish'},'resize']:
             a,b = (k+x*(o=='resize') for k in (w, h))
             steps.append(dict(do=o, w=a, h=b, fill=kw.get('pad_mode', 'zeros'), how=_steps[o]))
-    return dict(open=_opens.get(mode, f'in {mode}'), steps=steps,
-        input=dict(shape=['N',*meta['shape']], dtype='float32' if mode=='ImageStack' else 'uint8', range=[0,255]),
-        inside_the_network=dict(divide=t['divide'], resize=[o['size'] for _,o in t['batch']],
-                                mean=t['mean'], std=t['std']))
+    inside = dict(divide=t['divide'], resize=[o['size'] for _,o in t['batch']], mean=t['mean'], std=t['std'])
+    takes = dict(shape=['N',*meta['shape']], dtype='float32' if mode=='ImageStack' else 'uint8', range=[0,255])
+    return dict(open=_opens.get(mode, f'in {mode}'), steps=steps, input=takes, inside_the_network=inside)
 
 def to_onnx(
     net:nn.Module, # Maps images to probabilities
@@ -257,5 +257,5 @@ def distill(
     dls = ifnone(dls, teacher.dls)
     names,own = [[*map(str, class_names(o.train_ds))] for o in (teacher.dls, dls)]
     if names!=own: raise ValueError(f"the teacher knows the classes {names}; the student's `dls` have {own}")
-    return ssl_learner(dls, unlabeled, arch, **kwargs,
-                       method=NoisyStudent(trained=deepcopy(plain_model(teacher)), strong=strong))
+    method = NoisyStudent(trained=deepcopy(plain_model(teacher)), strong=strong)
+    return ssl_learner(dls, unlabeled, arch, method=method, **kwargs)

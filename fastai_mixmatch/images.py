@@ -64,7 +64,7 @@ def as_nchw(
     if shape is not None and x.shape[1:]==shape: return x
     ways = [o for o in (x, x.permute(0,3,1,2)) if o.shape[1] in (1,3)]
     if not ways: raise ValueError(f"expected 1 or 3 channels, first or last; got images of shape {got}")
-    return ways[-last]
+    return ways[-1 if last else 0]
 
 # %% ../nbs/00_images.ipynb #4f16f4fc
 FORMATS = 'JPEG PNG GIF BMP DIB TIFF WEBP PPM JPEG2000 AVIF HEIF'.split() # Pillow's; an ICO is decoded when opened

@@ -43,7 +43,7 @@ def refuse_place(out, folder=False):
     path = Path(out).absolute()
     home = first(o for o in (path, *path.parents) if o.exists()) if folder else path.parent
     try:
-        if path.is_dir()>folder: raise IsADirectoryError
+        if path.is_dir() and not folder: raise IsADirectoryError
         tempfile.TemporaryFile(dir=home).close() # Also as root
     except OSError as e: raise OSError(
         f"--out must name a {'file in a '*(not folder)}folder that can be written; got {str(out)!r}") from e

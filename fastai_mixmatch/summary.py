@@ -210,11 +210,12 @@ def _confusion(p):
         out += [_text(left-6, top+(i+.7)*w, _brief(c[i], 18), 'end'),
                 _text(x, top-6, _brief(c[i], 16), 'start', f' transform="rotate(-60 {x:.0f} {top-6})"'*(long>2))]
         for j in np.flatnonzero(m[i]) if n>15 else range(n):
-            out.append(f'<rect x="{left+j*w}" y="{top+i*w}" width="{w-1}" height="{w-1}" '
-                       f'style="fill:rgb(var(--cell)/{.06+.9*share[i,j]:.2f})">'
-                       f'<title>{escape(c[i])} taken for {escape(c[j])}: {m[i,j]}</title></rect>')
-            if n<=15 and m[i,j]: out.append(_text(
-                left+(j+.5)*w, top+(i+.65)*w, m[i,j], extra=' style="fill:var(--bg)"'*bool(share[i,j]>.55)))
+            says = f'<title>{escape(c[i])} taken for {escape(c[j])}: {m[i,j]}</title>'
+            place = f'x="{left+j*w}" y="{top+i*w}" width="{w-1}" height="{w-1}"'
+            out.append(f'<rect {place} style="fill:rgb(var(--cell)/{.06+.9*share[i,j]:.2f})">{says}</rect>')
+            if n<=15 and m[i,j]:
+                dark = ' style="fill:var(--bg)"' if share[i,j]>.55 else ''
+                out.append(_text(left+(j+.5)*w, top+(i+.65)*w, m[i,j], extra=dark))
     width = left+n*w+3*min(16, long)*(long>2)
     svg = (f'<svg viewBox="0 0 {width} {top+n*w}" style="min-width:{min(width, 20*n+left)}px;max-width:{width}px" '
            f'role="img" aria-label="Confusion matrix: rows are labels, columns guesses">{"".join(out)}</svg>')
@@ -234,8 +235,8 @@ def _reliability(p):
     for k,(q,y) in pairs.items():
         df,ece = reliability(q, y)
         d = df.dropna()
-        chart = _chart({'right': d.right, 'if calibrated': d.confidence}, k, [*d.confidence.round(2)], (0,1),
-                       'confidence')
+        lines = {'right': d.right, 'if calibrated': d.confidence}
+        chart = _chart(lines, k, [*d.confidence.round(2)], (0,1), 'confidence')
         rows = [(f'{i/10:.1f} to {(i+1)/10:.1f}', int(r.n), f'{r.confidence:.0%}', f'{r.right:.0%}')
                 for i,r in d.iterrows()]
         table = _table(rows, ('Confidence','Images','Mean','Right'), nums=(1,2,3))

@@ -320,7 +320,8 @@ def source_rows(
     "The images of any source"
     path = Path(source) if isinstance(source, (str,Path)) else None
     hub = all(hasattr(o, 'cast_column') for o in (source.values() if isinstance(source, dict) else [source]))
-    if whole := folder_table if path and path.is_dir() else hub and hub_table:
+    whole = folder_table if path and path.is_dir() else hub_table if hub else None
+    if whole is not None:
         rows = [*whole(source, *[label]*hub).itertuples(index=False)]
         if not hub and len({o.label for o in rows}-{None})<2:
             for o in path.glob('*.[ctj]s*'): say(f"{o} is not read; for its labels name it, not its folder")
