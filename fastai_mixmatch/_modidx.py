@@ -509,6 +509,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'fastai_mixmatch.files.load_plain': ('files.html#load_plain', 'fastai_mixmatch/files.py'),
                                        'fastai_mixmatch.files.lock_folder': ('files.html#lock_folder', 'fastai_mixmatch/files.py'),
                                        'fastai_mixmatch.files.sha256_of': ('files.html#sha256_of', 'fastai_mixmatch/files.py'),
+                                       'fastai_mixmatch.files.warn': ('files.html#warn', 'fastai_mixmatch/files.py'),
                                        'fastai_mixmatch.files.write_checked': ('files.html#write_checked', 'fastai_mixmatch/files.py')},
             'fastai_mixmatch.fingerprint': { 'fastai_mixmatch.fingerprint.SameRanks': ( 'fingerprint.html#sameranks',
                                                                                         'fastai_mixmatch/fingerprint.py'),

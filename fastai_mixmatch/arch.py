@@ -12,6 +12,7 @@ from torchvision import models
 
 from .batch import like
 from .checks import probe
+from .files import warn
 from .lists import quietly
 from .models import *
 from .rng import kept_rng
@@ -70,8 +71,7 @@ def make_model(
     model,split,stats = network(arch, n_in, n_out, pretrained and weights is None, **kwargs)
     if pretrained and is_arch(arch):
         if hasattr(dls, 'after_batch'): _add_norm(dls, dict(stats=stats), True, n_in)
-        else: warnings.warn("the loaders have no batch transforms, so images are not normalized as the pretrained "
-                            "network expects; do so in their dataset")
+        else: warn("the loaders have no batch transforms: normalize the images in their dataset, as the network expects")
     return model, split, None if weights is None else load_weights(model, weights)
 
 # %% ../nbs/10_arch.ipynb #8eb3432b

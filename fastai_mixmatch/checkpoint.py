@@ -104,12 +104,12 @@ def find(self:Checkpoint)->tuple:
     for i,f in enumerate(found, 1):
         try: return f,read_checkpoint(f, device)
         except CheckpointError as e:
-            warnings.warn(f"{e}{'. The checkpoint before it is used'*(i<len(found))}")
+            warn(f"{e}{'. The checkpoint before it is used'*(i<len(found))}")
             self.damaged.add(f)
     if not found: return None,None
     msg = f"none of the {len(found)} checkpoints in {self.folder} can be read"
     if not later and any(fit==n-1 and step==math.inf and f not in self.damaged for fit,step,f in files):
-        warnings.warn(f"{msg}. Fit {n} begins again, from the end of fit {n-1}")
+        warn(f"{msg}. Fit {n} begins again, from the end of fit {n-1}")
         return None,None
     raise CheckpointError(f"{msg}: {', '.join(f.name for f in found)}. Bring back a copy of one, or, to begin again, "
                           "name another folder or delete them")
@@ -122,7 +122,7 @@ def check(self:Checkpoint, file, state):
     fit.settings.update(self.starts.get(fit.n, {}))
     if fit.n<=self.replaced or state['world']!=fit.world or rank_distrib(): # Not the start of that fit
         old.update({k: fit.settings[k] for k in initial})
-    if state['threads']!=now: warnings.warn(f"{file}: threads: {state['threads']} then, {now} now; rounding may differ")
+    if state['threads']!=now: warn(f"{file}: threads: {state['threads']} then, {now} now; rounding may differ")
     diff = fit.diff = differences(old, fit.settings)
     if not diff: return
     msg = f"{file} was written with other settings. {'; '.join(diff.values())}"
@@ -130,7 +130,7 @@ def check(self:Checkpoint, file, state):
     if not self.override:
         raise CheckpointError(f"{msg}. Use the same settings as then (the same labels by a seed or `Split.save`), "
             f"{seed}or another folder, or continue all the same with `Checkpoint(folder, override=True)`")
-    warnings.warn(f"{msg}. `override=True`: training continues all the same")
+    warn(f"{msg}. `override=True`: training continues all the same")
     fit.exact = not any(re.match('(un)?labeled |batches', k) and not k.endswith('.times') for k in diff) # Same streams?
     if diff.keys()-initial and not state['ended']: state['pct'] = None # Another schedule, perhaps
 
@@ -182,8 +182,8 @@ def skip(self:Checkpoint, file):
     n,state = self.this_fit.n,self.this_fit.state
     if state['fit']>n:
         if not self.replaced:
-            warnings.warn(f"the result of fit {n} is not in {self.folder}, so that of fit {state['fit']} stands in its "
-                          f"place, as it was at step {state['step']}")
+            warn(f"the result of fit {n} is not in {self.folder}, so that of fit {state['fit']} stands in its "
+                 f"place, as it was at step {state['step']}")
         self.replaced = state['fit']
     rank0_print(f"Checkpoint: fit {n} is complete ({state['epoch']+1} epochs, {state['step']} steps); "
                 f"its result is taken from {file}")

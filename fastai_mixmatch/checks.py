@@ -12,6 +12,7 @@ from .batch import form, refuse_unless
 from .sources import class_name, class_names, overlap
 from .rng import kept_rng
 from .describe import plain
+from .files import warn
 from .state import warn_once
 from .targets import frozen_stats
 
@@ -158,7 +159,7 @@ def check_callbacks(method):
         f"{mixes[0]} exchanges the images and labels of a batch after {name} has made its own. Leave it out, "
         "and mix in `make_batch`")
     device = one_param(method.learn.model).device.type
-    if device!='cuda' and 'mixed_precision' in method.learn.__dict__: warnings.warn(
+    if device!='cuda' and 'mixed_precision' in method.learn.__dict__: warn(
         f"mixed precision (`to_fp16`, `to_bf16`) works on CUDA only; on {device} this trains in float32; "
         "`learn.to_fast(bf16=True)` works there, too")
 
@@ -174,10 +175,10 @@ def warn_about(
 ):
     "Warn of what works, but perhaps not as meant"
     learn,name = method.learn,type(method).__name__
-    if n := overlap(dl.items, dls): warnings.warn(
+    if n := overlap(dl.items, dls): warn(
         f"{n} unlabeled image{' is' if n==1 else 's are'} also in the validation set; "
         "the accuracy on it will be too good")
-    if not is_cross_entropy(learn.loss_func): warnings.warn(
+    if not is_cross_entropy(learn.loss_func): warn(
         f"`loss_func` is used on the validation set only; the labeled loss of training is {name}'s own: "
         "pass it as `loss_x`, such as `labeled_loss(weight=…)` or a function of logits and probabilities")
 

@@ -78,7 +78,7 @@ def _write_report(learn, file, plan, run):
 def _says(end):
     if end['accuracy'] is None: return "no image to validate on"
     n,frozen = end['validated_on'],end['frozen']
-    beat = f"\nto beat     {verdict(end['accuracy'], max(frozen.values()), n)}" if frozen else ''
+    beat = f"\ncomparison  {verdict(end['accuracy'], max(frozen.values()), n)}" if frozen else ''
     worse = end['worse'] and f"\nworse       {end['worse']}"
     return f"accuracy {end['accuracy']:.1%} on {n} validation images (±{uncertainty(n):.0f} points){beat}{worse}"
 

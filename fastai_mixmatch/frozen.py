@@ -105,7 +105,7 @@ class FrozenFeatures:
 
     def save(self):
         home = first(o for o in self.file.absolute().parents if o.exists())
-        if not os.access(home, os.W_OK): return warnings.warn(f"features are not kept: {home} cannot be written")
+        if not os.access(home, os.W_OK): return warn(f"features are not kept: {home} cannot be written")
         with atomic_write(self.file) as f: np.savez(f, keys=[*self.rows], features=[*self.rows.values()])
 
     def labeled(self, ds):

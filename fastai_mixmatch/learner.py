@@ -15,6 +15,7 @@ from fastai.vision.all import *
 from .arch import *
 from .checkpoint import Checkpoint
 from .distributed import *
+from .files import warn
 from .fingerprint import SameRanks
 from .heads import pool_features
 from .lists import quietly
@@ -72,7 +73,7 @@ def ssl_learner(
     learn.arch_spec,learn.head_fitted = arch_spec(arch, model_args),start
     with kept_rng(): x = method.example()
     if torch.device(getattr(dls, 'device', None) or default_device()).type=='cpu': to_channels_last(learn.model, x)
-    if arch is wrn_28_2 and min(x.shape[2:])>64: warnings.warn(
+    if arch is wrn_28_2 and min(x.shape[2:])>64: warn(
         f"`wrn_28_2` is made for images of 32×32 pixels; at {x.shape[2]}×{x.shape[3]} a CPU takes seconds a step. Pass "
         "`resnet18, pretrained=True` or another network, or a smaller `Resize`")
     if start: learn.add_cb(KeepNorm)
@@ -90,14 +91,13 @@ def _take_given(dls, unlabeled, method, stream, checkpoint, every):
     if (unlabeled.source if isinstance(unlabeled, Unlabeled) else unlabeled) is None: raise ValueError(
         f"`unlabeled` is {unlabeled}; pass a folder, list of files, dataset or array of unlabeled images")
     if every!='5min' and not isinstance(checkpoint, (str,Path)):
-        warnings.warn(f"`every={every!r}` does nothing without a folder, `checkpoint=…`, or beside a `Checkpoint`")
+        warn(f"`every={every!r}` does nothing without a folder, `checkpoint=…`, or beside a `Checkpoint`")
     if stream and isinstance(unlabeled, Unlabeled):
         raise TypeError(f"`{first(stream)}` belongs in your `Unlabeled`: `Unlabeled(…, {first(stream)}=…)`")
     method.unlabeled = Unlabeled(unlabeled, **stream) if stream else unlabeled
 
 def _args(f)->dict:
-    others = ('kwargs','source','unlabeled')
-    return {k: p for k,p in inspect.signature(f).parameters.items() if k not in others}
+    return {k: p for k,p in inspect.signature(f).parameters.items() if k not in ('kwargs','source','unlabeled')}
 
 def comments(
     o, # Function or class
@@ -122,7 +122,7 @@ def with_arguments(
     params,docs,lead = {},comments(ssl_learner),('dls','unlabeled','arch')
     for o in sources:
         for k,p in _args(o).items(): params.setdefault(k, p)
-        for k,v in comments(o).items(): docs.setdefault(k, v)
+        docs = comments(o) | docs
     ps = [inspect.signature(ssl_learner).parameters[k] for k in lead] + [
         p.replace(kind=p.KEYWORD_ONLY, default=defaults.get(k, p.default))
         for k,p in params.items() if k not in (*but,*lead)]

@@ -59,11 +59,10 @@ class WideResNet(nn.Module):
         n,rest = divmod(depth-4, 6)
         if n<1 or rest: raise ValueError(f"WideResNet: depth must be 6n+4 (10, 16, 22, 28, ...), got depth={depth!r}")
         layers,ni = [_conv(n_in, 16)],16
-        for s in range(3):
-            for i in range(n):
-                nf = 16*width<<s
-                layers.append(WideBlock(ni, nf, 2 if s and not i else 1, not s and not i, bn_momentum))
-                ni = nf
+        for i in range(3*n):
+            nf = 16*width<<i//n
+            layers.append(WideBlock(ni, nf, 2 if i and i%n==0 else 1, i==0, bn_momentum))
+            ni = nf
         self.body = nn.Sequential(*layers, _bn_act(ni, bn_momentum))
         self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), _linear(ni, n_out))
 

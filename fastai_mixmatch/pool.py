@@ -11,6 +11,7 @@ from fastai.vision.all import *
 from torch.utils.data import ConcatDataset, Subset, TensorDataset
 from torchvision.datasets.folder import default_loader
 from .distributed import *
+from .files import warn
 from .images import *
 from .lists import *
 from .sources import *
@@ -212,8 +213,8 @@ def replaced(self:Pool, bad:list, missing:bool=False):
     if bad and self.on_error=='raise': raise ImageError(bad[0])
     new = [o for o in dict.fromkeys(bad) if o not in self.skipped]
     for n,o in enumerate(new, len(self.skipped)):
-        if n<10: warnings.warn(f"skipped: {o}")
-        if n==10: warnings.warn("more images were skipped; `learn.<method>.dl.pool.skipped` lists them all")
+        if n<10: warn(f"skipped: {o}")
+        if n==10: warn("more images were skipped; `learn.<method>.dl.pool.skipped` lists them all")
     self.skipped,self.n_replaced = [*self.skipped, *new],self.n_replaced+len(bad)
     if missing: raise ValueError(f"none of the {len(self)} {self.kind} images can be read")
 
@@ -299,8 +300,8 @@ class LabelIndex:
     def tell(self, names, how='they count as unknown'):
         "Warn, once, of labels that are no class"
         def some(names): return ', '.join(map(str, names[:10])) + '…'*(len(names)>10)
-        if not self.told: warnings.warn(f"unlabeled images have labels that are not classes of `dls`: {some(names)}; "
-                                        f"`dls` has {some([o for o in self.index if isinstance(o, str)])}; {how}")
+        if not self.told: warn(f"unlabeled images have labels that are not classes of `dls`: {some(names)}; "
+                               f"`dls` has {some([o for o in self.index if isinstance(o, str)])}; {how}")
         self.told = True
 
     def __call__(self, i, item)->int:

@@ -9,6 +9,7 @@ __all__ = ['Report']
 from fastai.vision.all import *
 from .batch import FitCallback, refuse_unless
 from .distributed import listed, rank0_print, sum_ranks
+from .files import warn
 from .sources import class_name
 from .targets import laplace
 
@@ -34,8 +35,8 @@ class Report(FitCallback):
 
     @property
     def names(self):
-        own = self.own[:4 + self.method.dl.pool.has_labels]
-        return [*own[:4], *self.method.columns, *own[4:]] if self.method.guesses else self.method.columns
+        m = self.method
+        return [*self.own[:4], *m.columns, *self.own[4:][:m.dl.pool.has_labels]] if m.guesses else m.columns
 
     def before_train(self):
         self.check_columns()
@@ -46,15 +47,14 @@ class Report(FitCallback):
         step = self.method.step
         for name,v in step.notes.items(): self.add(name, v)
         if not self.method.guesses: return
-        for name,v in dict(loss_x=step.loss_x, loss_u=step.loss_u).items(): self.add(name, v.detach())
+        for name in ('loss_x','loss_u'): self.add(name, getattr(step, name).detach())
         self.add('lambda_u', step.weight)
         self.count(step.guess, step.batch.truth)
 
     def count(self, q, truth):
         conf,guess = q.max(1)
         self.add('confidence', conf.mean())
-        if self.counts is None: self.counts = q.new_zeros(q.shape[1], dtype=torch.float32)
-        self.counts.scatter_add_(0, guess, torch.ones_like(guess, dtype=torch.float32))
+        self.counts = ifnone(self.counts, 0) + F.one_hot(guess, q.shape[1]).sum(0, dtype=torch.float32)
         if 'guess_acc' in self.sums: self.add('guess_acc', (guess==truth).sum(), (truth>=0).sum()) # Unknown: -1
 
 # %% ../nbs/12_report.ipynb #bd8c1724
@@ -113,7 +113,7 @@ def conclude(self:Report):
     if pool.kept is not None and pool.skipped:
         rank0_print(f"{len(pool.skipped)} unlabeled images that cannot be read were left out")
     if n: rank0_print(f"{n} times another image took the place of one that cannot be read:\n{listed(pool.skipped)}")
-    for o in self.lost()+self.doubts(): warnings.warn(o)
+    for o in self.lost()+self.doubts(): warn(o)
 
 # %% ../nbs/12_report.ipynb #5f97639b
 @patch

@@ -14,7 +14,7 @@ from functools import lru_cache
 from fastai.basics import *
 from fastai.callback.progress import CSVLogger
 from datetime import date, time, timedelta # Not fastai's `time`
-from .files import array_bytes
+from .files import array_bytes, warn
 
 # %% ../nbs/82_state.ipynb #d699218f
 def _array(o):
@@ -126,7 +126,7 @@ def init_names(o):
 
 # %% ../nbs/82_state.ipynb #21b97930
 @lru_cache(1024)
-def warn_once(msg:str): warnings.warn(msg)
+def warn_once(msg:str): warn(msg)
 
 def _csv(o):
     "File of a `CSVLogger`, with all that it wrote"

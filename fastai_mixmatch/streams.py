@@ -12,6 +12,7 @@ from fastai.vision.all import *
 from .batch import Unlabeled, refuse_unless
 from .cache import DiskCache
 from .distributed import from_first
+from .files import warn
 from .sources import *
 from .pool import *
 
@@ -161,8 +162,8 @@ def check_labels(
     c = get_c(dls) or len(names) or 1+max(int(ds[i][1]) for i in range(len(ds)))
     if c<2: raise ValueError(f"at least 2 classes are needed; the labeled set has {c}")
     odd = [o for o in map(str, names) if re.search('^un(lab|sup)|(un|not?)label', re.sub('[^a-z]', '', o.lower()))]
-    if odd: warnings.warn(f"`dls` trains a class named {odd[0]!r}. If these images have no label, keep them out of the "
-                          "labeled set (`get_image_files(path, folders=[…])`), and pass them as `unlabeled`")
+    if odd: warn(f"`dls` trains a class named {odd[0]!r}. If these images have no label, keep them out of the "
+                 "labeled set (`get_image_files(path, folders=[…])`), and pass them as `unlabeled`")
     return c
 
 # %% ../nbs/04_streams.ipynb #698bd5a2
@@ -280,7 +281,7 @@ class IterableDL(UnlabeledDL):
         super().load_state_dict(state)
         if not state: return
         if state['items'] is not None and self.has_state(): return self.items.load_state_dict(state['items'])
-        warnings.warn(f"the position in the iterable dataset {type(self.items).__name__} is not known: training goes "
+        warn(f"the position in the iterable dataset {type(self.items).__name__} is not known: training goes "
             "on with a new pass. To continue exactly, give it `state_dict` and `load_state_dict`, and `num_workers=0`")
 
 # %% ../nbs/04_streams.ipynb #478d061f

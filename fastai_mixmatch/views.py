@@ -8,6 +8,7 @@ __all__ = ['shift_draws', 'reflect', 'shift_rows', 'shift_gather', 'shift_flip',
 # %% ../nbs/05_views.ipynb #8e3f1cbb
 from fastai.vision.all import *
 from .batch import refuse_unless
+from .files import warn
 from .sources import loader_tfms
 from .rng import draws, varies
 
@@ -120,9 +121,8 @@ class BatchViews:
         self.is_random = bool(unknown)
         if unknown and (draws(lambda: self(like)) or varies(lambda: self(like))): return
         if not unknown or weak is not None: self.weak = WeakView() if weak is None else weak or None
-        else: warnings.warn(
-            f"{', '.join(map(_name, unknown))}: no random number was drawn, but it may be later, so no weak view is "
-            "added. Pass `weak=WeakView()` to add one, `weak=False` to make views without")
+        else: warn(f"{', '.join(map(_name, unknown))}: no random number was drawn, but it may be later, so no weak "
+                   "view is added. Pass `weak=WeakView()` to add one, `weak=False` to leave it out")
 
     def __call__(self, x:Tensor)->Tensor:
         "One view of each image"

@@ -109,8 +109,8 @@ def test_the_start_is_fitted_once(photos, weights, tmp_path, main, monkeypatch):
     rc,text,err = main(*args)
     assert rc==0 and len(fitted)==1 and (out/'start.pt').is_file(), err
     assert 'looking at 61 images with the frozen network\n' in text and text.count('to beat: accuracy ')==2
-    said = re.search(r'\nto beat     (.*the best, [\d.]+%.*)\n', text)[1]
-    assert '±49 points' in said and said in (out/'report.html').read_text()
+    said = re.search(r'\ncomparison  (.*the best baseline, [\d.]+%.*)\n', text)[1]
+    assert re.search('(±|up to )49 points', said) and said in (out/'report.html').read_text()
     made = {o: (out/o).read_bytes() for o in ('predictor.safetensors','start.pt')}
     (out/'predictor.safetensors').unlink() # As if it was stopped at the very end
     assert main(*args)[0]==0 and {o: (out/o).read_bytes() for o in made}==made

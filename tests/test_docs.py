@@ -263,6 +263,10 @@ def test_printed_results():
     assert '| epoch | train_loss | time |\n|---|---|---|\n| 0 | 1.0000 | 00:01 |\n| 1 | 0.5000 | 00:01 |\n' in md
     assert max(map(len, md.split('name')[0].split('\n')))<=84 and 'name      '+'x '*59 in md
     assert build_docs.console('') == ''
+    def broken(txt): return '"output words"' in build_docs.console(txt) # On a phone
+    named = 'images      202, from 84×97 to 169×174 pixels\nunreadable  1: broken.jpg: the file ends too early'
+    assert broken(named) and broken('epoch 1/1  valid loss 1.352  accuracy 47.0%') and broken(f'{named}\nepoch 1/1  loss 1.3  00:00 left')
+    assert not broken('a  b  c\n1  2  3') and not broken(f'{named}\na    b   c\n10   2   3')
 
 def test_execute_stops_where_a_cell_fails(tmp_path, monkeypatch, capsys):
     "The progress names each notebook, and the end says what failed"

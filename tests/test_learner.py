@@ -463,6 +463,28 @@ def test_default_network_warns_of_large_images():
     with pytest.warns(UserWarning, match='`wrn_28_2` is made for images of 32×32 pixels; at 72×72 a CPU takes seconds a step.*resnet18'):
         mixmatch_learner(il[:4].dataloaders(bs=2), il[4:])
 
+def test_a_warning_shows_the_users_line(tmp_path):
+    "In a script: of what makes the learner, and of a fit, through fastai's own calls; no line of this package is printed"
+    file = tmp_path/'script.py'
+    file.write_text(textwrap.dedent("""
+        from fastai.vision.all import *
+        from fastai_mixmatch.all import *
+        x = (np.arange(80*8*8*3)%251).reshape(80, 8, 8, 3).astype(np.uint8)
+        il = ImageList.from_arrays(x, np.arange(80)%2)
+        loss = CrossEntropyLossFlat(weight=torch.ones(2))
+        learn = mixmatch_learner(il[:4].dataloaders(bs=2), il[4:], partial(small_cnn, width=4), loss_func=loss, every='1min')
+        with learn.no_bar(): learn.fit(1, 1e-9)
+        """).lstrip())
+    p = forks().run('-W', 'default', file, env=own_env(), timeout=120)
+    shown = re.findall(r'(\S+):(\d+): UserWarning: (.*)\n  (.*)', p.stderr)
+    make,fit = file.read_text().splitlines()[-2:]
+    assert p.returncode==0 and [(f, n, line) for f,n,_,line in shown]==2*[(str(file), '6', make)]+[(str(file), '7', fit)], p.stderr
+    assert [o[2].split()[0] for o in shown[:2]]==["`every='1min'`", '`loss_func`'] and 'hardly counted' in shown[2][2]
+
+def test_every_room_warns_at_the_users_line():
+    rooms = {o.name: o.read_text() for o in (Path(__file__).parent.parent/'fastai_mixmatch').glob('*.py')}
+    assert [k for k,o in rooms.items() if 'warnings.warn(' in o and k not in ('files.py','cli.py')]==[], '`from .files import warn`' # The program prints notes
+
 @pytest.mark.parametrize('make', [mixmatch_learner, lambda dls, u, arch: frozen_baseline(dls, u, arch)], ids=['learner','frozen'])
 def test_a_misspelt_network_gets_a_suggestion(make):
     pytest.importorskip('timm')

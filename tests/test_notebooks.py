@@ -1,12 +1,13 @@
 "Every notebook runs from top to bottom in a process of its own, and was stored with its outputs."
-import json, sys
+import base64, io, json, sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 root = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(root/'tools'))
-from notebooks import run
+from notebooks import lighter, run
 from helpers import forks
 notebooks = sorted(p for p in root.glob('nbs/**/*.ipynb') if not any(o[0] in '._' for o in p.relative_to(root).parts))
 # What trains long comes first, so that no process has it left at the end
@@ -36,3 +37,22 @@ def test_a_failing_cell_fails(tmp_path):
     (tmp_path/'fails.ipynb').write_text(json.dumps(nb))
     rc,out,_ = run(forks(), tmp_path/'fails.ipynb')
     assert rc!=0 and 'one is not two' in out
+
+def test_stored_pictures_are_light(tmp_path):
+    "The same pixels as a palette of up to 256 colors; a picture that is transparent somewhere stays as it is"
+    def nb_of(src):
+        cell = dict(cell_type='code', execution_count=None, id='a', metadata={}, outputs=[], source=src)
+        return dict(cells=[cell], metadata=dict(kernelspec=dict(display_name='python3', language='python', name='python3')), nbformat=4, nbformat_minor=5)
+    file,made = tmp_path/'picture.ipynb',tmp_path/'picture.png'
+    file.write_text(json.dumps(nb_of(['from PIL import Image\n', 'im = Image.linear_gradient("L").convert("RGBA")\n', f'im.save({str(made)!r})\n', 'im'])))
+    rc,out,_ = run(forks(), file, save=True)
+    assert rc==0, out
+    data, = [o['data'] for o in json.loads(file.read_text())['cells'][0]['outputs'] if 'image/png' in o.get('data', {})]
+    kept = Image.open(io.BytesIO(base64.b64decode(data['image/png'])))
+    assert kept.mode=='P' and kept.convert('RGB').tobytes()==Image.open(made).convert('RGB').tobytes()
+    clear,many = Image.new('RGBA', (9,9), (0,0,0,0)),Image.effect_noise((99,99), 99).convert('RGBA')
+    many.putdata([(i%256, i//256, 0, 255) for i in range(99*99)])
+    def stored(im): out = io.BytesIO(); im.save(out, 'PNG'); return out.getvalue()
+    assert lighter(stored(clear))==stored(clear)
+    small = Image.open(io.BytesIO(lighter(stored(many))))
+    assert small.mode=='RGB' and small.tobytes()==many.convert('RGB').tobytes()

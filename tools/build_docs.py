@@ -287,10 +287,15 @@ def console(txt):
         else:
             n = next((i for i in range(1, len(lines)) if table_rows(lines[i:])), len(lines))
             text = '\n'.join(map(wrapped_line, lines[:n])).strip('\n')
-            words = '' if any('  ' in o.strip() for o in lines[:n]) else ' words' # No columns: lines may be broken
+            words = '' if in_columns(lines[:n]) else ' words' # Lines may be broken
             if text: parts.append(f'<div class="output{words}" markdown>\n\n```text\n{text}\n```\n\n</div>')
         del lines[:n]
     return '\n\n'.join(parts)
+
+def in_columns(lines):
+    "Are `lines` a table: does one of three or more columns follow another? A name and what it means are no table"
+    many = [len(re.findall(r'\S {2,}(?=\S)', o))>1 for o in lines]
+    return any(a and b for a,b in zip(many, many[1:]))
 
 def table_rows(lines):
     "How many of the first `lines` are a results table of fastai, printed as text"
