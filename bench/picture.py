@@ -38,7 +38,7 @@ def main():
     r = np.random.default_rng(a.seed)
     classes = sorted(o for o in (root/'test').iterdir() if o.is_dir())
     files = [sorted(o.iterdir())[r.integers(len(list(o.iterdir())))] for o in r.permutation(classes)[:a.n]]
-    _,axs = plt.subplots(2, a.n//2, figsize=(7.5,4.3), dpi=72, constrained_layout=True)
+    _,axs = plt.subplots(2, a.n//2, figsize=(7.5,4.3), dpi=72)
     for ax,f,(label,prob) in zip(axs.flat, files, guesses(root, files, a.predictor)):
         im = Image.open(f).convert('RGB')
         m = min(im.size)
@@ -47,6 +47,7 @@ def main():
         ax.set_title(f'{label.replace("-", " ")} {prob:.0%}', fontsize=12, color='#1a7f37' if right else '#cf222e')
         ax.axis('off')
     out = Path(__file__).resolve().parent.parent/'docs/images/photos.png'
+    plt.gcf().set_layout_engine('constrained', h_pad=.1) # Titles keep away from the edge
     plt.savefig(out, facecolor='white')
     Image.open(out).convert('RGB').quantize(128).save(out, optimize=True)
     (out.parent/'photos-LICENSE.txt').write_text((root/'LICENSE').read_text())

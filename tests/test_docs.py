@@ -186,9 +186,10 @@ def test_definition_in_one_line():
     assert '| `n` | `int` | `2` |  |' in md and '| *returns* | `int` | | The sum |' in md
 
 def test_heads_of_tables_are_breakable():
-    "After `_` and in two long words in the head of a table, but not in its rows, in code, or in the address of a link"
+    "After `_` and `/` and in two long words in the head of a table, but not in its rows, in code, or in the address of a link"
     assert build_docs.breakable('| train_loss | a |\n|---|---|\n| b_c | 1 |')=='| train\\_<wbr>loss | a |\n|---|---|\n| b_c | 1 |'
     assert build_docs.breakable('| f1_score | accuracy | confidence |\n|---|---|---|')=='| f1\\_<wbr>score | accu&shy;racy | confi&shy;dence |\n|---|---|---|'
+    assert build_docs.breakable('| images/s |\n|---|')=='| images/<wbr>s |\n|---|'
     for o in ('| [a](b_c.html) | d |\n|---|---|\n', '| `b_c` | accuracy |\n|---|---|\n', 'a_b | c\n', '| x_y |\n\n'): assert build_docs.breakable(o)==o
 
 def test_a_page_begins_with_what_a_user_calls(site, monkeypatch):

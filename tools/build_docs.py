@@ -310,10 +310,11 @@ def results_md(lines):
     return results('\n'.join(rows))
 
 def breakable(md):
-    "`md` whose heads of tables may be broken after each `_` and in two long words, so that more tables fit on a phone"
+    "`md` whose heads of tables may be broken after each `_` and `/` and in two long words, so that more tables fit on a phone"
     def head(m):
         if re.search(r'\]\(|`', m[0]): return m[0]
         words = re.sub(r'(?<=[a-z0-9])_(?=[a-z])', r'\\_<wbr>', m[0])
+        words = re.sub(r'(?<=[a-z])/(?=[a-z])', '/<wbr>', words)
         return re.sub('accu(?=racy)|confi(?=dence)', r'\g<0>&shy;', words)
     return re.sub(r'^\|.*\|\n(?=\|[-:| ]+\|$)', head, md, flags=re.M)
 
