@@ -310,7 +310,7 @@ def results_md(lines):
     return results('\n'.join(rows))
 
 def breakable(md):
-    "`md` whose heads of tables may be broken after each `_` and `/` and in two long words, so that more tables fit on a phone"
+    "`md` whose heads of tables may be broken after `_` and `/` and in two long words: more tables fit on a phone"
     def head(m):
         if re.search(r'\]\(|`', m[0]): return m[0]
         words = re.sub(r'(?<=[a-z0-9])_(?=[a-z])', r'\\_<wbr>', m[0])
