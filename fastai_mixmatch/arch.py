@@ -71,7 +71,7 @@ def make_model(
     model,split,stats = network(arch, n_in, n_out, pretrained and weights is None, **kwargs)
     if pretrained and is_arch(arch):
         if hasattr(dls, 'after_batch'): _add_norm(dls, dict(stats=stats), True, n_in)
-        else: warn("the loaders have no batch transforms: normalize images in their dataset, as the network expects")
+        else: warn("images are not normalized, as the loaders have no batch transforms: do so in their dataset")
     return model, split, None if weights is None else load_weights(model, weights)
 
 # %% ../nbs/10_arch.ipynb #8eb3432b
