@@ -347,7 +347,7 @@ def _load(learn, s, streams, args):
     def numbers(): return [{k: isinstance(v, Real) for k,v in h.items()} for h in learn.opt.hypers]
     before = numbers()
     learn.opt.load_state_dict(unpack(s['opt']))
-    if numbers()!=before: raise TypeError("a setting of the optimizer is missing, or no number")
+    if numbers()!=before: raise TypeError("an optimizer setting is missing, or no number")
     if scaler and s['scaler']: scaler.load_state_dict(s['scaler'])
     for k,cb in named_cbs(learn).items():
         if k in s['cbs']: remember(cb, s['cbs'][k], args, *[streams]*isinstance(cb, SemiSupervised))

@@ -346,6 +346,16 @@ def test_values_of_a_package_s_classes_are_compared(name, monkeypatch):
     monkeypatch.undo()
     assert not differences(usual, identity(arch=arch)[0])
 
+def test_what_an_enum_keeps_for_itself_is_no_setting():
+    "A flag of a package remembers each combination that was asked for"
+    import re
+    def noted():
+        plain(re.RegexFlag, u := Unknown())
+        return u.used()
+    before = noted()
+    re.RegexFlag(2+4+8+64)
+    assert noted() == before
+
 @pytest.mark.filterwarnings('ignore')
 def test_a_function_of_the_package_in_place_of_another(monkeypatch):
     "It is no function of the program, but does not stand where it belongs"
