@@ -57,7 +57,8 @@ def learner(folder, rank, what):
     if other=='labels': Y[3] = (Y[3]+1)%10
     set_seed(rank if what not in ('nothing','again') else 0)
     il,n = ImageList.from_arrays(X, Y, img_cls=PILImageBW),100 if other=='number' else 160
-    return ssl_learner(il[:40].dataloaders(il[120:], bs=8), il[40:n], small_cnn, method=FixMatch(threshold=.9 if other=='name' else .95), bs=16, cbs=callbacks(folder, what, rank),
+    method = FixMatch(threshold=.9 if other=='name' else .95)
+    return ssl_learner(il[:40].dataloaders(il[120:], bs=8), il[40:n], small_cnn, method=method, bs=16, cbs=callbacks(folder, what, rank),
                        checkpoint=folders(folder, what, other))
 
 def main(folder, *whats):

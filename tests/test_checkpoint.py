@@ -432,6 +432,8 @@ OTHER = dict(weight=lambda s: put(s, 'model', first_of(s['model']), value=torch.
     optimizer=lambda s: put(s, 'opt', value={}), average=lambda s: put(s, 'opt', 'state', 0, 'grad_avg', value=torch.zeros(3)), rngs=lambda s: put(s, 'rngs', 'torch', value=torch.zeros(3)),
     method=lambda s: put(s, 'cbs', 'MixMatch', value={}), few=lambda s: put(s, 'cbs', 'EMA', 'avg', value=s['cbs']['EMA']['avg'][:-1]),
     **{f'{k} {v}': lambda s, k=k, v=v: put(s, 'opt', 'hypers', '__L__', 0, k, value=v) for k in ('lr', 'eps') for v in ('x', [.1], None)},
+    **{f'{k} is {v}': lambda s, k=k, v=v: put(s, 'opt', 'state', 0, k, value=v) for k in ('grad_avg', 'step') for v in ('x', [1], None)},
+    number=lambda s: put(s, 'opt', 'state', 0, 'grad_avg', value=3), type=lambda s: put(s, 'opt', 'state', 0, 'grad_avg', value=s['opt']['state'][0]['grad_avg'].double()),
     hyper=lambda s: put(s, 'opt', 'hypers', '__L__', 0, value={'lr': .1}), hypers=lambda s: put(s, 'opt', 'hypers', '__L__', value=2*s['opt']['hypers']['__L__']),
     ema=lambda s: put(s, 'cbs', 'EMA', 'avg', 0, value=torch.zeros(3)), metrics=lambda s: put(s, 'metrics', 0, value=3),
     **{f'{stream} {i}': lambda s, stream=stream, i=i: put(s, 'cbs', 'MixMatch', stream, 'left', value=torch.tensor([0,i])) for stream in ('labeled','unlabeled') for i in (-1,10**9)})
