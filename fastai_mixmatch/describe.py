@@ -127,7 +127,7 @@ def _methods(cls, known, unknown):
         if not (own := _own(c)): unknown.patched(_full(c), vars(c))
         for k,o in [*vars(c).items()]:
             if own: codes += [_code(f, known, unknown) for f in _functions(o)]
-            theirs = type(o) in (bool,int,float,str,tuple,dict) and k[-1]!='_' # Not an `Enum`'s own
+            theirs = type(o) in (bool,int,float,str,tuple,dict) and k[-1]!='_' # Not an `Enum`'s
             held = not _functions(o) and type(o) not in _slots if own else theirs
             if held and k[:2]!='__' and k!='_abc_impl': unknown.add(f'{_full(c)}.{k}', o)
     return [cls.__qualname__, *codes] if codes else cls.__qualname__
