@@ -47,10 +47,8 @@ class Gate(Callback):
     def before_epoch(self):
         if self.learn.epoch<self.first_epoch: raise CancelEpochException
         self.wake()
-    def before_batch(self):
-        if self.learn.epoch==self.first_epoch: self.learn.iter += self.first_batch
+    def before_batch(self): self.learn.iter += self.first_batch*(self.learn.epoch==self.first_epoch)
 
-# %% ../nbs/23_checkpoint.ipynb #62fe58df
 def parse_every(every)->tuple:
     "How often to save: number, and 'second', 'epoch' or 'step'. `ValueError` lists what can be given"
     m = re.fullmatch(r'\s*(\d+)\s*(epoch|step)s?\s*', str(every))
@@ -210,12 +208,14 @@ def before_train(self:Checkpoint):
     if not fit.state: return
     state,fit.state,fit.since = fit.state,None,time.monotonic()
     load_training_state(learn, state, fit.exact, not fit.diff)
-    at = f"in epoch {learn.epoch+1} of {learn.n_epoch}, after {fit.gate.first_batch} of {n} batches"
-    done = max(fit.gate.first_batch, fit.exact*(state['step']-learn.epoch*n))
-    if done>n: raise CheckpointError(f"{fit.file} is not a state of this fit: {at}")
+    done,batch = learn.epoch*n,fit.gate.first_batch
+    at = f"in epoch {learn.epoch+1} of {learn.n_epoch}, after {batch} of {n} batches"
+    step,pct = (state['step'],state['pct']) if fit.exact else (done,None)
+    learn.train_iter,learn.pct_train = step,ifnone(pct, (done+batch)/n/learn.n_epoch)
+    # A callback may cut a batch, and epochs
+    good = batch<=n and batch-2<step<=done+batch and abs(learn.pct_train*n*learn.n_epoch-done-batch)<1.5
+    if not good: raise CheckpointError(f"{fit.file} is not a state of this fit: {at}")
     rank0_print(f"Checkpoint: fit {fit.n} continues {at}, from {fit.file}")
-    learn.train_iter = state['step'] if fit.exact else learn.epoch*n
-    if fit.exact: learn.pct_train = ifnone(state['pct'], (learn.epoch+state['batch']/n)/learn.n_epoch)
     if state['cut'] and fit.exact:
         learn.dl.load_state_dict(None) # The next epoch begins a pass
         raise CancelTrainException
@@ -344,7 +344,10 @@ def _load(learn, s, streams, args):
     for k,v in unpack(s['buffers']).items(): model.get_buffer(k).data.copy_(v)
     for p,g in zip(model.parameters(), unpack(s['grads']), strict=True):
         p.grad = None if g is None else g.to(p.device) if isinstance(g, Tensor) else torch.zeros_like(p)
+    def numbers(): return [{k: isinstance(v, Real) for k,v in h.items()} for h in learn.opt.hypers]
+    before = numbers()
     learn.opt.load_state_dict(unpack(s['opt']))
+    if numbers()!=before: raise TypeError("an optimizer setting is missing, or no number")
     if scaler and s['scaler']: scaler.load_state_dict(s['scaler'])
     for k,cb in named_cbs(learn).items():
         if k in s['cbs']: remember(cb, s['cbs'][k], args, *[streams]*isinstance(cb, SemiSupervised))
@@ -376,7 +379,6 @@ def write_checkpoint(state:dict, folder, stem:str)->Path:
             "make room, and start the program again") from e
     return dst
 
-# %% ../nbs/23_checkpoint.ipynb #0a26c484
 def read_checkpoint(file, device='cpu')->dict:
     "What `write_checkpoint` wrote; tensors of a GPU come to `device`. Raises `CheckpointError`"
     def place(s, loc): return torch.serialization.default_restore_location(s, 'cpu' if loc=='cpu' else str(device))

@@ -9,7 +9,7 @@ __all__ = ['label_indices', 'class_counts', 'expect', 'tried', 'probe', 'check_m
 # %% ../nbs/84_checks.ipynb #0a8d949b
 from fastai.vision.all import *
 from .batch import form, refuse_unless
-from .sources import class_name, class_names, overlap
+from .sources import class_name, overlap
 from .rng import kept_rng
 from .describe import plain
 from .files import warn
@@ -31,11 +31,7 @@ def class_counts(
     dl, # `LabeledDL`
     dls, # Its `DataLoaders`
 )->Tensor: # `(n_classes,)`
-    "Labeled images of each class; `ValueError` for a class without one, or with another index in the validation set"
-    own,*others = [[*map(str, class_names(o.dataset) or ())] for o in dls.loaders]
-    if other := first(o for o in others if o and own and o!=own): raise ValueError(
-        f"the validation set numbers its classes differently: {other[:9]}; the labeled images {own[:9]}. "
-        "Give both one list")
+    "Labeled images of each class; `ValueError` for a class without one"
     if dl.cache: dl.pool.load(dl.num_workers)
     ys = torch.as_tensor(dl.pool.y if dl.pool.y is not None else label_indices(dls.train.dataset))
     if ys.min()<0 or ys.max()>=dl.c: raise ValueError(
@@ -103,7 +99,6 @@ _expected = dict( # Name → what is expected, and is it that?
     image=("values in [0,1] for strong views; normalize in `batch_tfms`, not in the dataset", lambda m, o: _unit(o)),
     weak=("an object such as `WeakView()`, whose `view(x, 2)` gives two views of each image", partial(_alike, k=2)))
 
-# %% ../nbs/84_checks.ipynb #5c1e07ab
 def expect(owner, name, *got, like=None):
     "An attribute, or what a hook gave; `ValueError` if it is not as expected (of views: for the images `like`)"
     (what,good),got = _expected[name],got[0] if got else getattr(owner, name)

@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 from torch.utils.data import Subset
 from .batch import refuse_unless
-from .collect import drawn, hash_bits, near_pairs, thumb as gray
+from .collect import drawn, hash_bits, near_pairs, thumb as gray_thumb
 from .frozen import *
 from .heads import pool_features
 from .images import picture
@@ -50,7 +50,7 @@ def _pass(learn, pool, view, bs, thumb, most):
     for x,y,i,_,*hz in pool_features(learn.model, pool, drawn(len(pool), most), view, learn.dls.c, bs):
         parts.append((y,i,*hz))
         ims = [picture(o).convert('RGB') for o in x]
-        grays += map(gray, ims)
+        grays += map(gray_thumb, ims)
         for o in ims if thumb else ():
             o.thumbnail((thumb,thumb)) # It never enlarges
             thumbs.append(np.asarray(o))

@@ -124,12 +124,12 @@ def _methods(cls, known, unknown):
     "Name of a class, and its methods' `_code` if it is the program's own; `unknown` notes what else it holds"
     codes = []
     for c in (*cls.__mro__, *type(cls).__mro__):
-        if not _own(c): unknown.patched(_full(c), vars(c))
-        else:
-            for k,o in [*vars(c).items()]:
-                codes += [_code(f, known, unknown) for f in _functions(o)]
-                if not (_functions(o) or k[:2]=='__' or k=='_abc_impl' or type(o) in _slots):
-                    unknown.add(f'{_full(c)}.{k}', o)
+        if not (own := _own(c)): unknown.patched(_full(c), vars(c))
+        for k,o in [*vars(c).items()]:
+            if own: codes += [_code(f, known, unknown) for f in _functions(o)]
+            theirs = type(o) in (bool,int,float,str,tuple,dict) and k[-1]!='_' # Not an `Enum`'s
+            held = not _functions(o) and type(o) not in _slots if own else theirs
+            if held and k[:2]!='__' and k!='_abc_impl': unknown.add(f'{_full(c)}.{k}', o)
     return [cls.__qualname__, *codes] if codes else cls.__qualname__
 
 # %% ../nbs/82_describe.ipynb #f0c1d2a3
@@ -185,7 +185,8 @@ def patched(self:Unknown, name, held):
     for k,o in [*held.items()]:
         cls = issubclass(type(o), type)
         for f in [o] if cls else _functions(o):
-            if self.ours(_home(f), False): self.add(f'{name}.{k}', f)
+            swapped = name in sys.modules and _full(f)[:15]=='fastai_mixmatch' and f.__name__ not in k
+            if swapped or self.ours(_home(f), False): self.add(f'{name}.{k}', f)
         if cls and o.__module__==name: self.patched(_full(o), vars(o))
 
 @patch
@@ -260,15 +261,16 @@ def _plain(v, unknown, name, seen, base=None):
     if base and not content and (of(*_filled) or T is not base and _own(T)):
         content = _plain(v, unknown, name, seen, base)
         return {'': [known(T), content], **{k: known(o, k) for k,o in _vars(v).items()}}
-    if base is str: return str.__str__(v) if not size else _sha(o.encode('utf-8', 'surrogatepass') for o in _cut(v))
+    if base is str and size: return _sha(o.encode('utf-8', 'surrogatepass') for o in _cut(v))
+    if base is str: return '<'*str.startswith(v, '<') + str.__str__(v) # Our own words have one
     if base in _raw: return _sha([memoryview(v)])
     if of(int): return int.__int__(v) if int.bit_length(v)<4096 else _sha([hex(v).encode()])
-    if of(float): return float.__float__(v) if math.isfinite(v) else f'float {v!r}'
+    if of(float): return float.__float__(v) if math.isfinite(v) else f'<{v!r}>'
     if of(Tensor,np.ndarray,np.generic) and not of(np.longdouble):
         with suppress(RuntimeError): # Sparse, or without data
             if not unknown.pays(v.nbytes//4096): return lost()
             few = math.prod(v.shape)<=16 or not of(Tensor) and v.dtype.hasobject
-            return [f'{v.dtype} {tuple(v.shape)}', known(v.tolist()) if few else _sha(_cut(v))]
+            return [f'<{v.dtype} {tuple(v.shape)}>', known(v.tolist()) if few else _sha(_cut(v))]
         return lost()
     if of(pd.DataFrame,pd.Series):
         return _sha([f'{v.to_csv()}{[*pd.DataFrame(v).dtypes]}'.encode()]) if unknown.pays(v.size//8) else lost()
@@ -290,14 +292,14 @@ def _parts(v, base, known):
     if base is dict:
         if n>64: return long([part(k), part(o)] for k,o in held)
         for k,o in held:
-            k = k if type(k) is str else str(known(k))
+            k = known(k) if type(k) is str else f'<{known(k)}>'
             while k in res: k += "'" # Another one of that name
             res[k] = known(o, k)
         return res if [*res]==sorted(res) else {'': 'in the order '+', '.join(res), **res}
     if base in (set,frozenset): res = sorted(map(part, held), key=str)
     elif n>64: return long(map(part, held))
     else: res = [known(o, i) for i,o in enumerate(held)]
-    if base in (tuple,set,frozenset): res = [base.__name__, *res] # JSON has lists only
+    if base in (tuple,set,frozenset): res = [f'<{base.__name__}>', *res] # JSON has lists only
     return res if n<=64 and len(repr(res))<10**4 else long(iter(res))
 
 # %% ../nbs/82_describe.ipynb #f0c1d2b2

@@ -60,7 +60,6 @@ def sum_ranks(t:Tensor, world:int=2)->Tensor:
     dist.all_reduce(s)
     return s.to(t.device)
 
-# %% ../nbs/83_distributed.ipynb #c27ad1e3
 def on_any_device(dl):
     "Let `dl`, if it is a `DistributedDL` of fastai, share its order on any device, and be empty"
     if not hasattr(type(dl), '_broadcast'): return dl

@@ -39,7 +39,6 @@ class EMA(Callback):
     def __call__(self, event_name):
         if 'lr_finder' not in self.learn.__dict__: super().__call__(event_name)
 
-# %% ../nbs/18_ema.ipynb #499df5a9
 @patch
 def tensors(self:EMA)->list:
     "Parameters and buffers of floating point, each once; `slots` says where modules hold them"

@@ -103,7 +103,7 @@ def _data(learn, method, unknown):
     described = partial(describe_items, unknown=unknown)
     def labels(ds, y=None):
         return label_indices(ds) if y is None and (hasattr(ds, 'tls') or hasattr(ds, 'targets')) else y
-    valid = [described(o.dataset, labels(o.dataset) if len(o.dataset) else None) for o in learn.dls.loaders[1:]]
+    valid = [described(o.dataset, labels(o.dataset)) for o in learn.dls.loaders[1:]]
     return ({'classes': plain(class_names(ldl.pool.items) or ldl.c), 'labels of a class': plain(method.class_counts),
             'labeled images': described(ldl.pool.items, labels(ldl.pool.items, ldl.pool.y), x=ldl.pool.x),
             'unlabeled images': described(dl.items, x=dl.pool.x),
@@ -148,10 +148,12 @@ def _training(learn, unknown):
 
 # %% ../nbs/22_fingerprint.ipynb #e0b9148c
 _apart = CSVLogger,ParamScheduler,SemiSupervised # Not among the callbacks that are compared
+# Modules of callbacks that all processes need; the others of fastai log and draw
+_training_cbs = r'fastai(_mixmatch)?\.(?!callback\.(azureml|captum|comet|data|hook|neptune|progress|tensorb|wandb))'
 
-def _callbacks(learn, unknown):
+def _callbacks(learn, unknown, all_cbs):
     "Which callbacks, made with what"
-    cbs = [o for o in named_cbs(learn).values()
+    cbs = [o for o in named_cbs(learn).values() if all_cbs or re.match(_training_cbs, type(o).__module__)
            if not (isinstance(o, _apart) or isinstance(vars(o).get('method'), SemiSupervised)
                    or type(o).__module__=='fastai.distributed')] # How many processes there are may change
     return [('callbacks', [type(o).__name__ for o in L(cbs).sorted('order')]),
@@ -169,7 +171,7 @@ def _used(learn, unknown, whose=''):
     unknown += [k for k in moved if k.split('.')[0] in sys.modules] # A checkpoint holds what callbacks have
     return {f'{k}{whose}': v for k,v in dict(code=code, globals={k: first[k] for k in values}).items() if v}
 
-def settings(learn, method)->tuple:
+def settings(learn, method, all_cbs:bool=True)->tuple: # Also the program's callbacks?
     "All that a result depends on, by name, as JSON data; and the names of what cannot be compared"
     unknown,net,cls,rngs = Unknown(),plain_model(learn),type(method),rng_state(loader_rngs(learn.dls))
     model = plain(net, unknown, 'model')
@@ -181,13 +183,10 @@ def settings(learn, method)->tuple:
     versions = {k: sys.modules[k].__version__ for k in packages} | {'Python': '{}.{}'.format(*sys.version_info)}
     moments = [plain(learn.opt.state.get(p)) for g in learn.opt.param_lists for p in g]
     start = dict(zip(initial, (model.pop('weights'), _of_repr(plain(rngs)), _of_repr(moments))))
-    own = {k: v for c in cls.__mro__[::-1] for k,v in vars(c).items()
-           if type(v) in (bool,int,float,str,tuple,dict) and k[:2]!='__'}
-    own |= vars(method)
     moved = *method._stateattrs,'_unlabeled','learn','learned','run'
-    args = {k: plain(v, unknown, k) for k,v in own.items() if k not in moved}
+    args = {k: plain(v, unknown, k) for k,v in vars(method).items() if k not in moved}
     res = numbered({'method': plain(cls, unknown, 'method'), **args, 'model': model}, *_data(learn, method, unknown),
-                   *_training(learn, unknown), _used(learn, unknown), _callbacks(learn, unknown),
+                   *_training(learn, unknown), _used(learn, unknown), _callbacks(learn, unknown, all_cbs),
                    _used(learn, unknown, ' of callbacks'), {'versions': versions, **start})
     return json.loads(json.dumps(res)),list(dict.fromkeys(unknown))
 
@@ -203,7 +202,7 @@ def flat(d:dict, name:str='')->dict:
 def differences(old:dict, new:dict)->dict:
     "Settings that differ: name → text that says what they were and are"
     def both(*values):
-        texts = [re.sub(r'\["(tuple|set|frozenset)"(, )?', r'\1[', json.dumps(o, ensure_ascii=False)) for o in values]
+        texts = [re.sub(r'\["<(tuple|\w*set)>"(, )?', r'\1[', json.dumps(o, ensure_ascii=False)) for o in values]
         start = max(0, len(os.path.commonprefix(texts))-40)*(max(map(len, texts))>80) # Cut long ones to what differs
         return ['…'*(start>0) + t[start:start+78] + '…'*(len(t)>start+78) for t in texts]
     a,b,res = flat(old),flat(new),{}
@@ -213,16 +212,12 @@ def differences(old:dict, new:dict)->dict:
     return res
 
 # %% ../nbs/22_fingerprint.ipynb #ff7d6233
-# Modules of callbacks that all processes need; the others of fastai log and draw
-_training_cbs = r'fastai(_mixmatch)?\.(?!callback\.(azureml|captum|comet|data|hook|neptune|progress|tensorb|wandb))'
-
 def _shared(learn, method):
     "What must be equal in all processes"
-    own = [o.name for o in named_cbs(learn).values() if not re.match(_training_cbs, type(o).__module__)]
-    named = flat(settings(learn, method)[0])
+    named = flat(settings(learn, method, all_cbs=False)[0])
     named['checkpoint'] = any(c.__name__=='Checkpoint' for o in learn.cbs for c in type(o).__mro__)
-    return {k: v for k,v in named.items() if re.split(r'\.| \d', k)[0] not in (*own,*initial[1:])
-            and not re.match(r'(\w+ of )?callbacks|.*\.times$', k)}
+    return {k: v for k,v in named.items()
+            if k not in initial[1:] and not re.match(r'(\w+ of )?callbacks\b|\w+ images( \d+)?\.times$', k)}
 
 class SameRanks(FitCallback):
     "See that all processes train the same thing; `RuntimeError` in all of them if not"

@@ -193,7 +193,6 @@ def _empty(dl):
     if isinstance(dl, DataLoader): return dl.new(ds, shuffle=False, drop_last=False)
     return torch.utils.data.DataLoader(ds, batch_size=dl.batch_size)
 
-# %% ../nbs/20_learner.ipynb #1692c11b
 def batch_channels(dls)->int:
     "Channels of an image after the batch transforms of `dls`"
     like = LabeledPool(dls.train.dataset, ItemPipe(dls.train)).example(2, getattr(dls, 'device', None))

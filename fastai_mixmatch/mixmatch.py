@@ -71,7 +71,6 @@ def weight(self:MixMatch):
     w = super(MixMatch, self).weight()
     return w*self.step.trust*self.share if self.adapt else w
 
-# %% ../nbs/16_mixmatch.ipynb #230efabe
 @patch
 def prepared(self:MixMatch):
     "Find the class frequencies `(n_classes,)` that guesses should have"

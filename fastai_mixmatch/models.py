@@ -68,7 +68,6 @@ class WideResNet(nn.Module):
 
     def forward(self, x): return self.head(self.body(x))
 
-# %% ../nbs/10_models.ipynb #77a63ff7
 def wrn_28_2(
     n_in:int=3, # Channels of the images
     n_out:int=10, # Classes

@@ -23,8 +23,10 @@ class FastOptimizer(Optimizer):
 
     def load_state_dict(self, sd):
         super().load_state_dict(sd)
-        if any(getattr(v, 'ndim', 0) and v.shape!=p.shape for p,s in self.state.items() for v in s.values()):
-            raise ValueError("the optimizer's averages are of other shapes than the weights")
+        def form(v): return (v.shape,v.dtype) if getattr(v, 'ndim', 0) else isinstance(v, (Real,Tensor))
+        for p,s in self.state.items():
+            if any(form(v)!=(k[-4:]!='_avg' or form(p)) for k,v in s.items()):
+                raise ValueError("the optimizer's averages are of other shapes than the weights")
 
     @torch.no_grad()
     def step(self):

@@ -267,7 +267,6 @@ def check_finite(self:Pool):
         raise ValueError(f"{self.kind} image number {i} holds NaN or infinity")
     return self
 
-# %% ../nbs/02_pool.ipynb #b6b3237b
 @patch
 def stays(self:Pool, cache)->bool:
     "Keep the images in memory, for the argument `cache` of `Unlabeled`?"

@@ -69,7 +69,6 @@ def mean(self:Report, name):
     total,weight = map(float, self.sums.get(name, (0.,0.)))
     return total/weight if weight else None
 
-# %% ../nbs/12_report.ipynb #ef16d40a
 @patch
 def check_columns(self:Report):
     "Refuse columns of the method whose names are taken in the table"

@@ -46,7 +46,6 @@ def kept_rng():
     try: yield lambda: not same_state(rng_state(), before)
     finally: set_rng_state(before)
 
-# %% ../nbs/80_rng.ipynb #b7f41fc2
 def draws(f)->bool:
     "Does a call of `f` draw random numbers? The generators are put back"
     with kept_rng() as drew:

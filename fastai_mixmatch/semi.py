@@ -134,7 +134,6 @@ def teacher(self:SemiSupervised,
         f"{type(self).__name__} needs a teacher, the average of the weights: add `EMA()`, or leave the learner's on")
     return guess_labels(ema.averaged(), views)
 
-# %% ../nbs/14_semi.ipynb #bada1180
 @patch
 def head(self:SemiSupervised,
     name:str, # Its name in `heads`

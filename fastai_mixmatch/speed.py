@@ -71,7 +71,6 @@ class Autocast(Callback):
         if ctx: ctx.__exit__(None, None, None)
     after_loss = after_cancel_batch = after_cancel_train = after_cancel_validate = after_cancel_epoch = after_fit = tidy
 
-# %% ../nbs/28_speed.ipynb #c0a1f2e3
 def compile_whole(model, **kwargs):
     "Compile calls of `model` as one graph; its keys and its file stay as they are"
     call = model._call_impl

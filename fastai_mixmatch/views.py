@@ -40,7 +40,6 @@ def shift_rows(x, dy, dx, flip):
     start = rows*strip.shape[-1] + first[:,None,None]
     return strip.as_strided((strip.numel()-w+1, w), (1, 1)).index_select(0, start.view(-1)).view(k*b, c, h, w)
 
-# %% ../nbs/05_views.ipynb #f03421e4
 def shift_gather(x, dy, dx, flip):
     "`shift_flip` by one gather, for GPUs"
     (b,c,h,w),k,at = x.shape,len(dy)//len(x),partial(torch.arange, device=x.device)

@@ -29,11 +29,13 @@ class Noise(Callback):
     "A callback of the program"
     def __init__(self, strength): self.strength = strength
 
+class Threshold(Callback): "A callback of the program with the name of a setting"
+
 def callbacks(folder, what, rank):
     "Those of a process; what differs is as arguments of fastai's callbacks, or only one process has it"
     if what in SIGNALS: return Strike(folder/what, SIGNALS[what]) if rank else None
     return dict(accumulation=GradientAccumulation([8,16][rank]), clip=GradientClip([1.,.001][rank]), plateau=ReduceLROnPlateau(factor=[10,2][rank]),
-        only=BnFreeze() if rank else None, early=None if rank else EarlyStoppingCallback(), canceled=Cancels() if rank else None,
+        only=BnFreeze() if rank else None, early=None if rank else EarlyStoppingCallback(), canceled=Cancels() if rank else None, name=Threshold(),
         logs=[GradientClip(1.), Noise(rank)]+[CSVLogger(folder/'log.csv'), ActivationStats()]*(1-rank)).get(what)
 
 def folders(folder, what, other):
@@ -55,7 +57,8 @@ def learner(folder, rank, what):
     if other=='labels': Y[3] = (Y[3]+1)%10
     set_seed(rank if what not in ('nothing','again') else 0)
     il,n = ImageList.from_arrays(X, Y, img_cls=PILImageBW),100 if other=='number' else 160
-    return ssl_learner(il[:40].dataloaders(il[120:], bs=8), il[40:n], small_cnn, method=FixMatch(), bs=16, cbs=callbacks(folder, what, rank),
+    method = FixMatch(threshold=.9 if other=='name' else .95)
+    return ssl_learner(il[:40].dataloaders(il[120:], bs=8), il[40:n], small_cnn, method=method, bs=16, cbs=callbacks(folder, what, rank),
                        checkpoint=folders(folder, what, other))
 
 def main(folder, *whats):

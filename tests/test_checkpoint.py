@@ -431,6 +431,10 @@ def put(d, *keys, value):
 OTHER = dict(weight=lambda s: put(s, 'model', first_of(s['model']), value=torch.zeros(3)), weights=lambda s: put(s, 'model', value={}), grads=lambda s: put(s, 'grads', value=s['grads'][:-1]),
     optimizer=lambda s: put(s, 'opt', value={}), average=lambda s: put(s, 'opt', 'state', 0, 'grad_avg', value=torch.zeros(3)), rngs=lambda s: put(s, 'rngs', 'torch', value=torch.zeros(3)),
     method=lambda s: put(s, 'cbs', 'MixMatch', value={}), few=lambda s: put(s, 'cbs', 'EMA', 'avg', value=s['cbs']['EMA']['avg'][:-1]),
+    **{f'{k} {v}': lambda s, k=k, v=v: put(s, 'opt', 'hypers', '__L__', 0, k, value=v) for k in ('lr', 'eps') for v in ('x', [.1], None)},
+    **{f'{k} is {v}': lambda s, k=k, v=v: put(s, 'opt', 'state', 0, k, value=v) for k in ('grad_avg', 'step') for v in ('x', [1], None)},
+    number=lambda s: put(s, 'opt', 'state', 0, 'grad_avg', value=3), type=lambda s: put(s, 'opt', 'state', 0, 'grad_avg', value=s['opt']['state'][0]['grad_avg'].double()),
+    hyper=lambda s: put(s, 'opt', 'hypers', '__L__', 0, value={'lr': .1}), hypers=lambda s: put(s, 'opt', 'hypers', '__L__', value=2*s['opt']['hypers']['__L__']),
     ema=lambda s: put(s, 'cbs', 'EMA', 'avg', 0, value=torch.zeros(3)), metrics=lambda s: put(s, 'metrics', 0, value=3),
     **{f'{stream} {i}': lambda s, stream=stream, i=i: put(s, 'cbs', 'MixMatch', stream, 'left', value=torch.tensor([0,i])) for stream in ('labeled','unlabeled') for i in (-1,10**9)})
 @pytest.mark.parametrize('kind', OTHER)
@@ -442,7 +446,8 @@ def test_parts_of_another_form(kind):
     with pytest.raises(CheckpointError, match='(?s)the newest checkpoint does not fit .*delete it'): program(partial(learner, checkpoint='cp', every='2 steps'))
 
 @pytest.mark.parametrize('place, said', [(dict(batch=99), 'not a state of this fit: in epoch 2 of 3, after 99 of 4 batches'), (dict(epoch=10**12), 'and this fit has 3'),
-    (dict(step=10**9), 'not a state of this fit'), (dict(epoch=0), 'not a state of this fit')])
+    (dict(step=10**9), 'not a state of this fit'), (dict(epoch=0), 'not a state of this fit'), (dict(step=0), 'not a state of this fit'),
+    (dict(step=7), 'not a state of this fit'), (dict(pct=.9), 'not a state of this fit'), (dict(pct=0.), 'not a state of this fit')])
 def test_a_place_that_no_fit_has(place, said):
     stopped()
     b = saved(dict(torch.load(files()[-1], weights_only=True), **place))

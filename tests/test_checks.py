@@ -95,7 +95,8 @@ def test_a_validation_set_with_other_indices():
         return DataLoader(ds, 10)
     names = [*'abcdefghij']
     refused(ValueError, 'the validation set numbers its classes differently', "['b', 'c'", "['a', 'b'", 'Give both one list',
-            dls=DataLoaders(of(labeled, names), of(valid, names[1:]+['a'])), unlabeled=x)
+            dls=(dls := DataLoaders(of(labeled, names), of(valid, names[1:]+['a']))), unlabeled=x)
+    with pytest.raises(ValueError, match='numbers its classes differently'): LabeledDL(dls)
     for other in (names, None): learner(DataLoaders(of(labeled, names), of(valid, other)), x).fit(1)
 
 @pytest.mark.parametrize('dtype', [torch.float64, torch.float16])

@@ -140,6 +140,24 @@ def test_an_edit_is_noticed(name):
     a, b, c = program(text), program(text.replace('"A"', '"B"')), program(text.replace(old, new))
     assert a == b and a[0] != c[0] and ' at 0x' not in a[0] and a[1] == ['__main__.mine.f.dispatcher.2.0.2.1']*(name == 'dispatched')
 
+ALIKE = dict( # chkstyle: ignore-node (one case a line)
+    tuple=[(1, 2), ['tuple', 1, 2], ['<tuple>', 1, 2], ['<<tuple>', 1, 2]], set=[{1}, ['set', 1], ['<set>', 1], frozenset({1}), ['<frozenset>', 1]],
+    nan=[float('nan'), 'float nan', 'nan', '<nan>', '<<nan>'], tensor=[torch.ones(1), ['torch.float32 (1,)', [1.]], ['<torch.float32 (1,)>', [1.]]],
+    keys=[{1: 2}, {'1': 2}, {'<1>': 2}, {1.: 2}])
+
+@pytest.mark.parametrize('name', ALIKE)
+def test_no_value_passes_for_one_of_another_kind(name):
+    "Whatever texts a program has; and what differs is shown as what it is"
+    texts = [json.dumps(plain([o])) for o in ALIKE[name]]
+    assert len(set(texts)) == len(texts), texts
+    first, second = ALIKE[name][:2]
+    assert differences(dict(x=plain(first)), dict(x=plain(second)))
+
+def test_a_tuple_is_shown_as_one():
+    def shown(a, b): return differences(dict(x=plain(a)), dict(x=plain(b)))['x']
+    assert shown((1, 2), [1, 2]) == 'x: tuple[1, 2] then, [1, 2] now' and shown((), {1}) == 'x: tuple[] then, set[1] now'
+    assert shown(['tuple', 1], ['set', 1]) == 'x: ["tuple", 1] then, ["set", 1] now'
+
 def test_what_each_start_has_anew_is_named():
     "The time, a temporary folder; locks and the like, with what holds them in another package"
     import concurrent.futures, datetime, tempfile

@@ -148,7 +148,7 @@ def differing(tmp_path_factory):
     "Folder of what the processes said, and the end of the first"
     folder = tmp_path_factory.mktemp('ranks')
     return folder, pair(folder, 'nothing', 'again', 'images', 'labels', 'number', 'lr', 'folder', 'file', 'checkpoint', 'accumulation', 'clip', 'plateau',
-        'only', 'early', 'logs', 'killed')
+        'only', 'early', 'logs', 'name', 'killed')
 
 @needs_accelerate
 @pytest.mark.parametrize('what, says', [
@@ -158,7 +158,8 @@ def differing(tmp_path_factory):
     ('file', 'process 1: cannot read the checkpoint '), ('checkpoint', 'checkpoint: true in process 0; false in process 1'),
     ('accumulation', '. gradient_accumulation.n_acc: 8 in process 0; 16 in process 1'), ('clip', '. gradient_clip.max_norm: 1.0 in process 0; 0.001 in process 1'),
     ('plateau', '. reduce_lr_on_plateau.factor: 10 in process 0; 2 in process 1'), ('only', '. bn_freeze: missing in process 0; '),
-    ('early', 'early_stopping: "EarlyStoppingCallback" in process 0; missing in process 1'), ('logs', '4 steps')])
+    ('early', 'early_stopping: "EarlyStoppingCallback" in process 0; missing in process 1'), ('logs', '4 steps'),
+    ('name', '. threshold: 0.95 in process 0; 0.9 in process 1')])
 def test_processes_compare_before_the_first_step(differing, what, says):
     folder,_ = differing
     a,b = [(folder/f'{what} {r}').read_text() for r in range(2)]

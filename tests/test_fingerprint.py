@@ -4,7 +4,7 @@ from datetime import date
 from fastai.vision.all import (AccumMetric, Callback, CategoryBlock, CrossEntropyLossFlat, DataBlock, DataLoaders, GradientClip, IndexSplitter,
     IntToFloatTensor, ParamScheduler, PartialDL, PILImageBW, Resize, TensorImage, Transform, TransformBlock, WeightedDL, accuracy, error_rate, params, set_seed)
 from fastai_mixmatch.all import *
-from fastai_mixmatch.fingerprint import describe_items, differences, settings
+from fastai_mixmatch.fingerprint import _shared, describe_items, differences, settings
 from fastai_mixmatch.describe import Unknown, plain
 from functools import partial
 from pathlib import Path
@@ -226,7 +226,7 @@ CASES = dict(
     main_callback=(dict(cbs=main_callback(1.)), dict(cbs=main_callback(2.)), 'mine'), main_method=(dict(method=main_method(1.)), dict(method=main_method(2.)), 'method'),
     function_tfm=(dict(dls=partial(digit_dls, batch_tfms=function_tfm(1.))), dict(dls=partial(digit_dls, batch_tfms=function_tfm(.5))), 'function_tfm'),
     local_tfm=(dict(dls=partial(digit_dls, batch_tfms=local_tfm(1.))), dict(dls=partial(digit_dls, batch_tfms=local_tfm(.5))), 'Local'),
-    class_values=(dict(cbs=Sizes()), dict(cbs=OtherSizes()), 'globals of callbacks.test_fingerprint.Sizes.sizes'), averages=(dict(method=averaged(.9)), dict(method=averaged(.8)), 'averages'),
+    class_values=(dict(cbs=Sizes()), dict(cbs=OtherSizes()), 'globals of callbacks.test_fingerprint.Sizes.sizes'), averages=(dict(method=averaged(.9)), dict(method=averaged(.8)), 'globals.test_fingerprint.averaged.<locals>.Averaged.averages'),
     one_name=(dict(method=lambda: VAT(eps=6.)), dict(method=lambda: VAT(eps=3.)), 'eps'),
     twins=(dict(cbs=[Penalty(1), Penalty(2)]), dict(cbs=[Penalty(3), Penalty(2)]), 'globals of callbacks.penalty._s'),
     opening=(pictures(opened), pictures(turned), 'labeled images.opening'),
@@ -327,6 +327,75 @@ PATCHED = dict( # chkstyle: ignore-node (one case a line)
     layer=(nn.LeakyReLU, 'forward', 'def mine(self, x): return x*{}', 'code.torch.nn.modules.activation.LeakyReLU.forward'),
     torchs=('torch.nn.functional', 'leaky_relu', 'def mine(x, *args): return x*{}', 'code.torch.nn.functional.leaky_relu'),
     network=('torchvision.models.resnet.BasicBlock', 'forward', 'def mine(self, x): return x*{}', 'code.torchvision.models.resnet.BasicBlock.forward'))
+
+class Normed(nn.BatchNorm2d): pass
+VALUES = dict( # chkstyle: ignore-node (one case a line)
+    method=(FixMatch, 'order', 'globals.fastai_mixmatch.methods.FixMatch.order'), callback=(EMA, 'order', 'globals of callbacks.fastai_mixmatch.ema.EMA.order'),
+    base=(Callback, 'run_train', 'globals.fastai.callback.core.Callback.run_train'), loss=(CrossEntropyLossFlat, 'y_int', 'globals.fastai.losses.CrossEntropyLossFlat.y_int'),
+    layer=(nn.BatchNorm2d, 'momentum_default', 'globals.torch.nn.modules.batchnorm.BatchNorm2d.momentum_default'))
+
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize('name', VALUES)
+def test_values_of_a_package_s_classes_are_compared(name, monkeypatch):
+    "Of all that take part in the training"
+    cls, attr, expected = VALUES[name]
+    arch = partial(net, act=nn.Sequential(Normed(8)))
+    usual = identity(arch=arch)[0]
+    monkeypatch.setattr(cls, attr, getattr(cls, attr, 50)+1, raising=False)
+    assert list(differences(usual, identity(arch=arch)[0])) == [expected]
+    monkeypatch.undo()
+    assert not differences(usual, identity(arch=arch)[0])
+
+def test_what_an_enum_keeps_for_itself_is_no_setting():
+    "A flag of a package remembers each combination that was asked for"
+    import re
+    def noted():
+        plain(re.RegexFlag, u := Unknown())
+        return u.used()
+    before = noted()
+    re.RegexFlag(2+4+8+64)
+    assert noted() == before
+
+@pytest.mark.filterwarnings('ignore')
+def test_a_function_of_the_package_in_place_of_another(monkeypatch):
+    "It is no function of the program, but does not stand where it belongs"
+    usual = identity()[0]
+    methods = sys.modules['fastai_mixmatch.methods']
+    monkeypatch.setattr(methods, 'l2_loss', methods.soft_cross_entropy)
+    name = 'globals.fastai_mixmatch.methods.l2_loss'
+    assert differences(usual, identity()[0]) == {name: f'{name}: null then, "soft_cross_entropy" now'}
+
+def test_no_plain_value_of_a_room_moves_a_result():
+    "So `Unknown` need not compare those of modules: here are all numbers and names that training rooms hold"
+    import ast
+    root = Path(sys.modules['fastai_mixmatch'].__file__).parent
+    held = set()
+    for o in 'views augment targets mixup losses batch finite semi mixmatch methods ema optim speed heads streams pool cache report'.split():
+        tree = ast.parse((root/f'{o}.py').read_text())
+        held |= {n.id for a in tree.body if isinstance(a, ast.Assign) for t in a.targets for n in ast.walk(t) if isinstance(n, ast.Name)
+                 and type(getattr(sys.modules[f'fastai_mixmatch.{o}'], n.id)) in (bool, int, float, str)}
+    assert held - {'__doc__'} == {'CACHE_LIMIT'}
+
+class Alpha(Callback): "A callback whose name is that of a setting"
+class Versions(Callback): pass
+
+@pytest.mark.filterwarnings('ignore')
+def test_a_callback_frees_no_setting_of_its_name_among_ranks():
+    "Only the program's callbacks, and times of files, may differ between processes"
+    def shared(**kw):
+        learn = ssl_learner(digit_dls(), IL[200:328], SMALL, method=MixMatch(alpha=.5), bs=32, cbs=[Alpha(), Versions(), Penalty(3)], **kw)
+        found = []
+        class See(Callback):
+            order, in_checkpoint = 1000, False
+            def before_fit(self):
+                found.append(_shared(self.learn, self.learn.mix_match))
+                raise Found
+        learn.add_cb(See())
+        with learn.no_bar(), learn.no_logging(), pytest.raises(Found): learn.fit(1)
+        return found[0]
+    names = shared()
+    assert names['alpha'] == .5 and names['versions.torch'] == torch.__version__ and names['ema.decay'] == .999
+    assert not [o for o in names if 'penalty' in o or o.startswith('callbacks') or 'of callbacks' in o or o.startswith('random numbers')]
 
 @pytest.mark.filterwarnings('ignore')
 @pytest.mark.parametrize('name', PATCHED)
