@@ -6,7 +6,7 @@
 __all__ = ['atomic_write', 'write_checked', 'sha256_of', 'file_digest', 'file_stamp', 'array_bytes', 'load_plain', 'lock_folder']
 
 # %% ../nbs/81_files.ipynb #57f00fa8
-import gc, hashlib, os, tempfile, weakref, zipfile
+import gc, hashlib, os, weakref, zipfile
 try: import fcntl
 except ImportError: fcntl = None
 import numpy as np, torch
@@ -28,18 +28,19 @@ def atomic_write(file, mode:str='wb'):
     "An open file beside `file`, whose folder is made, that takes its name if the block succeeds"
     file = Path(file)
     os.makedirs(file.parent, exist_ok=True)
-    f = tempfile.NamedTemporaryFile(mode, prefix=f'.{file.name}.', suffix='.tmp', dir=file.parent, delete=False)
+    temp = str(file.parent/f'.{file.name}.{os.urandom(8).hex()}.tmp')
     try:
-        with f:
+        with open(temp, mode.replace('w', 'x')) as f:
             yield f
             f.flush()
             os.fsync(f.fileno())
-        os.umask(mask := os.umask(0)) # To read it, one must set it
-        os.chmod(f.name, 0o666 & ~mask)
-        os.replace(f.name, file)
+        os.replace(temp, file)
         _sync_folder(file.parent)
+    except OSError as e:
+        if e.filename!=temp: raise
+        raise OSError(e.errno, e.strerror, str(file)) from e
     finally:
-        with suppress(FileNotFoundError): os.unlink(f.name)
+        with suppress(OSError): os.unlink(temp) # It has the name of `file`, or was never made
 
 def write_checked(file, content, check):
     "Write `content` to `file` if `check`, which reads it first, raises no error; gives the result of `check`"
