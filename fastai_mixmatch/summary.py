@@ -183,8 +183,8 @@ def _beside(charts):
     return f'<div class="charts">{"".join(f"<div><h3>{k}</h3>{v}</div>" for k,v in charts.items() if v)}</div>'
 
 def _curves(p):
-    if (df := p.rows).empty: return '<p>This learner holds no results of a fit.</p>'
-    df = df.apply(pd.to_numeric, errors='coerce').dropna(axis=1, how='all')
+    if p.rows.empty: return '<p>This learner holds no results of a fit.</p>'
+    df = p.rows.apply(pd.to_numeric, errors='coerce').dropna(axis=1, how='all')
     known = ('train_loss','valid_loss','loss_x','loss_u','lambda_u','confidence','guess_acc','time')
     metrics = [c for c in df if c not in known and df[c].between(0, 1).all()]
     groups = {'Metrics on validation images': (metrics,(0,1)), 'Losses': (('train_loss','valid_loss'),None),
@@ -227,8 +227,9 @@ def _confusion(p):
         rows, ('Label','Taken for','Images','Of that class'), 'Most frequent confusions', nums=(2,3)) if rows else '')
 
 def _reliability(p):
-    parts,out = {'Guesses on unlabeled images, whose labels are known here': 'unlabeled', 'Validation images': 'valid'},{}
-    for k,part in parts.items():
+    out = {}
+    for k,part in (('Guesses on unlabeled images, whose labels are known here','unlabeled'),
+                   ('Validation images','valid')):
         if (s := p.seen.get(part)) is None or not (known := s.y>=0).any(): continue
         df,ece = reliability(s.p[known], s.y[known])
         d = df.dropna()

@@ -263,7 +263,7 @@ def test_the_loop_with_a_table_of_own_names(photos, tmp_path, main, beside):
     labels = (own/'labels.csv').read_bytes()
     for command in ('next','report'):
         rc,_,err = main(command, out, '--out', own/'a'/'..'/'labels.csv')
-        assert rc==1 and 'labels.csv would be lost: the command reads this file; name another' in err and (own/'labels.csv').read_bytes()==labels
+        assert rc==1 and 'labels.csv is read, and would be lost; name another file' in err and (own/'labels.csv').read_bytes()==labels
     alone = survey(todo, unlabeled=own)
     assert alone.classes()=={'ball': 5} and "columns 'Foto', 'Baumart'" in alone.notes
     pd.concat([pd.read_csv(own/'labels.csv'), pd.read_csv(todo)]).to_csv(own/'labels.csv', index=False)
@@ -784,7 +784,7 @@ MISTAKES = {'no file or folder': ['check','nowhere.csv'], 'did you mean resnet18
     'no file or folder gone.csv': ['check','LABELS','--valid','gone.csv'], 'or folder gone': ['check','LABELS','--unlabeled','gone'],
     'is damaged': ['report','broken'], 'of no training': ['report','foreign'], 'of no training: TypeError': ['predict','listed','.'], "of no training: KeyError('args'); `train` with another --out": ['train','LABELS','--out','foreign'],
     'w.safetensors is not a file of weights': ['train','LABELS','--weights','w.safetensors'], '--minutes must be more than 0, and finite': ['train','LABELS','--minutes','inf'],
-    'file or folder gone': ['check','LABELS','--root','gone'], 'labels.csv would be lost': ['predict','empty','IMAGE','labels.csv','--out','./labels.csv'], 'p.safetensors would be lost': ['predict','p.safetensors','IMAGE','--out','p.safetensors'], 'not a file of weights': ['train','LABELS','--model','small_cnn','--size','16','--epochs','1','--weights','LABELS'],
+    'file or folder gone': ['check','LABELS','--root','gone'], 'labels.csv is read, and would be lost': ['predict','empty','IMAGE','labels.csv','--out','./labels.csv'], 'p.safetensors is read, and would be lost': ['predict','p.safetensors','IMAGE','--out','p.safetensors'], 'not a file of weights': ['train','LABELS','--model','small_cnn','--size','16','--epochs','1','--weights','LABELS'],
     'no file or folder hf:': ['check','hf:'], 'labels form no folds': ['train','LABELS','--each-fold','--valid','LABELS']}
 
 @pytest.mark.parametrize('text', MISTAKES)
