@@ -48,7 +48,7 @@ def refuse_place(out, folder=False, keep=()):
     except OSError as e: raise OSError(
         f"--out must name a {'file in a '*(not folder)}folder that can be written; got {str(out)!r}") from e
     if path.is_file() and os.path.realpath(path) in map(os.path.realpath, keep): raise FileExistsError(
-        f"--out {out} is read, and would be lost; name another file")
+        f"--out {out} is read, and would be lost; name another")
 
 def failed(name, text, as_json):
     "Tell what is wrong; the exit code"

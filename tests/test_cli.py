@@ -263,7 +263,7 @@ def test_the_loop_with_a_table_of_own_names(photos, tmp_path, main, beside):
     labels = (own/'labels.csv').read_bytes()
     for command in ('next','report'):
         rc,_,err = main(command, out, '--out', own/'a'/'..'/'labels.csv')
-        assert rc==1 and 'labels.csv is read, and would be lost; name another file' in err and (own/'labels.csv').read_bytes()==labels
+        assert rc==1 and 'labels.csv is read, and would be lost; name another' in err and (own/'labels.csv').read_bytes()==labels
     alone = survey(todo, unlabeled=own)
     assert alone.classes()=={'ball': 5} and "columns 'Foto', 'Baumart'" in alone.notes
     pd.concat([pd.read_csv(own/'labels.csv'), pd.read_csv(todo)]).to_csv(own/'labels.csv', index=False)

@@ -132,7 +132,7 @@ def test_errors_of_a_file_name_it(tmp_path):
         with pytest.raises(OSError, match=re.escape(f"'{f}'")) as e: Split([0], 1).save(f)
         assert '.tmp' not in str(e.value) and e.value.errno in (errno.EISDIR, errno.ENAMETOOLONG) and type(e.value) in (IsADirectoryError, OSError)
     def elsewhere():
-        with atomic_write(tmp_path/'a') as f: open(tmp_path/'b')
+        with atomic_write(tmp_path/'a'): open(tmp_path/'b')
     with pytest.raises(FileNotFoundError, match=re.escape(f"'{tmp_path/'b'}'")): elsewhere()
     old = os.umask(0o027)
     try: Split([0], 1).save(tmp_path/'a')
