@@ -75,7 +75,7 @@ def given(
     args = vars(parser.parse_args(rest))
     read = [(k,o) for k in 'run source files unlabeled valid weights root'.split() for o in L(args.get(k))]
     try:
-        if args.get('out') not in (None,'-'): refuse_place(args['out'], name=='train', [o for _,o in read])
+        if args.get('out') not in (None,'-'): refuse_place(args['out'], name=='train', L(args.get('run')))
         for k,o in read:
             if o!='-' and not (o.startswith('hf:') or os.path.exists(o)): raise FileNotFoundError(
                 f"there is no file or folder {o}{'; `train` makes the folder of a training'*(k=='run')}")
