@@ -1,9 +1,8 @@
 "The program `fastai-mixmatch`"
-import sys, time, warnings
+import sys, time
 
 def main():
     start = time.monotonic()
-    warnings.filterwarnings('ignore', category=FutureWarning) # Of libraries
     try:
         from .program import given
         given() # Before slow libraries

@@ -173,7 +173,7 @@ def train(
     "Train a classifier; after Ctrl-C, run the same command to continue"
     a = {k: v for k,v in locals().items() if k not in ('out','each_fold','kwargs')}
     for k in ('minutes','epochs','size','bs','lr'):
-        refuse_unless(a[k] is None or a[k]>0, f'--{k} must be more than 0', a[k])
+        refuse_unless(a[k] is None or 0<a[k]<math.inf, f'--{k} must be more than 0, and finite', a[k])
     find_arch(model), find_method(method)
     if each_fold: kwargs['fold'] = None
     begin,ends,found = ifnone(started, time.monotonic()),[],survey(source, **kwargs)
@@ -211,8 +211,7 @@ def _lines(f, kind='utf-8-sig'):
 
 def _named_files(source):
     "How many files `source` means, if known; the files"
-    if source=='-':
-        return None,map(Path, _lines(sys.stdin.buffer))
+    if source=='-': return None,map(Path, _lines(sys.stdin.buffer))
     if not isinstance(hub := hub_open(source), (str,Path)): found = hub_table(hub).file
     elif (path := Path(hub)).is_dir(): found = Files.found(path)
     elif (end := path.suffix.lower()) not in ('.csv','.tsv','.txt'): found = [path]
@@ -284,8 +283,8 @@ class Newest(Checkpoint):
 def _open_run(run, out=None, source=None):
     "The learner of a training, as it is or was saved last, its plan, and its images; refuse a bad `out` first"
     plan = read_plan(run)
-    if out: refuse_place(out)
     a,newest = dict(plan['args'], source=source or plan['args']['source']),Newest(Path(run)/'checkpoints')
+    if out: refuse_place(out, keep=[a['source']])
     try: found = survey(**{k: v for k,v in a.items() if k in inspect.signature(survey).parameters})
     except FileNotFoundError as e: raise FileNotFoundError(
         f"{e}; name its new place: --source for `next` and `report`, or `train` it with --out {run}") from e
@@ -332,7 +331,7 @@ def next_(
     source:str=None, # Its table or folder of images, if that was moved
 ):
     "Say which images to label next, and why"
-    learn,plan,found = _open_run(run, source=source)
+    learn,plan,found = _open_run(run, out, source)
     df = pd.DataFrame(label_next(learn, n, **_frozen_of(plan, run)), columns=['file','reason'], dtype=object)
     if out:
         def name(f): return os.path.relpath(f, Path(out).parent) if os.path.isfile(f) else f # Of a dataset
@@ -365,7 +364,7 @@ def main(
         getattr(sys.stdout, 'reconfigure', noop)(line_buffering=True, errors='backslashreplace')
         with warnings.catch_warnings():
             warnings.showwarning = _note
-            to = io.StringIO() if (quiet or as_json) and out!='-' else sys.stdout
+            to = io.StringIO() if (quiet or as_json) and out!='-' else sys.stdout or io.StringIO() # Closed
             own = {k: args[k] for k in inspect.signature(commands[name]).parameters}
             with contextlib.redirect_stdout(to): text,data,code = commands[name](**own)
         end = sys.stderr if out=='-' else sys.stdout # The other holds a table

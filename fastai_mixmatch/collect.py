@@ -178,8 +178,8 @@ class Survey:
         known = good[good.part!='unlabeled']
         other = good[good.part=='unlabeled']
         bits = hash_bits(known.thumb)
-        found = [(known.index[i], known.index[j], n) for i,j,n in near_pairs(bits)]
-        found += [(*sorted((known.index[i], other.index[j])), n) for i,j,n in near_pairs(bits, hash_bits(other.thumb))]
+        pairs = (known, near_pairs(bits)),(other, near_pairs(bits, hash_bits(other.thumb)))
+        found = [(*sorted((known.index[i], o.index[j])), n) for o,same in pairs for i,j,n in same]
         self.pairs = sorted(found, key=lambda o: (not self.torn(*o), o))
 
     def take(self, fold):
@@ -199,7 +199,7 @@ class Survey:
             f"classes without a validation image: {len(more)}, such as {item_name(first(more))}": n and more,
             "in trials with photographs, 98 to 99% of duplicates were right": self.pairs,
             "no image is for validation: label at least two images of a class, or name `valid=`": not len(v),
-            f"an accuracy on {n} images may be off by {uncertainty(max(1, n)):.0f} points: "
+            f"an accuracy on {n} image{'s'*(n>1)} may be off by {uncertainty(max(1, n)):.0f} points: "
             "label more"+", name `valid=`, or train with `each_fold`"*(not self.given): 0<n<100}.items() if o]
 
     @property

@@ -107,11 +107,10 @@ def predict_files(
 def _one_side(tfms, shape, size):
     "Matrix `(size, H)` with which `tfms` map the rows of images `(C,H,W)`"
     c,h,w = shape
-    parts = []
-    for rows in torch.eye(h).split(32):
+    def side(rows):
         x = rows[:,None,:,None].expand(-1, c, -1, w).contiguous()
-        parts.append(tfms(TensorImage(x)).as_subclass(Tensor)[:,0,:,size[1]//2])
-    return torch.cat(parts).T.contiguous()
+        return tfms(TensorImage(x)).as_subclass(Tensor)[:,0,:,size[1]//2]
+    return torch.cat([*map(side, torch.eye(h).split(32))]).T.contiguous()
 
 def resizing(
     tfms:Pipeline, # Batch transforms of a `Predictor`

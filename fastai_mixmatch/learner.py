@@ -15,7 +15,6 @@ from fastai.vision.all import *
 from .arch import *
 from .checkpoint import Checkpoint
 from .distributed import *
-from .files import warn
 from .fingerprint import SameRanks
 from .heads import pool_features
 from .lists import quietly

@@ -86,7 +86,7 @@ def _find_images(path, recurse=True, folders=(), below='', linked=False):
     for o in list(os.scandir(path)):
         name,link = o.name,linked or o.is_symlink()
         if os.path.isdir(o) if o.is_symlink() else o.is_dir(): # A link to itself is none: to open it will say so
-            loops = link and os.path.realpath(path).startswith(os.path.realpath(o.path))
+            loops = link and Path(o.path).resolve() in (here := Path(path).resolve(), *here.parents)
             if recurse and not loops and (name in folders if folders else name[0]!='.'):
                 yield from _find_images(o.path, below=f'{below}{name}/', linked=link)
         elif not folders or '.' in folders:

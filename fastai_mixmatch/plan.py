@@ -80,11 +80,12 @@ def file_weights(
     file, # File of weights, a predictor's file, or the folder of a training
 ): # For `ssl_learner`: the file, or a dictionary of all the weights of a training
     "Weights that a training starts from"
-    from safetensors.torch import load_file
+    from safetensors import SafetensorError, torch as tensors
     if (file := Path(file)).is_dir(): file /= 'predictor.safetensors'
     if not file.is_file(): raise FileNotFoundError(f"there is no weights file {file}")
     if file.suffix!='.safetensors': return file
-    return {k: v for k,v in load_file(file).items() if not k.startswith('sample.')}
+    try: return {k: v for k,v in tensors.load_file(file).items() if not k.startswith('sample.')}
+    except SafetensorError as e: raise ValueError(f"{file} is not a file of weights: {e}") from e
 
 def plan_learner(
     plan:dict, # `args` of the command, `pretrained`, `epochs`, `steps` of each epoch so far or None
@@ -185,8 +186,9 @@ def read_plan(
 )->dict:
     "The plan of a training"
     f = Path(run)/'plan.json'
-    try: return json.loads(f.read_text())
-    except ValueError as e: raise ValueError(f"{f} is damaged: {e}; delete the folder to begin again") from e
+    try: return dict(plan := json.loads(f.read_text()), args=dict(plan['args']))
+    except (ValueError,TypeError,KeyError) as e: raise ValueError(
+        f"{f} is damaged, or of no training: {e!r}; `train` with another --out") from e
     except OSError as e: raise FileNotFoundError(
         f"{run} is not the folder of a training: it has no plan.json; `fastai-mixmatch train` makes one") from e
 

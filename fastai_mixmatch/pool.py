@@ -11,7 +11,6 @@ from fastai.vision.all import *
 from torch.utils.data import ConcatDataset, Subset, TensorDataset
 from torchvision.datasets.folder import default_loader
 from .distributed import *
-from .files import warn
 from .images import *
 from .lists import *
 from .sources import *

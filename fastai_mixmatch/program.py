@@ -38,8 +38,8 @@ def usage()->str:
             "fastai-mixmatch COMMAND --help tells more; --debug shows where an error comes from")
 
 # %% ../nbs/34_program.ipynb #prog0009
-def refuse_place(out, folder=False):
-    "Refuse a bad `out`"
+def refuse_place(out, folder=False, keep=()):
+    "Refuse a bad `out`, and one that is among the files to `keep`"
     path = Path(out).absolute()
     home = first(o for o in (path, *path.parents) if o.exists()) if folder else path.parent
     try:
@@ -47,12 +47,8 @@ def refuse_place(out, folder=False):
         tempfile.TemporaryFile(dir=home).close() # Also as root
     except OSError as e: raise OSError(
         f"--out must name a {'file in a '*(not folder)}folder that can be written; got {str(out)!r}") from e
-
-def _refuse_missing(args):
-    for k in ('run','source','files','unlabeled','valid','weights'):
-        for o in L(args.get(k)):
-            if o!='-' and not (o.startswith('hf:') or os.path.exists(o)): raise FileNotFoundError(
-                f"there is no file or folder {o}{'; `train` makes the folder of a training'*(k=='run')}")
+    if path.is_file() and os.path.realpath(path) in map(os.path.realpath, keep): raise FileExistsError(
+        f"--out {out} is read, and would be lost; name another")
 
 def failed(name, text, as_json):
     "Tell what is wrong; the exit code"
@@ -77,8 +73,11 @@ def given(
     for k,v in dict(quiet='Print only errors and warnings', json='Print one JSON object').items():
         if f'--{k}' not in parser._option_string_actions: parser.add_argument(f'--{k}', action='store_true', help=v)
     args = vars(parser.parse_args(rest))
+    read = [(k,o) for k in 'run source files unlabeled valid weights root'.split() for o in L(args.get(k))]
     try:
-        if args.get('out') not in (None,'-'): refuse_place(args['out'], name=='train')
-        _refuse_missing(args)
+        if args.get('out') not in (None,'-'): refuse_place(args['out'], name=='train', L(args.get('run')))
+        for k,o in read:
+            if o!='-' and not (o.startswith('hf:') or os.path.exists(o)): raise FileNotFoundError(
+                f"there is no file or folder {o}{'; `train` makes the folder of a training'*(k=='run')}")
     except OSError as e: sys.exit(failed(name, e, args['json']))
     return name,args,'--debug' in argv

@@ -14,7 +14,8 @@ from functools import lru_cache
 from fastai.basics import *
 from fastai.callback.progress import CSVLogger
 from datetime import date, time, timedelta # Not fastai's `time`
-from .files import array_bytes, warn
+from .distributed import warn
+from .files import array_bytes
 
 # %% ../nbs/82_state.ipynb #d699218f
 def _array(o):

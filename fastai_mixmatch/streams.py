@@ -11,8 +11,7 @@ from collections import deque
 from fastai.vision.all import *
 from .batch import Unlabeled, refuse_unless
 from .cache import DiskCache
-from .distributed import from_first
-from .files import warn
+from .distributed import from_first, warn
 from .sources import *
 from .pool import *
 

@@ -16,6 +16,7 @@ from .files import atomic_write
 from .fingerprint import flat, settings
 from .frozen import linear_rows
 from .inspect import history, ssl_method
+from .rng import seeded
 
 # %% ../nbs/33_summary.ipynb #725a355d
 def report(
@@ -35,7 +36,7 @@ def report(
     method,dls = ssl_method(learn),learn.dls
     os.makedirs(Path(file).absolute().parent, exist_ok=True) # An error comes before the work
     try: rows = history(learn)
-    except ValueError: rows = None
+    except ValueError: rows = pd.DataFrame()
     classes = [*map(str, ifnone(getattr(dls, 'vocab', None), range(dls.c)))]
     if learn.opt is None: learn.create_opt()
     method.prepare()
@@ -69,9 +70,7 @@ def flat_map(
     "Places for images, so that those with similar features are neighbors"
     from sklearn.manifold import TSNE # Slow to import
     x = torch.as_tensor(x).float()
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        x = (x-x.mean(0))@torch.pca_lowrank(x, min(50, *x.shape))[2]
+    with seeded(0): x = (x-x.mean(0))@torch.pca_lowrank(x, min(50, *x.shape))[2]
     xy = x[:,:2].numpy()
     if len(x)>5: xy = TSNE(init='pca', perplexity=min(30, (len(x)-1)/3), random_state=0).fit_transform(x.numpy())
     return (xy-xy.min(0))/np.maximum(np.ptp(xy, axis=0), 1e-9)
@@ -154,7 +153,10 @@ class Tiles:
         return side, ''.join(css.format(i, base64.b64encode(o).decode()) for i,o in enumerate(files))
 
 def _short(name): return '/'.join(Path(name).parts[-2:])
-def _shown(name): return escape(_short(name)).replace('/', '/<wbr>')
+def _shown(name):
+    "HTML of a name's end, in brief; the title has all of it"
+    brief = '/<wbr>'.join(escape(_brief(o, 18)) for o in _short(name).split('/'))
+    return f'<span title="{escape(name)}">{brief}</span>'
 
 # %% ../nbs/33_summary.ipynb #d161e5ca
 _none = '<p>There are no validation images.</p>'
@@ -168,8 +170,8 @@ def _beat(p):
     none = ('pass <code>arch=</code> of a pretrained network, or <code>others=</code>',
             '<code>train</code> makes them with pretrained weights, if there is time')[p.command]
     text = f'This run: {verdict(own, max(rows.values()), len(v))}.' if rows else f'No rows to beat were given: {none}.'
-    before = [] if p.rows is None else [*p.rows.get('accuracy', ())]
-    worse = setback(own, max([own, *before, *[o for k,o in rows.items() if k.startswith('frozen')]]), len(v), p.command)
+    before = *p.rows.get('accuracy', ()),*[o for k,o in rows.items() if k.startswith('frozen')]
+    worse = setback(own, max([own, *before]), len(v), p.command)
     text += f' <b>Careful: {worse}.</b>'*bool(worse)
     rows[f'this run: {type(p.method).__name__}'] = own
     cells = [(escape(k), f'{o:.1%}') for k,o in rows.items()]
@@ -181,8 +183,8 @@ def _beside(charts):
     return f'<div class="charts">{"".join(f"<div><h3>{k}</h3>{v}</div>" for k,v in charts.items() if v)}</div>'
 
 def _curves(p):
-    if (df := p.rows) is None: return '<p>This learner holds no results of a fit.</p>'
-    df = df.apply(pd.to_numeric, errors='coerce').dropna(axis=1, how='all')
+    if p.rows.empty: return '<p>This learner holds no results of a fit.</p>'
+    df = p.rows.apply(pd.to_numeric, errors='coerce').dropna(axis=1, how='all')
     known = ('train_loss','valid_loss','loss_x','loss_u','lambda_u','confidence','guess_acc','time')
     metrics = [c for c in df if c not in known and df[c].between(0, 1).all()]
     groups = {'Metrics on validation images': (metrics,(0,1)), 'Losses': (('train_loss','valid_loss'),None),
@@ -225,15 +227,11 @@ def _confusion(p):
         rows, ('Label','Taken for','Images','Of that class'), 'Most frequent confusions', nums=(2,3)) if rows else '')
 
 def _reliability(p):
-    u,v = p.seen['unlabeled'],p.seen.get('valid')
-    known = u.y>=0
-    pairs = {}
-    if known.any(): pairs['Guesses on unlabeled images, whose labels are known here'] = u.p[known],u.y[known]
-    if v is not None: pairs['Validation images'] = v.p,v.y
-    if not pairs: return '<p>No labels are known to compare with.</p>'
     out = {}
-    for k,(q,y) in pairs.items():
-        df,ece = reliability(q, y)
+    for k,part in (('Guesses on unlabeled images, whose labels are known here','unlabeled'),
+                   ('Validation images','valid')):
+        if (s := p.seen.get(part)) is None or not (known := s.y>=0).any(): continue
+        df,ece = reliability(s.p[known], s.y[known])
         d = df.dropna()
         lines = {'right': d.right, 'if calibrated': d.confidence}
         chart = _chart(lines, k, [*d.confidence.round(2)], (0,1), 'confidence')
@@ -242,7 +240,7 @@ def _reliability(p):
         table = _table(rows, ('Confidence','Images','Mean','Right'), nums=(1,2,3))
         out[k] = (f'<p>Expected calibration error: <b>{ece:.3f}</b>. On average, the confidence differs by so much '
                   f'from the share that is right.</p>{chart}<details><summary>As a table</summary>{table}</details>')
-    return _beside(out)
+    return _beside(out) if out else '<p>No labels are known to compare with.</p>'
 
 # %% ../nbs/33_summary.ipynb #4054d025
 def _map(p):
@@ -255,7 +253,7 @@ def _map(p):
         for i in idx:
             p.tiles(k, i)
             g = (s := seen[k]).p[i].argmax()
-            label = f', labeled {c[s.y[i]]}' if k!='unlabeled' else ''
+            label = f', labeled {c[s.y[i]]}'*(k!='unlabeled')
             rows.append((num, int(g if k=='unlabeled' else s.y[i]),
                          f'{_short(s.names[i])}: {k}{label}, guessed {c[g]} ({s.p[i,g]:.0%})'))
     p.data = dict(zip('kct', zip(*rows)), x=x, y=y, n=Tiles.n, names=c)
@@ -268,9 +266,8 @@ def _guesses(p):
         def text(i):
             second = np.argsort(u.p[i])[-2]
             also = f', {escape(c[second])} {u.p[i,second]:.0%}'*(name=='Most contested')
-            return f'{_shown(u.names[i])}<br>{conf[i]:.0%}{also}'
-        shown = ''.join(p.tiles.figure(('unlabeled',i), text=text(i)) for i in idx[:6])
-        return f'<h3>{name}</h3><div class="tiles">{shown}</div>'
+            return f'{conf[i]:.0%}{also}'
+        return _tiles_of(p, [([u.names[i]], text(i)) for i in idx[:6]], name, 'h3')
     for k in np.argsort(-np.bincount(u.guess, minlength=len(c)), kind='stable'):
         i = np.flatnonzero(u.guess==k)
         if not len(i): continue
@@ -283,10 +280,10 @@ def _guesses(p):
 # %% ../nbs/33_summary.ipynb #f6a45832
 _most = 24 # Pictures in a list
 
-def _tiles_of(p, rows, says):
+def _tiles_of(p, rows, says, tag='p'):
     shown = [p.tiles.figure(*map(p.where.get, names), text='<br>'.join([*map(_shown, names), text]))
              for names,text in rows[:_most]]
-    return f'<p>{says}</p><div class="tiles">{"".join(shown)}</div>'
+    return f'<{tag}>{says}</{tag}><div class="tiles">{"".join(shown)}</div>'
 
 def _issues(p):
     try: df = label_issues(p.seen, classes=p.classes)

@@ -218,6 +218,7 @@ def image_table(rows): return pd.DataFrame(rows, columns=['file','label','part']
 
 def folder_table(
     path, # Folder
+    say=noop, # Called with each remark
 )->pd.DataFrame: # Columns file (path), label, part
     "The images of a folder, by the names of its folders"
     rows = []
@@ -228,7 +229,10 @@ def folder_table(
         if label is None or 'unlabeled' in (part, part_of(label)): part,label = 'unlabeled',None
         rows.append((Path(path)/name, label, part))
     df = image_table(rows)
-    if (df.part=='labeled').any(): df = df[df.part.notna()] # Beside `labeled`, other folders are no classes
+    if (df.part=='labeled').any(): # Beside `labeled`, other folders are no classes
+        odd = df.label[df.part.isna()].unique()
+        if len(odd): say(f"folders not read beside labeled ones: {', '.join(odd)}")
+        df = df[df.part.notna()]
     return _validated(df.fillna(dict(part='labeled')))
 
 def _validated(df):
@@ -322,7 +326,7 @@ def source_rows(
     hub = all(hasattr(o, 'cast_column') for o in (source.values() if isinstance(source, dict) else [source]))
     whole = folder_table if path and path.is_dir() else hub_table if hub else None
     if whole is not None:
-        rows = [*whole(source, *[label]*hub).itertuples(index=False)]
+        rows = [*whole(source, label if hub else say).itertuples(index=False)]
         if not hub and len({o.label for o in rows}-{None})<2:
             for o in path.glob('*.[ctj]s*'): say(f"{o} is not read; for its labels name it, not its folder")
         return rows, ('file','label')

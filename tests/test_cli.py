@@ -260,6 +260,10 @@ def test_the_loop_with_a_table_of_own_names(photos, tmp_path, main, beside):
     assert list(more.columns)==['Foto','Baumart','reason'] and more.Baumart.isna().all() and len(more)==5
     assert all((todo.parent/o).is_file() and o.startswith('Meine Bäume/')!=beside for o in more.Foto)
     more.assign(Baumart='ball').to_csv(todo, index=False)
+    labels = (own/'labels.csv').read_bytes()
+    for command in ('next','report'):
+        rc,_,err = main(command, out, '--out', own/'a'/'..'/'labels.csv')
+        assert rc==1 and 'labels.csv is read, and would be lost; name another' in err and (own/'labels.csv').read_bytes()==labels
     alone = survey(todo, unlabeled=own)
     assert alone.classes()=={'ball': 5} and "columns 'Foto', 'Baumart'" in alone.notes
     pd.concat([pd.read_csv(own/'labels.csv'), pd.read_csv(todo)]).to_csv(own/'labels.csv', index=False)
@@ -778,15 +782,17 @@ MISTAKES = {'no file or folder': ['check','nowhere.csv'], 'did you mean resnet18
     'empty.csv has no rows': ['check','empty.csv'], 'heads.csv has no rows': ['check','heads.csv'], '--size must be a whole number of at least 2': ['train','LABELS','--model','small_cnn','--size','1'], '--bs must be at most': ['train','LABELS','--bs','9999'], 'no image in': ['check','empty'], 'has a label to train on': ['train','nolabel.csv'],
     'two classes at least': ['train','onelabel.csv'], 'keep few of the labels by --per-class': ['train','all.csv'], 'not a list of tasks': ['check','bad.json'], '--folds must be 2 or more, and --fold less': ['check','LABELS','--fold','7'],
     'no file or folder gone.csv': ['check','LABELS','--valid','gone.csv'], 'or folder gone': ['check','LABELS','--unlabeled','gone'],
-    'is damaged': ['report','broken'], 'not a file of weights': ['train','LABELS','--model','small_cnn','--size','16','--epochs','1','--weights','LABELS'],
+    'is damaged': ['report','broken'], 'of no training': ['report','foreign'], 'of no training: TypeError': ['predict','listed','.'], "of no training: KeyError('args'); `train` with another --out": ['train','LABELS','--out','foreign'],
+    'w.safetensors is not a file of weights': ['train','LABELS','--weights','w.safetensors'], '--minutes must be more than 0, and finite': ['train','LABELS','--minutes','inf'],
+    'file or folder gone': ['check','LABELS','--root','gone'], 'p.safetensors is read, and would be lost': ['predict','p.safetensors','IMAGE','--out','p.safetensors'], 'not a file of weights': ['train','LABELS','--model','small_cnn','--size','16','--epochs','1','--weights','LABELS'],
     'no file or folder hf:': ['check','hf:'], 'labels form no folds': ['train','LABELS','--each-fold','--valid','LABELS']}
 
 @pytest.mark.parametrize('text', MISTAKES)
 def test_mistakes_are_one_sentence(text, photos, tmp_path, monkeypatch, main):
     monkeypatch.chdir(tmp_path)
-    for o in ('empty','broken'): (tmp_path/o).mkdir()
+    for o in ('empty','broken','foreign','listed'): (tmp_path/o).mkdir()
     one = f"file,label\n{photos/'IMG_0000.jpg'},%s\n{photos/'IMG_0001.jpg'},\n"
-    for k,v in {'empty.csv': '', 'heads.csv': 'file,label\n', 'nolabel.csv': one%'', 'onelabel.csv': one%'cat', 'all.csv': (one%'cat').replace('.jpg,\n', '.jpg,dog\n'), 'bad.json': '{"a": 1}', 'broken/plan.json': '{'}.items():
+    for k,v in {'empty.csv': '', 'heads.csv': 'file,label\n', 'nolabel.csv': one%'', 'onelabel.csv': one%'cat', 'all.csv': (one%'cat').replace('.jpg,\n', '.jpg,dog\n'), 'bad.json': '{"a": 1}', 'broken/plan.json': '{', 'foreign/plan.json': '{"name": "other"}', 'listed/plan.json': '[1]', 'w.safetensors': 'weights', 'p.safetensors': 'network'}.items():
         (tmp_path/k).write_text(v)
     args = [dict(LABELS=photos/'labels.csv', IMAGE=photos/'IMG_0000.jpg').get(o, o) for o in MISTAKES[text]]
     rc,out,err = main(*args)
@@ -801,6 +807,17 @@ def test_help_and_mistakes_need_no_library(args, rc):
     p = subprocess.run([sys.executable, '-c', code], text=True, capture_output=True, env=own_env())
     assert p.returncode==rc and p.stdout.endswith('[]\n') and 'Traceback' not in p.stderr, p.stdout+p.stderr
     assert rc!=1 or '--json' not in args or json.loads(p.stdout.splitlines()[0])=={'error': 'there is no file or folder nowhere'}
+
+def test_a_closed_output_is_no_mistake(photos):
+    "As of a job that nobody reads: `>&-`"
+    p = subprocess.run(['sh', '-c', 'exec "$@" >&-', 'sh', sys.executable, '-m', 'fastai_mixmatch', 'check', str(photos/'labels.csv')], text=True, capture_output=True, env=own_env())
+    assert (p.returncode, p.stdout, p.stderr)==(1, '', ''), 'one file is broken'
+
+@pytest.mark.parametrize('code', ['from fastai_mixmatch.all import *', 'from fastai_mixmatch import collect', 'import sys; sys.argv[1:] = ["export","."]; from fastai_mixmatch.__main__ import main; main()'])
+def test_imports_are_quiet(code, tmp_path):
+    "fastai calls what PyTorch warns of, and a user can do nothing about it"
+    p = subprocess.run([sys.executable, '-c', code], text=True, capture_output=True, env=own_env(), cwd=tmp_path)
+    assert p.stderr=='' or p.stderr.count('\n')==1 and 'there is no predictor' in p.stderr
 
 def test_heads_are_those_of_the_functions():
     for k,f in program.heads().items():

@@ -380,6 +380,21 @@ def test_folders(tmp_path, layout):
     found = survey(put(tmp_path, *LAYOUTS[layout]))
     assert found.classes() == dict(cat=2, dog=2) and len(found.of('unlabeled')) == 2
 
+def test_a_folder_that_is_not_read_is_named(photos, tmp_path):
+    "Beside `labeled`, other folders are no classes; nobody should miss their images"
+    for part in ('labeled/a','labeled/b','unlabeled','rest/old','Peter'):
+        (tmp_path/part).mkdir(parents=True)
+        shutil.copy(photos/f'IMG_000{len(part)%5}.jpg', tmp_path/part)
+    found = survey(tmp_path, progress=False)
+    assert len(found.df)==3 and 'folders not read beside labeled ones: Peter, rest' in found.notes
+    for o in ('rest','Peter'): shutil.rmtree(tmp_path/o)
+    assert not any('not read' in o for o in survey(tmp_path, progress=False).notes)
+
+def test_one_image_is_one(photos, tmp_path):
+    for c in 'ab': (tmp_path/c).mkdir(), shutil.copy(photos/f'IMG_000{"ab".index(c)}.jpg', tmp_path/c)
+    shutil.copy(photos/'IMG_0002.jpg', tmp_path/'a')
+    assert any(o.startswith('an accuracy on 1 image may') for o in survey(tmp_path, progress=False).notes)
+
 def test_unlabeled_folder_with_the_same_parent(tmp_path):
     put(tmp_path, *LAYOUTS['halves'])
     found = survey(tmp_path/'labeled')

@@ -1,7 +1,8 @@
 "Which images there are, which are labeled, and which cannot be read."
-import json, numpy as np, os, pickle, pytest, torch
+import errno, json, numpy as np, os, pickle, pytest, re, torch
 from fastcore.basics import defaults
 from fastai.vision.all import PILImage, RandomResizedCrop, image2tensor, parent_label
+from fastai_mixmatch.files import atomic_write
 from helpers import *
 
 def test_splits_are_the_same_on_every_machine(tmp_path):
@@ -117,6 +118,26 @@ def test_files(folder, tmp_path):
     assert names()==['0.png','a/1.png','a/b/2.JPG','z.png']
     assert names(recurse=False)==['0.png','z.png'] and names(folders=['a'])==['a/1.png','a/b/2.JPG'] and names(folders=['.'])==['0.png','z.png']
     assert ImageList.from_folder(tmp_path).items.linked and not ImageList.from_folder(tmp_path/'a', recurse=False).items.linked
+
+def test_a_link_to_a_folder_whose_name_begins_as_this_one(tmp_path):
+    "It leads elsewhere: only a folder above, or the same, is a loop"
+    (tmp_path/'photo/cats').mkdir(parents=True); (tmp_path/'photos').mkdir()
+    (tmp_path/'photo/cats/0.png').touch()
+    for name,to in dict(cats='photo/cats', all='photo', up='.', self='photos').items(): (tmp_path/'photos'/name).symlink_to(tmp_path/to)
+    assert [o.relative_to(tmp_path).as_posix() for o in ImageList.from_folder(tmp_path/'photos')]==['photos/all/cats/0.png','photos/cats/0.png']
+
+def test_errors_of_a_file_name_it(tmp_path):
+    "And not the temporary file, which nobody knows; other errors stay as they are"
+    for f in (tmp_path, tmp_path/('x'*250)):
+        with pytest.raises(OSError, match=re.escape(f"'{f}'")) as e: Split([0], 1).save(f)
+        assert '.tmp' not in str(e.value) and e.value.errno in (errno.EISDIR, errno.ENAMETOOLONG) and type(e.value) in (IsADirectoryError, OSError)
+    def elsewhere():
+        with atomic_write(tmp_path/'a'): open(tmp_path/'b')
+    with pytest.raises(FileNotFoundError, match=re.escape(f"'{tmp_path/'b'}'")): elsewhere()
+    old = os.umask(0o027)
+    try: Split([0], 1).save(tmp_path/'a')
+    finally: os.umask(old)
+    assert (tmp_path/'a').stat().st_mode&0o777==0o640 and not [*tmp_path.glob('.*')], 'who may read it is as for any new file'
 
 def test_overlap_of_a_folder(folder, tmp_path):
     (tmp_path/'u').mkdir()

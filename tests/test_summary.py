@@ -102,6 +102,13 @@ def test_the_confusion_matrix_on_a_phone(n, tmp_path):
     assert not says and wide<=width<=390 and after<=edge+1 and shade>5
     assert (before<=edge+1)==(n<43)
 
+def test_long_names_keep_their_end(made):
+    "Below a picture; a pointer on it shows all of it"
+    assert summary._shown('/a/Juice/Tropicana-Golden-Grapefruit_014.jpg')=='<span title="/a/Juice/Tropicana-Golden-Grapefruit_014.jpg">Juice/<wbr>Tropicana…_014.jpg</span>'
+    assert summary._shown(f'{EVIL}/0_1.png').endswith('/<wbr>0_1.png</span>') and '<script>' not in summary._shown(EVIL)
+    shown = re.findall('<figcaption><span title="([^"]*)">(.*?)</span>', made[3].read_text())
+    assert len(shown)>20 and all(a.endswith(b.split('<wbr>')[-1]) and Path(a).is_file() for a,b in shown if '&' not in a and ' ' not in a)
+
 def test_names_on_a_phone_stay_whole(tmp_path):
     "Up to about 16 letters a word, beside one that has to be broken; and the table of the classes is no wider than the screen"
     classes, y = ['Asparagus','Pomegranatejuice','Sour Cream','Donaudampfschifffahrtsgesellschaft'], np.arange(400)%4
