@@ -1263,7 +1263,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'fastai_mixmatch.state.pack': ('state.html#pack', 'fastai_mixmatch/state.py'),
                                        'fastai_mixmatch.state.remember': ('state.html#remember', 'fastai_mixmatch/state.py'),
                                        'fastai_mixmatch.state.unpack': ('state.html#unpack', 'fastai_mixmatch/state.py'),
-                                       'fastai_mixmatch.state.warn_once': ('state.html#warn_once', 'fastai_mixmatch/state.py'),
                                        'fastai_mixmatch.state.whole': ('state.html#whole', 'fastai_mixmatch/state.py')},
             'fastai_mixmatch.streams': { 'fastai_mixmatch.streams.IterableDL': ('streams.html#iterabledl', 'fastai_mixmatch/streams.py'),
                                          'fastai_mixmatch.streams.IterableDL.__len__': ( 'streams.html#iterabledl.__len__',

@@ -333,7 +333,7 @@ class Saved(Counted):
     (View, None), (Saved, None), (lambda f: StrongView(), None), (lambda f: StrongView(CTAugment()), None)])
 def test_strong_views_that_a_checkpoint_does_not_hold(strong, lost):
     "What changes in a step and is no part of a `state_dict` is named"
-    from fastai_mixmatch.state import warn_once
+    from fastai_mixmatch.distributed import warn_once
     warn_once.cache_clear()
     with warnings.catch_warnings(record=True) as ws:
         warnings.simplefilter('always')
@@ -366,7 +366,7 @@ class Listed(MixMatch):
     (lambda: 'ce', CountedTransform, 'n_seen of CountedTransform'), (lambda: 'focal', None, None)])
 def test_losses_and_transforms_that_a_checkpoint_does_not_hold(loss, tfm, lost):
     "A loss, a transform or a list of the method that a step changes is named; fastai's random transforms draw anew, and are not"
-    from fastai_mixmatch.state import warn_once
+    from fastai_mixmatch.distributed import warn_once
     warn_once.cache_clear()
     tfms = [*aug_transforms(size=8, do_flip=False), Normalize.from_stats([.5], [.5], cuda=False), *([tfm()] if tfm else [])]
     with warnings.catch_warnings(record=True) as ws:
