@@ -12,7 +12,7 @@ from torchvision import models
 
 from .batch import like
 from .checks import probe
-from .distributed import warn
+from .distributed import *
 from .lists import quietly
 from .models import *
 from .rng import kept_rng

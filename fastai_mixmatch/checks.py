@@ -12,7 +12,7 @@ from .batch import form, refuse_unless
 from .sources import class_name, overlap
 from .rng import kept_rng
 from .describe import plain
-from .distributed import warn, warn_once
+from .distributed import *
 from .targets import frozen_stats
 
 # %% ../nbs/84_checks.ipynb #1283a290

@@ -117,7 +117,7 @@ def verdict(
     "How an accuracy compares"
     d,m = 100*(own-best),uncertainty(n)
     if abs(d)<=m: return (f"no clear difference from the best baseline, {best:.1%}: with {n} validation images, up to "
-                          f"{m:.0f} points may be chance. Validate on more images to see which is better")
+                          f"{m:.0f} points may be chance")
     return f"{abs(d):.1f} points {'better' if d>0 else 'worse'} than the best baseline, {best:.1%} (±{m:.0f} points)"
 
 def setback(

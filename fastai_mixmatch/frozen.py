@@ -14,7 +14,7 @@ from sklearn.model_selection import GridSearchCV
 from .checks import label_indices
 from .sources import as_items, raw_items
 from .pool import ItemPipe, LabeledPool, as_pool
-from .distributed import warn
+from .distributed import *
 from .files import *
 from .arch import is_arch, network
 from .heads import pool_features

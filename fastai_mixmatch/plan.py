@@ -12,16 +12,15 @@ from fastprogress.fastprogress import format_time
 from fastai.vision.all import *
 from . import methods
 from .arch import archs
-from .batch import Unlabeled, like
+from .batch import *
 from .checkpoint import Checkpoint
 from .collect import *
-from .files import atomic_write, sha256_of
+from .files import *
 from .learner import ssl_learner
-from .methods import Confident, NoisyStudent
 from .mixmatch import MixMatch
 from .models import load_weights
 from .rng import kept_rng
-from .semi import SemiSupervised, method_of
+from .semi import *
 from .describe import mark_computed
 
 # %% ../nbs/31_plan.ipynb #b1426a21
@@ -42,7 +41,7 @@ def find_method(
 )->type:
     "The method that a name means"
     known = {o.__name__.lower(): o for o in (MixMatch, *vars(methods).values()) if inspect.isclass(o)
-             and issubclass(o, SemiSupervised) and o not in (SemiSupervised, Confident, NoisyStudent)}
+             and issubclass(o, SemiSupervised) and o not in (SemiSupervised, methods.Confident, methods.NoisyStudent)}
     if name.lower() in known: return known[name.lower()]
     raise ValueError(f"no method {name}{like(name, known)}; there are {', '.join(known)}")
 

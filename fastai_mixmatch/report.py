@@ -8,7 +8,7 @@ __all__ = ['Report']
 # %% ../nbs/12_report.ipynb #cc5e6a3a
 from fastai.vision.all import *
 from .batch import FitCallback, refuse_unless
-from .distributed import listed, rank0_print, sum_ranks, warn
+from .distributed import *
 from .sources import class_name
 from .targets import laplace
 

@@ -13,7 +13,7 @@ from dataclasses import fields, is_dataclass
 from fastai.basics import *
 from fastai.callback.progress import CSVLogger
 from datetime import date, time, timedelta # Not fastai's `time`
-from .distributed import warn_once
+from .distributed import *
 from .files import array_bytes
 
 # %% ../nbs/82_state.ipynb #d699218f

@@ -11,7 +11,7 @@ from collections import deque
 from fastai.vision.all import *
 from .batch import Unlabeled, refuse_unless
 from .cache import DiskCache
-from .distributed import from_first, warn
+from .distributed import *
 from .sources import *
 from .pool import *
 

@@ -8,7 +8,7 @@ __all__ = ['shift_draws', 'reflect', 'shift_rows', 'shift_gather', 'shift_flip',
 # %% ../nbs/05_views.ipynb #8e3f1cbb
 from fastai.vision.all import *
 from .batch import refuse_unless
-from .distributed import warn
+from .distributed import *
 from .sources import loader_tfms
 from .rng import draws, varies
 
