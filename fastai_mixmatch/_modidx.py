@@ -1329,6 +1329,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'fastai_mixmatch.streams.Walk.give': ('streams.html#walk.give', 'fastai_mixmatch/streams.py'),
                                          'fastai_mixmatch.streams._order': ('streams.html#_order', 'fastai_mixmatch/streams.py'),
                                          'fastai_mixmatch.streams._settings': ('streams.html#_settings', 'fastai_mixmatch/streams.py'),
+                                         'fastai_mixmatch.streams.check_batches': ( 'streams.html#check_batches',
+                                                                                    'fastai_mixmatch/streams.py'),
                                          'fastai_mixmatch.streams.check_classes': ( 'streams.html#check_classes',
                                                                                     'fastai_mixmatch/streams.py'),
                                          'fastai_mixmatch.streams.check_label': ('streams.html#check_label', 'fastai_mixmatch/streams.py'),

@@ -208,12 +208,12 @@ def before_train(self:Checkpoint):
     if not fit.state: return
     state,fit.state,fit.since = fit.state,None,time.monotonic()
     load_training_state(learn, state, fit.exact, not fit.diff)
-    done,batch = learn.epoch*n,fit.gate.first_batch
+    done,batch = last(learn.recorder.iters or [0]),fit.gate.first_batch # Epochs may differ in length
     at = f"in epoch {learn.epoch+1} of {learn.n_epoch}, after {batch} of {n} batches"
     step,pct = (state['step'],state['pct']) if fit.exact else (done,None)
-    learn.train_iter,learn.pct_train = step,ifnone(pct, (done+batch)/n/learn.n_epoch)
+    learn.train_iter,learn.pct_train = step,ifnone(pct, (learn.epoch+batch/n)/learn.n_epoch)
     # A callback may cut a batch, and epochs
-    good = batch<=n and batch-2<step<=done+batch and abs(learn.pct_train*n*learn.n_epoch-done-batch)<1.5
+    good = batch<=n and batch-2<step<=done+batch and abs((learn.pct_train*learn.n_epoch-learn.epoch)*n-batch)<1.5
     if not good: raise CheckpointError(f"{fit.file} is not a state of this fit: {at}")
     rank0_print(f"Checkpoint: fit {fit.n} continues {at}, from {fit.file}")
     if state['cut'] and fit.exact:

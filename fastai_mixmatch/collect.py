@@ -287,6 +287,7 @@ def survey(
     rows = [(f, l, p if l is not None else 'unlabeled') for f,l,p in rows]
     if valid is not None:
         more,_ = source_rows(valid, _home(valid, root), file, label, notes.append)
+        if not any(l for _,l,_ in more): raise ValueError(f"no image of `valid`, {item_name(valid)}, has a label")
         rows = [(f,l,'valid') for f,l,_ in more if l is not None] + [o for o in rows if o[2]!='valid']
     if unlabeled is not None:
         rows += (more := [(o,None,'unlabeled') for o in as_items(unlabeled).items])

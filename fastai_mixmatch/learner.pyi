@@ -168,7 +168,7 @@ def mixmatch_learner(
     adapt
         Count unlabeled images less until the network predicts the labeled ones well? False: the paper's step
     band
-        With `adapt`: for 2, a class may be guessed between half and twice as often as it is labeled
+        With `adapt`: for 2, corrects classes guessed over twice, or under half, as often as labeled
     prior
         Class frequencies of unlabeled images: `(n_classes,)`, 'uniform' or 'labeled'; default: see `band`
     lambda_u

@@ -19,7 +19,7 @@ class MixMatch(SemiSupervised):
     T:float = 0.5 # Temperature of sharpening
     alpha:float = 0.75 # Mixing: λ ~ Beta(α, α); 0 for none
     adapt:bool = True # Count unlabeled images less until the network predicts the labeled ones well? False: the paper's step
-    band:float = 2. # With `adapt`: for 2, a class may be guessed between half and twice as often as it is labeled
+    band:float = 2. # With `adapt`: for 2, corrects classes guessed over twice, or under half, as often as labeled
     prior:str|list|Tensor|None = None # Class frequencies of unlabeled images: `(n_classes,)`, 'uniform' or 'labeled'; default: see `band`
     lambda_u:float = 75. # Weight of the unlabeled loss; with `adapt` a tenth of it for each class beyond the first, at most all
     ramp = 1.

@@ -455,6 +455,16 @@ def test_a_place_that_no_fit_has(place, said):
     (Path('cp')/f'fit1-000000009.{sha256_of([b])[:32]}.pt').write_bytes(b)
     with pytest.raises(CheckpointError, match=said): program(partial(learner, checkpoint='cp', every='2 steps'))
 
+class Lengths(Callback):
+    "Epochs of other lengths, as a budget of minutes gives"
+    order, run_valid, in_checkpoint = 94, False, False
+    def before_epoch(self): first_method(self.learn).dl.steps = (6, 4, 2)[self.learn.epoch]
+
+@pytest.mark.parametrize('n', [5, 8, 11])
+def test_epochs_of_other_lengths(n):
+    a, b = both(lambda **kw: learner(cbs=Lengths(), steps=6, **kw), n)
+    assert a == b
+
 def test_averages_of_another_type():
     "They come in that of the weights"
     stopped()

@@ -180,6 +180,10 @@ def test_too_many_folds_are_refused_before_any_training(photos):
     split = ['valid' if i%4==0 else 'train' for i in range(len(df))]
     with pytest.raises(ValueError, match='labels form no folds'): each_fold(answers(photos).assign(split=split), None, root=photos)
 
+def test_validation_images_without_a_label_are_refused(photos):
+    (photos/'blank.csv').write_text('file,label\nIMG_0001.jpg,\nIMG_0002.jpg,\n')
+    with pytest.raises(ValueError, match='no image of `valid`, .*blank.csv, has a label'): survey(photos/'labels.csv', valid=photos/'blank.csv', progress=False)
+
 def test_a_class_without_validation_image_is_named(photos):
     df = answers(photos)
     only = df.index[df.label.eq('ball')][1:]

@@ -5,7 +5,7 @@ from fastai.vision.all import (Callback, CategoryBlock, DataBlock, DataLoader as
     Normalize, PILImage, Pipeline, RandomResizedCrop, RandTransform, TensorImage, aug_transforms)
 from fastai_mixmatch.rng import rng_state, set_rng_state
 from fastai_mixmatch.views import BatchViews
-from torch.utils.data import WeightedRandomSampler
+from torch.utils.data import WeightedRandomSampler, default_collate
 from helpers import *
 
 @pytest.mark.parametrize('kind', KINDS)
@@ -258,3 +258,13 @@ def test_each_batch_has_its_own_random_numbers():
         def encodes(self, x:PILImageBW): return PILImageBW.create(np.full((8,8), random.randrange(256), np.uint8))
     a,b,*_ = [views[0][:,0,0,0].tolist() for views,_ in UnlabeledDL(UX, core_dls(item_tfms=Plain(p=1.)), bs=10)]
     assert len(set(a))>1 and a!=b
+
+def own_batches(b): return default_collate(b)
+
+@pytest.mark.parametrize('make', [lambda x: torch.utils.data.DataLoader(x, 4, collate_fn=own_batches),
+    lambda x: FastaiDL(x, bs=4, create_batch=own_batches), lambda x: FastaiDL(x, bs=4, before_batch=lambda b: b)], ids=['collate_fn','create_batch','before_batch'])
+def test_batches_made_in_its_own_way_are_refused(make, request):
+    "The stream makes views of single images, so such a function would act in validation only"
+    pairs = [(torch.rand(1, 8, 8), i%2) for i in range(12)]
+    with pytest.raises(ValueError, match=f'`{request.node.callspec.id}` of the labeled loader would not be used'): LabeledDL(DataLoaders(make(pairs)))
+    assert LabeledDL(DataLoaders(torch.utils.data.DataLoader(pairs, 4))).c==2

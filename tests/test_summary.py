@@ -31,7 +31,7 @@ def made(tmp_path_factory):
     learn = ssl_learner(dls, tmp/'unlabeled', SMALL)
     with learn.no_bar(), learn.no_logging(): learn.fit(3)
     net = small_cnn(3, 3, width=8)
-    file = report(learn, tmp/'pages'/'report.html', arch=net, others=dict(supervised=.5), title=f'Title {EVIL}', note='seed 0')
+    file = report(learn, tmp/'pages'/'report.html', arch=net, others=dict(supervised=.5), title=f'Title {EVIL}', note='seed 0 '+'/a-long-folder/of-some-name'*4)
     return tmp, learn, net, file
 
 def data(page): return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)[1])

@@ -458,6 +458,6 @@ def main():
     a = p.parse_args()
     if a.execute: execute()
     build(root/'_proc', root/'_docs')
-    print(f"{root/'_docs/index.html'}")
+    print(f"{root/'_docs/index.html'}; its search needs a server: python -m http.server -d {root/'_docs'}")
 
 if __name__=='__main__': main()
