@@ -208,7 +208,7 @@ def before_train(self:Checkpoint):
     if not fit.state: return
     state,fit.state,fit.since = fit.state,None,time.monotonic()
     load_training_state(learn, state, fit.exact, not fit.diff)
-    done,batch = last(learn.recorder.iters or [0]),fit.gate.first_batch # Epochs may differ in length
+    done,batch = max([learn.epoch*n, *learn.recorder.iters[-1:]]),fit.gate.first_batch # Epochs may differ
     at = f"in epoch {learn.epoch+1} of {learn.n_epoch}, after {batch} of {n} batches"
     step,pct = (state['step'],state['pct']) if fit.exact else (done,None)
     learn.train_iter,learn.pct_train = step,ifnone(pct, (learn.epoch+batch/n)/learn.n_epoch)
