@@ -22,7 +22,9 @@ class Report(FitCallback):
     order = 21
     _stateattrs = ('columns','sums','rows','counts','guess_counts')
     own = 'loss_x','loss_u','lambda_u','confidence','guess_acc'
-    def _init_state(self): self.columns,self.sums,self.rows,self.counts,self.guess_counts = None,{},[],None,[]
+    def _init_state(self):
+        super()._init_state()
+        self.sums,self.rows,self.guess_counts = {},[],[]
 
     def before_fit(self):
         self._init_state()

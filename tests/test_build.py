@@ -82,6 +82,7 @@ def test_long_description(dist):
     text = re.sub(r'^```.*?^```|`[^`\n]+`', '', text, flags=re.M|re.S)
     links = re.findall(r'\]\(([^)\s]+)\)', text)
     assert links and not [o for o in links if not re.match('https?:', o)]
+    assert ('Green guesses' in text)==('package index yet' in text)==('![' in text)
     assert '## From the terminal' in text and 'MixMatch is by' in text and '## How good' not in text
     assert [o for o in meta.get_all('Project-URL') if o.startswith('Paper, https://arxiv.org')]
 
