@@ -33,7 +33,7 @@ from .describe import mark_computed
 
 # %% ../nbs/20_learner.ipynb #6326119c
 def ssl_learner(
-    dls:DataLoaders, # Of the labeled images, with any batch size
+    dls:DataLoaders, # Labeled images, in batches of any size
     unlabeled:str|Path|list|L|pd.Series|torch.utils.data.Dataset|ndarray|Unlabeled, # Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
     arch:Callable|nn.Module|str=wrn_28_2, # Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
     method:SemiSupervised|None=None, # Such as `MixMatch()`, which is the default
