@@ -86,8 +86,8 @@ def take(self:DiskCache, pool, digest:str)->str|None: # Why not
         t = torch.from_numpy(x[:len(y)])
         for j in range(0, len(y), -(-len(y)//8)):
             o,label = pool.read(kept[j])
-            same = label==y[j] and torch.equal(o.as_subclass(Tensor), t[j])
-            if not same: return f"{pool.name(kept[j])} is not what it was"
+            if label!=y[j] or not torch.equal(o.as_subclass(Tensor), t[j]):
+                return f"{pool.name(kept[j])} is not what it was"
         y,skipped = torch.tensor(y, dtype=torch.long),[item_name(str(o)) for o in meta['skipped']]
     except Exception as e: return f"incomplete ({type(e).__name__}: {e})"
     self.map = mapped if x is mapped else None

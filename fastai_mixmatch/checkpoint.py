@@ -124,11 +124,10 @@ def check(self:Checkpoint, file, state):
     diff = fit.diff = differences(old, fit.settings)
     if not diff: return
     msg = f"{file} was written with other settings. {'; '.join(diff.values())}"
-    seed = "start with the same seed (`set_seed`, before loaders and learner are made), "*bool(diff.keys()&initial[:2])
-    if not self.override:
-        raise CheckpointError(f"{msg}. Use the same settings as then (the same labels by a seed or `Split.save`), "
-            f"{seed}or another folder, or continue all the same with `Checkpoint(folder, override=True)`")
-    warn(f"{msg}. `override=True`: training continues all the same")
+    if not self.override: raise CheckpointError(
+        f"{msg}. Use the settings, labels (`Split.save`) and seed (`set_seed`, before the loaders are made) of then, "
+        "or another folder, or continue with `Checkpoint(folder, override=True)`")
+    warn(f"{msg}. `override=True`: training continues")
     fit.exact = not any(re.match('(un)?labeled |batches', k) and not k.endswith('.times') for k in diff) # Same streams?
     if diff.keys()-initial and not state['ended']: state['pct'] = None # Another schedule, perhaps
 

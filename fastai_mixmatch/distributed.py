@@ -109,8 +109,8 @@ def same_on_all(settings:dict):
     def numbers(k, t): return k.startswith('globals') and t==[*map(str, range(len(t)))] # A process knows its own
     bad = [_where(k, t) for k,t in texts.items() if len(set(t))>1 and not numbers(k, t)]
     if bad: raise RuntimeError(
-        f"the processes would not train the same thing. {'. '.join(bad[:8])}{'…'*(len(bad)>8)}. Give each process the "
-        "same images in the same order, the same labels and the same settings")
+        f"the processes would not train the same thing. {'. '.join(bad[:8])}{'…'*(len(bad)>8)}. Give each the same "
+        "images in the same order, labels and settings")
 
 # %% ../nbs/83_distributed.ipynb #838254db
 def together(f, world:int=2):
@@ -184,20 +184,19 @@ def lost(e:BaseException)->str|None:
         if silent else "all processes run, but wait for different things. Look for what only some of them do, such as "
         "a callback or a `CancelFitException`")
 
-def unguarded(e:BaseException|None=None)->str|None:
-    "What to do if this is a worker that imports the program, or if such a worker has died"
+def unguarded(e:BaseException)->str|None:
+    "What to do if a worker that imports the program has died"
     died = isinstance(e, (BrokenPipeError,ConnectionResetError)) or 'exited unexpectedly' in str(e)
-    worker = getattr(multiprocessing.current_process(), '_inheriting', False)
-    if worker or died and multiprocessing.get_start_method()!='fork': return (
-        "a worker process ended. Each imports your program, so put the training under `if __name__=='__main__':`, "
+    if died and multiprocessing.get_start_method()!='fork': return (
+        "a worker process ended, since it imports your program: put the training under `if __name__=='__main__':`, "
         "or pass `num_workers=0` to the loaders")
 
 def guard(workers:int=1):
     "End such a worker before it starts `workers` of its own; first read all that its parent writes"
-    msg,f = workers and unguarded(),sys._getframe()
-    if not msg: return
+    if not (workers and getattr(multiprocessing.current_process(), '_inheriting', False)): return
+    f = sys._getframe()
     while f and 'from_parent' not in f.f_locals: f = f.f_back
     with suppress(ValueError, OSError): # A parent whose pipe is full waits for ever
         pipe = f and f.f_locals['from_parent']
         for _ in pickletools.genops(SimpleNamespace(read=pipe.read, readline=pipe.readline)) if f else (): pass
-    sys.exit(msg)
+    sys.exit(1) # The parent says why

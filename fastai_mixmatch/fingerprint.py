@@ -200,16 +200,17 @@ def flat(d:dict, name:str='')->dict:
     return res
 
 def differences(old:dict, new:dict)->dict:
-    "Settings that differ: name → text that says what they were and are"
+    "Settings that differ: name → text that says what they were and are; digests last"
     def both(*values):
-        texts = [re.sub(r'\["<(tuple|\w*set)>"(, )?', r'\1[', json.dumps(o, ensure_ascii=False)) for o in values]
+        kind = r'\["<(?:(tuple|\w*set)|\w+ \([\d, ]*\))>"(, )?' # Collections, arrays
+        texts = [re.sub(kind, r'\1[', json.dumps(o, ensure_ascii=False)) for o in values]
         start = max(0, len(os.path.commonprefix(texts))-40)*(max(map(len, texts))>80) # Cut long ones to what differs
         return ['…'*(start>0) + t[start:start+78] + '…'*(len(t)>start+78) for t in texts]
     a,b,res = flat(old),flat(new),{}
     for k in sorted({**a, **b}, key=lambda k: k.count('.')):
         if json.dumps(a.get(k))==json.dumps(b.get(k)) or any(k.startswith(f'{o}.') for o in res): continue
         res[k] = "{}: {} then, {} now".format(k, *both(a.get(k), b.get(k)))
-    return res
+    return dict(sorted(res.items(), key=lambda o: bool(re.search(r'"(digest )?[0-9a-f]{12}" now', o[1]))))
 
 # %% ../nbs/22_fingerprint.ipynb #ff7d6233
 def _shared(learn, method):

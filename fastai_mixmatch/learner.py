@@ -33,7 +33,7 @@ from .describe import mark_computed
 
 # %% ../nbs/20_learner.ipynb #6326119c
 def ssl_learner(
-    dls:DataLoaders, # Of the labeled images, with any batch size
+    dls:DataLoaders, # Labeled images, in batches of any size
     unlabeled:str|Path|list|L|pd.Series|torch.utils.data.Dataset|ndarray|Unlabeled, # Unlabeled images: folder, list of files, data frame column, dataset, array; or an `Unlabeled`
     arch:Callable|nn.Module|str=wrn_28_2, # Network: `resnet18` or the like, timm name, module, or function of `(n_in, n_out)`
     method:SemiSupervised|None=None, # Such as `MixMatch()`, which is the default
@@ -108,7 +108,7 @@ def comments(
 
 def _take(kwargs, f):
     "Take the arguments of `f` out of `kwargs`"
-    return {k: kwargs.pop(k) for k in list(kwargs) if k in _args(f)}
+    return {k: kwargs.pop(k) for k in _args(f) if k in kwargs}
 
 def with_arguments(
     f:Callable, # Function of `**kwargs`
@@ -125,11 +125,15 @@ def with_arguments(
     ps = [inspect.signature(ssl_learner).parameters[k] for k in lead] + [
         p.replace(kind=p.KEYWORD_ONLY, default=defaults.get(k, p.default))
         for k,p in params.items() if k not in (*but,*lead)]
-    lines = [f'{p.name} : {inspect.formatannotation(p.annotation)}\n    {docs.get(p.name, "")}' for p in ps]
-    f.__signature__,f.__doc__ = inspect.Signature(ps),'\n'.join([doc, '', 'Parameters', '----------', *lines])
+    lines = [f'{p.name}\n    {docs.get(p.name, "")}' for p in ps]
+    f.__signature__,f.__doc__ = _Lines(ps),'\n'.join([doc, '', 'Parameters', '----------', *lines])
     return f
 
 # %% ../nbs/20_learner.ipynb #acee32d7
+class _Lines(inspect.Signature):
+    "`help` wraps it before Python 3.13, too"
+    def __str__(self): return re.sub(r', (?=\*|\w+:)', ',\n    ', super().__str__())
+
 def factory(
     method:type, # Subclass of `SemiSupervised`
 )->Callable: # Function of `(dls, unlabeled, arch, ...)` that gives a `Learner`

@@ -153,7 +153,7 @@ def planned(a, learn, left, each):
     epochs = int(min(20, max(2, left/6/max(valid*each, 1e-3))))
     step = 12*each*learn.dls.bs # Two views and a guess of each, and the way back
     steps = max(0, int((left-epochs*valid*each)/step))
-    if steps<20: raise ValueError(f"--minutes {a['minutes']:g} is enough for about {steps} steps of {step:.1f} s; "
+    if steps<20: raise ValueError(f"--minutes {a['minutes']:g} is enough for about {steps} steps of {step:.2g} s; "
                                   "give more --minutes, or a smaller --size, --bs or --model")
     epochs = min(epochs, steps//4)
     return dict(epochs=epochs, steps=[max(1, steps//epochs//2)], after=after)

@@ -41,11 +41,12 @@ def test_bad_multiples(mu):
 
 @pytest.mark.parametrize('make', [mixmatch_learner, fixmatch_learner, remixmatch_learner, adamatch_learner, ssl_learner])
 def test_help_names_every_argument(make):
-    "With a type and a comment for each, that of the method, the stream or the learner."
-    names = list(inspect.signature(make).parameters)
-    lines = make.__doc__.split('\n')
+    "The signature has a line with a type for each, before Python 3.13, too; the docstring the comment of the method, the stream or the learner."
+    params, (first, *shown) = inspect.signature(make).parameters, str(inspect.signature(make)).split(',\n')
+    names, lines = list(params), make.__doc__.split('\n')
+    assert first.startswith('(dls: ') and [re.match(r'    (\w+): |    (\*)$', o)[0].strip(' :') for o in shown]==[*names[1:3], '*', *names[3:]]
     for n in names:
-        at = next(i for i,l in enumerate(lines) if l.startswith(f'{n} :'))
-        assert not re.search(r' : (object|inspect._empty|)$', lines[at]), lines[at]
+        at = lines.index(n)
+        assert params[n].annotation not in (object, inspect.Parameter.empty), n
         assert n in vars(Learner) or lines[at+1].strip() or n in inspect.signature(Learner).parameters, n
     assert {'dls','unlabeled','arch','bs','mu','lr','checkpoint'}<=set(names)

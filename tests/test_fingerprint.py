@@ -252,6 +252,13 @@ def test_a_difference_is_named(name):
     assert any(k == expected or k.startswith(f'{expected}.') for k in diff), diff
     assert all(f'{k}: ' in v and ' then, ' in v and v.endswith(' now') for k, v in diff.items())
 
+def test_what_a_reader_knows_comes_first():
+    "Digests come last; a change of the learning rate shows numbers, without types of arrays"
+    old = dict(weights='digest 0123456789ab', names='0123456789ab', a=dict(T=.5), s=[['<float64 (1,)>', [4e-3]]])
+    new = dict(weights='digest ba9876543210', names='ba9876543210', a=dict(T=.4), s=[['<float64 (1,)>', [2e-3]]])
+    diff = differences(old, new)
+    assert list(diff) == ['s', 'a.T', 'weights', 'names'] and diff['s'] == 's: [[[0.004]]] then, [[[0.002]]] now'
+
 PROJECT = dict(own='', deep='''
 def first(): return second()
 def second(): return third()

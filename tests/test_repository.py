@@ -285,9 +285,10 @@ q
     with pytest.raises(ValueError, match='stored error: E: v'): tool('build_readme').render(nb)
 
 def test_addresses_come_from_one_place():
-    "Without an address, relative links become text; with one, absolute links, pictures and a badge"
+    "Without an address, sentences that lead to a page go, and pictures with their captions; with one, links are absolute, and there is a badge"
     t,md = tool('build_readme'),'[`a` b](docs/a.md) [c](https://c.d) ![p](docs/p.png) `[x](y.md)`'
-    assert t.described(md, '')=='`a` b [c](https://c.d)  `[x](y.md)`'
+    text = f'A. {md}. Is `b.c` 3.5? [c](https://c.d).\n\n![p](docs/p.png)\n\nIts caption. More.\n\nFor the picture, so. Or so.\n\nE\n'
+    assert t.described(text, '')=='A. Is `b.c` 3.5? [c](https://c.d).\n\nE\n'
     at = 'https://github.com/o/r'
     assert t.described(md, at)==f'[`a` b]({at}/blob/main/docs/a.md) [c](https://c.d) ![p]({at}/raw/main/docs/p.png) `[x](y.md)`'
     nb = dict(cells=[_cell('markdown', '# T')])

@@ -5,8 +5,9 @@
 
 Both are made from the code: signatures, and the comments of parameters. The stub repeats the shared
 arguments for each function: a `TypedDict` that all unpack (PEP 692) would say them once, but it has no defaults, and
-editors that complete by jedi (0.20.1 was tried) do not read it."""
-import argparse, inspect, re, sys, textwrap, warnings
+editors that complete by jedi (0.20.1 was tried) do not read it. What an argument means, the stub does not repeat: the
+comments of the modules say it, and `help` and a notebook's Shift-Tab print it."""
+import argparse, inspect, re, sys, warnings
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -62,7 +63,7 @@ def others():
 
 def said(f):
     "What the docstring of `f` says about each parameter"
-    return dict(re.findall(r'^(\w+) : .*\n    (.*)', f.__doc__, re.M))
+    return dict(re.findall(r'^(\w+)\n    (.*)', f.__doc__, re.M))
 
 def value(v):
     "A default as code; a float such as 0.015625 or 0.9921875 as a person writes it, `1/64` or `1-1/128`"
@@ -153,9 +154,9 @@ def stub():
             if p.kind in (p.VAR_POSITIONAL,p.VAR_KEYWORD): a,star = ('*' if p.kind is p.VAR_POSITIONAL else '**')+a,True
             args.append(argument(a, p))
         if not k.endswith('_learner'): return f'def {k}({", ".join(args)}) -> Any: ...'
-        doc = re.sub(r'(?m)^(\w+) : .*', r'\1', inspect.getdoc(f)) # The signature has the types
         args = ',\n    '.join(args)
-        return f'def {k}(\n    {args}) -> SemiSupervisedLearner:\n'+textwrap.indent(f'r"""{doc}"""', '    ')
+        doc = f"{f.__doc__.splitlines()[0]}\n\n    `help({k})` says what each argument means"
+        return f'def {k}(\n    {args}) -> SemiSupervisedLearner:\n    r"""{doc}"""'
     for k in learner.__all__:
         o = getattr(learner, k)
         if not isinstance(o, type): lines += [function(k, o), '']; continue

@@ -117,21 +117,25 @@ not_described = 'From 20 labels to a classifier','How good is it?','Where to go 
 def described(md, repository):
     """README text for a package index, where nothing else of the repository is
 
-    Relative links become those of `repository`; without one they become text, and pictures go. The run on digits and
-    the list of pages are not in it.
+    Relative links become those of `repository`. Without one, sentences that lead to a page go, and pictures with their
+    captions. The run on digits and the list of pages are not in it.
     """
-    heads = '|'.join(map(re.escape, not_described))
+    heads,gone = '|'.join(map(re.escape, not_described)),'\1'
     md = re.sub(rf'^<!--.*?-->\n|^## ({heads})\n.*?(?=^## |^MixMatch is by|\Z)', '', md, flags=re.M|re.S)
     def _f(m):
         picture,text,url = m[1]=='!',m[2],m[3]
         if re.match(r'[a-z][a-z0-9+.-]*:|#', url): return m[0]
-        if not repository: return '' if picture else text
+        if not repository: return gone
         return f"{m[1]}[{text}]({repository}/{'raw' if picture else 'blob'}/main/{url})"
     parts = re.split(r'(^```.*?^```|`[^`\n]+`)', md, flags=re.M|re.S)
     # A link's text may hold code, so parts are put together again before links are looked for
     kept = dict(enumerate(parts))
     text = ''.join(f'\0{i}\0' if i%2 else p for i,p in enumerate(parts))
     text = re.sub(r'(!?)\[([^\]]*)\]\(([^)\s]+)\)', _f, text)
+    if not repository:
+        text = re.sub(rf'^{gone}\n\n.+\n\n|^For the picture, .+\n\n', '', text, flags=re.M)
+        whole = [re.split(r"(?<=[.?!]) ", o) for o in text.split("\n")]
+        text = "\n".join(" ".join(o for o in line if gone not in o) for line in whole)
     return re.sub(r'\0(\d+)\0', lambda m: kept[int(m[1])], text)
 
 def render_output(out, pictures):
