@@ -89,7 +89,7 @@ def loader_rngs(dls)->list:
     return list({id(o): o for o in rngs if isinstance(o, (random.Random,torch.Generator))}.values())
 
 def _batches(dl, unknown, name, *apart):
-    "How a loader chooses among its images, and makes batches"
+    "How a loader chooses its images, and makes batches"
     made = {} if isinstance(dl, DataLoader) else dict(collate_fn=dl.collate_fn)
     if made: dl = dl.sampler if dl.batch_size else dl.batch_sampler
     made |= {'': type(dl), **{k: v for k,v in vars(dl).items() if k not in _loading.union(apart)}}
