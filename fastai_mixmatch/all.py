@@ -1,4 +1,5 @@
 "Everything a user needs: `from fastai_mixmatch.all import *`"
+# chkstyle: skip
 from .images import *
 from .lists import *
 from .sources import *
@@ -12,7 +13,7 @@ from .losses import *
 from .batch import *
 from .semi import *
 from .mixmatch import *
-from .report import Report  # chkstyle: ignore
+from .report import Report
 from .ema import *
 from .models import *
 from .optim import *
@@ -20,15 +21,14 @@ from .arch import *
 from .learner import *
 from .recipes import *
 from .samples import *
-from .collect import collect, near_duplicates, survey  # chkstyle: ignore
+from .collect import collect, near_duplicates, survey
 from .inspect import *
-from .frozen import frozen_baseline  # chkstyle: ignore
-from .choose import label_issues, label_next, leave_out, strangers  # chkstyle: ignore
-from .summary import report  # chkstyle: ignore
-from .augment import RandAugment, Cutout, CTAugment, StrongView  # chkstyle: ignore
+from .frozen import frozen_baseline
+from .choose import label_issues, label_next, leave_out, strangers
+from .summary import report
+from .augment import RandAugment, Cutout, CTAugment, StrongView
 from .methods import *
-from .checkpoint import Checkpoint, CheckpointError  # chkstyle: ignore
+from .checkpoint import Checkpoint, CheckpointError
 from .speed import *
-from .predictor import Predictor, PredictorError, load_predictor, save_predictor  # chkstyle: ignore
-from .export import (distill, export_onnx, load_onnx, OnnxPredictor, Prediction,  # chkstyle: ignore
-    predict_files)
+from .predictor import Predictor, PredictorError, load_predictor, save_predictor
+from .export import distill, export_onnx, load_onnx, OnnxPredictor, Prediction, predict_files

@@ -139,15 +139,15 @@ class KeepValid(FitCallback):
     # After fastai's `DistributedTrainer` has wrapped a loader
     order,in_checkpoint,_stateattrs = 20,False,('kept','checked')
     def before_fit(self):
-        loaders = self.learn.dls.loaders
+        loaders = self.dls.loaders
         if len(loaders)<2: return
-        again = self.learn.n_epoch>1 and not self.learn.__dict__.get('lr_finder')
+        again = self.n_epoch>1 and not self.learn.__dict__.get('lr_finder')
         keep = again and self.method.unlabeled.cache is not False and KeptDL.can(loaders[1])
         self.kept = KeptDL(loaders[1]) if keep else None
 
     def before_validate(self):
-        if self.kept is not None and self.learn.dl is self.kept.dl: self.learn.dl = self.kept
-        ds = getattr(own_loader(on_any_device(self.learn.dl)), 'dataset', None)
+        if self.kept is not None and self.dl is self.kept.dl: self.learn.dl = self.kept
+        ds = getattr(own_loader(on_any_device(self.dl)), 'dataset', None)
         if ds is not self.checked and hasattr(ds, '__len__'): check_files(ds)
         self.checked = ds
 

@@ -38,16 +38,16 @@ class Gate(Callback):
     order,run_valid,in_checkpoint = -1000,False,False
     def __init__(self, epoch, batch): self.first_epoch,self.first_batch,self.asleep = epoch,batch,[]
     def sleep(self):
-        self.asleep = [cb for cb in self.learn.cbs if cb is not self and cb.run]
+        self.asleep = [cb for cb in self.cbs if cb is not self and cb.run]
         for cb in self.asleep: cb.run = False
         raise CancelEpochException
     def wake(self):
         for cb in self.asleep: cb.run = True
         self.asleep = []
     def before_epoch(self):
-        if self.learn.epoch<self.first_epoch: raise CancelEpochException
+        if self.epoch<self.first_epoch: raise CancelEpochException
         self.wake()
-    def before_batch(self): self.learn.iter += self.first_batch*(self.learn.epoch==self.first_epoch)
+    def before_batch(self): self.learn.iter += self.first_batch*(self.epoch==self.first_epoch)
 
 def parse_every(every)->tuple:
     "How often to save: number, and 'second', 'epoch' or 'step'. `ValueError` lists what can be given"
@@ -96,7 +96,7 @@ def save(self:Checkpoint, state:dict|None=None, **kwargs)->Path:
 @patch
 def find(self:Checkpoint)->tuple:
     "File and state from which this fit continues, or `(None, None)`"
-    n,device,files = self.fits+1,one_param(self.learn.model).device,self.files()
+    n,device,files = self.fits+1,one_param(self.model).device,self.files()
     later = [f for fit,_,f in files if fit>n]
     found = [f for fit,step,f in files if fit==n and (step==math.inf or not later)] + later
     for i,f in enumerate(found, 1):
@@ -138,7 +138,7 @@ def begin(self:Checkpoint):
     method = method_of(self.learn)
     if not method:
         raise CheckpointError("`Checkpoint` needs a method of this package beside it; the learner's callbacks are "
-                              f"{', '.join(type(o).__name__ for o in self.learn.cbs)}. Make it with `ssl_learner`")
+                              f"{', '.join(type(o).__name__ for o in self.cbs)}. Make it with `ssl_learner`")
     values,unknown = settings(self.learn, method)
     self.this_fit = fit = AttrDict(n=self.fits+1, settings=values, world=method.world, since=time.monotonic(),
         lock=None, state=None, done=False, exact=True, diff={}, gate=None, wait=None, stop=0, held=True, timer=None)
@@ -169,7 +169,7 @@ def look(self:Checkpoint, rank, world)->tuple:
         if not (self.folder/'lock').exists():
             raise CheckpointError(f"the checkpoint folder {self.folder} is not that of process 0; name a shared one")
         file = name and self.folder/name
-        return file,name and read_checkpoint(file, one_param(self.learn.model).device)
+        return file,name and read_checkpoint(file, one_param(self.model).device)
     return together(read, world)
 
 # %% ../nbs/23_checkpoint.ipynb #ccfcf2dd
@@ -200,7 +200,7 @@ def go_on(self:Checkpoint, file):
 # %% ../nbs/23_checkpoint.ipynb #bbf1aec7
 @patch
 def before_train(self:Checkpoint):
-    learn,n = self.learn,len(self.learn.dl)
+    learn,n = self.learn,len(self.dl)
     if 'lr_finder' in vars(learn): return
     if not self.this_fit: self.begin()
     fit = self.this_fit
@@ -222,15 +222,15 @@ def before_train(self:Checkpoint):
 def due(self:Checkpoint, end:bool)->bool:
     "Is it time to save? `end`: the training of an epoch is done"
     n,unit = self.every
-    if unit=='step': return self.learn.train_iter%n==0
-    if unit=='epoch': return end and (self.learn.epoch+1)%n==0
+    if unit=='step': return self.train_iter%n==0
+    if unit=='epoch': return end and (self.epoch+1)%n==0
     return time.monotonic()-self.this_fit.since>=n
 @patch
 def before_batch(self:Checkpoint):
     if self.this_fit: self.this_fit.held = None
 @patch
 def after_batch(self:Checkpoint):
-    if self.this_fit: self.between(self.learn.iter+1==self.learn.n_iter)
+    if self.this_fit: self.between(self.iter+1==self.n_iter)
 @patch
 def after_cancel_train(self:Checkpoint):
     fit = self.this_fit

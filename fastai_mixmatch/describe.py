@@ -185,15 +185,27 @@ def patched(self:Unknown, name, held):
     for k,o in [*held.items()]:
         cls = issubclass(type(o), type)
         for f in [o] if cls else _functions(o):
-            swapped = name in sys.modules and _full(f)[:15]=='fastai_mixmatch' and f.__name__ not in k
-            if swapped or self.ours(_home(f), False): self.add(f'{name}.{k}', f)
+            at,where = f.__qualname__.rpartition('.')[0],name
+            if name in sys.modules: where,odd = _full(f),f.__name__ not in k
+            else: odd = not (name.endswith(f'.{at}') or re.match('_|encodes$', k))
+            if odd and where[:15]=='fastai_mixmatch' or self.ours(_home(f), False): self.add(f'{name}.{k}', f)
         if cls and o.__module__==name: self.patched(_full(o), vars(o))
+
+@patch
+def versions(self:Unknown)->dict:
+    "Versions of Python and of all packages that take part"
+    homes = {str(c.__module__).split('.')[0] for f,_ in self.codes.values() for c in (f, *getattr(f, '__mro__', ()))}
+    homes = {'PIL','numpy','torchvision',*homes}-{*sys.stdlib_module_names}
+    res = {k: _vars(o).get('__version__') for k,o in sorted(sys.modules.items()) if k in homes and not self.ours(k)}
+    self += [f'version of {k}' for k,v in res.items() if v is None]
+    return {'Python': '{}.{}'.format(*sys.version_info), **res}
 
 @patch
 def patches(self:Unknown):
     "Note what the program put into fastai, PyTorch and this package"
     for n,o in [*sys.modules.items()]:
-        if re.match(r'fastai|torch(\.nn(\.functional)?)?$', n) and not self.ours(n): self.patched(n, _vars(o))
+        theirs = re.match(r'fastai|torch(\.nn(\.functional)?|\.(optim|distributions).*)?$', n)
+        if theirs and not self.ours(n): self.patched(n, _vars(o))
 
 # %% ../nbs/82_describe.ipynb #f0c1d2a7
 def mark_computed(p, on:bool=True):
@@ -270,7 +282,7 @@ def _plain(v, unknown, name, seen, base=None):
         with suppress(RuntimeError): # Sparse, or without data
             if not unknown.pays(v.nbytes//4096): return lost()
             few = math.prod(v.shape)<=16 or not of(Tensor) and v.dtype.hasobject
-            return [f'<{v.dtype} {tuple(v.shape)}>', known(v.tolist()) if few else _sha(_cut(v))]
+            return [f'<{kind} {v.dtype} {tuple(v.shape)}>', known(v.tolist()) if few else _sha(_cut(v))]
         return lost()
     if of(pd.DataFrame,pd.Series):
         return _sha([f'{v.to_csv()}{[*pd.DataFrame(v).dtypes]}'.encode()]) if unknown.pays(v.size//8) else lost()
@@ -315,8 +327,9 @@ def _thing(v, unknown, name, known, of, lost):
             unknown.codes[id(v)] = v,code if f is None or f.__closure__ or _own(f) else f.__qualname__
         return unknown.codes[id(v)][1]
     if of(ModuleType):
-        if _in_program(_vars(v).get('__name__')): unknown.append(name)
-        return known(_vars(v).get('__name__'))
+        home = _vars(v).get('__name__')
+        if _in_program(home): unknown.append(name)
+        return known(home)
     if of(MethodType): return [known(v.__func__)]+[known(v.__self__)]*(not issubclass(type(v.__self__), Callback))
     if of(partial): return [known(v.func), known(v.args), known(v.keywords)]
     if inner := _inner(v): return known(inner)

@@ -43,7 +43,7 @@ class EMA(Callback):
 def tensors(self:EMA)->list:
     "Parameters and buffers of floating point, each once; `slots` says where modules hold them"
     found = {}
-    for d in [getattr(m, kind) for kind in ('_parameters','_buffers') for m in self.learn.model.modules()]:
+    for d in [getattr(m, kind) for kind in ('_parameters','_buffers') for m in self.model.modules()]:
         for n,t in d.items():
             if t is not None and t.is_floating_point(): found.setdefault(id(t), (d,n))
     self.slots = list(found.values())
@@ -115,9 +115,8 @@ def alone(self:EMA, cbs):
 @patch
 def after_create(self:EMA):
     belongs(self, self.learn)
-    self.alone(self.learn.cbs)
-@patch
-def before_fit(self:EMA): self.after_create()
+    self.alone(self.cbs)
+EMA.before_fit = EMA.after_create
 
 # %% ../nbs/18_ema.ipynb #184209a5
 class Averaged(nn.Module):
@@ -137,7 +136,7 @@ class Averaged(nn.Module):
 @patch
 def averaged(self:EMA)->nn.Module:
     "The model with the averages as its weights, for predictions without gradient"
-    model = get_model(self.learn.model)
+    model = get_model(self.model)
     if self.avg is None or self.active: return model
     return Averaged(model, [d[n] for d,n in self.slots], self.avg)
 
@@ -160,7 +159,7 @@ def load_state_dict(self:EMA, state:dict):
 @patch
 def sync_buffers(self:EMA):
     "Average the buffers over the processes that train together"
-    world = ranks(self.learn.model)[1]
+    world = ranks(self.model)[1]
     bufs = [a for a,(d,n) in zip(self.avg or (), self.slots) if not isinstance(d[n], nn.Parameter)]
     if world==1 or not bufs or self.active: return
     s = sum_ranks(torch.cat([o.float().flatten() for o in bufs]), world)/world

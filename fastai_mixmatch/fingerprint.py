@@ -11,7 +11,7 @@ from contextlib import suppress
 from fastai.vision.all import *
 from torch.utils.data import ConcatDataset, Subset
 from .batch import FitCallback
-from .checks import label_indices
+from .checks import held, label_indices
 from .distributed import *
 from .semi import SemiSupervised, StepLoss, method_of
 from .lists import Files
@@ -38,7 +38,6 @@ def _of_files(items):
 def _digest(arrays): return sha256_of(arrays)[:12]
 def _of_repr(o): return _digest([repr(o).encode()])
 
-# %% ../nbs/22_fingerprint.ipynb #cb6dfc6f
 def _opening(ds):
     "What opens the items of a dataset, and transforms them by itself"
     if isinstance(ds, (ConcatDataset,Subset)): return [*map(_opening, getattr(ds, 'datasets', None) or [ds.dataset])]
@@ -79,9 +78,8 @@ def _transforms(kind, tfms, unknown):
     named = [(getattr(o, '_name', type(o).__name__), o) for o in tfms]
     return [(kind, [n for n,_ in named]), *((n, plain(o, unknown, n)) for n,o in named)]
 
-# %% ../nbs/22_fingerprint.ipynb #59727514
-_loading = {*'dataset data_source bs drop_last indexed pin_memory timeout rng generator num_workers offs'.split(),
-            *'fake_l after_item before_batch after_batch epoch'.split()} # Elsewhere, or of no effect on the order
+_loading = {*'dataset data_source bs indexed pin_memory timeout rng generator num_workers offs'.split(),
+            *'fake_l _device _DataLoader__idxs epoch rank'.split()} # Elsewhere, or of no effect on the order
 
 def loader_rngs(dls)->list:
     "The generators that belong to loaders of fastai or PyTorch"
@@ -90,11 +88,12 @@ def loader_rngs(dls)->list:
     rngs = [getattr(o, n, None) for o in owners for n in ('rng','generator')]
     return list({id(o): o for o in rngs if isinstance(o, (random.Random,torch.Generator))}.values())
 
-def _sampling(dl, unknown):
-    "How a loader chooses among its images"
-    if not isinstance(dl, DataLoader): dl = dl.sampler if dl.batch_size else dl.batch_sampler
-    own = {'': type(dl), **{k: v for k,v in vars(dl).items() if k not in _loading}}
-    return {k: plain(v, unknown, f'labeled order.{k}'.rstrip('.')) for k,v in own.items()}
+def _batches(dl, unknown, name, *apart):
+    "How a loader chooses its images, and makes batches"
+    made = {} if isinstance(dl, DataLoader) else dict(collate_fn=dl.collate_fn)
+    if made: dl = dl.sampler if dl.batch_size else dl.batch_sampler
+    made |= {'': type(dl), **{k: v for k,v in vars(dl).items() if k not in _loading.union(apart)}}
+    return {k: plain(getattr(v, 'fs', v), unknown, f'{name}.{k}'.rstrip('.')) for k,v in made.items()}
 
 # %% ../nbs/22_fingerprint.ipynb #c5d80b92
 def _data(learn, method, unknown):
@@ -103,16 +102,17 @@ def _data(learn, method, unknown):
     described = partial(describe_items, unknown=unknown)
     def labels(ds, y=None):
         return label_indices(ds) if y is None and (hasattr(ds, 'tls') or hasattr(ds, 'targets')) else y
-    valid = [described(o.dataset, labels(o.dataset)) for o in learn.dls.loaders[1:]]
     return ({'classes': plain(class_names(ldl.pool.items) or ldl.c), 'labels of a class': plain(method.class_counts),
             'labeled images': described(ldl.pool.items, labels(ldl.pool.items, ldl.pool.y), x=ldl.pool.x),
             'unlabeled images': described(dl.items, x=dl.pool.x),
-            **{f'validation images{f" {i}" if i else ""}': o for i,o in enumerate(valid)},
             'image shape': list(dl.pool.shape), 'batches in an epoch': len(dl),
-            'labeled order': _sampling(own_loader(learn.dls.train), unknown), 'labeled batch size': ldl.bs*ldl.world,
-            'unlabeled batch size': dl.bs*dl.world,
-            'unlabeled images in memory': dl.pool.x is not None, 'labeled images in memory': ldl.pool.x is not None,
+            'labeled order': _batches(own_loader(learn.dls.train), unknown, 'labeled order', 'drop_last',
+                                      'after_item', 'before_batch', 'after_batch'),
+            **{f'{o.pool.kind} {k}': v for o in (dl,ldl) for k,v in
+               {'batch size': o.bs*o.world, 'images in memory': o.pool.x is not None}.items()},
             'added view': plain(view.weak, unknown, 'added view')},
+            [('validation images', described(o.dataset, labels(o.dataset)) |
+              dict(batches=_batches(own_loader(o), unknown, 'validation'))) for o in learn.dls.loaders[1:]],
             _transforms('item transforms', dl.pipe.fs, unknown),
             _transforms('batch transforms', view.fs, unknown))
 
@@ -136,8 +136,8 @@ def _training(learn, unknown):
         if k not in theirs and not isinstance(v, Callback): unknown.add(f'learner.{k}', v)
     scheds = {k: f for cb in learn.cbs if isinstance(cb, ParamScheduler) and not isinstance(cb, LRFinder)
               for k,f in cb.scheds.items()}
-    named = [(f'metric {m.name}', m) for m in learn.metrics if not isinstance(m, ValueMetric)]
-    return [(k, value(m, k)) for k,m in named], {'learner': value(type(learn), 'learner'),
+    metrics = [(k := f'metric {m.name}', value(m, k)) for m in learn.metrics if not isinstance(m, ValueMetric)]
+    return metrics, {'learner': value(type(learn), 'learner'),
             'loss function': value(loss, 'loss function'), 'epochs': learn.n_epoch,
             'metrics': [m.name for m in learn.metrics],
             'optimizer': value(learn.opt_func, 'optimizer'),
@@ -173,21 +173,19 @@ def _used(learn, unknown, whose=''):
 
 def settings(learn, method, all_cbs:bool=True)->tuple: # Also the program's callbacks?
     "All that a result depends on, by name, as JSON data; and the names of what cannot be compared"
-    unknown,net,cls,rngs = Unknown(),plain_model(learn),type(method),rng_state(loader_rngs(learn.dls))
+    unknown,net,rngs = Unknown(),plain_model(learn),rng_state(loader_rngs(learn.dls))
     model = plain(net, unknown, 'model')
     unknown.patches()
     hooks = [h for o in (*net.modules(), *net.parameters()) for k in dir(o) if re.match('_(back|for|post).*_hooks$', k)
              for h in (getattr(o, k) or {}).values()]
     if any(not isinstance(getattr(h, '__self__', 0), Callback) for h in hooks): unknown.append('hooks of the model')
-    packages = 'torch','torchvision','fastai','fastai_mixmatch','numpy','PIL'
-    versions = {k: sys.modules[k].__version__ for k in packages} | {'Python': '{}.{}'.format(*sys.version_info)}
     moments = [plain(learn.opt.state.get(p)) for g in learn.opt.param_lists for p in g]
     start = dict(zip(initial, (model.pop('weights'), _of_repr(plain(rngs)), _of_repr(moments))))
-    moved = *method._stateattrs,'_unlabeled','learn','learned','run'
-    args = {k: plain(v, unknown, k) for k,v in vars(method).items() if k not in moved}
-    res = numbered({'method': plain(cls, unknown, 'method'), **args, 'model': model}, *_data(learn, method, unknown),
-                   *_training(learn, unknown), _used(learn, unknown), _callbacks(learn, unknown, all_cbs),
-                   _used(learn, unknown, ' of callbacks'), {'versions': versions, **start})
+    args = {k: plain(v, unknown, k) for k,v in held(method).items() if k not in ('_unlabeled','learn')}
+    res = numbered({'method': plain(type(method), unknown, 'method'), **args, 'model': model},
+                   *_data(learn, method, unknown), *_training(learn, unknown), _used(learn, unknown),
+                   _callbacks(learn, unknown, all_cbs), _used(learn, unknown, ' of callbacks'),
+                   {'versions': unknown.versions(), **start})
     return json.loads(json.dumps(res)),list(dict.fromkeys(unknown))
 
 # %% ../nbs/22_fingerprint.ipynb #72079b0b
@@ -212,7 +210,6 @@ def differences(old:dict, new:dict)->dict:
         res[k] = "{}: {} then, {} now".format(k, *both(a.get(k), b.get(k)))
     return dict(sorted(res.items(), key=lambda o: bool(re.search(r'"(digest )?[0-9a-f]{12}" now', o[1]))))
 
-# %% ../nbs/22_fingerprint.ipynb #ff7d6233
 def _shared(learn, method):
     "What must be equal in all processes"
     named = flat(settings(learn, method, all_cbs=False)[0])

@@ -25,7 +25,7 @@ class Finite(FitCallback):
         inputs = sum(o.sum() for o in (b.x, *b.weak, *b.strong))
         sure = torch.zeros_like(step.loss) if step.guess is None else step.guess.amax(1).mean()
         row = [o.detach().float() for o in (inputs, sure, step.loss_x, step.loss_u, step.loss)]
-        self.recent.append((row, (self.learn.epoch, self.learn.iter, b.idx, b.x_idx, step.weight)))
+        self.recent.append((row, (self.epoch, self.iter, b.idx, b.x_idx, step.weight)))
         if step.loss.device.type=='cpu' or len(self.recent)>=self.every: self.look()
 
     def after_train(self): self.look()
@@ -56,7 +56,7 @@ def stop(self:Finite, epoch, i, idx, x_idx, weight, inputs, sure, loss_x, loss_u
     names = listed([pool.image_name(o) for o in (() if idx is None else idx.tolist())], 5)
     raise FloatingPointError(
         f"{cause}the {part} loss is {loss} in epoch {epoch+1}, batch {i+1} (labeled {loss_x:.4g}, "
-        f"unlabeled {loss_u:.4g}, weight {weight:.4g}, learning rate {self.learn.opt.hypers[-1]['lr']:.3g}); "
+        f"unlabeled {loss_u:.4g}, weight {weight:.4g}, learning rate {self.opt.hypers[-1]['lr']:.3g}); "
         "the weights are not to be used. Lower the learning rate, and look for NaN in the images. "
         f"The unlabeled images of this batch:\n{names}")
 

@@ -21,7 +21,7 @@ class Heads(FitCallback):
     "Trains the heads that `method` declares, on the features of the model"
     order,_stateattrs,__deepcopy__ = 23,('nets','own_opt','hook','features'),whole
     def before_fit(self):
-        model,method = get_model(self.learn.model),self.method
+        model,method = get_model(self.model),self.method
         with kept_rng():
             x = method.example().to(one_param(model).device)
             layer = last_linear(model, x, method.labeled_dl.c)[0]
@@ -36,9 +36,9 @@ class Heads(FitCallback):
         refuse_unless(good, "heads: a function must give a module with parameters", nets)
         self.nets = nn.ModuleDict(nets).to(layer.weight)
         for p in self.nets.parameters(): p.data.copy_(from_first(p.data, self.method.world))
-        own = FastAdam if isinstance(self.learn.opt, OptimWrapper) else self.learn.opt_func
-        self.own_opt = own(L(self.nets.parameters()), lr=self.learn.lr)
-        for p in norm_bias_params(self.nets): self.own_opt.state[p]['do_wd'] = self.learn.wd_bn_bias
+        own = FastAdam if isinstance(self.opt, OptimWrapper) else self.opt_func
+        self.own_opt = own(L(self.nets.parameters()), lr=self.lr)
+        for p in norm_bias_params(self.nets): self.own_opt.state[p]['do_wd'] = self.wd_bn_bias
 
     def keep(self, layer, args):
         if torch.is_grad_enabled() and layer.training: self.features, = args
@@ -60,7 +60,7 @@ def after_step(self:Heads):
     scaler,opt = getattr(self.learn, 'scaler', None),self.own_opt
     for p in self.nets.parameters():
         if scaler and p.grad is not None: p.grad /= scaler.get_scale()
-    opt.hypers[-1].update(self.learn.opt.hypers[-1])
+    opt.hypers[-1].update(self.opt.hypers[-1])
     opt.step()
     opt.zero_grad()
 

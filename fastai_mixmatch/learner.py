@@ -156,7 +156,7 @@ class KeepNorm(Callback):
     "Batch norms keep their pretrained statistics"
     order,run_valid = TrainEvalCallback.order+1,False
     def before_train(self):
-        for m in self.learn.model.modules():
+        for m in self.model.modules():
             if isinstance(m, nn.modules.batchnorm._BatchNorm): m.eval()
 
 def linear_start(
@@ -306,10 +306,10 @@ class TidyProgress(ProgressCallback):
         self.mbar,self.old_logger = NoBar(),self.learn.logger
         if self.old_logger is noop: return
         self.learn.logger = self._write_stats
-        self._write_stats(self.learn.recorder.metric_names)
+        self._write_stats(self.recorder.metric_names)
 
     def _launch_pbar(self):
-        if self.bars and len(self.learn.dl): super()._launch_pbar()
+        if self.bars and len(self.dl): super()._launch_pbar()
         else: self.pbar = NoBar()
 
     def after_batch(self):
@@ -320,4 +320,4 @@ class TidyProgress(ProgressCallback):
     def _write_stats(self, row):
         if not hasattr(self, 'mbar') or self.bars: return super()._write_stats(row)
         texts = ['-' if o is None else f'{o:.4f}' if isinstance(o, float) else str(o) for o in row]
-        print('  '.join(f'{t:>{max(len(n),8)}}' for t,n in zip(texts, self.learn.recorder.metric_names)), flush=True)
+        print('  '.join(f'{t:>{max(len(n),8)}}' for t,n in zip(texts, self.recorder.metric_names)), flush=True)

@@ -54,7 +54,6 @@ class VAT(SemiSupervised):
         q = self.guess(u, by='pred')
         return self.loss_x(x, y) + self.entropy*entropy(u.softmax(-1)).mean(), kl_loss(v, q)
 
-# %% ../nbs/17_methods.ipynb #21cbdaa0
 def kl_loss(
     logits:Tensor, # Model output before softmax `(N,C)`
     target:Tensor, # Probabilities `(N,C)`

@@ -25,7 +25,6 @@ def _linear(ni, no):
 
 def _bn_act(nf, mom=.1): return nn.Sequential(nn.BatchNorm2d(nf, eps=1e-3, momentum=mom), nn.LeakyReLU(.1))
 
-# %% ../nbs/10_models.ipynb #6b561a9f
 class WideBlock(nn.Module):
     "Pre-activation residual block: norm, activation, convolution, twice, added to the input"
     def __init__(self,

@@ -6,7 +6,6 @@
 __all__ = ['FastOptimizer', 'FastAdam', 'FastSGD']
 
 # %% ../nbs/19_optim.ipynb #b7cb50bd
-from itertools import chain
 from fastai.basics import *
 from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
@@ -15,7 +14,7 @@ from torch.optim.sgd import sgd
 class FastOptimizer(Optimizer):
     "A fastai `Optimizer` that steps all parameters of a group at once; a subclass defines `move`"
     def zero_grad(self):
-        for p in chain.from_iterable(self.param_lists): p.grad = None
+        for p in self.param_lists.concat(): p.grad = None
 
     def decays(self, p)->bool:
         "Has parameter `p` weight decay?"
@@ -31,6 +30,7 @@ class FastOptimizer(Optimizer):
     @torch.no_grad()
     def step(self):
         for pg,h in zip(self.param_lists, self.hypers):
+            if not 0<=h['mom']<1: raise ValueError(f"momentum must be in [0,1); got {h['mom']}")
             parts = {True: [], False: []}
             for p in pg:
                 if p.grad is not None: parts[self.decays(p)].append(p)

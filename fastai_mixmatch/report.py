@@ -32,7 +32,7 @@ class Report(FitCallback):
         rec = getattr(self.learn, 'recorder', None)
         twice = rec and rec.train_metrics and rec.valid_metrics # Else the table shows each twice
         self.columns = L() if twice else L(self.names).map(lambda o: ValueMetric(partial(self.mean, o), o))
-        self.learn.metrics = self.learn.metrics + self.columns
+        self.learn.metrics = self.metrics + self.columns
 
     @property
     def names(self):
@@ -83,14 +83,14 @@ def after_train(self:Report):
     world = self.method.world
     if self.counts is not None: self.guess_counts.append(sum_ranks(self.counts, world).tolist())
     if world==1 or not self.sums: return
-    device = one_param(self.learn.model).device
+    device = one_param(self.model).device
     each = [torch.as_tensor(o, dtype=torch.float32, device=device) for s in self.sums.values() for o in s]
     self.sums = dict(zip(self.sums, sum_ranks(torch.stack(each), world).view(-1, 2)))
 
 @patch
 def after_epoch(self:Report):
     if self.columns is None or not hasattr(self.learn, 'recorder'): return
-    shown = dict(zip(self.learn.recorder.metric_names, self.learn.recorder.log))
+    shown = dict(zip(self.recorder.metric_names, self.recorder.log))
     self.rows.append(shown | {k: self.mean(k) for k in self.sums})
 
 # %% ../nbs/12_report.ipynb #ea0f2a17
@@ -102,7 +102,7 @@ def after_fit(self:Report):
 @patch
 def tidy(self:Report):
     "Take the columns out of the learner's metrics"
-    self.learn.metrics = self.learn.metrics.filter(lambda m: m not in (self.columns or ()))
+    self.learn.metrics = self.metrics.filter(lambda m: m not in (self.columns or ()))
     self.columns = None # Last, so that an interrupted tidying can be repeated
 
 @patch
@@ -129,8 +129,8 @@ def lost(self:Report)->list:
 def doubts(self:Report)->list:
     "What may be wrong with the guesses of the last epoch, if it has at least ten a class"
     n = torch.tensor((self.guess_counts or [[]])[-1], dtype=torch.float)
-    if getattr(self.learn.opt, 'frozen_idx', 0) or not n.sum()>=10*len(n)>0: return []
-    m,name = self.method,partial(class_name, self.learn.dls)
+    if getattr(self.opt, 'frozen_idx', 0) or not n.sum()>=10*len(n)>0: return []
+    m,name = self.method,partial(class_name, self.dls)
     expected = laplace(m.class_counts).to(n)*n.sum()
     times,most = n/expected,(n-1.75*expected-3*expected.sqrt()).max()
     never = [name(i) for i in (n==0).nonzero()[:,0].tolist()]

@@ -6,7 +6,7 @@
 __all__ = ['DeviceLoss', 'FastPath', 'Trim', 'Autocast', 'compile_whole']
 
 # %% ../nbs/28_speed.ipynb #e46b9a9c
-import ctypes, torch
+import ctypes
 from fastai.vision.all import *
 from .batch import FitCallback
 
@@ -50,7 +50,7 @@ class Trim(FitCallback):
     "Give memory that is free back to the system every hundred steps, where the C library is glibc"
     order,in_checkpoint = 60,False
     def after_batch(self):
-        if _trim and self.learn.train_iter%100==0: _trim(0)
+        if _trim and self.train_iter%100==0: _trim(0)
 
 # %% ../nbs/28_speed.ipynb #facc683c
 class Autocast(Callback):

@@ -9,7 +9,6 @@ __all__ = ['PoolDL', 'Walk', 'sent', 'check_classes', 'check_batches', 'check_la
 # %% ../nbs/04_streams.ipynb #96d7f222
 from collections import deque
 from fastai.vision.all import *
-from torch.utils.data import default_collate, default_convert
 from .batch import Unlabeled, refuse_unless
 from .cache import DiskCache
 from .distributed import *

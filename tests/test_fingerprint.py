@@ -2,7 +2,8 @@
 import functools, json, numpy as np, os, pandas as pd, pytest, shutil, sys, time, torch, types
 from datetime import date
 from fastai.vision.all import (AccumMetric, Callback, CategoryBlock, CrossEntropyLossFlat, DataBlock, DataLoaders, GradientClip, IndexSplitter,
-    IntToFloatTensor, ParamScheduler, PartialDL, PILImageBW, Resize, TensorImage, Transform, TransformBlock, WeightedDL, accuracy, error_rate, params, set_seed)
+    IntToFloatTensor, ParamScheduler, PartialDL, PILImageBW, Resize, TensorImage, ToTensor, Transform, TransformBlock, WeightedDL,
+    accuracy, error_rate, params, set_seed)
 from fastai_mixmatch.all import *
 from fastai_mixmatch.fingerprint import _shared, describe_items, differences, settings
 from fastai_mixmatch.describe import Unknown, plain
@@ -259,6 +260,44 @@ def test_what_a_reader_knows_comes_first():
     diff = differences(old, new)
     assert list(diff) == ['s', 'a.T', 'weights', 'names'] and diff['s'] == 's: [[[0.004]]] then, [[[0.002]]] now'
 
+class Half(Transform):
+    split_idx = 1
+    def __init__(self, k): self.k = k
+    def encodes(self, x: TensorImage): return x*self.k
+def valid_loader(**kw):
+    "Another loader of the validation images"
+    def dls():
+        d = digit_dls()
+        given = {k: getattr(d.valid, k) for k in ('after_item', 'after_batch')}
+        return DataLoaders(d.train, type(d.valid)(d.valid.dataset, bs=20, **{**given, **kw}))
+    return dict(dls=dls)
+def halved(samples, k): return samples[:k]
+def pairs(k): return main(f'def mine(samples): return torch.stack([o[0] for o in samples])*{k}, torch.stack([o[1] for o in samples])')
+def torch_valid(collate_fn):
+    x, y = torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(1)), torch.arange(20)%10
+    ds = torch.utils.data.TensorDataset(x, y)
+    return dict(dls=lambda: DataLoaders(torch.utils.data.DataLoader(ds, 10), torch.utils.data.DataLoader(ds, 10, collate_fn=collate_fn)), unlabeled=x)
+
+VALID = dict( # chkstyle: ignore-node (one case a line)
+    item=(partial(digit_dls, item_tfms=Half(1.)), partial(digit_dls, item_tfms=Half(.5)), 'after_item'),
+    batch=(partial(digit_dls, batch_tfms=Half(1.)), partial(digit_dls, batch_tfms=Half(.5)), 'after_batch'),
+    own_item=(valid_loader(after_item=[ToTensor, Resize(8)]), valid_loader(after_item=[ToTensor, Resize(8, 'squish')]), 'after_item'),
+    own_batch=(valid_loader(after_batch=[IntToFloatTensor(255)]), valid_loader(after_batch=[IntToFloatTensor(128)]), 'after_batch'),
+    one_less=(valid_loader(), valid_loader(after_batch=[]), 'after_batch'),
+    before=(valid_loader(before_batch=partial(halved, k=20)), valid_loader(before_batch=partial(halved, k=1)), 'before_batch'),
+    create=(valid_loader(create_batch=pairs(1.)), valid_loader(create_batch=pairs(.5)), 'create_batch'),
+    drop=(valid_loader(), valid_loader(drop_last=True), 'drop_last'),
+    collate=(torch_valid(pairs(1.)), torch_valid(pairs(.5)), 'collate_fn'))
+
+@pytest.mark.parametrize('name', VALID)
+@pytest.mark.filterwarnings('ignore')
+def test_how_validation_images_become_batches(name):
+    "`SaveModelCallback` and others decide by what is measured on them"
+    a, b, expected = VALID[name]
+    old, new, again = (identity(**(o if isinstance(o, dict) else dict(dls=o)))[0] for o in (a, b, a))
+    diff = differences(old, new)
+    assert not differences(old, again) and {k for k in diff if 'Half' not in k} == {f'validation images.batches.{expected}'}, diff
+
 PROJECT = dict(own='', deep='''
 def first(): return second()
 def second(): return third()
@@ -333,6 +372,11 @@ PATCHED = dict( # chkstyle: ignore-node (one case a line)
     held=('fastai_mixmatch.methods', 'CTAugment', 'class mine:\n  def f(self): return {}', 'code.fastai_mixmatch.methods.CTAugment'),
     layer=(nn.LeakyReLU, 'forward', 'def mine(self, x): return x*{}', 'code.torch.nn.modules.activation.LeakyReLU.forward'),
     torchs=('torch.nn.functional', 'leaky_relu', 'def mine(x, *args): return x*{}', 'code.torch.nn.functional.leaky_relu'),
+    beta=('torch.distributions.Beta', 'rsample', 'def mine(self, shape=()): return torch.full(shape, {})', 'code.torch.distributions.beta.Beta.rsample'),
+    base_of_beta=('torch.distributions.distribution.Distribution', 'sample', 'def mine(self, shape=()): return torch.full(shape, {})',
+        'code.torch.distributions.distribution.Distribution.sample'),
+    optimizer=('torch.optim.SGD', 'step', 'def mine(self): return {}', 'code.torch.optim.sgd.SGD.step'),
+    fused=('torch.optim.Adam', 'zero_grad', 'def mine(*args, **kw): return {}', 'code.torch.optim.adam.Adam.zero_grad'),
     network=('torchvision.models.resnet.BasicBlock', 'forward', 'def mine(self, x): return x*{}', 'code.torchvision.models.resnet.BasicBlock.forward'))
 
 class Normed(nn.BatchNorm2d): pass
@@ -403,6 +447,23 @@ def test_a_callback_frees_no_setting_of_its_name_among_ranks():
     names = shared()
     assert names['alpha'] == .5 and names['versions.torch'] == torch.__version__ and names['ema.decay'] == .999
     assert not [o for o in names if 'penalty' in o or o.startswith('callbacks') or 'of callbacks' in o or o.startswith('random numbers')]
+
+SWAPPED = dict( # chkstyle: ignore-node (one case a line)
+    method=(FixMatch, 'targets', FixMatch.__mro__[1].targets, 'fastai_mixmatch.methods.FixMatch.targets'),
+    property=(FixMatch, 'weight', vars(MixMatch)['weight'], 'fastai_mixmatch.methods.FixMatch.weight'),
+    torchs=(FixMatch, 'targets', nn.ReLU.forward, 'fastai_mixmatch.methods.FixMatch.targets'),
+    function=(FixMatch, 'targets', nn.functional.relu, 'fastai_mixmatch.methods.FixMatch.targets'),
+    base=(SemiSupervised, 'weight', FixMatch.check, 'fastai_mixmatch.semi.SemiSupervised.weight'))
+
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize('name', SWAPPED)
+def test_a_method_in_the_place_of_another_is_noticed(name, monkeypatch):
+    "Though no code of the program is there"
+    usual, (where, attr, f, at) = identity()[0], SWAPPED[name]
+    monkeypatch.setattr(where, attr, f, raising=False)
+    assert list(differences(usual, identity()[0])) == [f'globals.{at}']
+    monkeypatch.undo()
+    assert not differences(usual, identity()[0])
 
 @pytest.mark.filterwarnings('ignore')
 @pytest.mark.parametrize('name', PATCHED)
@@ -484,7 +545,7 @@ def test_what_cannot_be_compared_is_named():
         def encodes(self, x: PILImageBW): return x
     assert identity()[1] == []
     unknown = identity(dls=partial(digit_dls, item_tfms=Own()), metrics=lambda p, y: accuracy(p, y), cbs=GradientClip(.5))[1]
-    assert set(unknown) == {'Own.rng', 'metric <lambda>.func'}
+    assert set(unknown) == {'Own.rng', 'validation.after_item.0.rng', 'metric <lambda>.func'}
     class Holds(Callback):
         def __init__(self, o): self.o = o
     odd = dict(sparse=torch.eye(2).to_sparse(), meta=torch.empty(2, device='meta'), long=np.longdouble(1),
@@ -543,7 +604,37 @@ def test_versions(monkeypatch):
     a, _ = identity()
     monkeypatch.setattr(torch, '__version__', '0.0.1')
     assert list(differences(a, identity()[0])) == ['versions.torch']
-    assert set(a['versions']) == {'torch', 'torchvision', 'fastai', 'fastai_mixmatch', 'numpy', 'PIL', 'Python'}
+    assert set(a['versions']) == {'torch', 'torchvision', 'fastai', 'fastai_mixmatch', 'numpy', 'PIL', 'Python', 'fastcore', 'fasttransform'}
+
+def installed(monkeypatch, name, text, version='1.0'):
+    "A module of another package"
+    mod = types.ModuleType(name)
+    mod.__file__ = f'{os.path.dirname(os.path.dirname(torch.__file__))}/{name}/__init__.py'
+    if version: mod.__version__ = version
+    monkeypatch.setitem(sys.modules, name, mod)
+    exec(f'from fastai.vision.all import *\n{text}', vars(mod))
+    return mod
+
+USES = dict( # chkstyle: ignore-node (one case a line)
+    model=('class M(nn.Identity): pass', lambda m: dict(arch=lambda ni, no: nn.Sequential(SMALL(ni, no), m.M()))),
+    optimizer=('def M(*args, **kw): return Adam(*args, **kw)', lambda m: dict(opt_func=partial(m.M))),
+    loss=('class M(nn.Module):\n  def forward(self, p, y): return F.cross_entropy(p, y)', lambda m: dict(loss_func=m.M())),
+    metric=('def M(p, y): return accuracy(p, y)', lambda m: dict(metrics=m.M)), callback=('class M(Callback): pass', lambda m: dict(cbs=m.M())),
+    transform=('class M(Transform): pass', lambda m: dict(dls=partial(digit_dls, batch_tfms=m.M()))),
+    validation=('class M(Transform): split_idx = 1', lambda m: dict(dls=partial(digit_dls, item_tfms=m.M()))),
+    base=('class M(Callback): pass', lambda m: dict(cbs=type('Mine', (m.M,), {})())),
+    used=('def M(p, y): return accuracy(p, y)', lambda m: dict(metrics=main('def mine(p, y): return M(p, y)', M=m.M))))
+
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize('name', USES)
+def test_versions_of_all_packages_that_take_part(name, monkeypatch):
+    text, use = USES[name]
+    mod = installed(monkeypatch, 'other', text)
+    a, unknown = identity(**use(mod))
+    mod.__version__ = '2.0'
+    assert differences(a, identity(**use(mod))[0]) == {'versions.other': 'versions.other: "1.0" then, "2.0" now'} and not unknown
+    del mod.__version__
+    assert 'version of other' in identity(**use(mod))[1]
 
 def test_is_the_same_in_another_process(tmp_path):
     "No address, no order of a set, no hash seed"

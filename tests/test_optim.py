@@ -5,6 +5,7 @@ from fastai.vision.all import Adam
 from fastai_mixmatch.all import small_cnn
 from fastai_mixmatch.optim import FastAdam, FastSGD
 from helpers import core_learner as learner
+from torch import nn
 
 def pair(wd=5e-4, momentum=0.9, **kw):
     torch.manual_seed(0)
@@ -89,3 +90,14 @@ def test_a_state_of_another_network_is_refused(cls):
         for p in m.parameters(): p.grad = torch.ones_like(p)
         opt.step()
     with pytest.raises(ValueError, match='of other shapes than the weights'): a.load_state_dict(b.state_dict())
+
+@pytest.mark.parametrize('opt', [FastAdam, FastSGD])
+@pytest.mark.parametrize('mom', [1., 2, -.1, float('nan')])
+def test_a_momentum_that_cannot_be(opt, mom):
+    "Also one that a schedule sets, as `fit_one_cycle(1, moms=(2, 3, 2))`"
+    p = nn.Parameter(torch.ones(2, 2))
+    o = opt([p], lr=.1)
+    p.grad = torch.ones(2, 2)
+    o.set_hyper('mom', mom)
+    with pytest.raises(ValueError, match=r'momentum must be in \[0,1\); got'): o.step()
+    assert torch.equal(p, torch.ones(2, 2))
