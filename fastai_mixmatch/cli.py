@@ -286,7 +286,6 @@ def _open_run(run, out=None, source=None):
     try: found = survey(**{k: v for k,v in a.items() if k in inspect.signature(survey).parameters})
     except FileNotFoundError as e: raise FileNotFoundError(
         f"{e}; name its new place: --source for `next` and `report`, or `train` it with --out {run}") from e
-    print(f"reading {run}")
     now,says = images_of(as_trained(found, plan)),[]
     if now!=a['images']:
         if odd := {*found.classes()}^{*plan.get('classes', ())}: raise ValueError(

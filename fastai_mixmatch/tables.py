@@ -33,7 +33,8 @@ def read_table(
                          skiprows=int(bool(told))).dropna(how='all')
     except pd.errors.EmptyDataError: df = ()
     except ValueError as e: raise ValueError(
-        f"{file} is not a table: {e}; save a sheet as 'CSV UTF-8', and unpack an archive") from e
+        f"{file} is not a table: {str(e).strip()}; save a sheet as 'CSV UTF-8', give each row as many cells, unpack "
+        "an archive") from e
     if len(df): return df
     raise ValueError(f"{file} has no rows; give one for each image")
 
@@ -307,7 +308,7 @@ def _named(df, root, file, label, say):
     def home(o): return _composed((Path('/')/o).parent.name.lower())
     n = Counter((files := {str(o): f for o,f in zip(df[file], found) if f}).values())
     moved = sorted((-n[f], o, f) for o,f in files.items() if home(find.names(o)[0]) not in ('', home(f.absolute())))
-    for n,o,f in moved[:1]: # With most names
+    for n,o,f in moved[:1]:
         if n<-1: raise FileNotFoundError(f"{o} is not there, and {f}, of its name, is another row's")
         say(f"files found in other folders: {len(moved)}, such as {o}: {os.path.relpath(f, find.root)}")
     parts = [_row_part(o) for o in df[part]] if part else ['labeled']*len(df)

@@ -274,7 +274,7 @@ def test_next_says_what_it_does(trained, main, tmp_path):
     "On the standard error, as the other output is a list of files; not where that was not wanted"
     rc,text,err = main('next', trained[0], '--n', '3')
     assert rc==0 and len(text.splitlines())==3 and all(' of ' in o for o in text.splitlines())
-    assert f'reading {trained[0]}\nlooking at 61 images\n' in err
+    assert 'looking at 61 images\n' in err
     assert all('looking' not in main('next', trained[0], '--n', '3', o)[2] for o in ('--quiet','--json'))
     rc,text,err = main('report', trained[0], '--out', tmp_path/'r.html')
     assert text==f"{tmp_path/'r.html'}\n" and 'writing the report' in err

@@ -108,6 +108,11 @@ def test_what_is_missing_is_named(photos, tmp_path):
     df['other'] = df.label
     with pytest.raises(ValueError, match='which column'): survey(df.rename(columns=dict(label='coarse')), root=photos)
 
+def test_rows_with_more_cells_than_names_are_refused(photos, tmp_path):
+    "As of the table that `next` wrote, added at the end of another; what is too much may be part of a label"
+    (tmp_path/'labels.csv').write_text((photos/'labels.csv').read_text()+'IMG_0000.jpg,ball,typical\n')
+    with pytest.raises(ValueError, match="labels.csv is not a table: .* fields in line .*, saw 3; save a sheet .*, give each row as many cells"): survey(tmp_path/'labels.csv', root=photos)
+
 def test_names_whose_folder_is_not_there_are_told(tmp_path):
     "And refused where another row has a better claim to the file: its label would be that of another picture"
     put(tmp_path, *(f'b/{i}.jpg' for i in range(6)))
