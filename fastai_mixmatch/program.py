@@ -77,7 +77,7 @@ def given(
     out = args.get('out')
     try:
         if (args.get('num_workers') or 0)<0: raise ValueError("--num-workers must be 0 or more")
-        keep = [o for _,o in read]+[out]*(name=='next') # Filled in?
+        keep = [*L(args.get('run')), *[out]*(name=='next')] # Filled in?
         if out not in (None,'-'): refuse_place(out, name=='train', keep)
         for k,o in read:
             if o!='-' and not (o.startswith('hf:') or os.path.exists(o)): raise FileNotFoundError(

@@ -817,14 +817,14 @@ MISTAKES = {'no file or folder': ['check','nowhere.csv'], 'did you mean resnet18
     'w.safetensors is not a file of weights': ['train','LABELS','--weights','w.safetensors'], '--minutes must be more than 0, and finite': ['train','LABELS','--minutes','inf'],
     'file or folder gone': ['check','LABELS','--root','gone'], 'p.safetensors is there already, and would be lost': ['predict','p.safetensors','IMAGE','--out','p.safetensors'], 'not a file of weights': ['train','LABELS','--model','small_cnn','--size','16','--epochs','1','--weights','LABELS'],
     'no file or folder hf:': ['check','hf:'], '--num-workers must be 0 or more': ['check','gone.csv','--num-workers','-1'],
-    'list.txt is there already, and would be lost': ['predict','p.safetensors','list.txt','--out','list.txt'], 'next.csv is there already, and would be lost': ['next','empty','--out','next.csv'], 'labels form no folds': ['train','LABELS','--each-fold','--valid','LABELS']}
+    'next.csv is there already, and would be lost': ['next','empty','--out','next.csv'], 'labels form no folds': ['train','LABELS','--each-fold','--valid','LABELS']}
 
 @pytest.mark.parametrize('text', MISTAKES)
 def test_mistakes_are_one_sentence(text, photos, tmp_path, monkeypatch, main):
     monkeypatch.chdir(tmp_path)
     for o in ('empty','broken','foreign','listed'): (tmp_path/o).mkdir()
     one = f"file,label\n{photos/'IMG_0000.jpg'},%s\n{photos/'IMG_0001.jpg'},\n"
-    for k,v in {'empty.csv': '', 'heads.csv': 'file,label\n', 'nolabel.csv': one%'', 'onelabel.csv': one%'cat', 'all.csv': (one%'cat').replace('.jpg,\n', '.jpg,dog\n'), 'bad.json': '{"a": 1}', 'broken/plan.json': '{', 'foreign/plan.json': '{"name": "other"}', 'listed/plan.json': '[1]', 'w.safetensors': 'weights', 'p.safetensors': 'network', 'list.txt': 'x.jpg', 'next.csv': 'file,label,reason\nx.jpg,cat,'}.items():
+    for k,v in {'empty.csv': '', 'heads.csv': 'file,label\n', 'nolabel.csv': one%'', 'onelabel.csv': one%'cat', 'all.csv': (one%'cat').replace('.jpg,\n', '.jpg,dog\n'), 'bad.json': '{"a": 1}', 'broken/plan.json': '{', 'foreign/plan.json': '{"name": "other"}', 'listed/plan.json': '[1]', 'w.safetensors': 'weights', 'p.safetensors': 'network', 'next.csv': 'file,label,reason\nx.jpg,cat,'}.items():
         (tmp_path/k).write_text(v)
     args = [dict(LABELS=photos/'labels.csv', IMAGE=photos/'IMG_0000.jpg').get(o, o) for o in MISTAKES[text]]
     rc,out,err = main(*args)
