@@ -1,5 +1,5 @@
 "The program `fastai-mixmatch`"
-import sys, time
+import os, sys, time
 
 def main():
     start = time.monotonic()
@@ -7,8 +7,9 @@ def main():
         from .program import given
         given() # Before slow libraries
         from . import cli
+        cli.started = start
+        sys.exit(cli.main())
     except KeyboardInterrupt: sys.exit(130)
-    cli.started = start
-    sys.exit(cli.main())
+    except BrokenPipeError: os._exit(1)
 
 if __name__=='__main__': main()

@@ -69,6 +69,7 @@ def _frozen_of(plan, run):
     return dict(arch=find_arch(a['model']), weights=a['weights'], cache=Path(run)/'features')
 
 def _write_report(learn, file, plan, run):
+    print("writing the report")
     given = [f"--{k.replace('_', '-')}{f' {shlex.quote(str(v))}'*(v is not True)}" for k,v in plan['args'].items()
              if k not in ('source','images') and v not in (None,False)]
     frozen = dict(_frozen_of(plan, run), others=plan['frozen']) if plan.get('frozen') else {}
@@ -85,8 +86,6 @@ def _says(end):
 def _trained(a, found, run, start):
     "Train in `run`: what is known at the end, and its files"
     a['images'] = images_of(found)
-    most = len(found.df)
-    refuse_unless((a['bs'] or 0)<=most, f'--bs must be at most {most}, the number of images', a['bs'])
     with lock_folder(run):
         learn,plan = _run_of(a, found, run, start)
         for k,v in plan['frozen'].items(): print(f"to beat: accuracy {v:.1%}, linear classifier on the network, {k}")
@@ -95,13 +94,12 @@ def _trained(a, found, run, start):
               +'; Ctrl-C stops it, and the same command goes on'*(not a.get('fold')))
         fit_plan(learn, plan)
         accs,n = [v for o in learn.report.rows if (v := o.get('accuracy')) is not None],len(found.of('valid'))
-        worse = setback(accs[-1], max([*accs, *plan['frozen'].values()]), n, True) if accs else ''
+        worse = setback(accs[-1], max([*accs, *plan['frozen'].values()]), n) if accs else ''
         end = dict(epochs=plan['epochs'], steps=learn.train_iter, accuracy=last(accs), frozen=plan['frozen'],
                    validated_on=n, worse=worse) # Predictions reset counts
         files = dict(predictor=run/'predictor.safetensors', report=run/'report.html')
         if not all(o.is_file() for o in files.values()):
             save_predictor(learn, files['predictor'])
-            print("writing the report")
             _write_report(learn, files['report'], plan, run)
         return end | files
 
@@ -267,7 +265,7 @@ def predict(
                 f.write(_row(o, json and to_out))
         except KeyboardInterrupt: raise KeyboardInterrupt(f" after {n} images, which {out} holds") from None
     t = time.monotonic()-start
-    for k,v in bad: print(f"unreadable: {v if item_name(k) in v else f'{item_name(k)}: {v}'}", file=sys.stderr)
+    for k,v in bad: print(f"unreadable: {f'{item_name(k)}: '*(item_name(k) not in v)}{v}", file=sys.stderr)
     return f"{n-len(bad)} of {n} image{'s'*(n!=1)} in {t:.0f} s, {n/t:.0f} a second: {out}", dict(
         images=n, unreadable=dict(bad), out=out, seconds=round(t, 2)), int(len(bad)>0)
 
@@ -303,13 +301,12 @@ def _open_run(run, out=None, source=None):
     for o in says: warnings.warn(f"this is {run} ({o})")
     return learn, dict(plan, args=a, so_far=''.join(f' ({o})' for o in says)), found
 
-def _predictor(run, out=None):
-    "A predictor's file, or a learner that has none yet; refuse a bad `out` first"
+def _predictor(run):
+    "A predictor's file, or a learner that has none yet"
     run = Path(run)
     file = run/'predictor.safetensors' if run.is_dir() else run
     if not (file.is_file() or (run/'plan.json').is_file()):
         raise FileNotFoundError(f"there is no predictor {file}: `fastai-mixmatch train` writes it at its end")
-    if out: refuse_place(out)
     return file if file.is_file() else _open_run(run)[0]
 
 # %% ../nbs/34_cli.ipynb #8c268428
@@ -332,6 +329,7 @@ def next_(
 ):
     "Say which images to label next, and why"
     learn,plan,found = _open_run(run, out, source)
+    print(f"looking at {len(found.good)} images")
     df = pd.DataFrame(label_next(learn, n, **_frozen_of(plan, run)), columns=['file','reason'], dtype=object)
     if out:
         def name(f): return os.path.relpath(f, Path(out).parent) if os.path.isfile(f) else f # Of a dataset
@@ -346,7 +344,8 @@ def export(
     "Write a classifier as an ONNX file"
     run = Path(run)
     file = Path(out or (run.parent if run.is_file() else run)/'model.onnx')
-    export_onnx(_predictor(run, file), file)
+    refuse_place(file)
+    export_onnx(_predictor(run), file)
     return f'{file}', dict(onnx=file), 0
 
 # %% ../nbs/34_cli.ipynb #d0db96b7
@@ -364,7 +363,8 @@ def main(
         getattr(sys.stdout, 'reconfigure', noop)(line_buffering=True, errors='backslashreplace')
         with warnings.catch_warnings():
             warnings.showwarning = _note
-            to = io.StringIO() if (quiet or as_json) and out!='-' else sys.stdout or io.StringIO() # Closed
+            to = sys.stdout if name in ('train','predict') else sys.stderr
+            if not to or (quiet or as_json) and out!='-': to = io.StringIO() # Closed, or unwanted
             own = {k: args[k] for k in inspect.signature(commands[name]).parameters}
             with contextlib.redirect_stdout(to): text,data,code = commands[name](**own)
         end = sys.stderr if out=='-' else sys.stdout # The other holds a table
@@ -373,9 +373,7 @@ def main(
     except KeyboardInterrupt as e:
         fail(f"stopped{e}{'; the same command goes on'*(name=='train')}")
         return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    except BrokenPipeError: raise
     except (ValueError,TypeError,OSError,ImportError,RuntimeError) as e:
         if debug: raise
         return fail(e)

@@ -38,40 +38,38 @@ def near_pairs(
     "Pairs of near hashes, which share three of four bits that either has"
     own,res = b is None,[]
     a,b = (torch.from_numpy(o).float() for o in (a, a if own else b))
-    n_a,n_b = (o.sum(1,keepdim=True) for o in (a, b))
-    left,right = torch.cat([-2*a, n_a, torch.ones_like(n_a)], 1),torch.cat([b, torch.ones_like(n_b), n_b], 1)
+    x,y,half = a-.5,(2*b-1).T,a.shape[1]/2
     for at in range(0, len(a), 256):
         start = at*own
-        d = left[at:at+256]@right[start:].T # |a|+|b|-2·|both|
-        i,j = (d<=threshold).nonzero(as_tuple=True)
-        d,i,j = d[i,j],i+at,j+start
-        good = (7*d<(n_a[i]+n_b[j])[:,0]) & ((i<j) | (not own))
+        same = x[at:at+256]@y[:,start:] # Half of the bits, less those that differ
+        i,j = (same>=half-threshold).nonzero(as_tuple=True)
+        d,i,j = half-same[i,j],i+at,j+start
+        good = (7*d<a[i].sum(1)+b[j].sum(1)) & ((i<j) | (not own))
         res += zip(*(o[good].int().tolist() for o in (i, j, d)))
     return res
 
 # %% ../nbs/30_collect.ipynb #18c252d5
 def _look(items, i):
-    "Size, thumb, turned?, error of item `i`"
+    "Size, thumb, error of item `i`"
     try:
         with open_file(items[i]) as im:
-            size,jpeg = im.size,im.format=='JPEG'
-            turned = im.getexif().get(274, 1)!=1 or im.has_transparency_data or im.mode[0] in 'IF'
-            if jpeg: im.draft('L', (36,36)) # All of the file is read, and only the brightness computed
-            return size, thumb(im if im.mode in ('L','RGB') else as_shown(im)), turned, None
+            size = im.size
+            if im.format=='JPEG': im.draft('L', (36,36)) # All of the file is read, and only the brightness computed
+            return size, thumb(im if im.mode in ('L','RGB') else as_shown(im)), None
     except MemoryError: raise
     except FileNotFoundError: says = f"it is {'a link to a file that is '*os.path.islink(items[i])}not there"
     except Exception as e: says = str(e).replace(repr(str(items[i])), 'it').replace(
         'image file it', 'it as an image; convert it to JPEG, or `pip install pillow-heif` for HEIC')
-    return None, None, False, says
+    return None, None, says
 
 def look_at(
     items, # Paths, or bytes of files
     num_workers:int|None=None, # Worker processes; default: one for each core, at most 8, for more than 1000 images
     progress:bool=True, # Draw a progress bar?
-)->pd.DataFrame: # Columns size `(width, height)`, thumb, turned, error: what is wrong, or None
+)->pd.DataFrame: # Columns size `(width, height)`, thumb, error: what is wrong, or None
     "Open every image once"
     rows = by_workers(partial(quietly, _look, items), range(len(items)), num_workers, progress=progress)
-    return pd.DataFrame([o for b in rows for o in b], columns=['size','thumb','turned','error'], dtype=object)
+    return pd.DataFrame([o for b in rows for o in b], columns=['size','thumb','error'], dtype=object)
 
 def near_duplicates(
     files, # Paths, or bytes of files
@@ -124,12 +122,11 @@ def setback(
     own, # Accuracy after training
     before, # The best after any epoch, or without training
     n, # Number of validation images
-    command:bool=False, # Name the command's options?
 )->str: # Empty where they are alike
     "What to do about a training that ended clearly below its best"
     return '' if 100*(before-own)<=uncertainty(n) else (
         f"the training did harm: {before:.1%} before, {own:.1%} at its end. Train again with a smaller learning rate, "
-        f"for longer, or by another method{' (--lr, --minutes, --method)'*command}")
+        "for longer, or by another method")
 
 # %% ../nbs/30_collect.ipynb #a67d70c2
 def _home(source, other=Path()):
@@ -139,9 +136,10 @@ def _home(source, other=Path()):
 def _extra(source, root, rows, say):
     if not isinstance(source, (str,Path)): return []
     folder,known = Path(source).is_dir(),{item_key(f) for f,*_ in rows}
-    home = beside(source) if folder else root
-    res = [f for f in Files.found(home) if item_key(f) not in known] if home else []
-    if res: say(f"the unlabeled images are those of {home}"+f" that {Path(source).name} does not name"*(not folder))
+    if folder: root = first(o for o in sorted(Path(source).absolute().parent.iterdir())
+                            if o.is_dir() and part_of(o.name)=='unlabeled')
+    res = [f for f in Files.found(root) if item_key(f) not in known] if root else []
+    if res: say(f"the unlabeled images are those of {root}"+f" that {Path(source).name} does not name"*(not folder))
     return res
 
 def _once(rows, say, vote):
@@ -269,7 +267,7 @@ def survey(
     unlabeled:str|Path|None=None, # More unlabeled images: folder or list of files
     valid:str|Path|None=None, # Labeled images for validation, as `source`; default: those that it names, or a part of the labels
     folds:int=5, # Without `valid`: number of cross-validation folds of the labels
-    fold:int|None=0, # Which fold is for validation; None: each in turn
+    fold:int|None=0, # Which fold is for validation, from 0; in Python, None takes each in turn
     file:str|int|None=None, # Column of the files, name or position; default: the one that names files
     label:str|int|None=None, # Column of the labels; default: the only other one, or one with a usual name
     root:str|Path|None=None, # Folder of the files; default: that of the table, or the current one
@@ -337,20 +335,20 @@ def loaders(
     workers:int|None=None, # Worker processes of the loaders; default as in `look_at`
 )->Collected: # `dls, unlabeled`
     "`DataLoaders` of the labeled images of `found`, and the list of its unlabeled ones"
-    for k,v,least in (('size',size,2), ('bs',bs,1)):
-        refuse_unless(all(isinstance(o, int) and o>=least for o in L(v)),
-                      f'`{k}` must be a whole number of at least {least}', v)
     found.refuse_empty()
     df = found.df
-    cls = PILImageShown if (df.turned==True).any() else PILImage
+    bs,size = ifnone(bs, 64 if torch.cuda.is_available() else 16),ifnone(size, usual_size(df['size'].dropna()))
+    for k,v,least,most in (('size',size,2,4096), ('bs',bs,1,max(64, len(df)))): # Of a predictor
+        good = all(isinstance(o, int) and least<=o<=most for o in L(v))
+        refuse_unless(good, f'`{k}` must be a whole number from {least} to {most}', v)
     def images(part):
         o = found.of(part)
-        return ImageList([*o.file], labels=None if part=='unlabeled' else [*o.label], img_cls=cls, root=found.root)
+        return ImageList([*o.file], labels=None if part=='unlabeled' else [*o.label], img_cls=PILImageShown,
+                         root=found.root)
     labeled,valid,unlabeled = map(images, ('labeled','valid','unlabeled'))
-    bs = ifnone(bs, 64 if torch.cuda.is_available() else 16)
     dls = labeled.dataloaders(valid, bs=bs, drop_last=bs<=len(labeled),
                               num_workers=ifnone(workers, usual_workers(len(df))),
-                              item_tfms=ifnone(item_tfms, Resize(ifnone(size, usual_size(df['size'].dropna())))),
+                              item_tfms=ifnone(item_tfms, Resize(size)),
                               batch_tfms=ifnone(batch_tfms, aug_transforms(max_lighting=.2, max_warp=.1)))
     return Collected(dls, unlabeled, found)
 

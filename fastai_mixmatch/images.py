@@ -140,7 +140,7 @@ def as_shown(
     im, # PIL image
 ): # PIL image, of 8 bits a channel, without transparency
     "`im` as a viewer shows it: turned as its EXIF data say, 16 bits scaled to 8, over white"
-    im = ImageOps.exif_transpose(im)
+    if im.getexif().get(274, 1)!=1: im = ImageOps.exif_transpose(im)
     if im.mode[0] in 'IF':
         x = np.asarray(im)
         if im.mode!='F' and 0<=x.min() and x.max()<=65535: return Image.fromarray((x/257).round().astype(np.uint8))
@@ -216,7 +216,7 @@ class ImagePipe:
         *sizing,last = [o for o in self.fs if type(o) is not ToTensor] or [None]
         methods = ('crop','squish') if getattr(after, 'split_idx', 0) else ('squish',) # In training it crops at random
         known = not sizing and (last is None or type(last) is Resize and last.method in methods)
-        self.quick = known and img_cls in (PILImage,PILImageBW)
+        self.quick = known and img_cls in (PILImage,PILImageBW,PILImageShown)
         self.img_cls,self.after,self.resize = img_cls,after,last
 
     def sized(self, im):
@@ -229,7 +229,8 @@ class ImagePipe:
     def __call__(self, item, i=None):
         if not (self.quick and isinstance(item, (str, Path))): return self.after(as_image(item, self.img_cls, i))
         with reading(lambda: item_name(item, i)), open_file(item) as im:
-            mode = self.img_cls._open_args.get('mode', 'RGB')
+            if self.img_cls is PILImageShown: im = as_shown(im)
+            mode = self.img_cls._open_args['mode']
             x = image2tensor(self.sized(im if im.mode==mode else in_mode(im, self.img_cls)))
         return x.as_subclass(self.img_cls._tensor_cls)
 

@@ -45,7 +45,7 @@ def plot_history(
     for k,o in guessing.items():
         for c,style in (('confidence','-'),('guess_acc','--')):
             if c not in o: continue
-            label = (k+': ' if len(guessing)>1 else '') + c.replace('guess_acc', 'accuracy of guesses')
+            label = f'{k}: '*(len(guessing)>1)+c.replace('guess_acc', 'accuracy of guesses')
             axs[0,1].plot(o.index+1, o[c].astype(float), colors[k]+style, label=label)
     right = any('guess_acc' in o for o in guessing.values())
     for ax,what in zip(axs[0], (metric,'confidence'+', accuracy'*right)):
@@ -145,7 +145,7 @@ def on_pool(
     method.prepare()
     pool,vocab,raw = method.dl.pool,list(learn.dls.vocab),raw_items(method.dl.pool.items)
     idx = drawn(len(raw), n, seed)
-    rows = list(predict_files(learn, [raw[i] for i in idx]))
+    rows = [*predict_files(learn, [raw[i] for i in idx])]
     label,y = getattr(pool, 'label', None),ifnone(pool.y, [-1]*len(raw)) # One of the two, or none
     truth = [label(i, get_item(pool.items, i)) if label else int(y[i]) for i in idx]
     names,some = {str(o): o for o in vocab},max(truth, default=-1)>=0

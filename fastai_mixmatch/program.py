@@ -48,7 +48,7 @@ def refuse_place(out, folder=False, keep=()):
     except OSError as e: raise OSError(
         f"--out must name a {'file in a '*(not folder)}folder that can be written; got {str(out)!r}") from e
     if path.is_file() and os.path.realpath(path) in map(os.path.realpath, keep): raise FileExistsError(
-        f"--out {out} is read, and would be lost; name another")
+        f"--out {out} is there already, and would be lost; name another")
 
 def failed(name, text, as_json):
     "Tell what is wrong; the exit code"
@@ -74,10 +74,13 @@ def given(
         if f'--{k}' not in parser._option_string_actions: parser.add_argument(f'--{k}', action='store_true', help=v)
     args = vars(parser.parse_args(rest))
     read = [(k,o) for k in 'run source files unlabeled valid weights root'.split() for o in L(args.get(k))]
+    out = args.get('out')
     try:
-        if args.get('out') not in (None,'-'): refuse_place(args['out'], name=='train', L(args.get('run')))
+        if (args.get('num_workers') or 0)<0: raise ValueError("--num-workers must be 0 or more")
+        keep = [*L(args.get('run')), *[out]*(name=='next')] # Filled in?
+        if out not in (None,'-'): refuse_place(out, name=='train', keep)
         for k,o in read:
             if o!='-' and not (o.startswith('hf:') or os.path.exists(o)): raise FileNotFoundError(
                 f"there is no file or folder {o}{'; `train` makes the folder of a training'*(k=='run')}")
-    except OSError as e: sys.exit(failed(name, e, args['json']))
+    except (OSError,ValueError) as e: sys.exit(failed(name, e, args['json']))
     return name,args,'--debug' in argv

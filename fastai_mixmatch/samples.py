@@ -90,8 +90,7 @@ def sample_photos(
     path,rng,backs = Path(path),random.Random(seed),L(load_sample_images().images).map(Image.fromarray)
     path.mkdir(parents=True, exist_ok=True)
     _clear(path, 'answers.csv', ('*.jpg',))
-    kinds = [*_shapes]*(n//len(_shapes)+1)
-    kinds = rng.sample(kinds[:n], n)
+    kinds = rng.sample(([*_shapes]*n)[:n], n)
     names = [f'IMG_{i:04d}.jpg' for i in range(n)]
     for name,kind in zip(names, kinds): _photo(rng, kind, backs).save(path/name, quality=90)
     labeled = draw_labeled(kinds, n_labeled, seed=seed)

@@ -41,7 +41,7 @@ class FastPath(Callback):
         loss = self.recorder.smooth_loss
         if not isinstance(loss, DeviceLoss): self.recorder.smooth_loss = DeviceLoss(loss.beta)
     def after_fit(self):
-        if self.recorder.losses: self.recorder.losses = list(torch.stack(self.recorder.losses).cpu())
+        if self.recorder.losses: self.recorder.losses = [*torch.stack(self.recorder.losses).cpu()]
 
 # %% ../nbs/28_speed.ipynb #32debad1
 _trim = getattr(ctypes.CDLL(None), 'malloc_trim', None) if sys.platform=='linux' else None

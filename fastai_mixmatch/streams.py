@@ -165,7 +165,7 @@ def check_labels(
     ds = dls.train.dataset
     if isinstance(ds, IterableDataset):
         raise TypeError(f"the labeled set, which is repeated, must have a length; got the iterable {type(ds).__name__}")
-    if len(ds)==0: raise ValueError("the labeled training set is empty")
+    if not len(ds): raise ValueError("the labeled training set is empty")
     item = get_item(ds, 0)
     n_inp = 1 if isinstance(item, dict) else getattr(dls.train, 'n_inp', 1)
     if n_inp!=1: raise ValueError(f"`dls` must give one image and one label; it has {n_inp} inputs")
@@ -179,8 +179,8 @@ def check_labels(
     c = get_c(dls) or len(names) or 1+max(int(ds[i][1]) for i in range(len(ds)))
     if c<2: raise ValueError(f"at least 2 classes are needed; the labeled set has {c}")
     odd = [o for o in map(str, names) if re.search('^un(lab|sup)|(un|not?)label', re.sub('[^a-z]', '', o.lower()))]
-    if odd: warn(f"`dls` trains a class named {odd[0]!r}. If these images have no label, keep them out of the "
-                 "labeled set (`get_image_files(path, folders=[…])`), and pass them as `unlabeled`")
+    if odd: warn_once(f"the labeled set has a class named {odd[0]!r}. If its images have no label, pass them as "
+                      "`unlabeled` instead")
     return c
 
 # %% ../nbs/04_streams.ipynb #698bd5a2

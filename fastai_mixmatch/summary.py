@@ -171,7 +171,7 @@ def _beat(p):
             '<code>train</code> makes them with pretrained weights, if there is time')[p.command]
     text = f'This run: {verdict(own, max(rows.values()), len(v))}.' if rows else f'No rows to beat were given: {none}.'
     before = *p.rows.get('accuracy', ()),*[o for k,o in rows.items() if k.startswith('frozen')]
-    worse = setback(own, max([own, *before]), len(v), p.command)
+    worse = setback(own, max([own, *before]), len(v))
     text += f' <b>Careful: {worse}.</b>'*bool(worse)
     rows[f'this run: {type(p.method).__name__}'] = own
     cells = [(escape(k), f'{o:.1%}') for k,o in rows.items()]

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['label_names', 'encoding_of', 'read_table', 'csv_line', 'Finder', 'file_column', 'label_column', 'refuse',
            'refuse_columns', 'one_label', 'refuse_labels', 'label_studio', 'part_of', 'image_table', 'folder_table',
-           'beside', 'hub_open', 'HubImage', 'hub_table', 'source_rows']
+           'hub_open', 'HubImage', 'hub_table', 'source_rows']
 
 # %% ../nbs/29_tables.ipynb #86eb30d0
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -33,7 +33,8 @@ def read_table(
                          skiprows=int(bool(told))).dropna(how='all')
     except pd.errors.EmptyDataError: df = ()
     except ValueError as e: raise ValueError(
-        f"{file} is not a table: {e}; save a sheet as 'CSV UTF-8', and unpack an archive") from e
+        f"{file} is not a table: {str(e).strip()}; save a sheet as 'CSV UTF-8', give each row as many cells, unpack "
+        "an archive") from e
     if len(df): return df
     raise ValueError(f"{file} has no rows; give one for each image")
 
@@ -239,12 +240,6 @@ def _validated(df):
     "Rows whose images for testing are left out or, without any for validation, take their place"
     return df[df.part!='test'] if (df.part=='valid').any() else df.replace(dict(part=dict(test='valid')))
 
-def beside(
-    path, # Folder of labeled images
-)->Path|None:
-    "The folder of unlabeled images that has the same parent"
-    return first(o for o in sorted(Path(path).absolute().parent.iterdir())
-                 if o.is_dir() and part_of(o.name)=='unlabeled')
 
 # %% ../nbs/29_tables.ipynb #5e03cd3e
 def hub_open(
@@ -310,6 +305,12 @@ def _named(df, root, file, label, say):
     lost = [o for o,f in zip(df[file], found) if f is None]
     if len(lost)==len(df): raise FileNotFoundError(f"none of the {len(df)} files is in {find.root}, such as {lost[0]}")
     if lost: say(f"files of {file!r} that are not there: {len(lost)}, such as {lost[0]}")
+    def home(o): return _composed((Path('/')/o).parent.name.lower())
+    n = Counter((files := {str(o): f for o,f in zip(df[file], found) if f}).values())
+    moved = sorted((-n[f], o, f) for o,f in files.items() if home(find.names(o)[0]) not in ('', home(f.absolute())))
+    for n,o,f in moved[:1]:
+        if n<-1: raise FileNotFoundError(f"{o} is not there, and {f}, of its name, is another row's")
+        say(f"files found in other folders: {len(moved)}, such as {o}: {os.path.relpath(f, find.root)}")
     parts = [_row_part(o) for o in df[part]] if part else ['labeled']*len(df)
     if part and 'valid' not in parts: say(f"no {part!r} is valid or test, but {', '.join(map(str, df[part].unique()))}")
     return [(f, one_label(l), p) for f,l,p in zip(found, df[label], parts) if f is not None], (file,label)
@@ -324,9 +325,8 @@ def source_rows(
     "The images of any source"
     path = Path(source) if isinstance(source, (str,Path)) else None
     hub = all(hasattr(o, 'cast_column') for o in (source.values() if isinstance(source, dict) else [source]))
-    whole = folder_table if path and path.is_dir() else hub_table if hub else None
-    if whole is not None:
-        rows = [*whole(source, label if hub else say).itertuples(index=False)]
+    if hub or path and path.is_dir():
+        rows = [*(hub_table(source, label) if hub else folder_table(path, say)).itertuples(index=False)]
         if not hub and len({o.label for o in rows}-{None})<2:
             for o in path.glob('*.[ctj]s*'): say(f"{o} is not read; for its labels name it, not its folder")
         return rows, ('file','label')

@@ -108,6 +108,23 @@ def test_what_is_missing_is_named(photos, tmp_path):
     df['other'] = df.label
     with pytest.raises(ValueError, match='which column'): survey(df.rename(columns=dict(label='coarse')), root=photos)
 
+def test_rows_with_more_cells_than_names_are_refused(photos, tmp_path):
+    "As of the table that `next` wrote, added at the end of another; what is too much may be part of a label"
+    (tmp_path/'labels.csv').write_text((photos/'labels.csv').read_text()+'IMG_0000.jpg,ball,typical\n')
+    with pytest.raises(ValueError, match="labels.csv is not a table: .* fields in line .*, saw 3; save a sheet .*, give each row as many cells"): survey(tmp_path/'labels.csv', root=photos)
+
+def test_names_whose_folder_is_not_there_are_told(tmp_path):
+    "And refused where another row has a better claim to the file: its label would be that of another picture"
+    put(tmp_path, *(f'b/{i}.jpg' for i in range(6)))
+    df = pd.DataFrame(dict(file=[f'a/{i}.jpg' for i in range(4)]+['b/4.jpg','5'], label=['x','y']*3))
+    df.to_csv(tmp_path/'labels.csv', index=False)
+    assert f"files found in other folders: 4, such as a/0.jpg: {Path('b/0.jpg')}" in survey(tmp_path/'labels.csv').notes
+    for home in ('b','/elsewhere/b','B',r'C:\b'): # The last folder is that of the file
+        df.assign(file=[f'{home}/{i}.jpg' for i in range(6)]).to_csv(tmp_path/'labels.csv', index=False)
+        assert not [o for o in survey(tmp_path/'labels.csv').notes if 'other folders' in o], home
+    df.assign(file=[*df.file[:4],'b/4.jpg','b/0.jpg'], label=['x','y']*2+[None]*2).to_csv(tmp_path/'labels.csv', index=False)
+    with pytest.raises(FileNotFoundError, match="a/0.jpg is not there, and .*0.jpg, of its name, is another row's"): survey(tmp_path/'labels.csv')
+
 def test_validation_images_that_the_source_holds_too(photos):
     known = answers(photos)[lambda d: d.label.notna()]
     known[::4].to_csv(photos/'held.csv', index=False)
@@ -130,8 +147,8 @@ def test_mistakes_that_say_what_to_do(photos, tmp_path):
     with pytest.raises(ValueError, match='idxmax'): survey(df[['file']].assign(ball=0, star=1), root=photos)
     with pytest.raises(TypeError, match='data frame.*got dict'): survey(dict(zip(df.file, df.label)), root=photos)
     with pytest.raises(ValueError, match='per_class'): survey(photos/'labels.csv', per_class=-1)
-    for kw,says in ((dict(size='32'), "`size` must be a whole number of at least 2; got '32'"), (dict(size=1), 'got 1'), (dict(size=2.5), 'got 2.5'),
-                    (dict(bs='8'), "`bs` must be a whole number of at least 1; got '8'"), (dict(bs=0), 'got 0')):
+    for kw,says in ((dict(size='32'), "`size` must be a whole number from 2 to 4096; got '32'"), (dict(size=1), 'got 1'), (dict(size=2.5), 'got 2.5'), (dict(size=4097), 'got 4097'),
+                    (dict(bs='8'), "`bs` must be a whole number from 1 to 64; got '8'"), (dict(bs=0), 'got 0')):
         with pytest.raises(ValueError, match=re.escape(says)+'$'): collect(photos/'labels.csv', verbose=False, **kw)
     assert collect(photos/'labels.csv', verbose=False, size=(24,32))
     with pytest.raises(FileNotFoundError, match='no image in'): survey(photos/'labels.csv', unlabeled=tmp_path)
@@ -495,11 +512,11 @@ def test_flat_pictures_are_no_duplicates(tmp_path):
     found = {i for i,j,_ in near_pairs(h, again) if i==j and i%3<2}
     assert len(found)>=.85*80
 
-def test_turned_photographs_are_read_as_shown(tmp_path):
+def test_photographs_are_read_as_shown(tmp_path):
+    "Also where none of them is turned: one to predict may be"
     put(tmp_path, *LAYOUTS['halves'])
-    exif = Image.Exif(); exif[274] = 6
-    Image.open(tmp_path/'unlabeled'/'5.jpg').save(tmp_path/'unlabeled'/'5.jpg', exif=exif)
-    assert collect(tmp_path, verbose=False).unlabeled.img_cls is PILImageShown
+    dls,unlabeled = collect(tmp_path, verbose=False)
+    assert unlabeled.img_cls is PILImageShown and type(dls.train_ds[0][0]) is PILImageShown
 
 # --- Hugging Face
 
@@ -602,7 +619,6 @@ def test_a_training_that_did_harm():
     assert setback(.35, .53, 16)==setback(.5, .53, 100)==setback(.53, .35, 100)==''
     text = setback(.35, .53, 100)
     assert '53.0% before, 35.0% at its end' in text and 'smaller learning rate' in text and '--' not in text
-    assert setback(.35, .53, 100, True)==text+' (--lr, --minutes, --method)'
 
 @pytest.fixture
 def hub_free(monkeypatch): monkeypatch.setitem(sys.modules, 'datasets', None)

@@ -136,7 +136,7 @@ def test_what_cannot_be_asked(photos):
         with pytest.raises(TypeError, match='learner, a predictor, or'): predict_files(o, [])
     with pytest.raises(TypeError, match='do not open images'): predict_files(core_learner(tensor_dls(), torch.rand(30, 1, 8, 8)), [])
 
-@pytest.mark.parametrize('cls', [PILImage, PILImageBW])
+@pytest.mark.parametrize('cls', [PILImage, PILImageBW, PILImageShown])
 def test_quick_reading_gives_the_same_bits(cls, tmp_path):
     "Against fastai's `Resize` and `ToTensor`, for sizes drawn at random and pictures of every mode."
     rng, f = np.random.default_rng(1), tmp_path/'x.png'
