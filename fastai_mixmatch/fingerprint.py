@@ -78,8 +78,8 @@ def _transforms(kind, tfms, unknown):
     named = [(getattr(o, '_name', type(o).__name__), o) for o in tfms]
     return [(kind, [n for n,_ in named]), *((n, plain(o, unknown, n)) for n,o in named)]
 
-_loading = {*'dataset data_source bs indexed pin_memory timeout rng generator num_workers offs'.split(),
-            *'fake_l _device _DataLoader__idxs epoch rank'.split()} # Elsewhere, or of no effect on the order
+_loading = {*('dataset data_source bs indexed pin_memory timeout rng generator num_workers offs fake_l _device '
+              '_DataLoader__idxs epoch rank').split()} # Elsewhere, or of no effect on the order
 
 def loader_rngs(dls)->list:
     "The generators that belong to loaders of fastai or PyTorch"

@@ -146,7 +146,6 @@ def check_batches(dl):
             f"`{k}` of the labeled loader would not be used, since views are made of single images; "
             "do the same in the dataset, `item_tfms` or `batch_tfms`, or for MixUp by fastai's callback")
 
-# %% ../nbs/04_streams.ipynb #18b225f8
 def check_label(y):
     "Refuse a label that is not the index of one class; `TypeError` says what it is"
     got,floats = type(y).__name__,np.asarray(y).dtype.kind=='f'
@@ -179,8 +178,7 @@ def check_labels(
     c = get_c(dls) or len(names) or 1+max(int(ds[i][1]) for i in range(len(ds)))
     if c<2: raise ValueError(f"at least 2 classes are needed; the labeled set has {c}")
     odd = [o for o in map(str, names) if re.search('^un(lab|sup)|(un|not?)label', re.sub('[^a-z]', '', o.lower()))]
-    if odd: warn_once(f"the labeled set has a class named {odd[0]!r}. If its images have no label, pass them as "
-                      "`unlabeled` instead")
+    if odd: warn_once(f"the labeled set has a class {odd[0]!r}. If its images have no label, pass them as `unlabeled`")
     return c
 
 # %% ../nbs/04_streams.ipynb #698bd5a2

@@ -277,7 +277,7 @@ def test_a_class_of_unlabeled_images_is_noticed(tmp_path, name):
     for part in ('a', 'b', name): write(UX[:8], tmp_path, [f'{part}/{i}.png' for i in range(8)])
     dls = ImageDataLoaders.from_folder(tmp_path, valid_pct=.2, bs=4, img_cls=PILImageBW)
     warn_once.cache_clear()
-    with pytest.warns(UserWarning, match=f"a class named '{name}'") as said: assert check_labels(dls) == check_labels(dls) == 3
+    with pytest.warns(UserWarning, match=f"a class '{name}'") as said: assert check_labels(dls) == check_labels(dls) == 3
     assert len(said)==1 and 'dls' not in str(said[0].message)
 
 # --- dictionaries, several datasets, folders of something else
