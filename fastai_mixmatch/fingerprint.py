@@ -42,7 +42,7 @@ def _opening(ds):
     "What opens the items of a dataset, and transforms them by itself"
     if isinstance(ds, (ConcatDataset,Subset)): return [*map(_opening, getattr(ds, 'datasets', None) or [ds.dataset])]
     own = [getattr(ds, k, None) for k in ('pipe','img_cls','transform','loader')]
-    return nested_attr(image_tfms(ds), 'tfms.fs') or list(filter(None, own))
+    return nested_attr(image_tfms(ds), 'tfms.fs') or [*filter(None, own)]
 
 def describe_items(items, y=None, unknown:Unknown|None=None, x=None)->dict:
     "Digests of images (`x`: decoded) and labels, with their number as ''; `unknown` takes the rest"
@@ -86,12 +86,12 @@ def loader_rngs(dls)->list:
     owners = [o for dl in dls.loaders for o in
               (dl, *(nested_attr(dl, n) for n in ('sampler','batch_sampler','batch_sampler.sampler')))]
     rngs = [getattr(o, n, None) for o in owners for n in ('rng','generator')]
-    return list({id(o): o for o in rngs if isinstance(o, (random.Random,torch.Generator))}.values())
+    return [*{id(o): o for o in rngs if isinstance(o, (random.Random,torch.Generator))}.values()]
 
 def _batches(dl, unknown, name, *apart):
     "How a loader chooses its images, and makes batches"
-    made = {} if isinstance(dl, DataLoader) else dict(collate_fn=dl.collate_fn)
-    if made: dl = dl.sampler if dl.batch_size else dl.batch_sampler
+    made = {k: getattr(dl, k) for k in ('collate_fn',) if hasattr(dl, k)}
+    if made: dl = dl.sampler if dl.batch_size else dl.batch_sampler # PyTorch's
     made |= {'': type(dl), **{k: v for k,v in vars(dl).items() if k not in _loading.union(apart)}}
     return {k: plain(getattr(v, 'fs', v), unknown, f'{name}.{k}'.rstrip('.')) for k,v in made.items()}
 
@@ -147,15 +147,15 @@ def _training(learn, unknown):
             'device': one_param(model).device.type}
 
 # %% ../nbs/22_fingerprint.ipynb #e0b9148c
-_apart = CSVLogger,ParamScheduler,SemiSupervised # Not among the callbacks that are compared
-# Modules of callbacks that all processes need; the others of fastai log and draw
+_apart = CSVLogger,ParamScheduler,SemiSupervised # Callbacks that are not compared
+# Of callbacks that all processes need; fastai's others log and draw
 _training_cbs = r'fastai(_mixmatch)?\.(?!callback\.(azureml|captum|comet|data|hook|neptune|progress|tensorb|wandb))'
 
 def _callbacks(learn, unknown, all_cbs):
     "Which callbacks, made with what"
     cbs = [o for o in named_cbs(learn).values() if all_cbs or re.match(_training_cbs, type(o).__module__)
            if not (isinstance(o, _apart) or isinstance(vars(o).get('method'), SemiSupervised)
-                   or type(o).__module__=='fastai.distributed')] # How many processes there are may change
+                   or type(o).__module__=='fastai.distributed')] # Their number may change
     return [('callbacks', [type(o).__name__ for o in L(cbs).sorted('order')]),
             *((o.name, plain(given(o) if isinstance(o, Recorder) else o, unknown, o.name)) for o in cbs)]
 
@@ -179,14 +179,14 @@ def settings(learn, method, all_cbs:bool=True)->tuple: # Also the program's call
     hooks = [h for o in (*net.modules(), *net.parameters()) for k in dir(o) if re.match('_(back|for|post).*_hooks$', k)
              for h in (getattr(o, k) or {}).values()]
     if any(not isinstance(getattr(h, '__self__', 0), Callback) for h in hooks): unknown.append('hooks of the model')
-    moments = [plain(learn.opt.state.get(p)) for g in learn.opt.param_lists for p in g]
+    moments = [plain(learn.opt.state.get(p)) for p in learn.opt.param_lists.concat()]
     start = dict(zip(initial, (model.pop('weights'), _of_repr(plain(rngs)), _of_repr(moments))))
     args = {k: plain(v, unknown, k) for k,v in held(method).items() if k not in ('_unlabeled','learn')}
     res = numbered({'method': plain(type(method), unknown, 'method'), **args, 'model': model},
                    *_data(learn, method, unknown), *_training(learn, unknown), _used(learn, unknown),
                    _callbacks(learn, unknown, all_cbs), _used(learn, unknown, ' of callbacks'),
                    {'versions': unknown.versions(), **start})
-    return json.loads(json.dumps(res)),list(dict.fromkeys(unknown))
+    return json.loads(json.dumps(res)),[*dict.fromkeys(unknown)]
 
 # %% ../nbs/22_fingerprint.ipynb #72079b0b
 def flat(d:dict, name:str='')->dict:

@@ -278,6 +278,16 @@ def torch_valid(collate_fn):
     ds = torch.utils.data.TensorDataset(x, y)
     return dict(dls=lambda: DataLoaders(torch.utils.data.DataLoader(ds, 10), torch.utils.data.DataLoader(ds, 10, collate_fn=collate_fn)), unlabeled=x)
 
+class PlainLoader:
+    "No loader of a library: batches of a dataset, times `k`"
+    def __init__(self, dataset, k): self.dataset, self.k = dataset, k
+    def __len__(self): return 1
+    def __iter__(self):
+        xs, ys = zip(*[self.dataset[i] for i in range(20)])
+        yield torch.stack([TensorImage(image2tensor(x)).float()*self.k for x in xs]), torch.stack([TensorCategory(y) for y in ys])
+    def to(self, device): return self
+def plain_loader(k): return dict(dls=lambda: DataLoaders((d := digit_dls()).train, PlainLoader(d.valid.dataset, k)))
+
 VALID = dict( # chkstyle: ignore-node (one case a line)
     item=(partial(digit_dls, item_tfms=Half(1.)), partial(digit_dls, item_tfms=Half(.5)), 'after_item'),
     batch=(partial(digit_dls, batch_tfms=Half(1.)), partial(digit_dls, batch_tfms=Half(.5)), 'after_batch'),
@@ -287,6 +297,7 @@ VALID = dict( # chkstyle: ignore-node (one case a line)
     before=(valid_loader(before_batch=partial(halved, k=20)), valid_loader(before_batch=partial(halved, k=1)), 'before_batch'),
     create=(valid_loader(create_batch=pairs(1.)), valid_loader(create_batch=pairs(.5)), 'create_batch'),
     drop=(valid_loader(), valid_loader(drop_last=True), 'drop_last'),
+    no_library=(plain_loader(1.), plain_loader(.5), 'k'),
     collate=(torch_valid(pairs(1.)), torch_valid(pairs(.5)), 'collate_fn'))
 
 @pytest.mark.parametrize('name', VALID)
