@@ -196,8 +196,9 @@ def versions(self:Unknown)->dict:
     "Versions of Python and of all packages that take part"
     homes = {str(c.__module__).split('.')[0] for f,_ in self.codes.values() for c in (f, *getattr(f, '__mro__', ()))}
     homes = {'PIL','numpy','torchvision',*homes}-{*sys.stdlib_module_names}
-    res = {k: _vars(o).get('__version__') for k,o in sorted(sys.modules.items()) if k in homes and not self.ours(k)}
-    self += [f'version of {k}' for k,v in res.items() if v is None]
+    res = {k: str(_vars(o).get('__version__')) for k,o in sorted(sys.modules.items())
+           if k in homes and not self.ours(k)}
+    self += [f'version of {k}' for k,v in res.items() if v=='None']
     return {'Python': '{}.{}'.format(*sys.version_info), **res}
 
 @patch

@@ -79,7 +79,7 @@ def _transforms(kind, tfms, unknown):
     return [(kind, [n for n,_ in named]), *((n, plain(o, unknown, n)) for n,o in named)]
 
 _loading = {*('dataset data_source bs indexed pin_memory timeout rng generator num_workers offs fake_l _device '
-              '_DataLoader__idxs epoch rank').split()} # Elsewhere, or of no effect on the order
+              '_DataLoader__idxs epoch rank it').split()} # Elsewhere, or of no effect on the order
 
 def loader_rngs(dls)->list:
     "The generators that belong to loaders of fastai or PyTorch"
@@ -90,10 +90,12 @@ def loader_rngs(dls)->list:
 
 def _batches(dl, unknown, name, *apart):
     "How a loader chooses its images, and makes batches"
-    made = {k: getattr(dl, k) for k in ('collate_fn',) if hasattr(dl, k)}
-    if made: dl = dl.sampler if dl.batch_size else dl.batch_sampler # PyTorch's
-    made |= {'': type(dl), **{k: v for k,v in vars(dl).items() if k not in _loading.union(apart)}}
-    return {k: plain(getattr(v, 'fs', v), unknown, f'{name}.{k}'.rstrip('.')) for k,v in made.items()}
+    made = {k: getattr(dl, k) for k in ('collate_fn','drop_last') if hasattr(dl, k)}
+    if made.get('drop_last'): made['drop_last'] = getattr(dl, 'bs', None) or dl.batch_size
+    if 'collate_fn' in made: dl = dl.sampler if dl.batch_size else dl.batch_sampler # PyTorch's
+    made = {'': type(dl), **getattr(dl, '__dict__', {'items': dl}), **made}
+    return {k: plain(getattr(v, 'fs', v), unknown, f'{name}.{k}'.rstrip('.')) for k,v in made.items()
+            if k not in _loading.union(apart)}
 
 # %% ../nbs/22_fingerprint.ipynb #c5d80b92
 def _data(learn, method, unknown):
@@ -179,7 +181,7 @@ def settings(learn, method, all_cbs:bool=True)->tuple: # Also the program's call
     hooks = [h for o in (*net.modules(), *net.parameters()) for k in dir(o) if re.match('_(back|for|post).*_hooks$', k)
              for h in (getattr(o, k) or {}).values()]
     if any(not isinstance(getattr(h, '__self__', 0), Callback) for h in hooks): unknown.append('hooks of the model')
-    moments = [plain(learn.opt.state.get(p)) for p in learn.opt.param_lists.concat()]
+    moments = [plain(learn.opt.state.get(p)) for g in learn.opt.param_lists for p in g]
     start = dict(zip(initial, (model.pop('weights'), _of_repr(plain(rngs)), _of_repr(moments))))
     args = {k: plain(v, unknown, k) for k,v in held(method).items() if k not in ('_unlabeled','learn')}
     res = numbered({'method': plain(type(method), unknown, 'method'), **args, 'model': model},

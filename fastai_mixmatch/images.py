@@ -133,6 +133,7 @@ def as_image(
             x = np.array(item.detach().cpu() if isinstance(item, Tensor) else item)
             x = to_uint8(as_nchw(x[None])[0].permute(1,2,0))
             item = Image.fromarray(x.squeeze(2).numpy())
+        if issubclass(img_cls, PILImageShown): item = as_shown(item)
         return img_cls(in_mode(item, img_cls))
 
 # %% ../nbs/00_images.ipynb #b3507e4b
@@ -150,9 +151,9 @@ def as_shown(
     return Image.alpha_composite(Image.new('RGBA', im.size, 'white'), im).convert('RGB')
 
 class PILImageShown(PILImage):
-    "A `PILImage` as a viewer shows it: see `as_shown`"
+    "A `PILImage` as a viewer shows it: see `as_shown`; fastai infers what it takes by the types of `fn`"
     @classmethod
-    def create(cls, fn, **kwargs):
+    def create(cls, fn:Path|str|Tensor|ndarray|bytes|Image.Image, **kwargs):
         if isinstance(fn, (str, Path, bytes)): fn = open_file(fn)
         if not isinstance(fn, Image.Image): return super().create(fn, **kwargs)
         return cls(as_shown(fn).convert(kwargs.get('mode', cls._open_args['mode'])))

@@ -30,7 +30,8 @@ class FastOptimizer(Optimizer):
     @torch.no_grad()
     def step(self):
         for pg,h in zip(self.param_lists, self.hypers):
-            if not 0<=h['mom']<1: raise ValueError(f"momentum must be in [0,1); got {h['mom']}")
+            if bad := {k: h[k] for k in ('mom','sqr_mom') if not 0<=h.get(k, 0)<1}:
+                raise ValueError(f"momentum must be in [0,1); got {bad}")
             parts = {True: [], False: []}
             for p in pg:
                 if p.grad is not None: parts[self.decays(p)].append(p)

@@ -215,6 +215,10 @@ def part_of(
     "What a folder's name says about its images"
     return first(k for k,v in _parts.items() if str(name).lower().replace('-', '_').replace(' ', '_') in v.split())
 
+def _row_part(o):
+    part = 'valid' if str(o).lower() in ('true','1','1.0','yes') else part_of(o)
+    return 'valid' if part=='test' else part or 'labeled'
+
 def image_table(rows): return pd.DataFrame(rows, columns=['file','label','part'], dtype=object)
 
 def folder_table(
@@ -287,10 +291,6 @@ def hub_table(
     return _validated(image_table(rows))
 
 # %% ../nbs/29_tables.ipynb #97e9491f
-def _row_part(o):
-    part = 'valid' if str(o).lower() in ('true','1','1.0','yes') else part_of(o)
-    return 'valid' if part=='test' else part or 'labeled'
-
 def _named(df, root, file, label, say):
     find = Finder(root)
     if isinstance(o := first(df.index), (str,Path)) and find(o): df = df.reset_index()
@@ -305,9 +305,10 @@ def _named(df, root, file, label, say):
     lost = [o for o,f in zip(df[file], found) if f is None]
     if len(lost)==len(df): raise FileNotFoundError(f"none of the {len(df)} files is in {find.root}, such as {lost[0]}")
     if lost: say(f"files of {file!r} that are not there: {len(lost)}, such as {lost[0]}")
-    def home(o): return _composed((Path('/')/o).parent.name.lower())
+    def home(o): return _composed(Path(o).parent.name.lower())
     n = Counter((files := {str(o): f for o,f in zip(df[file], found) if f}).values())
-    moved = sorted((-n[f], o, f) for o,f in files.items() if home(find.names(o)[0]) not in ('', home(f.absolute())))
+    moved = sorted((-n[f], o, f) for o,f in files.items() if not re.match(r'/data/|\w\w+:/', o) # Nor of an upload
+                   and home(find.names(o)[0]) not in ('', home(f.absolute())))
     for n,o,f in moved[:1]:
         if n<-1: raise FileNotFoundError(f"{o} is not there, and {f}, of its name, is another row's")
         say(f"files found in other folders: {len(moved)}, such as {o}: {os.path.relpath(f, find.root)}")

@@ -3,9 +3,12 @@ import contextlib, json, re, shutil, sys, unicodedata, numpy as np, pandas as pd
 from pathlib import Path
 from types import SimpleNamespace
 from PIL import Image, ImageDraw
-from fastai.vision.all import L
+from functools import partial
+from fastai.vision.all import L, PILImage, first, get_image_files
 from fastai_mixmatch.collect import collect, deal, each_fold, hash_bits, loaders, look_at, near_duplicates, near_pairs, setback, survey, thumb
 from fastai_mixmatch.images import PILImageShown
+from fastai_mixmatch.learner import mixmatch_learner
+from fastai_mixmatch.models import small_cnn
 from fastai_mixmatch.samples import digits_sample, sample_photos
 from fastai_mixmatch.tables import label_column, label_studio, one_label, refuse_labels
 
@@ -298,7 +301,12 @@ def test_label_studio_export(photos):
     names = ['/data/upload/1/0a1b2c3d-{}', '/data/local-files/?d=photos/{}', 'https://example.com/{}?x=1']
     tasks = [task(names[i%3].format(f), *([] if isinstance(l, float) else [l])) for i,(f,l) in enumerate(zip(df.file, df.label))]
     (photos/'export.json').write_text(json.dumps(tasks))
-    assert parts(survey(photos/'export.json')) == LABELED
+    found = survey(photos/'export.json')
+    assert parts(found) == LABELED and not any('other folders' in o for o in found.notes)
+    twice = task(f'/data/upload/1/ffffffff-{df.file[0]}', 'ball')
+    (photos/'twice.json').write_text(json.dumps([*tasks, twice])) # Uploaded again
+    assert len(survey(photos/'twice.json').df)
+    (photos/'twice.json').unlink()
     flat = [dict(image=t['data']['image'], id=1, annotator=1, annotation_id=7, created_at='', updated_at='', lead_time=2., kind=t['annotations'][0]['result'][0]['value']['choices'][0]) for t in tasks if t['annotations']]
     (photos/'min.json').write_text(json.dumps(flat))
     assert parts(survey(photos/'min.json')) == LABELED # The others are the files beside it
@@ -517,6 +525,16 @@ def test_photographs_are_read_as_shown(tmp_path):
     put(tmp_path, *LAYOUTS['halves'])
     dls,unlabeled = collect(tmp_path, verbose=False)
     assert unlabeled.img_cls is PILImageShown and type(dls.train_ds[0][0]) is PILImageShown
+
+def test_a_learner_of_collected_images_takes_what_fastai_takes(tmp_path):
+    "Names, paths, bytes, arrays, pictures of PIL: the same answer"
+    put(tmp_path, *LAYOUTS['halves'])
+    dls,unlabeled = collect(tmp_path, size=16, verbose=False)
+    learn = mixmatch_learner(dls, unlabeled, partial(small_cnn, width=4))
+    f = first(get_image_files(tmp_path))
+    im = PILImageShown.create(f)
+    with learn.no_bar(): ps = [learn.predict(o)[2] for o in (f, str(f), f.read_bytes(), im, PILImage.create(f), np.array(im))]
+    assert all(torch.equal(o, ps[0]) for o in ps)
 
 # --- Hugging Face
 

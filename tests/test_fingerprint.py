@@ -269,14 +269,14 @@ def valid_loader(**kw):
     def dls():
         d = digit_dls()
         given = {k: getattr(d.valid, k) for k in ('after_item', 'after_batch')}
-        return DataLoaders(d.train, type(d.valid)(d.valid.dataset, bs=20, **{**given, **kw}))
+        return DataLoaders(d.train, type(d.valid)(d.valid.dataset, **{'bs': 20, **given, **kw}))
     return dict(dls=dls)
 def halved(samples, k): return samples[:k]
 def pairs(k): return main(f'def mine(samples): return torch.stack([o[0] for o in samples])*{k}, torch.stack([o[1] for o in samples])')
-def torch_valid(collate_fn):
+def torch_valid(batch_size=10, **kw):
     x, y = torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(1)), torch.arange(20)%10
     ds = torch.utils.data.TensorDataset(x, y)
-    return dict(dls=lambda: DataLoaders(torch.utils.data.DataLoader(ds, 10), torch.utils.data.DataLoader(ds, 10, collate_fn=collate_fn)), unlabeled=x)
+    return dict(dls=lambda: DataLoaders(torch.utils.data.DataLoader(ds, 10), torch.utils.data.DataLoader(ds, batch_size, **kw)), unlabeled=x)
 
 class PlainLoader:
     "No loader of a library: batches of a dataset, times `k`"
@@ -298,7 +298,10 @@ VALID = dict( # chkstyle: ignore-node (one case a line)
     create=(valid_loader(create_batch=pairs(1.)), valid_loader(create_batch=pairs(.5)), 'create_batch'),
     drop=(valid_loader(), valid_loader(drop_last=True), 'drop_last'),
     no_library=(plain_loader(1.), plain_loader(.5), 'k'),
-    collate=(torch_valid(pairs(1.)), torch_valid(pairs(.5)), 'collate_fn'))
+    drop_size=(valid_loader(drop_last=True, bs=16), valid_loader(drop_last=True, bs=20), 'drop_last'),
+    torch_drop=(torch_valid(drop_last=True, batch_size=3), torch_valid(drop_last=True, batch_size=6), 'drop_last'),
+    torch_list=(torch_valid(sampler=[1, 2, 3]), torch_valid(sampler=[1, 2, 4]), 'items'),
+    collate=(torch_valid(collate_fn=pairs(1.)), torch_valid(collate_fn=pairs(.5)), 'collate_fn'))
 
 @pytest.mark.parametrize('name', VALID)
 @pytest.mark.filterwarnings('ignore')

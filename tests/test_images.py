@@ -200,3 +200,16 @@ def test_names_cannot_write_on_a_terminal(tmp_path, capsys):
     with pytest.warns(UserWarning) as w, pytest.raises(ValueError): unlabeled_dl(tmp_path, digit_dls(), on_error='skip')
     for t in [text.replace('\n', ''), *(str(o.message) for o in w)]: assert t.isprintable(), t
     assert r'\x1b[2Jcat.png' in text and r'a\nb.png' in text and 'ä ö.png' in text
+
+@pytest.mark.parametrize('name', ['turned.jpg', 'clear.png', 'palette.png', 'deep.png'])
+def test_an_opened_image_is_read_as_its_file(tmp_path, name):
+    "Turned by EXIF, transparent, of a palette with transparency, of 16 bits"
+    x = np.random.default_rng(0).integers(0, 255, (8, 12, 3), dtype=np.uint8)
+    im, exif = Image.fromarray(x), Image.Exif()
+    exif[274] = 6
+    if name == 'turned.jpg': im.save(tmp_path/name, exif=exif)
+    elif name == 'clear.png': Image.fromarray(np.dstack([x, x[..., :1]])).save(tmp_path/name)
+    elif name == 'palette.png': im.convert('P').save(tmp_path/name, transparency=0)
+    else: Image.fromarray(x[..., 0].astype(np.uint16)*257).save(tmp_path/name)
+    with Image.open(tmp_path/name) as opened: got = np.asarray(as_image(opened, PILImageShown))
+    assert np.array_equal(got, np.asarray(as_image(tmp_path/name, PILImageShown)))

@@ -3,7 +3,7 @@ import pytest, torch
 from copy import deepcopy
 from fastai.vision.all import Adam
 from fastai_mixmatch.all import small_cnn
-from fastai_mixmatch.optim import FastAdam, FastSGD
+from fastai_mixmatch.optim import FastAdam, FastOptimizer, FastSGD
 from helpers import core_learner as learner
 from torch import nn
 
@@ -101,3 +101,20 @@ def test_a_momentum_that_cannot_be(opt, mom):
     o.set_hyper('mom', mom)
     with pytest.raises(ValueError, match=r'momentum must be in \[0,1\); got'): o.step()
     assert torch.equal(p, torch.ones(2, 2))
+
+def test_an_optimizer_of_your_own_needs_no_momentum():
+    class Plain(FastOptimizer):
+        def __init__(self, params, lr, wd=0.): super().__init__(params, [], lr=lr, wd=wd)
+        def move(self, ps, grads, h):
+            for p, g in zip(ps, grads): p.sub_(h['lr']*g)
+    p = nn.Parameter(torch.ones(2, 2))
+    o = Plain([p], lr=.5)
+    p.grad = torch.ones(2, 2)
+    o.step()
+    assert torch.equal(p, torch.full((2, 2), .5))
+
+def test_the_second_momentum_is_checked_too():
+    p = nn.Parameter(torch.ones(2, 2))
+    o = FastAdam([p], lr=.1, sqr_mom=1.5)
+    p.grad = torch.ones(2, 2)
+    with pytest.raises(ValueError, match="got {'sqr_mom': 1.5}"): o.step()
