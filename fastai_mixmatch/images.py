@@ -133,8 +133,7 @@ def as_image(
             x = np.array(item.detach().cpu() if isinstance(item, Tensor) else item)
             x = to_uint8(as_nchw(x[None])[0].permute(1,2,0))
             item = Image.fromarray(x.squeeze(2).numpy())
-        if issubclass(img_cls, PILImageShown): item = as_shown(item)
-        return img_cls(in_mode(item, img_cls))
+        return img_cls(in_mode(getattr(img_cls, 'shown', noop)(item), img_cls))
 
 # %% ../nbs/00_images.ipynb #b3507e4b
 def as_shown(
@@ -152,6 +151,7 @@ def as_shown(
 
 class PILImageShown(PILImage):
     "A `PILImage` as a viewer shows it: see `as_shown`; fastai infers what it takes by the types of `fn`"
+    shown = staticmethod(as_shown)
     @classmethod
     def create(cls, fn:Path|str|Tensor|ndarray|bytes|Image.Image, **kwargs):
         if isinstance(fn, (str, Path, bytes)): fn = open_file(fn)

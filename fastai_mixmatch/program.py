@@ -77,7 +77,8 @@ def given(
     out = args.get('out')
     try:
         if (args.get('num_workers') or 0)<0: raise ValueError("--num-workers must be 0 or more")
-        keep = [*L(args.get('run')), *[out]*(name=='next')] # Filled in?
+        keep = [o for run in L(args.get('run')) for o in (run, f'{run}/plan.json', f'{run}/predictor.safetensors')]
+        if name=='next': keep.append(out) # Filled in?
         if out not in (None,'-'): refuse_place(out, name=='train', keep)
         for k,o in read:
             if o!='-' and not (o.startswith('hf:') or os.path.exists(o)): raise FileNotFoundError(

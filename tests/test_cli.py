@@ -817,7 +817,7 @@ MISTAKES = {'no file or folder': ['check','nowhere.csv'], 'did you mean resnet18
     'w.safetensors is not a file of weights': ['train','LABELS','--weights','w.safetensors'], '--minutes must be more than 0, and finite': ['train','LABELS','--minutes','inf'],
     'file or folder gone': ['check','LABELS','--root','gone'], 'p.safetensors is there already, and would be lost': ['predict','p.safetensors','IMAGE','--out','p.safetensors'], 'not a file of weights': ['train','LABELS','--model','small_cnn','--size','16','--epochs','1','--weights','LABELS'],
     'no file or folder hf:': ['check','hf:'], '--num-workers must be 0 or more': ['check','gone.csv','--num-workers','-1'],
-    'next.csv is there already, and would be lost': ['next','empty','--out','next.csv'], 'labels form no folds': ['train','LABELS','--each-fold','--valid','LABELS']}
+    'next.csv is there already, and would be lost': ['next','empty','--out','next.csv'], 'plan.json is there already, and would be lost': ['export','broken','--out','broken/../broken/plan.json'], 'labels form no folds': ['train','LABELS','--each-fold','--valid','LABELS']}
 
 @pytest.mark.parametrize('text', MISTAKES)
 def test_mistakes_are_one_sentence(text, photos, tmp_path, monkeypatch, main):
