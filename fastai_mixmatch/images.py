@@ -150,8 +150,9 @@ def as_shown(
     return Image.alpha_composite(Image.new('RGBA', im.size, 'white'), im).convert('RGB')
 
 class PILImageShown(PILImage):
-    "A `PILImage` as a viewer shows it: see `as_shown`; fastai infers what it takes by the types of `fn`"
-    shown = staticmethod(as_shown)
+    "A `PILImage` as a viewer shows it: see `as_shown`; fastai reads the types of `fn`"
+    @staticmethod
+    def shown(im): return as_shown(im)
     @classmethod
     def create(cls, fn:Path|str|Tensor|ndarray|bytes|Image.Image, **kwargs):
         if isinstance(fn, (str, Path, bytes)): fn = open_file(fn)

@@ -21,11 +21,6 @@ def pytest_configure(config):
     if getattr(config.option, 'numprocesses', None) and not hasattr(config, 'workerinput'): return
     config.pluginmanager.import_plugin('helpers')
 
-@pytest.hookimpl(wrapper=True, optionalhook=True)
-def pytest_xdist_auto_num_workers(config):
-    "One process more than cores: some tests wait for time to pass, or for a program that waits"
-    return (yield)+1
-
 # Files whose tests, or what these need first, take long: they come first, so that no process has one of them left at the end
 FIRST = [f'test_{o}.py' for o in ('distributed','notebooks','checkpoint','cli','reproduce','learner','docs','build')]
 
