@@ -244,7 +244,6 @@ def _validated(df):
     "Rows whose images for testing are left out or, without any for validation, take their place"
     return df[df.part!='test'] if (df.part=='valid').any() else df.replace(dict(part=dict(test='valid')))
 
-
 # %% ../nbs/29_tables.ipynb #5e03cd3e
 def hub_open(
     source, # Folder, table, data frame or dataset, as for `survey`
@@ -306,8 +305,8 @@ def _named(df, root, file, label, say):
     if len(lost)==len(df): raise FileNotFoundError(f"none of the {len(df)} files is in {find.root}, such as {lost[0]}")
     if lost: say(f"files of {file!r} that are not there: {len(lost)}, such as {lost[0]}")
     def home(o): return _composed(Path(o).parent.name.lower())
-    n = Counter((files := {str(o): f for o,f in zip(df[file], found) if f}).values())
-    moved = sorted((-n[f], o, f) for o,f in files.items() if not re.match(r'/data/|\w\w+:/', o) # Nor of an upload
+    times = Counter((files := {str(o): f for o,f in zip(df[file], found) if f}).values())
+    moved = sorted((-times[f], o, f) for o,f in files.items() if not re.match(r'/data/|\w\w+:/', o) # Nor of an upload
                    and home(find.names(o)[0]) not in ('', home(f.absolute())))
     for n,o,f in moved[:1]:
         if n<-1: raise FileNotFoundError(f"{o} is not there, and {f}, of its name, is another row's")
