@@ -64,7 +64,8 @@ def affines(kind:Tensor, m:Tensor, size:tuple, degrees:float=30, shift:float=0.3
     "Matrices `(n,2,3)` of the operations `moves[kind]` `(n,)` at magnitudes `m` from -1 to 1: where pixels come from"
     h,w = size
     turn,sx,sy,tx,ty,zoom = (F.one_hot(kind, 6)*m[:,None]).unbind(1)
-    c,s,part = (turn*math.radians(degrees)).cos(),(turn*math.radians(degrees)).sin(),1-zoom/2
+    turn,part = turn*math.radians(degrees),1-zoom/2
+    c,s = turn.cos(),turn.sin()
     sx,sy = 0.3*sx*h/w,0.3*sy*w/h
     return torch.stack([c*part, sx-s*h/w, sx+2*shift*tx, sy+s*w/h, c*part, sy+2*shift*ty], 1).view(-1, 2, 3)
 

@@ -23,7 +23,7 @@ def label_indices(
     if hasattr(ds, 'tls') and len(ds.tls)>1: return [int(o) for o in ds.tls[-1]]
     targets = getattr(ds, 'targets', None)
     change = getattr(ds, 'target_transform', None) or noop # Of torchvision's datasets
-    if is_listy(targets) or isinstance(targets, (Tensor,np.ndarray)): return [int(change(o)) for o in targets]
+    if is_listy(targets) or isinstance(targets, (Tensor,ndarray)): return [int(change(o)) for o in targets]
     return [int(ds[i][1]) for i in range(len(ds))]
 
 def class_counts(
@@ -53,8 +53,8 @@ def _head(k, v):
 
 def _averages(m, o):
     if not _named(o, dict, list, tuple) or {*o} & {*_taken,*m.learned}: return False
-    momentums = o.values() if isinstance(o, dict) else [m.momentum for _ in o]
-    return all(isinstance(v, Real) and 0<=v<=1 for v in momentums)
+    if not isinstance(o, dict): o = {k: m.momentum for k in o}
+    return all(isinstance(v, Real) and 0<=v<=1 for v in o.values())
 
 def _ramp(m, o):
     return isinstance(o, Real) and not isinstance(o, bool) and (o>=0 if isinstance(o, numbers.Integral) else 0<=o<=1)
@@ -215,7 +215,7 @@ def held(method)->dict:
 
 def states(method)->list:
     "What a step may change in place, with its state; not random transforms"
-    own = {k: _data(v) for k,v in held(method).items() if isinstance(v, (dict,list,set,Tensor,np.ndarray))}
+    own = {k: _data(v) for k,v in held(method).items() if isinstance(v, (dict,list,set,Tensor,ndarray))}
     tfms = [o for o in method.view.fs if not isinstance(o, RandTransform)]
     return [(method, own), *((o, state_of(o, o is method.strong)) for o in (method.strong, method.loss_x, *tfms))]
 

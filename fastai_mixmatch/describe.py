@@ -268,7 +268,7 @@ def _plain(v, unknown, name, seen, base=None):
         return kind
     T,kind,content = base or type(v),type(v).__qualname__,base
     if v is None or T is bool: return v
-    base = first(c for c in (*_sized,L,int,float,Tensor,np.ndarray) if of(c))
+    base = first(c for c in (*_sized,L,int,float,Tensor,ndarray) if of(c))
     size = base.__len__(v)//(4096 if base in _raw else 16) if base in _sized else 0
     if not unknown.pays(1+size) or _passing(v): return lost()
     if base and not content and (of(*_filled) or T is not base and _own(T)):
@@ -279,7 +279,7 @@ def _plain(v, unknown, name, seen, base=None):
     if base in _raw: return _sha([memoryview(v)])
     if of(int): return int.__int__(v) if int.bit_length(v)<4096 else _sha([hex(v).encode()])
     if of(float): return float.__float__(v) if math.isfinite(v) else f'<{v!r}>'
-    if of(Tensor,np.ndarray,np.generic) and not of(np.longdouble):
+    if of(Tensor,ndarray,np.generic) and not of(np.longdouble):
         with suppress(RuntimeError): # Sparse, or without data
             if not unknown.pays(v.nbytes//4096): return lost()
             few = math.prod(v.shape)<=16 or not of(Tensor) and v.dtype.hasobject

@@ -44,7 +44,7 @@ def listed(
 )->str:
     "One name a line, the first `n` of them"
     names = list(names)
-    return '\n'.join(names[:n]) + (f"\n… and {len(names)-n} more" if len(names)>n else '')
+    return '\n'.join(names[:n]) + f"\n… and {len(names)-n} more"*(len(names)>n)
 
 # %% ../nbs/83_distributed.ipynb #5d0c77a2
 def warn(msg:str):

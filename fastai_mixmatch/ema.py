@@ -51,7 +51,7 @@ def tensors(self:EMA)->list:
 
 # %% ../nbs/18_ema.ipynb #e81e120b
 def _same(a, b):
-    return len(a)==len(b) and all(x.shape==y.shape and x.device==y.device and torch.equal(x, y) for x,y in zip(a, b))
+    return len(a)==len(b) and all(x.device==y.device and torch.equal(x, y) for x,y in zip(a, b))
 
 @patch
 def average(self:EMA):
@@ -74,8 +74,7 @@ def resume(self:EMA):
 @patch
 def update(self:EMA):
     "Move the averages towards the model"
-    ts = [d[n].data for d,n in self.slots]
-    torch._foreach_lerp_(self.avg, ts, 1-ema_decay(self.n, self.decay, self.warmup))
+    torch._foreach_lerp_(self.avg, [d[n].data for d,n in self.slots], 1-ema_decay(self.n, self.decay, self.warmup))
     self.n += 1
 
 # %% ../nbs/18_ema.ipynb #f08b33f6

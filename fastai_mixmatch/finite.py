@@ -16,8 +16,7 @@ class Finite(FitCallback):
     order,_stateattrs = 22,('recent','overflows')
     every = 50 # Steps between two looks, where the model is not on a CPU
     def _init_state(self): self.recent,self.overflows = [],0
-
-    def before_fit(self): self._init_state()
+    before_fit = _init_state
 
     def after_loss(self):
         if self.method.fitting.searching: return # `lr_find` goes up to where losses explode, and stops by itself

@@ -49,8 +49,7 @@ def linear_rows(
     yield 'frozen',score(head, xt, yt)
     p = head.predict_proba(u)
     i = surer_half(p)
-    guess = head.classes_[p[i].argmax(1)]
-    _fitted(head, np.concatenate([x, u[i]]), np.concatenate([y, guess]))
+    _fitted(head, np.concatenate([x, u[i]]), np.concatenate([y, head.classes_[p[i].argmax(1)]]))
     yield 'frozen + self-training',score(head, xt, yt)
 
 # %% ../nbs/25_frozen.ipynb #dae47ba6

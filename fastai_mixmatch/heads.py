@@ -26,22 +26,22 @@ class Heads(FitCallback):
             x = method.example().to(one_param(model).device)
             layer = last_linear(model, x, method.labeled_dl.c)[0]
         if not self.nets: self.make(layer)
-        self.hook = layer.register_forward_pre_hook(self.keep)
+        def keep(o, args): # A copy of the network would copy a method's object, too
+            if o is layer and layer.training and torch.is_grad_enabled(): self.features, = args
+        keep.__self__ = self # For `settings`
+        self.hook = layer.register_forward_pre_hook(keep)
 
     def make(self, layer):
         "Make the heads and their optimizer"
         def net(o): return nn.Linear(layer.in_features, o) if isinstance(o, int) else o(layer.in_features)
         nets = {k: net(o) for k,o in self.method.heads.items()}
-        good = all(isinstance(o, nn.Module) and any(True for _ in o.parameters()) for o in nets.values())
+        good = all(isinstance(o, nn.Module) and [*o.parameters()] for o in nets.values())
         refuse_unless(good, "heads: a function must give a module with parameters", nets)
         self.nets = nn.ModuleDict(nets).to(layer.weight)
         for p in self.nets.parameters(): p.data.copy_(from_first(p.data, self.method.world))
         own = FastAdam if isinstance(self.opt, OptimWrapper) else self.opt_func
         self.own_opt = own(L(self.nets.parameters()), lr=self.lr)
         for p in norm_bias_params(self.nets): self.own_opt.state[p]['do_wd'] = self.wd_bn_bias
-
-    def keep(self, layer, args):
-        if torch.is_grad_enabled() and layer.training: self.features, = args
 
     def __getitem__(self, name):
         "Output of head `name` for each image of this step"

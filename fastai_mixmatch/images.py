@@ -50,14 +50,14 @@ def to_uint8(
     if not (lo>=0 and hi<=1):
         raise ValueError(f"float images must lie in [0,1]; got {lo:.3g} to {hi:.3g}. Pass uint8, or divide by 255")
     x = (x*255).round()
-    return x.astype(np.uint8) if isinstance(x, np.ndarray) else x.to(torch.uint8)
+    return x.astype(np.uint8) if isinstance(x, ndarray) else x.to(torch.uint8)
 
 def as_nchw(
     x, # Images `(N,H,W)`, `(N,H,W,C)` or `(N,C,H,W)`, array or tensor
     shape:tuple|None=None, # `(C,H,W)` of one image, which settles the order of the axes
 )->Tensor: # `(N,C,H,W)`
     "Images as a tensor `(N,C,H,W)`; `ValueError` where the axes cannot be told"
-    got,last = tuple(x.shape),isinstance(x, np.ndarray) and x.ndim==4 # Where both may be: last in arrays
+    got,last = tuple(x.shape),isinstance(x, ndarray) and x.ndim==4 # Where both may be: last in arrays
     x = torch.as_tensor(x).as_subclass(Tensor)
     if x.ndim==3: x = x[:,None]
     if x.ndim!=4: raise ValueError(f"expected images (N,H,W), (N,H,W,C) or (N,C,H,W); got shape {got}")
@@ -191,20 +191,20 @@ class ImageStack(TensorImage):
         return show_image(picture(self.round().to(torch.uint8)), ctx=ctx, **{'cmap': 'gray', **kwargs})
 
 # %% ../nbs/00_images.ipynb #28ef6561
-def crop_box(size, to, pcts=(.5,.5))->tuple:
-    "Left, top, right and bottom of the part of an image that `Resize` crops; sizes are (width, height)"
-    m = min(a/b for a,b in zip(size, to))
-    w,h = (int(m*o) for o in to)
+def crop_box(tfm, size, pcts=(.5,.5))->tuple:
+    "Left, top, right and bottom of what the `Resize` `tfm` keeps of an image; `size` is (width, height)"
+    if tfm.method!='crop': return 0, 0, *size
+    m = min(a/b for a,b in zip(size, tfm.size))
+    w,h = (int(m*o) for o in tfm.size)
     left,top = (int(p*(a-b)) for p,a,b in zip(pcts, size, (w,h)))
     return left, top, left+w, top+h
 
 @Resize
 def encodes(self, x:ImageStack):
     if self.method not in ('crop','squish'): raise ValueError("`ImageStack` can be resized by 'crop' or 'squish'")
-    (height,width),full = self.size[::-1],x.shape[:0:-1]
-    left,top,right,bottom = crop_box(full, self.size, self.pcts) if self.method=='crop' else (0,0,*full)
+    left,top,right,bottom = crop_box(self, x.shape[:0:-1], getattr(self, 'pcts', ()))
     x = x[..., top:bottom, left:right]
-    return ImageStack(F.interpolate(x.as_subclass(Tensor)[None], (height,width), mode='bilinear', antialias=True)[0])
+    return ImageStack(F.interpolate(x.as_subclass(Tensor)[None], self.size[::-1], mode='bilinear', antialias=True)[0])
 
 # %% ../nbs/00_images.ipynb #7d0e4b61
 class ImagePipe:
@@ -224,9 +224,9 @@ class ImagePipe:
     def sized(self, im):
         "`im`, cut and resized"
         if self.resize is None: return im
-        size,full = self.resize.size,(0,0,*im.size)
-        box = crop_box(im.size, size) if self.resize.method=='crop' else full
-        return (im if box==full else im.crop(box)).resize(tuple(size), resample=self.resize.mode)
+        box = crop_box(self.resize, im.size)
+        if box!=(0,0,*im.size): im = im.crop(box)
+        return im.resize(tuple(self.resize.size), resample=self.resize.mode)
 
     def __call__(self, item, i=None):
         if not (self.quick and isinstance(item, (str, Path))): return self.after(as_image(item, self.img_cls, i))
@@ -258,7 +258,7 @@ _real = lru_cache(4096)(os.path.realpath)
 
 def pixels(
     x, # Array or tensor of one image or of several
-)->np.ndarray: # The same shape; floats in [0,1] as uint8
+)->ndarray: # The same shape; floats in [0,1] as uint8
     "The values by which images are compared"
     if isinstance(x, Tensor): x = (x.float() if x.dtype==torch.bfloat16 else x).detach().cpu().numpy()
     try: return to_uint8(x)
@@ -271,5 +271,5 @@ def item_key(
     if isinstance(o, (str, Path)):
         folder,name = os.path.split(os.path.abspath(o))
         return os.path.realpath(o) if os.path.islink(o) else os.path.join(_real(folder), name)
-    if isinstance(o, (np.ndarray, Tensor)): return array_bytes(pixels(o))
+    if isinstance(o, (ndarray, Tensor)): return array_bytes(pixels(o))
     return o if isinstance(o, (tuple,bytes)) else id(o)

@@ -153,8 +153,7 @@ def on_pool(
              if o.error is None and (t>=0 or not some)]
     dl,pipe = learn.dls.valid,ValidPipe(learn.dls.valid)
     def opened(item): return pipe.open(item)
-    tfms = [[ItemGetter(0), opened], [ItemGetter(1), Categorize(vocab, sort=False)]]
-    ds = Datasets(items, tfms, split_idx=1)
+    ds = Datasets(items, [[ItemGetter(0), opened], [ItemGetter(1), Categorize(vocab, sort=False)]], split_idx=1)
     loaders = [dl.new(ds, shuffle=False, drop_last=False) for _ in range(2)]
     return Learner(DataLoaders(*loaders, device=learn.dls.device), learn.model, learn.loss_func,
                    metrics=learn.metrics if some else None)

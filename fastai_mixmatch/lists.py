@@ -7,7 +7,6 @@ __all__ = ['Split', 'draw_labeled', 'Files', 'label_text', 'ImageList', 'usual_w
 
 # %% ../nbs/01_lists.ipynb #4f08d336
 import dataclasses, unicodedata
-from collections.abc import Sequence
 from fastai.vision.all import *
 from .distributed import *
 from .files import atomic_write, sha256_of

@@ -35,9 +35,9 @@ def labeled_loss(
     gamma:float|None=None, # Exponent of the focal loss; 0 is cross entropy
 )->Callable: # Function of logits and soft targets `(N,C)` that gives a scalar
     "Loss of labeled images: cross entropy, with class weights, smoothing or focus on hard images; or your own"
-    own = weight is None and not smoothing and gamma is None
-    if callable(kind) and own: return kind
-    if callable(kind): raise ValueError("a function takes no `weight`, `smoothing` or `gamma`; build them into it")
+    if callable(kind):
+        if weight is None and not smoothing and gamma is None: return kind
+        raise ValueError("a function takes no `weight`, `smoothing` or `gamma`; build them into it")
     refuse_unless(kind in ('ce','focal'), "the loss must be 'ce', 'focal' or a function", kind)
     refuse_unless(0<=smoothing<1, "smoothing must be in [0,1)", smoothing)
     if gamma is None: gamma = 2. if kind=='focal' else 0.
@@ -57,8 +57,7 @@ def _weighted_loss(logits, target, weight, smoothing, gamma):
     refuse_unless(w.shape==(c,), f"labeled_loss: {c} classes need as many weights", w)
     lp = logits.log_softmax(1)
     hard = (1-lp.exp()).clamp(min=1e-12)**gamma if gamma else 1. # The power of 0 has no finite gradient
-    total = (w*(target*(1-smoothing) + smoothing/c)*hard*-lp).sum()
-    return total/(w*target).sum().clamp(min=1e-12)
+    return (w*(target*(1-smoothing) + smoothing/c)*hard*-lp).sum()/(w*target).sum().clamp(min=1e-12)
 
 # %% ../nbs/09_losses.ipynb #921abf39
 def l2_loss(

@@ -73,7 +73,7 @@ def wrn_28_2(
     **kwargs # Passed to `WideResNet`
 )->nn.Module: # Maps (N, n_in, H, W) to (N, n_out) logits
     "The paper's network: depth 28, width 2"
-    return WideResNet(n_in, n_out, 28, 2, **kwargs)
+    return WideResNet(n_in, n_out, **kwargs)
 
 # %% ../nbs/10_models.ipynb #18d14bc2
 def wrn(

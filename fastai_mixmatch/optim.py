@@ -30,13 +30,12 @@ class FastOptimizer(Optimizer):
     @torch.no_grad()
     def step(self):
         for pg,h in zip(self.param_lists, self.hypers):
-            if bad := {k: h[k] for k in ('mom','sqr_mom') if not 0<=h.get(k, 0)<1}:
-                raise ValueError(f"momentum must be in [0,1); got {bad}")
-            parts = {True: [], False: []}
-            for p in pg:
-                if p.grad is not None: parts[self.decays(p)].append(p)
-            for do_wd,ps in parts.items():
-                if ps: self.move(ps, [p.grad for p in ps], dict(h, wd=h['wd']*do_wd))
+            ends = dict(lr=math.inf, wd=math.inf, eps=math.inf, mom=1, sqr_mom=1)
+            if bad := {k: h[k] for k,end in ends.items() if not 0<=h.get(k, 0)<end}: raise ValueError(
+                f"lr, wd and eps must be finite and at least 0, momentum must be in [0,1); got {bad}")
+            for do_wd in (True,False):
+                if ps := [p for p in pg if p.grad is not None and self.decays(p)==do_wd]:
+                    self.move(ps, [p.grad for p in ps], dict(h, wd=h['wd']*do_wd))
 
 # %% ../nbs/19_optim.ipynb #e14c833a
 def _like(t, p):

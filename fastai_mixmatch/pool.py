@@ -46,7 +46,7 @@ def known_source(
     if isinstance(ds, ImageList) and ds.pipe is not None: return known_tfms(ds.pipe.fs, split_idx)
     if (tl := image_tfms(ds)) is not None: return known_tfms(tl.tfms.fs, split_idx, tl._get(0))
     if not kind.__module__.startswith('torchvision.datasets.'):
-        return kind is TensorDataset or isinstance(ds, (list, tuple, L, np.ndarray, Tensor, Files))
+        return kind is TensorDataset or isinstance(ds, (list, tuple, L, ndarray, Tensor, Files))
     if getattr(ds, 'loader', default_loader) is not default_loader: return False
     t = getattr(ds, 'transform', None)
     kinds = map(type, getattr(t, 'transforms', [t] if t else []))
@@ -88,7 +88,7 @@ class ItemPipe(ImagePipe):
                     open_file(item).close() # Not what fastai would open
                 return pair(self.tl.infer(item))[0]
         if self.img_cls is not None: return as_image(item, self.img_cls, i)
-        if isinstance(item, (Tensor, np.ndarray)): return torch.as_tensor(item)
+        if isinstance(item, (Tensor, ndarray)): return torch.as_tensor(item)
         raise TypeError(f"the labeled set gives tensors {self.shape}, but unlabeled {item_name(item, i)} "
                         f"is a {type(item).__name__}: give it the same transform")
 
@@ -287,7 +287,7 @@ class LabelIndex:
         self.labels,self.told,self.index = labels,False,None
         if vocab is None: return
         self.index = {label_text(o): i for i,o in enumerate(vocab)}
-        named = {label_text(o) for o in ifnone(labels, classes or ()) if isinstance(o, (int,float,str))}-{None}
+        named = {label_text(o) for o in ifnone(labels, classes or ()) if isinstance(o, (int,float,str,bytes))}-{None}
         other = sorted(named.difference(self.index))
         strange = labels is None and 0<len(other)==len(named)
         if other: self.tell(other, *["their numbers are taken as those of `dls`"]*strange)
@@ -304,12 +304,12 @@ class LabelIndex:
 
     def __call__(self, i, item)->int:
         y = pair(item)[1] if self.labels is None else self.labels[i]
-        if isinstance(y, (Tensor,np.ndarray,np.generic)): y = y.item() if np.ndim(y)==0 else None
-        text = label_text(y) if isinstance(y, (int,float,str)) else None
+        if isinstance(y, (Tensor,ndarray,np.generic)): y = y.item() if np.ndim(y)==0 else None
+        text = label_text(y) if isinstance(y, (int,float,str,bytes)) else None
         if text is None: return -1
         if self.index is None: return y if isinstance(y, int) and y>=0 else -1
         idx = self.index.get(y, self.index.get(text, -1))
-        if idx<0 and (isinstance(y, str) or y>=0): self.tell([y])
+        if idx<0 and (isinstance(y, (str,bytes)) or y>=0): self.tell([y])
         return idx
 
 # %% ../nbs/02_pool.ipynb #e137146d

@@ -12,7 +12,7 @@ from fastai.vision.all import *
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as read_tensors, save as tensor_bytes
 from .images import *
-from .sources import class_names
+from .sources import OPENERS, class_names
 from .files import sha256_of, write_checked
 from .distributed import plain_model
 from .arch import build_arch
@@ -43,7 +43,7 @@ def _samples(dls, n=8):
     ds = dls.valid.dataset if len(dls.valid.dataset) else dls.train_ds
     _need(hasattr(ds, 'tls') and hasattr(dls, 'vocab'), "the loaders do not open images themselves, so a predictor "
           "cannot know how to; save the weights with `learn.save`")
-    imgs = [ds.tls[0].infer(ds.items[i]) for i in range(0, len(ds), max(1, len(ds)//n))[:n]]
+    imgs = [ds.tls[0].infer(ds.tls[0]._get(i)) for i in range(0, len(ds), max(1, len(ds)//n))[:n]]
     _need(type(imgs[0]) in _opened.values(), f"the loaders open a {type(imgs[0]).__name__}; a predictor opens "
           + ', '.join(f'`{o.__name__}`' for o in _opened.values()))
     return imgs
@@ -84,14 +84,13 @@ def _is_known(name, kw):
     allowed = _known[name][1]
     return kw.keys()==allowed.keys() and all(o(kw[k]) if callable(o) else kw[k] in o for k,o in allowed.items())
 
-def _value(o):
-    return str(getattr(o, 'value', o)) if isinstance(o, (Enum,str)) else list(o) if isinstance(o, (tuple,L)) else o
+def _value(o): return list(o) if isinstance(o, (tuple,L)) else o
 
 def _described(f):
     # fastai's own, whatever its name
     name = first(k for k,(o,_) in _known.items() if isinstance(f, o) and type(f).__module__==o.__module__)
-    _need(name, f"the transform {type(f).__name__} cannot be stored in a predictor; there are fastai's own "
-                f"{', '.join(_known)}. `learn.export` keeps it, as a pickle")
+    _need(name, f"the transform {getattr(f, '_name', type(f).__name__)} cannot be stored in a predictor; there are "
+                f"fastai's own {', '.join(_known)}. `learn.export` keeps it, as a pickle")
     _need(getattr(f, 'mode', 2) in (Image.BILINEAR,'bilinear','nearest'), f"a predictor resizes images bilinearly, but "
           f"{name} was made with other `resamples`; leave them out, or use `learn.export`")
     kw = {k: _value(getattr(f, k)) for k in _known[name][1]}
@@ -103,8 +102,9 @@ def _describe(dls):
     dl = dls.valid
     norm,div = [first(f for f in dl.after_batch.fs if isinstance(f, o)) for o in (Normalize, IntToFloatTensor)]
     mean,std = (None,None) if norm is None else [o.flatten().tolist() for o in (norm.mean, norm.std)]
+    late = [*itertools.dropwhile(lambda f: f.name not in OPENERS, dl.dataset.tls[0].tfms.fs)][1:] # After the opening
     def used(fs): return [_described(f) for f in fs if not isinstance(f, ToTensor) and getattr(f, 'split_idx', None)!=0]
-    return dict(items=used(dl.after_item.fs),
+    return dict(items=used([*late, *dl.after_item.fs]),
                 batch=[o for o in used(f for f in dl.after_batch.fs if f not in (norm,div)) if o[1]['size']],
                 divide=div and float(div.div), mean=mean, std=std)
 

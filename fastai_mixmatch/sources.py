@@ -25,7 +25,7 @@ def pair(
         raise TypeError(f"an item is a dictionary of {', '.join(map(str, item))}; expected its image under 'image'")
     return (*item, None)[:2] if isinstance(item, (tuple,list)) and len(item) else (item, None)
 
-_plain = list,tuple,np.ndarray,Tensor,Files
+_plain = list,tuple,ndarray,Tensor,Files
 
 def raw_items(
     ds, # Dataset or list
@@ -36,7 +36,7 @@ def raw_items(
     items = ds if isinstance(ds, _plain) else ifnone(getattr(ds, 'items', None), getattr(ds, 'samples', None))
     if isinstance(items, pd.DataFrame) and hasattr(ds, 'tls'):
         return [ds.tls[0].tfms.fs[0](row) for _,row in items.iterrows()]
-    if isinstance(items, (np.ndarray, Tensor, Files)): return items
+    if isinstance(items, (ndarray, Tensor, Files)): return items
     return [pair(o)[0] for o in items] if isinstance(items, (list, tuple, L)) else [(id(ds),i) for i in range(len(ds))]
 
 def source_name(ds, i):
@@ -114,7 +114,7 @@ def class_names(
 def class_name(dls, i)->str:
     "Name of class number `i` of `dls`, or the number"
     vocab = getattr(dls, 'vocab', None)
-    return str(vocab[i] if vocab else int(i))
+    return item_name(str(vocab[i] if vocab else int(i)))
 
 # %% ../nbs/01_sources.ipynb #12cda6a6
 def column_files(col, dls=None)->list:
@@ -142,8 +142,8 @@ def as_items(
     if isinstance(o, pd.DataFrame):
         raise TypeError(f"`unlabeled` is a data frame; pass its column of file names: `df[{o.columns[0]!r}]`")
     if isinstance(o, pd.Series): return ImageList(column_files(o, dls))
-    if isinstance(o, np.ndarray) and o.dtype.kind in 'OSU': o = o.tolist()
-    if isinstance(o, (np.ndarray, Tensor)): return ImageList(o)
+    if isinstance(o, ndarray) and o.dtype.kind in 'OSU': o = o.tolist()
+    if isinstance(o, (ndarray, Tensor)): return ImageList(o)
     if isinstance(o, (list, tuple, L)):
         texts = all(isinstance(f, str) for f in o)
         return ImageList(Files('', o) if texts else [Path(f) if isinstance(f, str) else f for f in o])
@@ -154,12 +154,12 @@ def as_items(
 # %% ../nbs/01_sources.ipynb #fe41bdd2
 def nothing_in(source, items)->str:
     "What is found where `as_items` of `source` gives no `items`"
-    root = getattr(items, 'root', None)
-    if root is None or not Path(root).is_dir(): return f"no unlabeled images in {type(source).__name__}"
+    root,start = getattr(items, 'root', None),"no unlabeled images in"
+    if root is None or not Path(root).is_dir(): return f"{start} {type(source).__name__}"
     kinds = Counter(o.suffix.lower() or 'nameless' for o in Path(root).rglob('*') if o.is_file()).most_common(3)
-    if not kinds: return f"no unlabeled images in {root}; it is empty"
+    if not kinds: return f"{start} {root}; it is empty"
     holds = ', '.join(f'{n} {kind} files' for kind,n in kinds)
-    return f"no unlabeled images in {root}; it holds {holds}: pass them as an array, or as a dataset that opens them"
+    return f"{start} {root}; it holds {holds}: pass them as an array, or as a dataset that opens them"
 
 # %% ../nbs/01_sources.ipynb #581a60ae
 def overlap(
@@ -172,7 +172,7 @@ def overlap(
     known,items = set(map(item_key, raw_items(valid))),raw_items(items)
     names,linked = {os.path.basename(o) for o in known if isinstance(o, str)},getattr(items, 'linked', True)
     if isinstance(items, Files): items = map(partial(os.path.join, items.root), items.names())
-    if isinstance(items, (np.ndarray,Tensor)): # One after the other takes ten times as long
+    if isinstance(items, (ndarray,Tensor)): # One after the other takes ten times as long
         parts = [items[i:i+256] for i in range(0, len(items), 256)]
         items = (o for part in parts for o in pixels(part))
     def may(o): return not isinstance(o, (str, Path)) or os.path.basename(o) in names or linked and os.path.islink(o)

@@ -49,7 +49,7 @@ def _some(cls, take, make): return (lambda o: isinstance(o, cls)), take, make
 
 _kinds = dict( # Name → which objects, what of them is packed, and the way back
     scalar=_some(np.generic, lambda o: _array(np.asarray(o)), lambda v: _to_array(v)[()]),
-    array=_exact(np.ndarray, _array, _to_array),
+    array=_exact(ndarray, _array, _to_array),
     path=_some(Path, str, Path),
     date=_some((date,time), lambda o: [_class(o), o.isoformat()], _to_date), # pandas' and `NaT`, too
     delta=_some(timedelta, lambda o: [type(o) is timedelta, pd.Timedelta(o).value], _to_delta),
@@ -121,8 +121,8 @@ def _params(f):
 
 def init_names(o):
     "Names of all arguments with which `o` can be made"
-    makers = [type(o), *(c.__init__ for c in type(o).__mro__ if '__init__' in vars(c))]
-    return {n for f in makers for n in _params(f)}
+    inits = (c.__init__ for c in type(o).__mro__ if '__init__' in vars(c))
+    return {n for f in (type(o), *inits) for n in _params(f)}
 
 # %% ../nbs/82_state.ipynb #21b97930
 def _csv(o):

@@ -14,7 +14,7 @@ from fastai.torch_core import get_model
 from .batch import refuse_unless
 
 # %% ../nbs/07_targets.ipynb #232100f6
-def _up(t): return t.to(torch.promote_types(t.dtype, torch.float32))  # at least float32; float64 stays
+def _up(t): return t.to(torch.promote_types(t.dtype, torch.float32)) # at least float32; float64 stays
 
 def sharpen(
     p:Tensor, # Probabilities, (..., C)
@@ -24,7 +24,7 @@ def sharpen(
     refuse_unless(0<T<float('inf'), "the temperature T must be a finite number above 0", T)
     lp = _up(p).log()
     lp = lp - lp.amax(-1, keepdim=True)
-    return torch.softmax(lp * min(1/T, torch.finfo(lp.dtype).max), -1)  # 0*inf would be nan for the largest class
+    return torch.softmax(lp * min(1/T, torch.finfo(lp.dtype).max), -1) # 0*inf would be nan for the largest class
 
 # %% ../nbs/07_targets.ipynb #80c163c2
 _bn_stats = {'running_mean', 'running_var', 'num_batches_tracked'}
@@ -44,7 +44,7 @@ def frozen_stats(
     finally:
         for m in bns: m.track_running_stats = True
         for m,n,b,c in saved:
-            b.data.copy_(c)  # through `.data`: a graph that saved this buffer can still go backward
+            b.data.copy_(c) # through `.data`: a graph that saved this buffer can still go backward
             m._buffers[n] = b
 
 # %% ../nbs/07_targets.ipynb #c1ce666d
@@ -60,7 +60,7 @@ def guess_labels(
     x = views.flatten(0,1) if isinstance(views, Tensor) else torch.cat(views)
     model = get_model(model)
     with frozen_stats(model): out = model(x)
-    torch.clear_autocast_cache()  # Some torch versions train on these casts
+    torch.clear_autocast_cache() # Some torch versions train on these casts
     good = isinstance(out, Tensor) and out.ndim==2 and len(out)==len(x)
     refuse_unless(good, f"the model must give logits of shape ({len(x)}, C) for {len(x)} images", out)
     return torch.softmax(_up(out), -1).reshape(len(views), -1, out.shape[1]).mean(0)

@@ -1129,3 +1129,22 @@ def list_pool():
     dls = digit_dls()
     from fastai_mixmatch.pool import ItemPipe, Pool
     return Pool(IL[:17].items, ItemPipe(dls.train)).load()
+
+@pytest.mark.parametrize('taken', [True, False])
+def test_a_folder_that_was_deleted_during_a_training(taken):
+    "It is locked anew; not if another training has begun there"
+    held = []
+    class Replace(Callback):
+        in_checkpoint = False
+        def after_batch(self):
+            if self.train_iter != 5 or held: return
+            held.append(1)
+            shutil.rmtree('cp')
+            if taken: held.append(lock_folder('cp'))
+    def fit(): program(lambda: learner(checkpoint='cp', every='1 steps', cbs=Replace()))
+    if not taken:
+        fit()
+        assert (Path('cp')/'lock').exists() and list(Path('cp').glob('fit1-end*'))
+    else:
+        with pytest.raises(OSError, match='cp is in use by process .*name another folder'): fit()
+        assert [o.name for o in Path('cp').iterdir()] == ['lock']

@@ -118,3 +118,18 @@ def test_the_second_momentum_is_checked_too():
     o = FastAdam([p], lr=.1, sqr_mom=1.5)
     p.grad = torch.ones(2, 2)
     with pytest.raises(ValueError, match="got {'sqr_mom': 1.5}"): o.step()
+
+OUT = dict(lr=(-1e-3, float('nan'), float('inf')), wd=(-.1, float('nan')), eps=(-1., float('inf')))
+@pytest.mark.parametrize('opt,name,value', [(o, k, v) for o in (FastAdam, FastSGD) for k in OUT if (o, k)!=(FastSGD, 'eps') for v in OUT[k]])
+def test_hyperparameters_that_cannot_be(opt, name, value):
+    "Given to the optimizer, or set later; nothing has moved"
+    p = nn.Parameter(torch.ones(2, 2))
+    o = opt([p], **{'lr': .1, name: value})
+    p.grad = torch.ones(2, 2)
+    with pytest.raises(ValueError, match=f"lr, wd and eps must be finite and at least 0, .*; got {{'{name}': {value}}}"): o.step()
+    o.set_hyper(name, .1)
+    o.step()
+    o.set_hyper(name, value)
+    before = p.detach().clone()
+    with pytest.raises(ValueError, match=f"got {{'{name}'"): o.step()
+    assert torch.equal(p, before)

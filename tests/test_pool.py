@@ -346,3 +346,9 @@ def test_files_beside_labeled_tensors_are_refused():
     pipe = ItemPipe(torch.utils.data.DataLoader(TensorDataset(torch.rand(2, 1, 8, 8), torch.tensor([0, 1]))))
     assert pipe(np.ones((1, 8, 8), np.float32)).shape == pipe.shape
     with pytest.raises(TypeError, match=r'gives tensors \(1, 8, 8\), but unlabeled a.png is a .*Path: give it the same transform'): pipe(Path('a.png'))
+
+def test_labels_in_bytes_are_named(root):
+    "They are no text, so they match no class"
+    for u in (ImageList(list(UX[:3]), labels=[b'1', b'2', b'1'], img_cls=PILImageBW), Pairs(UX[:3], [b'1', b'2', b'1'], Image.fromarray)):
+        with pytest.warns(UserWarning, match="labels that are not classes of `dls`: b'1'.*count as unknown"):
+            assert unlabeled_dl(u, from_folder(root), cache=True).pool.load().y.tolist() == [-1]*3

@@ -1,8 +1,8 @@
 "A predictor gives what the learner gave, and no file makes it run code, hang, take memory, or use weights that were changed."
-import errno, json, numpy as np, os, pickle, pytest, time, torch, tracemalloc
+import errno, json, numpy as np, os, pandas as pd, pickle, pytest, time, torch, tracemalloc
 from copy import deepcopy
-from fastai.vision.all import (DihedralItem, FlipItem, Image, ImageDataLoaders, Normalize, PILImageBW, RandomResizedCrop, RandomResizedCropGPU,
-    Resize, ResizeMethod, TensorImageBW, Transform, aug_transforms)
+from fastai.vision.all import (CategoryBlock, DataBlock, DihedralItem, FlipItem, Image, ImageDataLoaders, IndexSplitter, IntToFloatTensor, Normalize,
+    PILImageBW, RandomResizedCrop, RandomResizedCropGPU, Resize, ResizeMethod, TensorImageBW, Transform, TransformBlock, aug_transforms)
 from fastai_mixmatch.all import *
 from fastai_mixmatch.files import sha256_of
 from fastai_mixmatch.predictor import read_file, to_bytes
@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from safetensors.torch import load as read_tensors, load_file, save as tensor_bytes
 from torch import nn
-from helpers import IL, SMALL, core_dls as digit_dls, core_learner as learner
+from helpers import IL, SMALL, X, Y, core_dls as digit_dls, core_learner as learner
 from torchvision.models import resnet18
 
 @pytest.fixture(autouse=True)
@@ -331,3 +331,25 @@ def test_lazy_layers():
     learn = learner(arch=net)
     save_predictor(learn, 'p.safetensors')
     with learn.no_bar(): assert agree(load_predictor('p.safetensors', arch=Lazy()).predict(IL[1701]), learn.predict(IL[1701]))
+
+def square(im): return type(im)(im.crop((0, 0, *[min(im.size)]*2)))
+
+@pytest.mark.parametrize('late,kept', [(square, False), (Resize((8, 16)), True)], ids=['square', 'Resize'])
+def test_what_the_loaders_do_after_opening_is_no_secret(late, kept, tmp_path):
+    "Done twice it gives the same, so opened images alone do not tell; fastai's own are stored"
+    for i in range(40): Image.fromarray(np.concatenate([X[i], 255-X[i]], 1)).save(tmp_path/f'{i}.png')
+    block = DataBlock((TransformBlock(type_tfms=[PILImageBW.create, late], batch_tfms=IntToFloatTensor), CategoryBlock), get_y=lambda f: str(Y[int(f.stem)]),
+        splitter=IndexSplitter(range(20, 40)), item_tfms=Resize(8))
+    dls = block.dataloaders([tmp_path/f'{i}.png' for i in range(40)], bs=10, num_workers=0)
+    learn = learner(dls)
+    if kept:
+        for a, b in both(learn, [tmp_path/'1.png', tmp_path/'30.png']): assert agree(a, b)
+    else:
+        with pytest.raises(PredictorError, match='the transform square cannot be stored.*learn.export'): save_predictor(learn, 'p.safetensors')
+
+def test_labels_in_a_table(folder):
+    "Rows of a data frame, as `from_df` and `from_csv` read them"
+    files = sorted(folder.glob('*/*/*.png'))
+    df = pd.DataFrame(dict(name=[str(f.relative_to(folder)) for f in files], y=[f.parent.name for f in files]))
+    learn = learner(ImageDataLoaders.from_df(df, folder, valid_pct=.5, bs=20, num_workers=0), folder/'unlabeled')
+    for a, b in both(learn, files[:3]): assert agree(a, b)

@@ -3,8 +3,9 @@ import math, numpy as np, pandas as pd, pytest, torch
 import matplotlib.pyplot as plt
 from fastai.callback.all import CSVLogger, ShowGraphCallback
 from fastai.callback.tensorboard import TensorBoardCallback
-from fastai.vision.all import Callback, PILImageBW
+from fastai.vision.all import Callback, CategoryBlock, DataBlock, ImageBlock, IndexSplitter, PILImageBW
 from fastai_mixmatch.all import *
+from fastai_mixmatch.sources import class_name
 from torch import nn
 from helpers import IL, NAMES, SMALL, At, X, Y, core_dls, core_learner, from_folder, interrupt, method_learner, train
 
@@ -207,3 +208,10 @@ def test_doubts_about_guesses():
     learn.opt.frozen_idx = 0
     learn.mix_match.prior = 'uniform'
     assert doubts([400]+[66]*9) == []
+
+def test_names_of_classes_are_safe_to_print(tmp_path):
+    "As those of files: one could write on a terminal, or turn the direction of what follows"
+    odd = ['a\x1b[31m', 'b\u202e', 'c', 'd\n']
+    block = DataBlock((ImageBlock(PILImageBW), CategoryBlock), get_x=lambda i: X[i], get_y=lambda i: odd[i%4], splitter=IndexSplitter(range(40, 60)))
+    dls = block.dataloaders(list(range(60)), bs=10, num_workers=0)
+    assert [class_name(dls, i) for i in range(4)]==['a\\x1b[31m','b\\u202e','c','d\\n'] and class_name(core_dls(), 3)=='3'
