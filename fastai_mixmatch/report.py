@@ -90,8 +90,7 @@ def after_train(self:Report):
 @patch
 def after_epoch(self:Report):
     if self.columns is None or not hasattr(self.learn, 'recorder'): return
-    shown = dict(zip(self.recorder.metric_names, self.recorder.log))
-    self.rows.append(shown | {k: self.mean(k) for k in self.sums})
+    self.rows.append(dict(zip(self.recorder.metric_names, self.recorder.log)) | {k: self.mean(k) for k in self.sums})
 
 # %% ../nbs/12_report.ipynb #ea0f2a17
 @patch

@@ -121,8 +121,7 @@ def _params(f):
 
 def init_names(o):
     "Names of all arguments with which `o` can be made"
-    makers = [type(o), *(c.__init__ for c in type(o).__mro__ if '__init__' in vars(c))]
-    return {n for f in makers for n in _params(f)}
+    return {n for f in [type(o), *(c.__init__ for c in type(o).__mro__ if '__init__' in vars(c))] for n in _params(f)}
 
 # %% ../nbs/82_state.ipynb #21b97930
 def _csv(o):
