@@ -296,7 +296,8 @@ def _open_run(run, source=None):
         fit_plan(learn, plan)
         learn.ema.average()
     if not newest.read['ended']:
-        says.append(f"as saved in epoch {newest.read['epoch']+1} of {plan['epochs']}: the training goes on, or was stopped")
+        at = f"epoch {newest.read['epoch']+1} of {plan['epochs']}"
+        says.append(f"as saved in {at}: the training goes on, or was stopped")
     for o in says: warnings.warn(f"this is {run} ({o})")
     return learn, dict(plan, so_far=''.join(f' ({o})' for o in says)), found
 

@@ -175,7 +175,7 @@ class Budget(Callback):
         if len(self.times)==1 or self.epoch+1>=self.n_epoch or len(self.plan['steps'])>self.epoch+1: return
         t,now = self.times[len(self.times)>2:],time.monotonic()
         step = (t[-1]-t[0])/(len(t)-1)
-        share = (self.end-now)/(self.n_epoch-self.epoch-1)-(now-self.trained)
+        share = (self.end-now)/(self.n_epoch-self.epoch-1)-now+self.trained
         self.plan['steps'].append(max(1, int(share/step)))
         self.save()
 

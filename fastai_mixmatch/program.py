@@ -19,6 +19,8 @@ from . import __version__
 
 # %% ../nbs/34_program.ipynb #prog0006
 functions = ('check','train','predict','report','next_','export')
+_made = dict(predict=b'file,class,probability,margin\n', report=b'<!doctype html>.*<template id="parts">',
+             export=b'\x08.*"inside_the_network"')
 
 @cache
 def heads()->dict:
@@ -38,9 +40,6 @@ def usage()->str:
             "fastai-mixmatch COMMAND --help tells more; --debug shows where an error comes from")
 
 # %% ../nbs/34_program.ipynb #prog0009
-_made = dict(predict=b'file,class,probability,margin\n', report=b'<!doctype html>.*<template id="parts">',
-             export=b'\x08.*"inside_the_network"')
-
 def refuse_place(out, command, read=()):
     "Refuse an `out` that cannot be written, or that `command` reads or did not write"
     path,folder = Path(out).absolute(),command=='train'
@@ -52,7 +51,7 @@ def refuse_place(out, command, read=()):
         f"--out must name a {'file in a '*(not folder)}folder that can be written; got {str(out)!r}") from e
     if folder: path,command = path/'report.html','report'
     if not path.is_file(): return
-    with open(path, 'rb') as f: own = re.match(_made.get(command, b'$')+b'|$', f.read(2**30), re.S) # Or empty
+    with open(path, 'rb') as f: own = re.match(_made.get(command, b'$')+b'|$', f.read(2**30), re.S)
     if not own or os.path.realpath(path) in map(os.path.realpath, read):
         raise FileExistsError(f"{path} is there already, and would be lost; name another --out")
 

@@ -148,7 +148,7 @@ class Tiles:
         for side,quality in ((96,80),(80,70),(64,65),(48,50),(32,40),(24,35)):
             files = [*self.sheets(side, quality)]
             if sum(map(len, files))*4/3<=max_bytes: break
-        return side, ''.join(f'.s{i} {{ background-image: url(data:image/jpeg;base64,{base64.b64encode(o).decode()}) }}\n'
+        return side, ''.join(f'.s{i} {{ background-image:url(data:image/jpeg;base64,{base64.b64encode(o).decode()})}}\n'
                              for i,o in enumerate(files))
 
 def _short(name): return '/'.join(Path(name).parts[-2:])
@@ -231,7 +231,8 @@ def _reliability(p):
         if (s := p.seen.get(part)) is None or not (known := s.y>=0).any(): continue
         df,ece = reliability(s.p[known], s.y[known])
         d = df.dropna()
-        chart = _chart({'right': d.right, 'if calibrated': d.confidence}, k, [*d.confidence.round(2)], (0,1), 'confidence')
+        lines = {'right': d.right, 'if calibrated': d.confidence}
+        chart = _chart(lines, k, [*d.confidence.round(2)], (0,1), 'confidence')
         rows = [(f'{i/10:.1f} to {(i+1)/10:.1f}', int(r.n), f'{r.confidence:.0%}', f'{r.right:.0%}')
                 for i,r in d.iterrows()]
         table = _table(rows, ('Confidence','Images','Mean','Right'), nums=(1,2,3))
@@ -332,7 +333,7 @@ _parts = {'Rows to beat': _beat, 'Curves': _curves, 'Confusion matrix': _confusi
           'What to label next': _next, 'Settings': _settings}
 
 def _write(file, p):
-    made = {k: f(p) for k,f in sorted(_parts.items(), key=lambda o: o[1] is not _map)} # The map numbers pictures
+    made = {k: f(p) for k,f in sorted(_parts.items(), key=lambda o: o[1] is not _map)} # The map numbers them
     side,css = p.tiles.css(p.max_bytes)
     use = dict(labeled='labels for training', valid='for validation')
     counts = ', '.join(f'{len(s)} {use.get(k, k)}' for k,s in p.seen.items())
@@ -342,7 +343,8 @@ def _write(file, p):
     counts += f'; {len(p.classes)} classes. {time.strftime("%Y-%m-%d %H:%M")}'
     data = json.dumps(dict(p.data, s=side), separators=(',',':')).replace('<', '\\u003c')
     page = (files('fastai_mixmatch')/'report.html').read_text(encoding='utf-8')
-    fill = dict(title=escape(p.title), sheets=f':root {{ --s: {side} }}\n{css}', data=data, counts=counts, nav=nav, body=body)
+    fill = dict(title=escape(p.title), sheets=f':root {{ --s: {side} }}\n{css}', data=data, counts=counts, nav=nav,
+                body=body)
     page = re.sub(r'/\*([a-z]+)\*/', lambda m: fill[m[1]], page)
     with atomic_write(file) as f: f.write(page.encode(errors='backslashreplace'))
     return file

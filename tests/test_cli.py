@@ -217,7 +217,7 @@ def test_moved_images_and_added_labels(photos, tmp_path, main, monkeypatch):
     assert rc==1 and f'no file or folder {old}/labels.csv; name its new place: --source for next and report, or train it with --out {out}' in err.replace('`', ''), err
     for command in ('next','report'):
         rc,text,err = main(command, out, '--source', new/'labels.csv', '--out', tmp_path/f'told-{command}')
-        assert rc==0 and 'trained on' not in err and (command=='next' or f'train {new}/labels.csv' in (tmp_path/'told').read_text()), err
+        assert rc==0 and 'trained on' not in err and (command=='next' or f'train {new}/labels.csv' in (tmp_path/f'told-{command}').read_text()), err
     rc,text,err = main('train', new/'labels.csv', *args)
     assert rc==0 and 'epoch 2/2' in text and f'train {new}/labels.csv' in (out/'report.html').read_text(), err
     assert main('next', out, '--n', '1')[0]==0 and '--n must be at least 1' in main('next', out, '--n', '0')[2]
