@@ -329,6 +329,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'fastai_mixmatch.collect._home': ('collect.html#_home', 'fastai_mixmatch/collect.py'),
                                          'fastai_mixmatch.collect._look': ('collect.html#_look', 'fastai_mixmatch/collect.py'),
                                          'fastai_mixmatch.collect._once': ('collect.html#_once', 'fastai_mixmatch/collect.py'),
+                                         'fastai_mixmatch.collect._refuse_sizes': ( 'collect.html#_refuse_sizes',
+                                                                                    'fastai_mixmatch/collect.py'),
                                          'fastai_mixmatch.collect._surveyed': ('collect.html#_surveyed', 'fastai_mixmatch/collect.py'),
                                          'fastai_mixmatch.collect.collect': ('collect.html#collect', 'fastai_mixmatch/collect.py'),
                                          'fastai_mixmatch.collect.deal': ('collect.html#deal', 'fastai_mixmatch/collect.py'),

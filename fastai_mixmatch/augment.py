@@ -89,7 +89,7 @@ def cut(x:Tensor, size:float|Tensor)->Tensor:
 def _space(enhance, n_moves=5, degrees=30, shift=0.3, fill=0., mode='bilinear', levels=None, **ops):
     ops |= {f.__name__: partial(enhance, f) for f in (brightness,color,contrast,sharpness)}
     pool = *sorted(ops),'identity',*moves[:n_moves]
-    return AttrDict(colors={o: ops[o] for o in sorted(ops)}, pool=pool, first=len(pool)-n_moves, degrees=degrees,
+    return AttrDict(colors=ops, pool=pool, first=len(pool)-n_moves, degrees=degrees,
                     shift=shift, fill=fill, mode=mode, levels=levels)
 
 def _between(lo, hi): return lambda f, x, m: f(x, 1-lo-(hi-lo)*m).clamp(0, 1)

@@ -57,8 +57,7 @@ class Settings:
     @classmethod
     def settings(cls)->dict:
         "Settings of the class and its bases, by name"
-        own = [inspect.get_annotations(c) for c in cls.__mro__ if issubclass(c, Settings)]
-        kinds = {k: v for o in own for k,v in o.items()}
+        kinds = merge(*(inspect.get_annotations(c) for c in cls.__mro__ if issubclass(c, Settings)))
         for k in kinds:
             if not hasattr(cls, k): raise TypeError(f"`{k}` of {cls.__name__} needs a default: `{k}:float = 0.5`")
         return {k: Parameter(k, Parameter.KEYWORD_ONLY, default=getattr(cls, k), annotation=v) for k,v in kinds.items()}
@@ -101,7 +100,7 @@ def check_names(
     "`TypeError` for a name that is not known, with the one that may have been meant"
     for k in given:
         fit = "; a fit takes it: `learn.fit_one_cycle(10)`"*('epoch' in k)
-        if k not in known: raise TypeError(f"{where} has no argument `{k}`{like(k, known, '`{}`'.format)}{fit}")
+        if k not in known: raise TypeError(f"{where} has no argument `{k}`{fit}{like(k, known, '`{}`'.format)}")
 
 # %% ../nbs/13_batch.ipynb #ff94773d
 @dataclasses.dataclass
@@ -143,7 +142,7 @@ class FitCallback(Callback):
         for o in self._stateattrs: setattr(self, o, None)
 
     def __call__(self, event_name): # fastai sends `before_fit` and `after_fit` around a validation, too
-        awake = self.method is None or self.method.learn is not None
+        awake = (m := self.method) is None or None not in (m.learn, m.source)
         if not awake or self.learn.lock.locked() and event_name!='before_validate': return
         if event_name=='before_fit': self.tidy() # A plain `Learner` runs no event when a fit is interrupted
         super().__call__(event_name)
@@ -155,7 +154,7 @@ class FitCallback(Callback):
 class Joined(GetAttr):
     "The `learn.dl` of training: labeled views and labels, drawn beside each unlabeled batch"
     _default = 'dl'
-    def __init__(self, method): self.method,self.dl = method,method.dl
+    def __init__(self, method): self.method,self.dl = method,method.dl or method.prepare() # Which says what is missing
     def __len__(self): return len(self.dl)
     def __iter__(self):
         for raw,truth in self.dl: yield self.method.draw(raw, truth)

@@ -87,8 +87,7 @@ def save(self:Checkpoint, state:dict|None=None, **kwargs)->Path:
     state = state or self.state(**kwargs)
     file = write_checkpoint(state, self.folder, f"fit{fit.n}-{'end' if state['ended'] else '%09d' % state['step']}")
     good = [o for o in self.files() if o[2] not in self.damaged]
-    ends = [f for _,step,f in good if step==math.inf]
-    keep = {file, *(f for *_,f in good[:2]), *ends[:_n_ends]}
+    keep = {file, *(f for *_,f in good[:2]), *[f for _,step,f in good if step==math.inf][:_n_ends]}
     for *_,o in self.files():
         if o not in keep: o.unlink(missing_ok=True)
     return file

@@ -39,7 +39,7 @@ def _note(message, category, *args, **kwargs):
 
 started = None # When the program began; the imports count, too
 
-@delegates(survey, but=['progress','check'])
+@delegates(survey, but=['progress','check','sized'])
 def check(
     source, # CSV, TSV or Label Studio JSON file, folder, or hf:owner/name
     **kwargs
@@ -59,7 +59,7 @@ def check(
         unreadable=bad, notes=[*map(_options, found.notes)],
         duplicates=found.duplicates.to_dict('records')), int(len(bad)>0)
 
-def _save(df, file): Path(file).write_text(''.join(map(csv_line, [df.columns, *df.values])), 'utf-8', newline='')
+def _save(rows, file): Path(file).write_text(''.join(map(csv_line, rows)), 'utf-8', newline='')
 
 # %% ../nbs/34_cli.ipynb #95ff8143
 def _frozen_of(plan, run):
@@ -73,8 +73,8 @@ def _write_report(learn, file, plan, run):
     given = [f"--{k.replace('_', '-')}{f' {shlex.quote(str(v))}'*(v is not True)}" for k,v in plan['args'].items()
              if k not in ('source','images') and v not in (None,False)]
     frozen = dict(_frozen_of(plan, run), others=plan['frozen']) if plan.get('frozen') else {}
-    how = ' '.join(['fastai-mixmatch train', shlex.quote(plan['args']['source']), *given])
-    summary.report(learn, file, **frozen, note=f"{how}{plan.get('so_far', '')}", command=True)
+    how = ' '.join(['fastai-mixmatch train', shlex.quote(plan['args']['source']), *given])+plan.get('so_far', '')
+    summary.report(learn, file, **frozen, note=how, command=True)
 
 def _says(end):
     if end['accuracy'] is None: return "no image to validate on"
@@ -111,8 +111,7 @@ def _first_look(learn, left, each, strange, **kw):
     if not strange: u = u[drawn(len(u), 5000)]
     beat,n = len(dls.valid_ds),sum(map(len, (dls.train_ds, dls.valid_ds, u)))
     images,time = f"{n} images with the frozen network",format_time(n*each)
-    late = n*each>left/4 and not strange
-    if not (kw and (beat or strange)) or late:
+    if not (kw and (beat or strange)) or n*each>left/4 and not strange:
         if kw and beat: print(f"no accuracy to beat: {images} would take {time}, more than a quarter of the time left")
         return {},None
     print(f"looking at {images}{f', about {time}'*(each>0)}")
@@ -140,7 +139,7 @@ def _run_of(a, images, run, start):
         plan['frozen'],found = _first_look(learn, left(), each, a['leave_out_strangers'], **_frozen_of(plan, run))
         if found is not None:
             plan['left_out'] = [(i, images.name(i)) for i in images.of('unlabeled').index[found.position]]
-            _save(found, run/'strangers.csv')
+            _save([found.columns, *found.values], run/'strangers.csv')
             print(f"strangers left out: {len(found)}; see {run}/strangers.csv")
             learn = make()
         if timed: plan |= planned(a, learn, left(), each)
@@ -151,7 +150,7 @@ def _run_of(a, images, run, start):
     return learn, plan
 
 # %% ../nbs/34_cli.ipynb #142a59fc
-@delegates(survey, but=['progress','check'])
+@delegates(survey, but=['progress','check','sized'])
 def train(
     source, # CSV, TSV or Label Studio JSON file, folder, or hf:owner/name
     out:str='run', # Folder of the training; the same command continues it
@@ -174,7 +173,8 @@ def train(
         refuse_unless(a[k] is None or 0<a[k]<math.inf, f'--{k} must be more than 0, and finite', a[k])
     find_arch(model), find_method(method)
     if each_fold: kwargs['fold'] = None
-    begin,ends,found = ifnone(started, time.monotonic()),[],survey(source, **kwargs)
+    begin,ends = ifnone(started, time.monotonic()),[]
+    found = survey(source, sized=(size,bs), **kwargs)
     n = found.folds if each_fold else 1
     a['minutes'] = None if epochs else minutes/n
     held = read_plan(weights).get('valid', ()) if weights and (Path(weights)/'plan.json').is_file() else ()
@@ -278,11 +278,11 @@ class Newest(Checkpoint):
         raise FileNotFoundError(f"{self.folder} has no checkpoint yet; the first comes two minutes after the start")
     def check(self, *args): "Weights and results are taken as they are, whatever is other now"
 
-def _open_run(run, out=None, source=None):
-    "The learner of a training, as it is or was saved last, its plan, and its images; refuse a bad `out` first"
+def _open_run(run, source=None):
+    "The learner of a training, as it is or was saved last, its plan, and its images"
     plan = read_plan(run)
-    a,newest = dict(plan['args'], source=source or plan['args']['source']),Newest(Path(run)/'checkpoints')
-    if out: refuse_place(out, keep=[a['source']])
+    a,newest = plan['args'],Newest(Path(run)/'checkpoints')
+    a['source'] = source or a['source']
     try: found = survey(**{k: v for k,v in a.items() if k in inspect.signature(survey).parameters})
     except FileNotFoundError as e: raise FileNotFoundError(
         f"{e}; name its new place: --source for `next` and `report`, or `train` it with --out {run}") from e
@@ -299,15 +299,15 @@ def _open_run(run, out=None, source=None):
         at = f"epoch {newest.read['epoch']+1} of {plan['epochs']}"
         says.append(f"as saved in {at}: the training goes on, or was stopped")
     for o in says: warnings.warn(f"this is {run} ({o})")
-    return learn, dict(plan, args=a, so_far=''.join(f' ({o})' for o in says)), found
+    return learn, dict(plan, so_far=''.join(f' ({o})' for o in says)), found
 
 def _predictor(run):
     "A predictor's file, or a learner that has none yet"
     run = Path(run)
     file = run/'predictor.safetensors' if run.is_dir() else run
-    if not (file.is_file() or (run/'plan.json').is_file()):
-        raise FileNotFoundError(f"there is no predictor {file}: `fastai-mixmatch train` writes it at its end")
-    return file if file.is_file() else _open_run(run)[0]
+    if file.is_file(): return file
+    if (run/'plan.json').is_file(): return _open_run(run)[0]
+    raise FileNotFoundError(f"there is no predictor {file}: `fastai-mixmatch train` writes it at its end")
 
 # %% ../nbs/34_cli.ipynb #8c268428
 def report(
@@ -316,8 +316,9 @@ def report(
     source:str=None, # Its table or folder of images, if that was moved
 ):
     "Write one HTML page that shows a training"
-    file = Path(out or Path(run)/'report.html')
-    learn,plan,_ = _open_run(run, file, source)
+    file = Path(out or f'{run}/report.html')
+    refuse_place(file, 'report')
+    learn,plan,_ = _open_run(run, source)
     _write_report(learn, file, plan, run)
     return f'{file}', dict(report=file), 0
 
@@ -328,14 +329,15 @@ def next_(
     source:str=None, # Its table or folder of images, if that was moved
 ):
     "Say which images to label next, and why"
-    learn,plan,found = _open_run(run, out, source)
+    learn,plan,found = _open_run(run, source)
     print(f"looking at {len(found.good)} images")
-    df = pd.DataFrame(label_next(learn, n, **_frozen_of(plan, run)), columns=['file','reason'], dtype=object)
+    chosen = label_next(learn, n, **_frozen_of(plan, run))
     if out:
         def name(f): return os.path.relpath(f, Path(out).parent) if os.path.isfile(f) else f # Of a dataset
         own = [c if isinstance(c, str) else k for c,k in zip(found.columns, ('file','label'))] # Not of a bare table
-        _save(pd.DataFrame({own[0]: df.file.map(name), own[1]: '', 'reason': df.reason}, dtype=object), out)
-    return '\n'.join(item_name(f)+'  '+item_name(why) for f,why in df.values), dict(next=df.to_dict('records')), 0
+        _save([(*own,'reason'), *((name(f),'',why) for f,why in chosen)], out)
+    said = '\n'.join(item_name(f)+'  '+item_name(why) for f,why in chosen)
+    return said, dict(next=[dict(file=f, reason=why) for f,why in chosen]), 0
 
 def export(
     run, # Folder of a training, or a predictor's file
@@ -344,7 +346,7 @@ def export(
     "Write a classifier as an ONNX file"
     run = Path(run)
     file = Path(out or (run.parent if run.is_file() else run)/'model.onnx')
-    refuse_place(file)
+    refuse_place(file, 'export')
     export_onnx(_predictor(run), file)
     return f'{file}', dict(onnx=file), 0
 

@@ -21,7 +21,7 @@ def thumb(
 )->bytes: # 81 gray pixels
     "`img` as 9×9 gray pixels"
     if max(img.size)>216: img = img.resize((216,216), Image.NEAREST) # Much faster
-    return (img if img.mode=='L' else img.convert('L')).resize((9,9), Image.BOX).tobytes()
+    return img.convert('L').resize((9,9), Image.BOX).tobytes()
 
 def hash_bits(
     thumbs, # What `thumb` gives of each image
@@ -55,7 +55,7 @@ def _look(items, i):
         with open_file(items[i]) as im:
             size = im.size
             if im.format=='JPEG': im.draft('L', (36,36)) # All of the file is read, and only the brightness computed
-            return size, thumb(im if im.mode in ('L','RGB') else as_shown(im)), None
+            return size, thumb(im if im.mode in ('L','RGB') else as_shown(im).convert('RGB')), None
     except MemoryError: raise
     except FileNotFoundError: says = f"it is {'a link to a file that is '*os.path.islink(items[i])}not there"
     except Exception as e: says = str(e).replace(repr(str(items[i])), 'it').replace(
@@ -207,8 +207,8 @@ class Survey:
     def of(self, part): return self.good[self.good.part==part]
     def classes(self)->dict:
         "Number of labels of each class, without those of a validation set that was given"
-        parts = ['labeled','valid'][:2-self.given]
-        return dict(sorted(Counter(self.good.label[self.good.part.isin(parts)]).items()))
+        own = self.good.part.isin(['labeled','valid'][:2-self.given])
+        return dict(sorted(Counter(self.good.label[own]).items()))
     def name(self, i):
         f = self.df.file[i]
         if isinstance(f, Path) and self.root in f.parents: f = f.relative_to(self.root)
@@ -276,6 +276,7 @@ def survey(
     check:bool=True, # Open every image? Unreadable ones are left out, and near duplicates counted
     num_workers:int|None=None, # Worker processes that read images
     progress:bool=True, # Draw a progress bar?
+    sized=(), # Side and batch size, checked before opening images
 )->Survey:
     "What images a source has, which of them have a label, and what is wrong with them"
     source,valid,notes = hub_open(source),hub_open(valid),[]
@@ -293,12 +294,12 @@ def survey(
     rows = _once(rows, notes.append, str(source).lower().endswith('.json'))
     if per_class is not None:
         refuse_unless(per_class>0, '`per_class` must be more than 0', per_class)
-        groups = groupby([i for i,o in enumerate(rows) if o[2]=='labeled'], lambda i: rows[i][1])
-        rng = random.Random(seed)
-        keep = {i for c in sorted(groups) for i in rng.sample(groups[c], min(per_class, len(groups[c])))}
+        kinds,rng = groupby([i for i,o in enumerate(rows) if o[2]=='labeled'], lambda i: rows[i][1]),random.Random(seed)
+        keep = {i for c in sorted(kinds) for i in rng.sample(kinds[c], min(per_class, len(kinds[c])))}
         rows = [o if i in keep or o[2]!='labeled' else (o[0],None,'unlabeled') for i,o in enumerate(rows)]
     elif not any(p=='unlabeled' for *_,p in rows):
         rows += [(o,None,'unlabeled') for o in _extra(source, root, rows, notes.append)]
+    _refuse_sizes(len(rows), *sized)
     df = image_table(rows)
     refuse_labels(labels := df.label.dropna())
     if odd := sorted((names := {*labels}) & {'-','?','todo','unknown','unlabeled','unlabelled'}):
@@ -307,8 +308,7 @@ def survey(
               for o in sorted(names) if ' ' in o and {*o.split()}<=names][:5]
     kinds = groupby(sorted(names), lambda o: (*o.casefold().replace('_', ' ').split(),))
     notes += [f"{o} are several classes; if they mean one, write them alike" for o in kinds.values() if len(o)>1]
-    given = (df.part=='valid').any()
-    if not given: df = _dealt(df, folds, fold or 0, seed)
+    if not (given := (df.part=='valid').any()): df = _dealt(df, folds, fold or 0, seed)
     return Survey(df, root, columns, [*dict.fromkeys(notes)], given, folds, seed, fold is None,
                   check, num_workers, progress)
 
@@ -326,6 +326,12 @@ class Collected:
     def __iter__(self): return iter((self.dls, self.unlabeled))
     def __repr__(self): return repr(self.survey)
 
+def _refuse_sizes(n, size=None, bs=None):
+    "Refuse sizes of images and batches that cannot be"
+    for k,v,least,most in (('size',size,2,4096), ('bs',bs,1,max(64, n))): # Sides: those of a predictor
+        good = all(isinstance(o, int) and least<=o<=most for o in L(v))
+        refuse_unless(good, f'`{k}` must be a whole number from {least} to {most}', v)
+
 def loaders(
     found:Survey, # What `survey` found
     size:int|None=None, # Side of the images in training; default: `usual_size`
@@ -338,9 +344,7 @@ def loaders(
     found.refuse_empty()
     df = found.df
     bs,size = ifnone(bs, 64 if torch.cuda.is_available() else 16),ifnone(size, usual_size(df['size'].dropna()))
-    for k,v,least,most in (('size',size,2,4096), ('bs',bs,1,max(64, len(df)))): # Of a predictor
-        good = all(isinstance(o, int) and least<=o<=most for o in L(v))
-        refuse_unless(good, f'`{k}` must be a whole number from {least} to {most}', v)
+    _refuse_sizes(len(df), size, bs)
     def images(part):
         o = found.of(part)
         return ImageList([*o.file], labels=None if part=='unlabeled' else [*o.label], img_cls=PILImageShown,
@@ -357,7 +361,7 @@ def _surveyed(source, verbose=True, **kwargs):
     "What `survey` finds, and the other arguments of `collect`, which are for `loaders`"
     check_names(kwargs, inspect.signature(collect).parameters, 'collect')
     own = {k: kwargs.pop(k) for k in inspect.signature(loaders).parameters if k in kwargs}
-    found = survey(source, **kwargs)
+    found = survey(source, sized=(own.get('size'), own.get('bs')), **kwargs)
     if verbose: rank0_print(found)
     return found,own
 

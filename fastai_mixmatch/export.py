@@ -58,8 +58,7 @@ def _parts(o):
     if not isinstance(o, Predictor): raise TypeError(
         f"pass a learner, a predictor, or a predictor's file; got {type(o).__name__}")
     if o.device.type=='cpu':
-        x = TensorImage(torch.zeros(1, *o.meta['shape']))
-        to_channels_last(o.model, o.batch_tfms(x).as_subclass(Tensor))
+        to_channels_last(o.model, o.batch_tfms(TensorImage(torch.zeros(1, *o.meta['shape']))).as_subclass(Tensor))
     return o.read,o.output,o.classes
 
 # %% ../nbs/35_export.ipynb #a4836140
@@ -90,8 +89,7 @@ def predict_files(
 ): # Iterator of `Prediction`, in the order of `files`
     "Classify any number of files while they are read, in bounded memory; a broken file becomes a row with its error"
     read,output,classes = _parts(predictor)
-    n = len(files) if hasattr(files, '__len__') else math.inf
-    num_workers = ifnone(num_workers, usual_workers(n, 4*bs-1))
+    num_workers = ifnone(num_workers, usual_workers(len(files) if hasattr(files, '__len__') else math.inf, 4*bs-1))
     sent = deque() # What the workers have and the network has not: two batches for each worker
     def items():
         for o in enumerate(files):
@@ -99,8 +97,7 @@ def predict_files(
             yield o
     def rows():
         for groups,bad in by_workers(partial(quietly, _tensor, read), items(), num_workers, bs, _by_shape):
-            answered = [(g, output(x.as_subclass(cls))) for cls,g,x in groups]
-            yield from _rows(answered, bad, sent, classes)
+            yield from _rows([(g, output(x.as_subclass(cls))) for cls,g,x in groups], bad, sent, classes)
     return rows()
 
 # %% ../nbs/35_export.ipynb #9532b314

@@ -23,8 +23,7 @@ class Heads(FitCallback):
     def before_fit(self):
         model,method = get_model(self.model),self.method
         with kept_rng():
-            x = method.example().to(one_param(model).device)
-            layer = last_linear(model, x, method.labeled_dl.c)[0]
+            layer = last_linear(model, method.example().to(one_param(model).device), method.labeled_dl.c)[0]
         if not self.nets: self.make(layer)
         def keep(o, args): # A copy of the network would copy a method's object, too
             if o is layer and layer.training and torch.is_grad_enabled(): self.features, = args

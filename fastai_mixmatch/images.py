@@ -83,6 +83,7 @@ def open_file(
     _register()
     try: im = Image.open(_content(item), formats=[o for o in FORMATS if o in Image.OPEN])
     except Image.DecompressionBombError as e: raise ValueError(f"{e}{_less} and `PIL.Image.MAX_IMAGE_PIXELS`") from e
+    if im.format=='TIFF': im.filename = '' # Pillow would map it, and misread a turned one
     try: _bounded(*im.size)
     except ValueError: im.close(); raise
     return im

@@ -32,7 +32,7 @@ def find_arch(
     if name in known: return known[name]
     try: import timm # chkstyle: ignore
     except ImportError as e:
-        raise ImportError(f"no network {name} in torchvision{like(name, known)}; timm's need `pip install timm`") from e
+        raise ImportError(f"no network {name} in torchvision; timm's need `pip install timm`{like(name, known)}") from e
     if timm.is_model(name): return name
     raise ValueError(f"no network {name} in torchvision or timm{like(name, [*known, *timm.list_models()])}")
 
@@ -43,7 +43,7 @@ def find_method(
     known = {o.__name__.lower(): o for o in (MixMatch, *vars(methods).values()) if inspect.isclass(o)
              and issubclass(o, SemiSupervised) and o not in (SemiSupervised, methods.Confident, methods.NoisyStudent)}
     if name.lower() in known: return known[name.lower()]
-    raise ValueError(f"no method {name}{like(name, known)}; there are {', '.join(known)}")
+    raise ValueError(f"no method {name}; there are {', '.join(known)}{like(name, known)}")
 
 # %% ../nbs/31_plan.ipynb #3d5ec88b
 class EpochLines(Callback):
@@ -175,7 +175,7 @@ class Budget(Callback):
         if len(self.times)==1 or self.epoch+1>=self.n_epoch or len(self.plan['steps'])>self.epoch+1: return
         t,now = self.times[len(self.times)>2:],time.monotonic()
         step = (t[-1]-t[0])/(len(t)-1)
-        share = (self.end-now)/(self.n_epoch-self.epoch-1)-(now-self.trained)
+        share = (self.end-now)/(self.n_epoch-self.epoch-1)-now+self.trained
         self.plan['steps'].append(max(1, int(share/step)))
         self.save()
 

@@ -169,8 +169,7 @@ def read_file(file, arch=None)->tuple:
     _need(_key in about, "it holds tensors, but not what `save_predictor` adds")
     m = json.loads(about[_key])
     check_meta(m)
-    sample = [shapes.pop(o) for o in _sample]
-    _need(sample==[m['shape'], [len(m['classes'])]], "its sample is not an image")
+    _need([shapes.pop(o) for o in _sample]==[m['shape'], [len(m['classes'])]], "its sample is not an image")
     model = _build(m, shapes, arch) # First: a file of holes can be of any size
     return model,m,Path(file).read_bytes()
 
@@ -214,8 +213,7 @@ def _build(meta, shapes, arch):
     n_in,n_out = max(meta['shape'][0], len(meta['tfms']['mean'] or ())),len(meta['classes'])
     if arch is not None: return fitting(arch if isinstance(arch, nn.Module) else arch(n_in, n_out))
     _need(meta['arch'], f"it does not name its network; pass `arch`, the module or a function of ({n_in}, {n_out})")
-    args = json.dumps(meta['arch'].get('args'))
-    _need(not re.search(r'(?<![.\d])\d{5}', args), "its network is huge")
+    _need(not re.search(r'(?<![.\d])\d{5}', json.dumps(meta['arch'].get('args'))), "its network is huge")
     n = sum(map(math.prod, shapes.values()))
     with seeded(0), _budget(min(2*n+2**22, 2**30), 4*len(shapes)+256):
         with torch.device('meta'): fitting(build_arch(meta['arch'], n_in, n_out))
@@ -249,4 +247,5 @@ def load_predictor(
 )->Predictor:
     "Load a classifier, without running code; `PredictorError` for a changed or forged file"
     try: return _open(*read_file(file, arch), device, sha256)
-    except Exception as e: raise PredictorError(f"{file} cannot be used as a predictor: {e}") from e
+    except Exception as e: raise PredictorError(
+        f"{file} cannot be used as a predictor: {e}; copy it again, or delete it and run the same `train`") from e

@@ -6,7 +6,7 @@
 __all__ = ['functions', 'heads', 'usage', 'refuse_place', 'failed', 'given']
 
 # %% ../nbs/34_program.ipynb #prog0003
-import ast, json, os, sys, tempfile
+import ast, json, os, re, sys, tempfile
 from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
@@ -19,6 +19,8 @@ from . import __version__
 
 # %% ../nbs/34_program.ipynb #prog0006
 functions = ('check','train','predict','report','next_','export')
+_made = dict(predict=b'file,class,probability,margin\n', report=b'<!doctype html>.*<template id="parts">',
+             export=b'\x08.*"inside_the_network"')
 
 @cache
 def heads()->dict:
@@ -38,17 +40,20 @@ def usage()->str:
             "fastai-mixmatch COMMAND --help tells more; --debug shows where an error comes from")
 
 # %% ../nbs/34_program.ipynb #prog0009
-def refuse_place(out, folder=False, keep=()):
-    "Refuse a bad `out`, and one that is among the files to `keep`"
-    path = Path(out).absolute()
+def refuse_place(out, command, read=()):
+    "Refuse an `out` that cannot be written, or that `command` reads or did not write"
+    path,folder = Path(out).absolute(),command=='train'
     home = first(o for o in (path, *path.parents) if o.exists()) if folder else path.parent
     try:
         if path.is_dir() and not folder: raise IsADirectoryError
         tempfile.TemporaryFile(dir=home).close() # Also as root
     except OSError as e: raise OSError(
         f"--out must name a {'file in a '*(not folder)}folder that can be written; got {str(out)!r}") from e
-    if path.is_file() and os.path.realpath(path) in map(os.path.realpath, keep): raise FileExistsError(
-        f"--out {out} is there already, and would be lost; name another")
+    if folder: path,command = path/'report.html','report'
+    if not path.is_file(): return
+    with open(path, 'rb') as f: own = re.match(_made.get(command, b'$')+b'|$', f.read(2**30), re.S)
+    if not own or os.path.realpath(path) in map(os.path.realpath, read):
+        raise FileExistsError(f"{path} is there already, and would be lost; name another --out")
 
 def failed(name, text, as_json):
     "Tell what is wrong; the exit code"
@@ -77,9 +82,7 @@ def given(
     out = args.get('out')
     try:
         if (args.get('num_workers') or 0)<0: raise ValueError("--num-workers must be 0 or more")
-        keep = [o for run in L(args.get('run')) for o in (run, f'{run}/plan.json', f'{run}/predictor.safetensors')]
-        if name=='next': keep.append(out) # Filled in?
-        if out not in (None,'-'): refuse_place(out, name=='train', keep)
+        if out not in (None,'-'): refuse_place(out, name, [o for _,o in read])
         for k,o in read:
             if o!='-' and not (o.startswith('hf:') or os.path.exists(o)): raise FileNotFoundError(
                 f"there is no file or folder {o}{'; `train` makes the folder of a training'*(k=='run')}")

@@ -101,9 +101,8 @@ def guess(self:SemiSupervised,
     good = callable(by) or by in ('model','teacher','pred')
     refuse_unless(good, "by: expected 'model', 'teacher', 'pred' or a network", by)
     if by=='pred': q = views.detach().softmax(-1)
-    else:
-        views = views if isinstance(views, (tuple,list)) else [views]
-        q = self.teacher(views) if by=='teacher' else guess_labels(self.learn.model if by=='model' else by, views)
+    elif by=='teacher': q = self.teacher(L(views))
+    else: q = guess_labels(self.learn.model if by=='model' else by, L(views))
     self.step.guess = expect(self, 'guess', then(q))
     return self.step.guess
 
@@ -227,9 +226,8 @@ def watch(self:SemiSupervised)->list:
     "Add the callbacks that go with a method, where the learner lacks them"
     self.alone(self.learn.cbs)
     for o in [self, self.aug][:1+hasattr(self.aug, 'state_dict')]: belongs(o, self.learn)
-    mine = [cb for cb in self.learn.cbs if getattr(cb, 'method', None) is self]
-    kinds = [Report, Finite, KeepValid, Trim] + [Heads]*bool(self.heads)
-    new = [o(self) for o in kinds if not any(type(cb) is o for cb in mine)]
+    mine = {type(cb) for cb in self.learn.cbs if getattr(cb, 'method', None) is self}
+    new = [o(self) for o in [Report, Finite, KeepValid, Trim]+[Heads]*bool(self.heads) if o not in mine]
     self.learn.add_cbs(new)
     return new
 
@@ -278,6 +276,7 @@ class Fit:
 
 @patch
 def before_fit(self:SemiSupervised):
+    if self.unlabeled.source is None: return # For `tta`; `Joined` refuses a fit
     self.check() # Settings may have been changed
     new = self.watch()
     check_callbacks(self)

@@ -7,6 +7,7 @@ __all__ = ['report', 'reliability', 'flat_map', 'Tiles']
 
 # %% ../nbs/33_summary.ipynb #ea79588e
 import base64
+from PIL import ImageOps
 from importlib.resources import files
 from html import escape
 from fastai.vision.all import *
@@ -47,8 +48,7 @@ def report(
     for k,s in seen.items(): s.names = [o if count[o]==1 else f'{k} {o}' for o in s.names]
     title = title or f'{type(method).__name__} on {Path(dls.path).absolute().name}'
     where = {name: (k,i) for k,s in seen.items() for i,name in enumerate(s.names)}
-    p = SimpleNamespace(**locals(), tiles=Tiles(seen))
-    return _write(Path(file), p)
+    return _write(Path(file), SimpleNamespace(**locals(), tiles=Tiles(seen)))
 
 # %% ../nbs/33_summary.ipynb #4c31cfa2
 def reliability(
@@ -58,7 +58,7 @@ def reliability(
     "How often guesses are right, by confidence (arXiv 1706.04599, section 2)"
     p,y = np.asarray(p),np.asarray(y)
     conf,right = p.max(1),p.argmax(1)==y
-    at = pd.Series((np.ceil(conf*10)-1).clip(0, 9).astype(int))
+    at = (np.ceil(conf*10)-1).clip(0, 9)
     df = pd.DataFrame(dict(n=1, confidence=conf, right=right)).groupby(at)
     df = df.agg(dict(n='sum', confidence='mean', right='mean'))
     return df.reindex(range(10)), float((df.n*(df.confidence-df.right).abs()).sum()/max(1, len(y)))
@@ -79,7 +79,7 @@ def flat_map(
 def _table(rows, heads, caption='', own=None, nums=()):
     "HTML of a table; the row `own` is bold, `nums` columns are aligned to the right"
     def cell(tag, j, o):
-        return f'<{tag} class="{"n" if j in nums else "v"}"{" scope=col"*(tag=="th")}>{o}</{tag}>'
+        return f'<{tag} class="{"vn"[j in nums]}"{" scope=col"*(tag=="th")}>{o}</{tag}>'
     def row(tag, os, cls=''): return f'<tr{cls}>' + ''.join(cell(tag, j, o) for j,o in enumerate(os)) + '</tr>'
     body = ''.join(row('td', r, ' class="own"'*(i==own)) for i,r in enumerate(rows))
     return f'<div class="wide"><table><caption>{caption}</caption>{row("th", heads)}{body}</table></div>'
@@ -137,9 +137,8 @@ class Tiles:
             sheet = Image.new('RGB', (side*min(self.n, len(part)), side*-(-len(part)//self.n)), '#888')
             for j,(kind,i) in enumerate(part):
                 im = Image.fromarray(self.seen[kind].thumbs[i])
-                k = side/max(im.size)
-                im = im.resize([max(1, round(o*k)) for o in im.size], Image.NEAREST if k>2 else Image.BILINEAR)
-                sheet.paste(im, (j%self.n*side+(side-im.width)//2, j//self.n*side+(side-im.height)//2))
+                how = (Image.BILINEAR,Image.NEAREST)[side>2*max(im.size)]
+                sheet.paste(ImageOps.pad(im, (side,side), how, '#888'), (j%self.n*side, j//self.n*side))
             buf = io.BytesIO()
             sheet.save(buf, 'JPEG', quality=quality, optimize=True)
             yield buf.getvalue()
@@ -149,8 +148,8 @@ class Tiles:
         for side,quality in ((96,80),(80,70),(64,65),(48,50),(32,40),(24,35)):
             files = [*self.sheets(side, quality)]
             if sum(map(len, files))*4/3<=max_bytes: break
-        css = '.s{} {{ background-image: url(data:image/jpeg;base64,{}) }}\n'
-        return side, ''.join(css.format(i, base64.b64encode(o).decode()) for i,o in enumerate(files))
+        return side, ''.join(f'.s{i} {{ background-image:url(data:image/jpeg;base64,{base64.b64encode(o).decode()})}}\n'
+                             for i,o in enumerate(files))
 
 def _short(name): return '/'.join(Path(name).parts[-2:])
 def _shown(name):
@@ -216,8 +215,7 @@ def _confusion(p):
             place = f'x="{left+j*w}" y="{top+i*w}" width="{w-1}" height="{w-1}"'
             out.append(f'<rect {place} style="fill:rgb(var(--cell)/{.06+.9*share[i,j]:.2f})">{says}</rect>')
             if n<=15 and m[i,j]:
-                dark = ' style="fill:var(--bg)"' if share[i,j]>.55 else ''
-                out.append(_text(left+(j+.5)*w, top+(i+.65)*w, m[i,j], extra=dark))
+                out.append(_text(left+(j+.5)*w, top+(i+.65)*w, m[i,j], extra=' class="dark"' if share[i,j]>.55 else ''))
     width = left+n*w+3*min(16, long)*(long>2)
     svg = (f'<svg viewBox="0 0 {width} {top+n*w}" style="min-width:{min(width, 20*n+left)}px;max-width:{width}px" '
            f'role="img" aria-label="Confusion matrix: rows are labels, columns guesses">{"".join(out)}</svg>')
@@ -335,19 +333,18 @@ _parts = {'Rows to beat': _beat, 'Curves': _curves, 'Confusion matrix': _confusi
           'What to label next': _next, 'Settings': _settings}
 
 def _write(file, p):
-    order = sorted(_parts.items(), key=lambda o: o[1] is not _map) # First: its pictures are numbered as its points are
-    made = {k: f(p) for k,f in order}
+    made = {k: f(p) for k,f in sorted(_parts.items(), key=lambda o: o[1] is not _map)} # The map numbers them
     side,css = p.tiles.css(p.max_bytes)
-    counts = ', '.join(f'{len(s)} {"validation" if k=="valid" else k}' for k,s in p.seen.items())
+    use = dict(labeled='labels for training', valid='for validation')
+    counts = ', '.join(f'{len(s)} {use.get(k, k)}' for k,s in p.seen.items())
     if (n := len(p.method.dl.items))>p.most: counts += f' ({p.most} of {n} were drawn)'
     nav = ''.join(f'<a href="#p{i}">{k}</a>' for i,k in enumerate(_parts))
     body = ''.join(f'<section id="p{i}"><h2>{k}</h2>{made[k]}</section>' for i,k in enumerate(_parts))
-    counts += f' images, {len(p.classes)} classes. {time.strftime("%Y-%m-%d %H:%M")}'
-    head = f'<header><h1>{escape(p.title)}</h1><p class="dim">{counts}</p></header>'
+    counts += f'; {len(p.classes)} classes. {time.strftime("%Y-%m-%d %H:%M")}'
     data = json.dumps(dict(p.data, s=side), separators=(',',':')).replace('<', '\\u003c')
     page = (files('fastai_mixmatch')/'report.html').read_text(encoding='utf-8')
-    fill = {'/*TITLE*/': escape(p.title), '/*SHEETS*/': f':root {{ --s: {side} }}\n{css}', '/*DATA*/': data,
-            '<!--BODY-->': f'{head}<nav aria-label="Parts">{nav}</nav><main>{body}</main>'}
-    page = re.sub('|'.join(map(re.escape, fill)), lambda m: fill[m[0]], page)
+    fill = dict(title=escape(p.title), sheets=f':root {{ --s: {side} }}\n{css}', data=data, counts=counts, nav=nav,
+                body=body)
+    page = re.sub(r'/\*([a-z]+)\*/', lambda m: fill[m[1]], page)
     with atomic_write(file) as f: f.write(page.encode(errors='backslashreplace'))
     return file

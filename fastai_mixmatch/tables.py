@@ -28,13 +28,12 @@ def read_table(
             told = re.fullmatch('"?sep=(.)"?\n', head := f.readline(), re.I)
             if told: head = f.readline()
         sep = told[1] if told else max(',;\t', key=head.count)
-        names = None if any(map(_names_image, head.split(sep))) else 0
-        df = pd.read_csv(file, sep=sep, dtype=str, header=names, encoding=kind, skipinitialspace=True,
-                         skiprows=int(bool(told))).dropna(how='all')
+        df = pd.read_csv(file, sep=sep, dtype=str, header=None if any(map(_names_image, head.split(sep))) else 0,
+                         encoding=kind, skipinitialspace=True, skiprows=int(bool(told))).dropna(how='all')
     except pd.errors.EmptyDataError: df = ()
-    except ValueError as e: raise ValueError(
-        f"{file} is not a table: {str(e).strip()}; save a sheet as 'CSV UTF-8', give each row as many cells, unpack "
-        "an archive") from e
+    except ValueError as e:
+        do = "give each row as many cells","save a sheet as 'CSV UTF-8', and unpack an archive"
+        raise ValueError(f"{file} is not a table: {f'{e}'.strip()}; {do[isinstance(e, UnicodeError)]}") from e
     if len(df): return df
     raise ValueError(f"{file} has no rows; give one for each image")
 

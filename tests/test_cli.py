@@ -216,8 +216,8 @@ def test_moved_images_and_added_labels(photos, tmp_path, main, monkeypatch):
     rc,text,err = main('next', out)
     assert rc==1 and f'no file or folder {old}/labels.csv; name its new place: --source for next and report, or train it with --out {out}' in err.replace('`', ''), err
     for command in ('next','report'):
-        rc,text,err = main(command, out, '--source', new/'labels.csv', '--out', tmp_path/'told')
-        assert rc==0 and 'trained on' not in err and (command=='next' or f'train {new}/labels.csv' in (tmp_path/'told').read_text()), err
+        rc,text,err = main(command, out, '--source', new/'labels.csv', '--out', tmp_path/f'told-{command}')
+        assert rc==0 and 'trained on' not in err and (command=='next' or f'train {new}/labels.csv' in (tmp_path/f'told-{command}').read_text()), err
     rc,text,err = main('train', new/'labels.csv', *args)
     assert rc==0 and 'epoch 2/2' in text and f'train {new}/labels.csv' in (out/'report.html').read_text(), err
     assert main('next', out, '--n', '1')[0]==0 and '--n must be at least 1' in main('next', out, '--n', '0')[2]
@@ -498,6 +498,36 @@ def test_a_place_where_not_even_root_can_write(command, main, monkeypatch, tmp_p
     rc,text,err = main(*command.split())
     assert rc==1 and 'that can be written; got' in err and command.split()[-1] in err and 'tmp' not in err
 
+def test_no_output_replaces_a_file_of_the_user(trained, photos, tmp_path, main):
+    "Neither one that the command reads, nor one of another kind; an earlier output of the same command makes room"
+    pytest.importorskip('onnxscript')
+    own,run = tmp_path/'own',tmp_path/'run'
+    shutil.copytree(photos, own)
+    shutil.copytree(trained[0], run)
+    (own/'page.html').write_text('<!doctype html><title>Mine</title>')
+    (own/'net.onnx').write_bytes(b'\x08 a network of another program')
+    (own/'notes.md').write_text('The columns are\nfile,class,probability,margin\n')
+    (own/'bits').mkdir()
+    (own/'bits'/'report.html').write_text('mine')
+    before = {o: o.read_bytes() for o in [*own.rglob('*'), run/'plan.json', run/'predictor.safetensors'] if o.is_file()}
+    here = 'predict',run,own/'IMG_0001.jpg','--out'
+    for args in (['predict',run,own/'labels.csv','--out',own/'labels.csv'], [*here,own/'IMG_0002.jpg'], [*here,own/'notes.md'], [*here,own/'page.html'],
+                 *[['export',run,'--out',o] for o in (own/'labels.csv', own/'net.onnx', run/'predictor.safetensors', run/'report.html')],
+                 *[['report',run,'--out',o] for o in (own/'labels.csv', own/'page.html', run/'plan.json')], ['next',run,'--out',own/'notes.md'],
+                 ['train',own/'labels.csv',*SMALL,'--epochs','1','--out',own/'bits']):
+        rc,_,err = main(*args)
+        assert rc==1 and 'is there already, and would be lost; name another' in err, (args, err)
+    for o in ('model.onnx','predictor.safetensors'): shutil.copy(own/'net.onnx' if 'onnx' in o else run/o, own/'bits'/o)
+    assert 'model.onnx is there already' in main('export', own/'bits'/'predictor.safetensors')[2], 'nor in the usual place'
+    assert {o: o.read_bytes() for o in before}==before
+    (own/'p.csv').touch() # As of `mktemp`
+    for _ in range(2):
+        for args in ([*here,own/'p.csv'], ['export',run], ['export',run,'--out',own/'mine.onnx'], ['report',run], ['report',run,'--out',own/'r.html']):
+            rc,_,err = main(*args)
+            assert rc==0, (args, err)
+    rc,_,err = main('predict', run, own/'p.csv', '--out', own/'p.csv')
+    assert rc==1 and 'p.csv is there already' in err and len(pd.read_csv(own/'p.csv'))==1
+
 # --- predictions
 
 def test_predictions_of_a_folder(trained, photos, tmp_path, main):
@@ -542,8 +572,7 @@ def test_predictions_of_a_table_a_file_and_a_stream(trained, photos, tmp_path, m
     assert (tmp_path/'p.csv').read_text()==before, 'a mistake leaves the file of an earlier call'
     assert '--bs must be more than 0; got 0' in main('predict', folder, one, '--bs', '0', '--out', tmp_path/'p.csv')[2]
     (photos/'p.csv').write_text('file\n'+one.name+'\n')
-    assert main('predict', folder, photos/'p.csv', '--out', photos/'p.csv')[0]==0
-    assert len(pd.read_csv(photos/'p.csv'))==1, 'the table that it reads may be the one that it writes'
+    assert main('predict', folder, photos/'p.csv', '--out', tmp_path/'p.csv')[0]==0 and len(pd.read_csv(tmp_path/'p.csv'))==1
     rc,text,err = main('predict', folder/'predictor.safetensors', '-', '--out', '-')
     rows = list(csv.DictReader(text.splitlines()))
     assert rc==1 and len(rows)==2 and rows[0]['class'] and not rows[1]['class'] and 'gone.jpg' in err
@@ -882,6 +911,25 @@ def test_stopped_while_libraries_are_imported():
         main()'''
     p = subprocess.run([sys.executable, '-c', code], text=True, capture_output=True, env=own_env())
     assert (p.returncode, p.stdout, p.stderr) == (130, '', '')
+
+@pytest.mark.parametrize('options, says', [('--size 1','--size must be a whole number from 2 to 4096; got 1'), ('--size 5000','--size must be a whole number from 2 to 4096; got 5000'),
+    ('--bs 9999','--bs must be a whole number from 1 to 64; got 9999')])
+def test_bad_numbers_are_refused_before_an_image_is_opened(options, says, photos, main, monkeypatch, tmp_path):
+    def opened(*args): raise AssertionError('an image was opened')
+    monkeypatch.setattr(collect, 'look_at', opened)
+    options = options.split()
+    rc,_,err = main('train', photos/'labels.csv', '--model', 'small_cnn', *options, '--out', tmp_path/'run')
+    assert rc==1 and says in err and err.count('\n')==1, err
+    with pytest.raises(ValueError, match=says.replace('--', '`').replace(' must', '` must')): collect.collect(photos/'labels.csv', **{options[0][2:]: int(options[1])})
+
+def test_labels_are_counted_alike_by_check_training_and_page(trained):
+    out,_,(_,text,_),_ = trained
+    n,valid = map(int, re.search(r'labeled +(\d+): .*; (\d+) of them for validation', text).groups())
+    assert f'{n-valid} labels for training' in (out/'report.html').read_text() and f', {valid} for validation; 4 classes' in (out/'report.html').read_text()
+
+def test_a_suggestion_ends_the_sentence(photos, main):
+    err = main('train', photos/'labels.csv', '--method', 'mixmach')[2]
+    assert '?;' not in err and err.startswith('fastai-mixmatch train: no method mixmach; there are mixmatch, ') and err.endswith('; did you mean mixmatch?\n'), err
 
 @pytest.mark.parametrize('name, right', [('smallcnn','small_cnn'),('resnet81','resnet18')])
 def test_a_misspelt_network_gets_a_suggestion(name, right):

@@ -6,7 +6,7 @@ from PIL import Image, ImageDraw
 from functools import partial
 from fastai.vision.all import L, PILImage, first, get_image_files
 from fastai_mixmatch.collect import collect, deal, each_fold, hash_bits, loaders, look_at, near_duplicates, near_pairs, setback, survey, thumb
-from fastai_mixmatch.images import PILImageShown
+from fastai_mixmatch.images import PILImageShown, as_image
 from fastai_mixmatch.learner import mixmatch_learner
 from fastai_mixmatch.models import small_cnn
 from fastai_mixmatch.samples import digits_sample, sample_photos
@@ -64,7 +64,7 @@ def test_tables_as_people_save_them(photos, kind):
 
 def test_a_table_of_no_known_encoding_is_refused(photos):
     (photos/'old.csv').write_bytes('file,label\nIMG_0000.jpg,Bär\n'.encode('cp1252'))
-    with pytest.raises(ValueError, match="old.csv is not a table: 'utf-8' codec.*; save a sheet as 'CSV UTF-8'"): survey(photos/'old.csv')
+    with pytest.raises(ValueError, match="old.csv is not a table: 'utf-8' codec.*; save a sheet as 'CSV UTF-8', and unpack an archive$"): survey(photos/'old.csv')
 
 def test_data_frame_with_missing_values_and_a_root(photos, tmp_path, monkeypatch):
     df = answers(photos)
@@ -114,7 +114,7 @@ def test_what_is_missing_is_named(photos, tmp_path):
 def test_rows_with_more_cells_than_names_are_refused(photos, tmp_path):
     "As of the table that `next` wrote, added at the end of another; what is too much may be part of a label"
     (tmp_path/'labels.csv').write_text((photos/'labels.csv').read_text()+'IMG_0000.jpg,ball,typical\n')
-    with pytest.raises(ValueError, match="labels.csv is not a table: .* fields in line .*, saw 3; save a sheet .*, give each row as many cells"): survey(tmp_path/'labels.csv', root=photos)
+    with pytest.raises(ValueError, match="labels.csv is not a table: .* fields in line .*, saw 3; give each row as many cells$"): survey(tmp_path/'labels.csv', root=photos)
 
 def test_names_whose_folder_is_not_there_are_told(tmp_path):
     "And refused where another row has a better claim to the file: its label would be that of another picture"
@@ -711,6 +711,14 @@ def test_a_file_that_is_not_there_is_told_so(tmp_path):
     (tmp_path/'6.png').symlink_to('nowhere.png')
     assert survey(tmp_path).bad.error.tolist()==['it is a link to a file that is not there']
     assert look_at([tmp_path/'7.png'], progress=False).error[0]=='it is not there'
+
+@pytest.mark.parametrize('mode', ['LAB','CMYK','YCbCr','RGBA'])
+def test_what_a_training_can_read_is_not_called_unreadable(mode, tmp_path):
+    "Pillow converts LAB to RGB, but not to gray"
+    x = np.random.default_rng(0).integers(0, 255, (30, 40, len(mode)), dtype=np.uint8)
+    Image.frombytes(mode, (40, 30), x.tobytes()).save(tmp_path/'x.tif')
+    assert as_image(tmp_path/'x.tif', PILImageShown).size==(40,30)
+    assert look_at([tmp_path/'x.tif'], progress=False).error[0] is None
 
 def test_no_memory_is_no_broken_file(photos, monkeypatch):
     def fail(*args): raise MemoryError

@@ -1,7 +1,7 @@
 "One file, array or picture: opened as it is said, or an error that names it."
 import io, numpy as np, os, pytest, torch, torchvision, warnings
 from fastai_mixmatch import images
-from fastai.vision.all import DataLoaders, IntToFloatTensor, PILImage, TfmdLists, load_image
+from fastai.vision.all import DataLoaders, IntToFloatTensor, PILImage, Pipeline, TfmdLists, ToTensor, load_image
 from PIL import ImageFile
 from torch.utils.data import ConcatDataset
 from helpers import *
@@ -200,6 +200,18 @@ def test_names_cannot_write_on_a_terminal(tmp_path, capsys):
     with pytest.warns(UserWarning) as w, pytest.raises(ValueError): unlabeled_dl(tmp_path, digit_dls(), on_error='skip')
     for t in [text.replace('\n', ''), *(str(o.message) for o in w)]: assert t.isprintable(), t
     assert r'\x1b[2Jcat.png' in text and r'a\nb.png' in text and 'ä ö.png' in text
+
+@pytest.mark.parametrize('mode', ['L','P','RGBA','CMYK','I;16'])
+@pytest.mark.parametrize('turn', [5,6,7,8])
+def test_a_turned_tiff_is_read_as_its_bytes(tmp_path, mode, turn):
+    "Pillow maps such files into memory, if they are not compressed, and then takes their width for their height"
+    x = np.random.default_rng(0).integers(0, 255, (8, 12), dtype=np.uint8)
+    im = Image.fromarray(x.astype(np.uint16)*257 if mode=='I;16' else x)
+    (im if mode=='I;16' else im.convert(mode)).save(tmp_path/'x.tif', tiffinfo={274: turn})
+    got, want = (np.asarray(as_image(o, PILImageShown)) for o in (tmp_path/'x.tif', (tmp_path/'x.tif').read_bytes()))
+    assert got.shape == (12,8,3) and np.array_equal(got, want)
+    assert np.array_equal(ImagePipe(PILImageShown, Pipeline([ToTensor()]))(tmp_path/'x.tif').permute(1,2,0), want)
+    assert ImageStack.create(tmp_path/'x.tif').shape == ImageStack.create((tmp_path/'x.tif').read_bytes()).shape
 
 @pytest.mark.parametrize('name', ['turned.jpg', 'clear.png', 'palette.png', 'deep.png'])
 def test_an_opened_image_is_read_as_its_file(tmp_path, name):

@@ -10,7 +10,7 @@ from fastai_mixmatch.distributed import lost
 from fastai_mixmatch.finite import Finite
 from fastai_mixmatch.frozen import linear_head
 from fastai_mixmatch.heads import last_linear
-from helpers import IL, NAMES, RGB, SCRIPT, At, X, Y, alike, core_dls, core_learner, forks, own_env, same, state_of, torch_sets
+from helpers import IL, NAMES, RGB, SCRIPT, SMALL, At, X, Y, alike, core_dls, core_learner, forks, own_env, quiet, same, state_of, torch_sets
 from pathlib import Path
 from torch import nn
 from torchvision.models import mobilenet_v3_small, resnet18
@@ -251,6 +251,19 @@ def test_export(folders, tmp_path):
     for line in re.findall(r'probs \[(.*)\]', p.stdout): assert np.allclose([float(o) for o in line.split(',')], probs, atol=1e-6)
     assert p.stdout.count('probs') == 2 and p.stdout.count('no unlabeled images: set `learn.mix_match.unlabeled`') == 2
     learn.fit(1)
+
+@pytest.mark.parametrize('heads', [False, True])
+def test_loaded_learner_predicts_with_augmentation(folders, tmp_path, heads):
+    "`tta` sends the events of a fit, but needs no unlabeled images; with a method that has a head of its own, and without"
+    learn = quiet((remixmatch_learner if heads else mixmatch_learner)(folder_dls(folders), folders / 'unlabeled', SMALL, bs=32))
+    learn.fit(1)
+    files = get_image_files(folders / 'valid').sorted()
+    want = learn.tta(dl=learn.dls.test_dl(files), n=2)[0]
+    learn.export(tmp_path / 'm.pkl')
+    again = load_learner(tmp_path / 'm.pkl')
+    for _ in range(2): assert torch.allclose(again.tta(dl=again.dls.test_dl(files), n=2)[0], want, atol=1e-5)
+    with pytest.raises(ValueError, match='no unlabeled images'): again.fit(1)
+    assert torch.allclose(again.tta(dl=again.dls.test_dl(files), n=2)[0], want, atol=1e-5)
 
 def test_loaded_learner_trains_again(folders, tmp_path):
     learn = core_learner(folder_dls(folders), folders / 'unlabeled')

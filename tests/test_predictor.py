@@ -206,6 +206,7 @@ def test_other_files_say_what_they_are(good):
     for b in (b'\x08\n\x12\x07pytorch\x1a'+bytes(99), b'\x89PNG\r\n\x1a\n'+bytes(99), pickle.dumps(dict(a=1)), b'some text that is long enough'):
         Path('x').write_bytes(b)
         refused('x cannot be used as a predictor: it was not written by `save_predictor`')
+        refused('; copy it again, or delete it and run the same `train`$')
     Path('x').write_bytes(tensor_bytes(dict(good[1])))
     refused('it holds tensors, but not what `save_predictor` adds')
 

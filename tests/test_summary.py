@@ -87,7 +87,7 @@ def test_the_confusion_matrix_on_a_phone(n, tmp_path):
     r = np.random.default_rng(0)
     y, classes = r.integers(0, n, 300), [f'Natural-Yoghurt-of-Strawberries-{i}' for i in range(n)]
     body = summary._confusion(SimpleNamespace(seen=dict(valid=SimpleNamespace(y=y, guess=np.roll(y, 1))), classes=classes))
-    page = Path(summary.__file__).with_name('report.html').read_text().replace('<!--BODY-->', body).replace('/*DATA*/', '{}')
+    page = Path(summary.__file__).with_name('report.html').read_text().replace('/*body*/', body).replace('/*data*/', '{}')
     assert len(set(re.findall('>(Natural-Y…[^<]*)<', body)))==n, 'names that differ at their ends stay apart'
     (tmp_path/'inner.html').write_text(page)
     frame, script = tmp_path/'frame.html', """
@@ -114,8 +114,8 @@ def test_names_on_a_phone_stay_whole(tmp_path):
     classes, y = ['Asparagus','Pomegranatejuice','Sour Cream','Donaudampfschifffahrtsgesellschaft'], np.arange(400)%4
     seen = dict(valid=SimpleNamespace(y=y, guess=(y+(np.arange(400)<300))%4), labeled=SimpleNamespace(y=y), unlabeled=SimpleNamespace(guess=y))
     p = SimpleNamespace(seen=seen, classes=classes)
-    page = Path(summary.__file__).with_name('report.html').read_text().replace('/*DATA*/', '{}')
-    (tmp_path/'inner.html').write_text(page.replace('<!--BODY-->', summary._confusion(p)+summary._frequencies(p)))
+    page = Path(summary.__file__).with_name('report.html').read_text().replace('/*data*/', '{}')
+    (tmp_path/'inner.html').write_text(page.replace('/*body*/', summary._confusion(p)+summary._frequencies(p)))
     frame, script = tmp_path/'frame.html', """
         const d = document.querySelector('iframe').contentDocument, lines = {}, wide = [...d.querySelectorAll('.wide')].map(o => o.scrollWidth-o.clientWidth)
         for (const o of d.querySelectorAll('td:first-child')) for (const m of o.textContent.matchAll(/[A-Z]\\w+/g)) {
