@@ -287,7 +287,7 @@ q
 def test_addresses_come_from_one_place():
     "Without an address, sentences that lead to a page go, and pictures with their captions; with one, links are absolute, and there is a badge"
     t,md = tool('build_readme'),'[`a` b](docs/a.md) [c](https://c.d) ![p](docs/p.png) `[x](y.md)`'
-    text = f'A. {md}. Is `b.c` 3.5? [c](https://c.d).\n\n![p](docs/p.png)\n\nIts caption. More.\n\nFor the picture, so. Or so.\n\nE\n'
+    text = f'A. {md}. Is `b.c` 3.5? [c](https://c.d).\n\n![p](docs/p.png)\n\nIts caption. More.\n\nE\n'
     assert t.described(text, '')=='A. Is `b.c` 3.5? [c](https://c.d).\n\nE\n'
     at = 'https://github.com/o/r'
     assert t.described(md, at)==f'[`a` b]({at}/blob/main/docs/a.md) [c](https://c.d) ![p]({at}/raw/main/docs/p.png) `[x](y.md)`'
