@@ -109,7 +109,7 @@ def plan_learner(
             learn = ssl_learner(dls, Unlabeled(unlabeled, steps=steps), find_arch(a['model']), **kw)
     except OSError as e:
         if weights or not pre: raise
-        raise ValueError(f"the weights of {a['model']} cannot be downloaded ({e}); pass --weights or --scratch") from e
+        raise ValueError(f"the weights of {a['model']} cannot be downloaded ({e.__cause__ or e}); pass --weights or --scratch") from e
     if whole: load_weights(learn.model, whole)
     if again: learn.model.load_state_dict(torch.load(start, 'cpu', weights_only=True)) # Counts, too
     elif pre and start:
