@@ -295,6 +295,15 @@ def test_addresses_come_from_one_place():
     assert '](https://colab.research.google.com/github/o/r/blob/main/nbs/index.ipynb)' in t.render(nb, repository=at)[0]
     assert 'colab' not in t.render(nb)[0]
 
+def test_first_page_with_an_address():
+    "Its badge opens the page's own notebook; an index gets absolute links only, and the picture"
+    t,at = tool('build_readme'),'https://github.com/o/r'
+    text = t.render(load_nb(root/'nbs/index.ipynb'), repository=at)[0]
+    badge = '](https://colab.research.google.com/github/o/r/blob/main/nbs/index.ipynb)'
+    assert badge in text.split('# fastai_mixmatch')[0] and t.colab(at, 'nbs/index.ipynb') in badge
+    links = re.findall(r'\]\(([^)\s]+)\)', re.sub(r'^```.*?^```|`[^`\n]+`', '', t.described(text, at), flags=re.M|re.S))
+    assert not [o for o in links if not o.startswith('https:')] and f'{at}/raw/main/docs/images/photos.png' in links
+
 def test_stub_is_what_the_code_gives():
     p = forks().run('-W', 'ignore', 'tools/arguments.py', '--check', cwd=root)
     assert p.returncode==0, p.stdout+p.stderr
