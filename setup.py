@@ -4,6 +4,7 @@ from configparser import ConfigParser
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_py import build_py
 
 root = Path(__file__).resolve().parent
@@ -35,9 +36,15 @@ class Build(build_py):
         Path(out).write_text(text, encoding='utf-8')
         return out, copied
 
+class Wheel(bdist_wheel):
+    def egg2dist(self, egginfo_path, distinfo_path):
+        "Without a list of packages that installers no longer read"
+        super().egg2dist(egginfo_path, distinfo_path)
+        (Path(distinfo_path)/'top_level.txt').unlink()
+
 # chkstyle: off
 setup(
-    cmdclass={'build_py': Build},
+    cmdclass={'build_py': Build, 'bdist_wheel': Wheel},
     name=cfg['lib_name'],
     version=version,
     author=cfg['author'],

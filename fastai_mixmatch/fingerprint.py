@@ -11,11 +11,11 @@ from contextlib import suppress
 from fastai.vision.all import *
 from torch.utils.data import ConcatDataset, Subset
 from .batch import FitCallback
-from .checks import held, label_indices
+from .checks import *
 from .distributed import *
 from .semi import SemiSupervised, StepLoss, method_of
 from .lists import Files
-from .sources import class_names, image_tfms, raw_items
+from .sources import *
 from .files import sha256_of
 from .rng import rng_state
 from .describe import *

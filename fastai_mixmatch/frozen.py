@@ -13,7 +13,7 @@ from sklearn.metrics import get_scorer
 from sklearn.model_selection import GridSearchCV
 from .checks import label_indices
 from .sources import as_items, raw_items
-from .pool import ItemPipe, LabeledPool, as_pool
+from .pool import *
 from .distributed import *
 from .files import *
 from .arch import is_arch, network

@@ -2,7 +2,6 @@
 from pathlib import Path
 from typing import Any, Callable, Optional, Union
 from fastai.callback.core import Callback
-from fastai.callback.progress import ProgressCallback
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
 from fastcore.foundation import L
@@ -422,28 +421,9 @@ def uda_learner(
 
     `help(uda_learner)` says what each argument means"""
 
-def comments(o) -> Any: ...
-
-def with_arguments(f: Callable, sources, doc: str, but=(), **defaults) -> Any: ...
-
-def factory(method: type) -> Any: ...
-
-class KeepNorm(Callback):
-    r"""Batch norms keep their pretrained statistics"""
-
-def linear_start(learn: Learner) -> Any: ...
-
-def own_dls(dls, add_tfms: bool = False) -> Any: ...
-
-def batch_channels(dls) -> Any: ...
-
 class SemiSupervisedLearner(Learner):
     r"""A `Learner` whose callbacks tidy up however a fit ends"""
 
-class NoBar:
-    r"""A progress bar that draws nothing"""
+def factory(method: type) -> Callable[..., SemiSupervisedLearner]: ...
 
-def tell_epoch(m) -> Any: ...
-
-class TidyProgress(ProgressCallback):
-    r"""fastai's progress bars where they can be drawn, elsewhere a line of text an epoch"""
+def __getattr__(name: str) -> Any: ... # What else the module has

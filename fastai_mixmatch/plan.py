@@ -19,9 +19,9 @@ from .files import *
 from .learner import ssl_learner
 from .mixmatch import MixMatch
 from .models import load_weights
-from .rng import kept_rng
+from .rng import *
 from .semi import *
-from .describe import mark_computed
+from .describe import *
 
 # %% ../nbs/31_plan.ipynb #b1426a21
 def find_arch(
@@ -109,7 +109,8 @@ def plan_learner(
             learn = ssl_learner(dls, Unlabeled(unlabeled, steps=steps), find_arch(a['model']), **kw)
     except OSError as e:
         if weights or not pre: raise
-        raise ValueError(f"the weights of {a['model']} cannot be downloaded ({e}); pass --weights or --scratch") from e
+        says = f"the weights of {a['model']} cannot be downloaded ({e.__cause__ or e})"
+        raise ValueError(f"{says}; pass --weights or --scratch") from e
     if whole: load_weights(learn.model, whole)
     if again: learn.model.load_state_dict(torch.load(start, 'cpu', weights_only=True)) # Counts, too
     elif pre and start:

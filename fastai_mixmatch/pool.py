@@ -14,7 +14,7 @@ from .distributed import *
 from .images import *
 from .lists import *
 from .sources import *
-from .rng import draws, kept_rng, seeded, varies
+from .rng import *
 
 # %% ../nbs/02_pool.ipynb #4857c9f3
 _same = (ToTensor, IntToFloatTensor, Normalize, Categorize, Resize, CropPad, ItemGetter, AttrGetter, ColReader)

@@ -8,7 +8,7 @@ __all__ = ['SemiSupervised', 'Fit', 'StepLoss', 'Supervised', 'method_of']
 # %% ../nbs/14_semi.ipynb #aa88bad6
 from fastai.vision.all import *
 from .cache import KeepValid
-from .streams import LabeledDL, sent, unlabeled_dl
+from .streams import *
 from .views import *
 from .augment import StrongView
 from .targets import *
@@ -21,7 +21,7 @@ from .report import Report
 from .finite import Finite
 from .speed import Trim
 from .rng import kept_rng
-from .state import belongs, pack, unpack
+from .state import *
 from .distributed import *
 
 # %% ../nbs/14_semi.ipynb #86f8d8d2

@@ -67,6 +67,16 @@ def test_pretrained(monkeypatch):
     learn = core_learner(learn.dls, il[200:232], resnet18, bs=8, pretrained=True)
     assert len([f for f in learn.dls.after_batch.fs if isinstance(f, Normalize)]) == 1
 
+@pytest.mark.parametrize('arch', ['resnet18', resnet18])
+def test_without_internet_it_says_what_to_pass(monkeypatch, arch):
+    "Networks of timm and of torchvision; one sentence, in place of that of a library"
+    def offline(*args, **kwargs): raise OSError('no route')
+    monkeypatch.setattr('torchvision.models._api.load_state_dict_from_url', offline)
+    monkeypatch.setattr('timm.models._builder.load_pretrained', offline)
+    dls = ImageList.from_arrays(RGB3, Y)[:200].split(20)[0].dataloaders(bs=10)
+    with pytest.raises(OSError, match=r'the weights of resnet18 cannot be downloaded \(no route\); pass `weights=`$'):
+        core_learner(dls, RGB3[200:232], arch, bs=8, pretrained=True)
+
 def test_pretrained_without_statistics_of_fastai(monkeypatch):
     "fastai lists statistics for some of torchvision's networks; all of them expect ImageNet's."
     from fastai.vision.learner import model_meta

@@ -287,13 +287,22 @@ q
 def test_addresses_come_from_one_place():
     "Without an address, sentences that lead to a page go, and pictures with their captions; with one, links are absolute, and there is a badge"
     t,md = tool('build_readme'),'[`a` b](docs/a.md) [c](https://c.d) ![p](docs/p.png) `[x](y.md)`'
-    text = f'A. {md}. Is `b.c` 3.5? [c](https://c.d).\n\n![p](docs/p.png)\n\nIts caption. More.\n\nFor the picture, so. Or so.\n\nE\n'
+    text = f'A. {md}. Is `b.c` 3.5? [c](https://c.d).\n\n![p](docs/p.png)\n\nIts caption. More.\n\nE\n'
     assert t.described(text, '')=='A. Is `b.c` 3.5? [c](https://c.d).\n\nE\n'
     at = 'https://github.com/o/r'
     assert t.described(md, at)==f'[`a` b]({at}/blob/main/docs/a.md) [c](https://c.d) ![p]({at}/raw/main/docs/p.png) `[x](y.md)`'
     nb = dict(cells=[_cell('markdown', '# T')])
     assert '](https://colab.research.google.com/github/o/r/blob/main/nbs/index.ipynb)' in t.render(nb, repository=at)[0]
     assert 'colab' not in t.render(nb)[0]
+
+def test_first_page_with_an_address():
+    "Its badge opens the page's own notebook; an index gets absolute links only, and the picture"
+    t,at = tool('build_readme'),'https://github.com/o/r'
+    text = t.render(load_nb(root/'nbs/index.ipynb'), repository=at)[0]
+    badge = '](https://colab.research.google.com/github/o/r/blob/main/nbs/index.ipynb)'
+    assert badge in text.split('# fastai_mixmatch')[0] and t.colab(at, 'nbs/index.ipynb') in badge
+    links = re.findall(r'\]\(([^)\s]+)\)', re.sub(r'^```.*?^```|`[^`\n]+`', '', t.described(text, at), flags=re.M|re.S))
+    assert not [o for o in links if not o.startswith('https:')] and f'{at}/raw/main/docs/images/photos.png' in links
 
 def test_stub_is_what_the_code_gives():
     p = forks().run('-W', 'ignore', 'tools/arguments.py', '--check', cwd=root)

@@ -130,12 +130,11 @@ settings are on the page about [methods](17_methods.md)."""]
 # --- what editors read
 
 def stub():
-    "Text of `learner.pyi`: the module's public names, with the signatures that it makes while it is imported"
+    "Text of `learner.pyi`: what users call, with the signatures that the module makes while it is imported"
     _,learner = public()
     lines = ['# Written by tools/arguments.py from the code: for editors, which cannot see signatures made by a call.',
              'from pathlib import Path', 'from typing import Any, Callable, Optional, Union',
-             'from fastai.callback.core import Callback', 'from fastai.callback.progress import ProgressCallback',
-             'from fastai.data.core import DataLoaders',
+             'from fastai.callback.core import Callback', 'from fastai.data.core import DataLoaders',
              'from fastai.learner import Learner', 'from fastcore.foundation import L', 'from numpy import ndarray',
              'from pandas import Series',
              'from torch import Tensor', 'from torch.nn import Module', 'from torch.utils.data import Dataset',
@@ -151,17 +150,14 @@ def stub():
         args,star = [],False
         for a,p in inspect.signature(f).parameters.items():
             if p.kind is p.KEYWORD_ONLY and not star: args,star = args+['*'],True
-            if p.kind in (p.VAR_POSITIONAL,p.VAR_KEYWORD): a,star = ('*' if p.kind is p.VAR_POSITIONAL else '**')+a,True
             args.append(argument(a, p))
-        if not k.endswith('_learner'): return f'def {k}({", ".join(args)}) -> Any: ...'
         args = ',\n    '.join(args)
         doc = f"{f.__doc__.splitlines()[0]}\n\n    `help({k})` says what each argument means"
         return f'def {k}(\n    {args}) -> SemiSupervisedLearner:\n    r"""{doc}"""'
-    for k in learner.__all__:
-        o = getattr(learner, k)
-        if not isinstance(o, type): lines += [function(k, o), '']; continue
-        bases = ', '.join(b.__name__ for b in o.__bases__ if b is not object)
-        lines += [f'class {k}({bases}):' if bases else f'class {k}:', f'    r"""{inspect.getdoc(o) or ""}"""', '']
+    for k in [o for o in learner.__all__ if o.endswith('_learner')]: lines += [function(k, getattr(learner, k)), '']
+    lines += ['class SemiSupervisedLearner(Learner):', f'    r"""{learner.SemiSupervisedLearner.__doc__}"""', '',
+              'def factory(method: type) -> Callable[..., SemiSupervisedLearner]: ...', '',
+              'def __getattr__(name: str) -> Any: ... # What else the module has', '']
     return '\n'.join(lines)
 
 def main():

@@ -112,13 +112,13 @@ def colab(repository, src):
     "Address that opens the notebook `src` of a repository on GitHub in Colab"
     return f"{repository.replace('https://github.com', 'https://colab.research.google.com/github')}/blob/main/{src}"
 
-not_described = 'From 20 labels to a classifier','How good is it?','Where to go from here'
+not_described = 'Before the first run','From 20 labels to a classifier','How good is it?','Where to go from here'
 
 def described(md, repository):
     """README text for a package index, where nothing else of the repository is
 
     Relative links become those of `repository`. Without one, sentences that lead to a page go, and pictures with their
-    captions. The run on digits and the list of pages are not in it.
+    captions. What the site says better is not in it: notes on the first run, the run on digits, measurements, pages.
     """
     heads,gone = '|'.join(map(re.escape, not_described)),'\1'
     md = re.sub(rf'^<!--.*?-->\n|^## ({heads})\n.*?(?=^## |^MixMatch is by|\Z)', '', md, flags=re.M|re.S)
@@ -133,7 +133,7 @@ def described(md, repository):
     text = ''.join(f'\0{i}\0' if i%2 else p for i,p in enumerate(parts))
     text = re.sub(r'(!?)\[([^\]]*)\]\(([^)\s]+)\)', _f, text)
     if not repository:
-        text = re.sub(rf'^{gone}\n\n.+\n\n|^For the picture, .+\n\n', '', text, flags=re.M)
+        text = re.sub(rf'^{gone}\n\n.+\n\n', '', text, flags=re.M)
         whole = [re.split(r"(?<=[.?!]) ", o) for o in text.split("\n")]
         text = "\n".join(" ".join(o for o in line if gone not in o) for line in whole)
     return re.sub(r'\0(\d+)\0', lambda m: kept[int(m[1])], text)
