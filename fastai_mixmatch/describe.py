@@ -90,7 +90,9 @@ def _own(o): # '<': made in a function
 
 # %% ../nbs/82_describe.ipynb #f0c1d2b5
 def _codes(c): return [c, *(o for k in c.co_consts if isinstance(k, CodeType) for o in _codes(k))] # With those in it
-def _names(f, *ops): return {i.argval for c in _codes(f.__code__) for i in dis.get_instructions(c) if i.opname in ops}
+
+@lru_cache(None) # Reading instructions is slow
+def _names(code, *ops): return {i.argval for c in _codes(code) for i in dis.get_instructions(c) if i.opname in ops}
 
 def _code(f, known, unknown):
     "Code of a function, with what it captures; what it uses is noted in `unknown`"
@@ -99,7 +101,7 @@ def _code(f, known, unknown):
     codes = [(c.co_code.hex(), c.co_names, [*map(const, c.co_consts)]) for c in _codes(f.__code__)]
     cells = [c.cell_contents for c in f.__closure__ or () if c!=CellType()]
     if _in_program(_home(f)):
-        found = _names(f, 'LOAD_GLOBAL', 'LOAD_NAME', 'IMPORT_NAME')
+        found = _names(f.__code__, 'LOAD_GLOBAL', 'LOAD_NAME', 'IMPORT_NAME')
         unknown.use(f.__globals__, found, {n for _,ns,_ in codes for n in ns})
         for k,o in vars(f).items():
             if k[:2]!='__': unknown.add(f'{_full(f)}.{k}', o)
@@ -107,18 +109,17 @@ def _code(f, known, unknown):
 
 def _full(o): return f'{o.__module__}.{o.__qualname__}'
 
-_holders = property,staticmethod,classmethod,cached_property,type(lru_cache(len))
+_holders = Function,property,staticmethod,classmethod,cached_property,type(lru_cache(len))
 
 def _functions(f):
     "Functions behind a method, property or cache"
     if type(f) is FunctionType: return [vars(f).get('_torchdynamo_orig_callable', f)] # Before `torch.compile`
-    return [*dict.fromkeys(g for o in _inner(f) for g in _functions(o))]
+    return [*dict.fromkeys(g for o in _inner(f) for g in _functions(o))] if issubclass(type(f), _holders) else []
 
 def _inner(f):
     "What a property, static method or cache calls"
     if issubclass(type(f), Function): return [m.implementation for m in f.methods]
-    names = 'fget fset fdel func __func__ __wrapped__'.split() if issubclass(type(f), _holders) else ()
-    return [getattr(f, k) for k in names if hasattr(f, k)]
+    return [getattr(f, k) for k in 'fget fset fdel func __func__ __wrapped__'.split() if hasattr(f, k)]
 
 def _methods(cls, known, unknown):
     "Name of a class, and its methods' `_code` if it is the program's own; `unknown` notes what else it holds"
@@ -179,16 +180,19 @@ class Unknown(list):
         return res
 
 # %% ../nbs/82_describe.ipynb #f0c1d2d2
+def _odd(f, name, k):
+    "Does this package hold one of its own functions under a name that is not its own?"
+    if name in sys.modules: return f.__module__[:15]=='fastai_mixmatch' and f.__name__ not in k
+    at = f.__qualname__.rpartition('.')[0]
+    return name[:15]=='fastai_mixmatch' and not (name.endswith(f'.{at}') or re.match('_|encodes$', k))
+
 @patch
 def patched(self:Unknown, name, held):
     "Note what the program put into a module or class of a package"
     for k,o in [*held.items()]:
         cls = issubclass(type(o), type)
         for f in [o] if cls else _functions(o):
-            at,where = f.__qualname__.rpartition('.')[0],name
-            if name in sys.modules: where,odd = _full(f),f.__name__ not in k
-            else: odd = not (name.endswith(f'.{at}') or re.match('_|encodes$', k))
-            if odd and where[:15]=='fastai_mixmatch' or self.ours(_home(f), False): self.add(f'{name}.{k}', f)
+            if self.ours(_home(f), False) or _odd(f, name, k): self.add(f'{name}.{k}', f)
         if cls and o.__module__==name: self.patched(_full(o), vars(o))
 
 @patch
@@ -217,7 +221,7 @@ def mark_computed(p, on:bool=True):
 def set_later(o):
     "Attributes that methods of an object set, other than `__init__`"
     own = [v for c in type(o).__mro__ for k,v in vars(c).items() if k!='__init__']
-    return {'learn'}.union(*(_names(f, 'STORE_ATTR') for v in own for f in _functions(v)))
+    return {'learn'}.union(*(_names(f.__code__, 'STORE_ATTR') for v in own for f in _functions(v)))
 
 def _modules(m, known):
     "Class and settings of each module of a network, and a digest of its weights"
@@ -333,7 +337,7 @@ def _thing(v, unknown, name, known, of, lost):
         return known(home)
     if of(MethodType): return [known(v.__func__)]+[known(v.__self__)]*(not issubclass(type(v.__self__), Callback))
     if of(partial): return [known(v.func), known(v.args), known(v.keywords)]
-    if inner := _inner(v): return known(inner)
+    if issubclass(type(v), _holders) and (inner := _inner(v)): return known(inner)
     if of(nn.Module): return _modules(v, known)
     if callable(v) and type(_of_class(v, '__qualname__')) is GetSetDescriptorType: # Made in C
         return [v.__qualname__, known(getattr(v, '__self__', None))]
