@@ -19,7 +19,7 @@ from . import __version__
 
 # %% ../nbs/34_program.ipynb #prog0006
 functions = ('check','train','predict','report','next_','export')
-_made = dict(predict=b'file,class,probability,margin\n', report=b'<!doctype html>.*<template id="parts">',
+_made = dict(predict=rb'file,(class|label),probability,margin\b', report=b'<!doctype html>.*<template id="parts">',
              export=b'\x08.*"inside_the_network"')
 
 @cache
