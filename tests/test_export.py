@@ -284,6 +284,7 @@ def test_a_file_that_differs_is_not_written(onnx):
     with pytest.raises(PredictorError, match=r'probabilities of 60 images differ by up to .* at most 0.0001'): export_onnx(learn, 'p.onnx')
     assert Path('p.onnx').read_bytes() == before and [o.name for o in Path().iterdir()] == ['p.onnx']
 
+@pytest.mark.parametrize('learn', ['crop'], indirect=True)
 def test_a_folder_that_is_not_there_is_made(onnx, learn, tmp_path):
     "As a report does, and a predictor"
     for f in (tmp_path/'a'/'b'/'x.onnx', tmp_path/'c'/'x.safetensors'):
