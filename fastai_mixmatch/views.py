@@ -118,9 +118,11 @@ class BatchViews:
     def _add_weak(self, like, weak):
         unknown = [f for f in self.fs if type(f) not in self.deterministic]
         self.is_random = bool(unknown)
-        if unknown and (draws(lambda: self(like)) or varies(lambda: self(like))): return
-        if not unknown or weak is not None: self.weak = WeakView() if weak is None else weak or None
-        else: warn(f"{', '.join(map(_name, unknown))}: no random number was drawn, but it may be later, so no weak "
+        names = ', '.join(map(_name, unknown))
+        if unknown and (draws(lambda: self(like)) or varies(lambda: self(like))):
+            if weak: warn(f"`weak={weak}` is not used, as `dls` has random batch transforms: {names}")
+        elif not unknown or weak is not None: self.weak = WeakView() if weak is None else weak or None
+        else: warn(f"{names}: no random number was drawn, but it may be later, so no weak "
                    "view is added. Pass `weak=WeakView()` to add one, `weak=False` to leave it out")
 
     def __call__(self, x:Tensor)->Tensor:

@@ -626,6 +626,17 @@ def test_settings_of_the_base():
     with pytest.raises(ValueError, match='FixMatch.strong: expected an object with a method `view`.*got <built-in function len>'): FixMatch(strong=len)
     assert FixMatch(ks=0, strong=len).strong is len, 'not asked'
 
+def test_a_copy_of_a_trained_method_is_no_new_one():
+    "It would bring what it has learned; a copy of one that never trained, or of a learner, may"
+    def make(o): return quiet(ssl_learner(core_dls(), IL[200:328], SMALL, method=o, bs=32))
+    method = MixMatch()
+    first = make(copy.deepcopy(method))
+    first.fit(1)
+    make(copy.deepcopy(method))
+    for o in (copy.deepcopy(first.mix_match), copy.deepcopy(first).mix_match):
+        with pytest.raises(ValueError, match='this MixMatch belongs to another learner; make a new one'): make(o)
+    copy.deepcopy(first).fit(1)
+
 def test_joined_ranks(monkeypatch):
     "Both streams are told; no fewer images than processes."
     m = core_learner().mix_match

@@ -213,3 +213,10 @@ def test_views_of_one_image_are_the_same_ones(photos):
     distinct = lambda v: {o.numpy().tobytes() for o in v}
     a, b = distinct(WeakView(1/8, flip=.5).view(x, 2500)), distinct(weak_theirs(x.expand(2500, -1, -1, -1)))
     assert len(a) == 9*9*2 and a == b
+
+def test_a_weak_view_that_is_not_used_is_named():
+    like = TensorImage(images(4, 3, 8, 8))
+    with pytest.warns(UserWarning, match=r'`weak=WeakView.*` is not used, as `dls` has random batch transforms: Flip'): BatchViews(loader(Flip()), like, WeakView())
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        for weak in (None, False): assert BatchViews(loader(Flip()), like, weak).weak is None
