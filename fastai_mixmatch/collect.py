@@ -73,12 +73,10 @@ def look_at(
 
 def near_duplicates(
     files, # Paths, or bytes of files
-    threshold:int=8, # Most bits of 128 that may differ
 )->list: # `(file, file, distance)`
     "Pairs of files that show the same picture; those that cannot be read are left out"
     good = look_at(files, progress=False).thumb.dropna()
-    return [(files[good.index[i]], files[good.index[j]], d)
-            for i,j,d in near_pairs(hash_bits(good), threshold=threshold)]
+    return [(files[good.index[i]], files[good.index[j]], d) for i,j,d in near_pairs(hash_bits(good))]
 
 # %% ../nbs/30_collect.ipynb #9f3761fd
 def deal(
@@ -96,10 +94,9 @@ def deal(
 def drawn(
     n:int, # Number of images
     most:int|None, # Largest number to draw; None: all
-    seed:int=0, # Random seed
 ): # Positions, in order
     "At most `most` of `n` images, at random, the same ones each time"
-    return range(n) if most is None or n<=most else sorted(random.Random(seed).sample(range(n), most))
+    return range(n) if most is None or n<=most else sorted(random.Random(0).sample(range(n), most))
 
 def uncertainty(
     n:int, # Validation images
