@@ -28,7 +28,7 @@ def hash_bits(
 )->np.ndarray: # `(N,128)`, bool
     "Perceptual hash, one bit each: is the right, and the lower, neighbor clearly brighter?"
     x = np.frombuffer(b''.join(thumbs), dtype=np.uint8).reshape(-1, 9, 9).astype(np.int16)
-    return np.stack([x[:,:8,1:]>x[:,:8,:8]+3, x[:,1:,:8]>x[:,:8,:8]+3], 1).reshape(len(x), 128)
+    return (np.stack([x[:,:8,1:], x[:,1:,:8]], 1)>x[:,None,:8,:8]+3).reshape(len(x), 128)
 
 def near_pairs(
     a, # Hashes `(N,n_bits)`, bool
@@ -127,11 +127,11 @@ def setback(
 
 # %% ../nbs/30_collect.ipynb #a67d70c2
 def _home(source, other=Path()):
-    path = Path(source) if isinstance(source, (str,Path)) else other
+    path = Path(source) if is_path(source) else other
     return path if path.is_dir() else path.parent
 
 def _extra(source, root, rows, say):
-    if not isinstance(source, (str,Path)): return []
+    if not is_path(source): return []
     folder,known = Path(source).is_dir(),{item_key(f) for f,*_ in rows}
     if folder: root = first(o for o in sorted(Path(source).absolute().parent.iterdir())
                             if o.is_dir() and part_of(o.name)=='unlabeled')
