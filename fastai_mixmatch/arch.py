@@ -54,7 +54,7 @@ def network(
         return model, default_split, (cfg['mean'],cfg['std'])
     meta,new = model_meta.get(arch, _default_meta),'weights' in inspect.signature(arch).parameters
     if not n_out: model = arch(weights='DEFAULT' if fetch else None) if new else arch(pretrained=fetch)
-    else: model = quietly(partial(create_vision_model, arch, n_out, pretrained=fetch, n_in=n_in, **kwargs))
+    else: model = quietly(create_vision_model, arch, n_out, pretrained=fetch, n_in=n_in, **kwargs)
     return model, meta['split'], meta.get('stats', imagenet_stats) # fastai has none for half of torchvision's
 
 # %% ../nbs/10_arch.ipynb #a1c0de02

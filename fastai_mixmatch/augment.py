@@ -232,10 +232,9 @@ class CTAugment(RandAugment):
         bins:int=17, # Bins of an operation's range
         decay:float=0.99, # ρ
         threshold:float=0.8, # Bins below this part of their operation's best are not drawn
-        space:str='ctaugment', # As in `RandAugment`
         **kwargs # `ops` and `mode`, as in `RandAugment`
     ):
-        super().__init__(n, p, space=space, **kwargs)
+        super().__init__(n, p, space='ctaugment', **kwargs)
         self.bins,self.decay,self.threshold,self.weights = bins,decay,threshold,torch.ones(len(self.pool), bins)
 
     def state_dict(self): return dict(weights=self.weights.clone())

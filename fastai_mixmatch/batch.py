@@ -128,7 +128,7 @@ class Step:
         batch:Batch, # The images of the step
     ):
         self.batch,self.notes = batch,{} # What else goes into the results table, by column
-        self.asked = set() # Heads that were asked
+        self.asked = set()
 
 # %% ../nbs/13_batch.ipynb #0ad8841b
 class FitCallback(Callback):

@@ -10,7 +10,7 @@ from fastai.vision.all import *
 from .batch import FitCallback
 from .distributed import *
 from .files import atomic_write, fcntl, file_stamp, sha256_of
-from .images import item_name
+from .images import is_path, item_name
 from .lists import Files
 from .sources import check_files, raw_items
 from .pool import fits, known_source, known_tfms
@@ -25,7 +25,7 @@ class DiskCache:
     ):
         self.folder,self.items,self.map = Path(folder),raw_items(items),None
         self.data,self.about = self.folder/'images.npy',self.folder/'images.json'
-        bad = None if isinstance(self.items, Files) else first(o for o in self.items if not isinstance(o, (str, Path)))
+        bad = None if isinstance(self.items, Files) else first(o for o in self.items if not is_path(o))
         if bad is not None: raise ValueError(
             f"cache={str(folder)!r}, a folder, keeps decoded image files, but an unlabeled image is a "
             f"{type(bad).__name__}; leave `cache` out")

@@ -13,12 +13,13 @@ from fastai.vision.all import *
 from sklearn.covariance import LedoitWolf
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
+from sklearn.neighbors import NearestNeighbors
 from torch.utils.data import Subset
 from .batch import refuse_unless
 from .collect import drawn, hash_bits, near_pairs, thumb as gray_thumb
 from .frozen import *
 from .heads import pool_features
-from .images import picture
+from .images import is_path, picture
 from .inspect import ssl_method
 from .lists import ImageList, quietly
 from .pool import LabeledPool, as_pool
@@ -56,7 +57,7 @@ def _pass(learn, pool, view, bs, thumb, most):
             thumbs.append(np.asarray(o))
     y,idx,h,z = map(torch.cat, zip(*parts))
     raw = raw_items(pool.items)
-    names = [str(raw[i]) if isinstance(raw[i], (str,Path)) else pool.name(i) for i in idx.tolist()]
+    names = [str(raw[i]) if is_path(raw[i]) else pool.name(i) for i in idx.tolist()]
     return Looked(names, F.normalize(h).numpy(), z.softmax(1).numpy(), y.numpy(), idx.numpy(), thumbs, hash_bits(grays))
 
 # %% ../nbs/32_choose.ipynb #cee27529
@@ -100,19 +101,15 @@ def _joined(parts):
 
 # %% ../nbs/32_choose.ipynb #e31bea91
 def _near(x, of, own=False, k=1):
-    x,of = map(torch.as_tensor, (x, of))
-    def far(i):
-        d = torch.cdist(x[i], of)
-        if own: d.scatter_(1, torch.tensor(i)[:,None], np.inf)
-        return d.topk(min(k, len(of)), largest=False)
-    return [torch.cat(o).numpy() for o in zip(*map(far, chunked(range(len(x)), 1024)))]
+    if own and len(of)<2: return np.full((1,1), np.inf),np.zeros((1,1), dtype=int)
+    return NearestNeighbors(n_neighbors=min(k, len(of)-own), algorithm='brute').fit(of).kneighbors(None if own else x)
 
 def typicality(
     x, # Features `(N,n_features)`
 )->np.ndarray: # `(N,)`
     "Inverse of the mean distance to 20 neighbors, or half of a small set (arXiv 2202.02794, equation 4)"
     if len(x)<2: return np.ones(len(x))
-    return 1/(_near(x, x, True, max(1, min(20, len(x)//2)))[0].mean(1)+1e-5)
+    return 1/(_near(x, x, True, min(20, len(x)//2))[0].mean(1)+1e-5)
 
 def typical(
     x, # L2-normed features of the unlabeled images `(N,n_features)`

@@ -19,7 +19,7 @@ from .collect import *
 from .export import *
 from .files import lock_folder
 from .frozen import *
-from .images import item_name
+from .images import is_path, item_name
 from .lists import Files
 from .plan import *
 from .predictor import *
@@ -210,7 +210,7 @@ def _lines(f, kind='utf-8-sig'):
 def _named_files(source):
     "How many files `source` means, if known; the files"
     if source=='-': return None,map(Path, _lines(sys.stdin.buffer))
-    if not isinstance(hub := hub_open(source), (str,Path)): found = hub_table(hub).file
+    if not is_path(hub := hub_open(source)): found = hub_table(hub).file
     elif (path := Path(hub)).is_dir(): found = Files.found(path)
     elif (end := path.suffix.lower()) not in ('.csv','.tsv','.txt'): found = [path]
     else:

@@ -28,7 +28,7 @@ def hash_bits(
 )->np.ndarray: # `(N,128)`, bool
     "Perceptual hash, one bit each: is the right, and the lower, neighbor clearly brighter?"
     x = np.frombuffer(b''.join(thumbs), dtype=np.uint8).reshape(-1, 9, 9).astype(np.int16)
-    return np.stack([x[:,:8,1:]>x[:,:8,:8]+3, x[:,1:,:8]>x[:,:8,:8]+3], 1).reshape(len(x), 128)
+    return (np.stack([x[:,:8,1:], x[:,1:,:8]], 1)>x[:,None,:8,:8]+3).reshape(len(x), 128)
 
 def near_pairs(
     a, # Hashes `(N,n_bits)`, bool
@@ -73,12 +73,10 @@ def look_at(
 
 def near_duplicates(
     files, # Paths, or bytes of files
-    threshold:int=8, # Most bits of 128 that may differ
 )->list: # `(file, file, distance)`
     "Pairs of files that show the same picture; those that cannot be read are left out"
     good = look_at(files, progress=False).thumb.dropna()
-    return [(files[good.index[i]], files[good.index[j]], d)
-            for i,j,d in near_pairs(hash_bits(good), threshold=threshold)]
+    return [(files[good.index[i]], files[good.index[j]], d) for i,j,d in near_pairs(hash_bits(good))]
 
 # %% ../nbs/30_collect.ipynb #9f3761fd
 def deal(
@@ -96,10 +94,9 @@ def deal(
 def drawn(
     n:int, # Number of images
     most:int|None, # Largest number to draw; None: all
-    seed:int=0, # Random seed
 ): # Positions, in order
     "At most `most` of `n` images, at random, the same ones each time"
-    return range(n) if most is None or n<=most else sorted(random.Random(seed).sample(range(n), most))
+    return range(n) if most is None or n<=most else sorted(random.Random(0).sample(range(n), most))
 
 def uncertainty(
     n:int, # Validation images
@@ -130,11 +127,11 @@ def setback(
 
 # %% ../nbs/30_collect.ipynb #a67d70c2
 def _home(source, other=Path()):
-    path = Path(source) if isinstance(source, (str,Path)) else other
+    path = Path(source) if is_path(source) else other
     return path if path.is_dir() else path.parent
 
 def _extra(source, root, rows, say):
-    if not isinstance(source, (str,Path)): return []
+    if not is_path(source): return []
     folder,known = Path(source).is_dir(),{item_key(f) for f,*_ in rows}
     if folder: root = first(o for o in sorted(Path(source).absolute().parent.iterdir())
                             if o.is_dir() and part_of(o.name)=='unlabeled')

@@ -53,7 +53,7 @@ def _of_learner(learn):
     return read,output,[*map(str, class_names(dl.dataset))]
 
 def _parts(o):
-    if isinstance(o, (str, Path)): o = (load_onnx if Path(o).suffix=='.onnx' else load_predictor)(o)
+    if is_path(o): o = (load_onnx if Path(o).suffix=='.onnx' else load_predictor)(o)
     if isinstance(o, Learner): return _of_learner(o)
     if not isinstance(o, Predictor): raise TypeError(
         f"pass a learner, a predictor, or a predictor's file; got {type(o).__name__}")
@@ -95,10 +95,9 @@ def predict_files(
         for o in enumerate(files):
             sent.append(o[1])
             yield o
-    def rows():
-        for groups,bad in by_workers(partial(quietly, _tensor, read), items(), num_workers, bs, _by_shape):
-            yield from _rows([(g, output(x.as_subclass(cls))) for cls,g,x in groups], bad, sent, classes)
-    return rows()
+    batches = by_workers(partial(quietly, _tensor, read), items(), num_workers, bs, _by_shape)
+    return (o for groups,bad in batches
+            for o in _rows([(g, output(x.as_subclass(cls))) for cls,g,x in groups], bad, sent, classes))
 
 # %% ../nbs/35_export.ipynb #9532b314
 def _one_side(tfms, shape, size):
@@ -181,10 +180,9 @@ def to_onnx(
 )->bytes: # Content of the file
     "A network as an ONNX file, for batches of any size"
     _need_onnx()
-    with warnings.catch_warnings(), mock.patch.object(F, 'adaptive_max_pool2d', _max_pool):
-        warnings.simplefilter('ignore') # Of the exporter, about its own parts
-        p = torch.onnx.export(net.eval(), (x,), dynamo=True, verbose=False, input_names=['images'],
-                              output_names=['probs'], dynamic_shapes=({0: torch.export.Dim('batch')},)).model_proto
+    with mock.patch.object(F, 'adaptive_max_pool2d', _max_pool): # The exporter warns of its own parts
+        p = quietly(torch.onnx.export, net.eval(), (x,), dynamo=True, verbose=False, input_names=['images'],
+                    output_names=['probs'], dynamic_shapes=({0: torch.export.Dim('batch')},)).model_proto
     for k,v in dict(classes=meta['classes'], fastai_mixmatch=meta, **more).items():
         p.metadata_props.add(key=k, value=json.dumps(v))
     return p.SerializeToString()

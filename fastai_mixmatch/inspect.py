@@ -138,13 +138,12 @@ def show_guesses(
 def on_pool(
     learn:Learner, # Learner with a method
     n:int|None=None, # Look at some unlabeled images, drawn at random; default: all
-    seed:int=0, # Of the draw
 )->Learner: # It shares the network with `learn`; not to be fitted
     "The network of `learn`, with its unlabeled images as validation set: those with a label, or all if none has one"
     method = ssl_method(learn)
     method.prepare()
     pool,vocab,raw = method.dl.pool,list(learn.dls.vocab),raw_items(method.dl.pool.items)
-    idx = drawn(len(raw), n, seed)
+    idx = drawn(len(raw), n)
     rows = [*predict_files(learn, [raw[i] for i in idx])]
     label,y = getattr(pool, 'label', None),ifnone(pool.y, [-1]*len(raw)) # One of the two, or none
     truth = [label(i, get_item(pool.items, i)) if label else int(y[i]) for i in idx]

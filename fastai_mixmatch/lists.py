@@ -150,7 +150,7 @@ class ImageList(L):
 def name(self:ImageList, i:int, root=None)->str:
     "Name of item `i`: its path relative to `root`, with forward slashes, or its position"
     o,root = self.items[i],ifnone(root, self.root)
-    if not isinstance(o, (str, Path)): return str(i)
+    if not is_path(o): return str(i)
     return (Path(o) if root is None else Path(os.path.relpath(o, root))).as_posix()
 
 @patch
@@ -210,7 +210,7 @@ def from_arrays(cls:ImageList,
 def digest(self:ImageList)->str:
     "Digest of the names of all items, in order, relative to `root` or to their common folder"
     known = self.items if self.root is None else ()
-    folders = {os.path.dirname(os.path.abspath(o)) for o in known if isinstance(o, (str, Path))}
+    folders = {os.path.dirname(os.path.abspath(o)) for o in known if is_path(o)}
     root = os.path.commonpath(folders) if folders else None
     names = '\n'.join(self.name(i, root) for i in range(len(self)))
     return sha256_of([names.encode('utf-8', 'surrogateescape')])[:16]
@@ -278,11 +278,11 @@ def usual_workers(n, few:int=1000)->int:
     "Worker processes for `n` images: one a core, at most 8, for more than `few`"
     return min(8, defaults.cpus) if n>few else 0
 
-def quietly(f, *args):
-    "`f(*args)`, without warnings"
+def quietly(f, *args, **kwargs):
+    "`f(*args, **kwargs)`, without warnings"
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        return f(*args)
+        return f(*args, **kwargs)
 
 class _Calls:
     "A dataset whose item `o` is `f(o)`"

@@ -14,11 +14,10 @@ def mixup_draws(
     n:int, # Number of images
     alpha:float, # Parameter of Beta(alpha, alpha): 0 mixes nothing, larger mixes more
     device=None, # Where the draws are made and stay
-    dtype=None, # Floating type of `lam`; default float32
+    dtype=torch.float32, # Floating type of `lam`
 )->tuple: # `lam` (n,), the share that an image keeps, from 1/2 to 1; `perm` (n,), the partner's index
     "A share `max(l, 1-l)`, `l ~ Beta(alpha, alpha)`, and a partner for each image (MixMatch eqs. 8, 9)"
     if not 0<=alpha<math.inf: raise ValueError(f"alpha must be a finite number of 0 or more, got alpha={alpha!r}")
-    dtype = dtype or torch.float32
     perm = torch.randperm(n, device=device)
     if alpha==0: return torch.ones(n, device=device, dtype=dtype),perm
     kw = dict(device=device, dtype=torch.promote_types(dtype, torch.float32))

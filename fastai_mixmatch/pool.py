@@ -32,7 +32,7 @@ def known_tfms(
         if item is not None: item = None if name in OPENERS else f(item)
         known = f is noop or name in OPENERS|{'noop'} or type(f) in _same
         known = known or (split_idx and type(f).__module__.startswith('fastai.') and type(f) is not RandTransform)
-        if not (known or isinstance(item, (str, Path))): return False
+        if not (known or is_path(item)): return False
     return True
 
 def known_source(
@@ -84,7 +84,7 @@ class ItemPipe(ImagePipe):
         item = pair(item)[0]
         if self.own_tfms(item):
             with reading(lambda: item_name(item, i)):
-                if isinstance(item, (str, Path)) and self.img_cls not in (None,ImageStack):
+                if is_path(item) and self.img_cls not in (None,ImageStack):
                     open_file(item).close() # Not what fastai would open
                 return pair(self.tl.infer(item))[0]
         if self.img_cls is not None: return as_image(item, self.img_cls, i)

@@ -132,7 +132,7 @@ def as_items(
 ): # Sequence of items, `ImageList`, or iterable dataset
     "The items of `unlabeled`; `TypeError` lists what is accepted"
     o = unlabeled
-    if isinstance(o, (str, Path)): return ImageList.from_folder(o)
+    if is_path(o): return ImageList.from_folder(o)
     if isinstance(o, (ImageList, TfmdLists, Datasets, IterableDataset)): return o
     if isinstance(o, DataLoaders):
         raise TypeError("`unlabeled` is a `DataLoaders`; pass one of its datasets, such as `.train_ds`")
@@ -175,5 +175,5 @@ def overlap(
     if isinstance(items, (ndarray,Tensor)): # One after the other takes ten times as long
         parts = [items[i:i+256] for i in range(0, len(items), 256)]
         items = (o for part in parts for o in pixels(part))
-    def may(o): return not isinstance(o, (str, Path)) or os.path.basename(o) in names or linked and os.path.islink(o)
+    def may(o): return not is_path(o) or os.path.basename(o) in names or linked and os.path.islink(o)
     return len(known.intersection(map(item_key, filter(may, items))))

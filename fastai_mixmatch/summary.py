@@ -17,7 +17,6 @@ from .files import atomic_write
 from .fingerprint import flat, settings
 from .frozen import linear_rows
 from .inspect import history, ssl_method
-from .rng import seeded
 
 # %% ../nbs/33_summary.ipynb #725a355d
 def report(
@@ -68,11 +67,11 @@ def flat_map(
     x, # Features `(N,n_features)`
 )->np.ndarray: # `(N,2)`, each between 0 and 1
     "Places for images, so that those with similar features are neighbors"
+    from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE # Slow to import
-    x = torch.as_tensor(x).float()
-    with seeded(0): x = (x-x.mean(0))@torch.pca_lowrank(x, min(50, *x.shape))[2]
-    xy = x[:,:2].numpy()
-    if len(x)>5: xy = TSNE(init='pca', perplexity=min(30, (len(x)-1)/3), random_state=0).fit_transform(x.numpy())
+    x = PCA(min(50, *np.shape(x)), random_state=0).fit_transform(x)
+    xy = x[:,:2]
+    if len(x)>5: xy = TSNE(init='pca', perplexity=min(30, (len(x)-1)/3), random_state=0).fit_transform(x)
     return (xy-xy.min(0))/np.maximum(np.ptp(xy, axis=0), 1e-9)
 
 # %% ../nbs/33_summary.ipynb #e380524a

@@ -10,6 +10,7 @@ __all__ = ['label_names', 'encoding_of', 'read_table', 'csv_line', 'Finder', 'fi
 # %% ../nbs/29_tables.ipynb #86eb30d0
 from urllib.parse import parse_qs, unquote, urlsplit
 from fastai.vision.all import *
+from .images import is_path
 from .lists import Files, _composed, label_text
 
 # %% ../nbs/29_tables.ipynb #58c7dd25
@@ -94,7 +95,7 @@ def file_column(
     "The column that names files"
     if given is not None: return _column(df, given, 'file')
     refuse_columns(df, ())
-    def hits(c): return sum((1+_names_image(o))*bool(find(o)) for o in df[c].iloc[:50] if isinstance(o, (str,Path)))
+    def hits(c): return sum((1+_names_image(o))*bool(find(o)) for o in df[c].iloc[:50] if is_path(o))
     if len(df.columns) and hits(best := max(df.columns, key=hits)): return best
     raise FileNotFoundError(f"no column names files in {find.root} (columns {', '.join(map(repr, df.columns))}; first "
                             f"row {', '.join(map(repr, df.iloc[:1].values.ravel()))}); `root=` sets their folder")
@@ -248,7 +249,7 @@ def hub_open(
     source, # Folder, table, data frame or dataset, as for `survey`
 ): # `datasets.Dataset`, or its splits; a folder of nothing but images as a path, any other `source` as it is
     "The Hugging Face dataset that a name means"
-    text = str(source) if isinstance(source, (str,Path)) else ''
+    text = str(source) if is_path(source) else ''
     path = Path(name := text.removeprefix('hf:'))
     saved = text and any((path/o).is_file() for o in ('dataset_dict.json','state.json'))
     if not saved and name in ('',text): return source
@@ -291,7 +292,7 @@ def hub_table(
 # %% ../nbs/29_tables.ipynb #97e9491f
 def _named(df, root, file, label, say):
     find = Finder(root)
-    if isinstance(o := first(df.index), (str,Path)) and find(o): df = df.reset_index()
+    if is_path(o := first(df.index)) and find(o): df = df.reset_index()
     file = file_column(df, find, file)
     if 0<len(named := df.dropna(subset=[file]))<len(df):
         say(f"rows without {file!r}: {len(df)-len(named)}")
@@ -322,7 +323,7 @@ def source_rows(
     say=noop, # Called with each remark
 )->tuple: # `(file, label, part)` of each image; the columns of files and labels
     "The images of any source"
-    path = Path(source) if isinstance(source, (str,Path)) else None
+    path = Path(source) if is_path(source) else None
     hub = all(hasattr(o, 'cast_column') for o in (source.values() if isinstance(source, dict) else [source]))
     if hub or path and path.is_dir():
         rows = [*(hub_table(source, label) if hub else folder_table(path, say)).itertuples(index=False)]

@@ -71,12 +71,16 @@ def value(v):
     if 16<=n<=1024 and v in (1/n, 1-1/n): return f'1/{n}' if v==1/n else f'1-1/{n}'
     return '' if v is inspect.Parameter.empty else getattr(v, '__name__', repr(v))
 
-def kind(p):
-    "Type of parameter `p`, without modules and `None`"
+def hint(p):
+    "Type of parameter `p` as code, such as `int | None`, without modules"
     text = '' if p.annotation is p.empty else inspect.formatannotation(p.annotation).replace('NoneType', 'None')
-    text = re.sub(r'Optional\[(.*)\]', r'\1', text)
+    text = re.sub(r'Optional\[(.*)\]', r'\1 | None', text)
     text = re.sub(r'Union\[(.*)\]', lambda m: m[1].replace(', ', ' | '), text)
-    return re.sub(r'\b(?:\w+\.)+(?=\w)', '', text).replace(' | None', '')
+    return re.sub(r'\b(?:\w+\.)+(?=\w)', '', text)
+
+def kind(p):
+    "Type of parameter `p`, without `None`"
+    return hint(p).replace(' | None', '')
 
 def wrapped(head, args, width=88):
     "A signature in lines of at most `width`, broken between arguments"
@@ -133,7 +137,7 @@ def stub():
     "Text of `learner.pyi`: what users call, with the signatures that the module makes while it is imported"
     _,learner = public()
     lines = ['# Written by tools/arguments.py from the code: for editors, which cannot see signatures made by a call.',
-             'from pathlib import Path', 'from typing import Any, Callable, Optional, Union',
+             'from pathlib import Path', 'from typing import Any, Callable',
              'from fastai.callback.core import Callback', 'from fastai.data.core import DataLoaders',
              'from fastai.learner import Learner', 'from fastcore.foundation import L', 'from numpy import ndarray',
              'from pandas import Series',
@@ -141,8 +145,7 @@ def stub():
              'from .batch import Unlabeled', 'from .checkpoint import Checkpoint', 'from .ema import EMA',
              'from .semi import SemiSupervised', '']
     def argument(k, p):
-        text = '' if p.annotation is p.empty else inspect.formatannotation(p.annotation).replace('NoneType', 'None')
-        text = re.sub(r'\b(?:\w+\.)+(?=\w)', '', text)
+        text = hint(p)
         default = '' if p.default is p.empty else f' = {plain(p.default)}' if text else f'={plain(p.default)}'
         return k+(f': {text}' if text else '')+default
     def plain(v): return repr(v) if v is None or type(v) in (bool,int,float,str,tuple) else '...'
