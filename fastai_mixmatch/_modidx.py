@@ -1263,6 +1263,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'fastai_mixmatch.state._to_delta': ('state.html#_to_delta', 'fastai_mixmatch/state.py'),
                                        'fastai_mixmatch.state._to_frame': ('state.html#_to_frame', 'fastai_mixmatch/state.py'),
                                        'fastai_mixmatch.state.belongs': ('state.html#belongs', 'fastai_mixmatch/state.py'),
+                                       'fastai_mixmatch.state.foreign': ('state.html#foreign', 'fastai_mixmatch/state.py'),
                                        'fastai_mixmatch.state.init_names': ('state.html#init_names', 'fastai_mixmatch/state.py'),
                                        'fastai_mixmatch.state.memory': ('state.html#memory', 'fastai_mixmatch/state.py'),
                                        'fastai_mixmatch.state.pack': ('state.html#pack', 'fastai_mixmatch/state.py'),

@@ -87,8 +87,7 @@ def _take_given(dls, unlabeled, method, stream, checkpoint, every):
         raise TypeError(f"`dls` must be the `DataLoaders` of the labeled images; got {type(dls).__name__}")
     if not isinstance(method, SemiSupervised):
         raise TypeError(f"`method` must be an object such as `FixMatch()`; got {method!r}")
-    if method.learn is not None: # A copy, too, knows what it has learned
-        raise ValueError(f"this {type(method).__name__} belongs to another learner; make a new one for each learner")
+    if method.learn is not None: raise foreign(method) # A copy, too, knows what it has learned
     if (unlabeled.source if isinstance(unlabeled, Unlabeled) else unlabeled) is None: raise ValueError(
         f"`unlabeled` is {unlabeled}; pass a folder, list of files, dataset or array of unlabeled images")
     if every!='5min' and not isinstance(checkpoint, (str,Path)):
