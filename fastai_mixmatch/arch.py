@@ -68,9 +68,12 @@ def make_model(
     **kwargs # For `create_vision_model` or `create_timm_model`
 )->tuple: # Model, splitter, names of the tensors that are new; None for all
     "The network and its parameter groups"
-    try: model,split,stats = network(arch, n_in, n_out, pretrained and weights is None, **kwargs)
-    except OSError as e: raise OSError(
-        f"the weights of {getattr(arch, '__name__', arch)} cannot be downloaded ({e}); pass `weights=`") from e
+    fetch = pretrained and weights is None
+    try: model,split,stats = network(arch, n_in, n_out, fetch, **kwargs)
+    except OSError as e:
+        if not fetch: raise
+        raise OSError(
+            f"the weights of {getattr(arch, '__name__', arch)} cannot be downloaded ({e}); pass `weights=`") from e
     if pretrained and is_arch(arch):
         if hasattr(dls, 'after_batch'): _add_norm(dls, dict(stats=stats), True, n_in)
         else: warn("images are not normalized, as the loaders have no batch transforms: do so in their dataset")

@@ -71,7 +71,8 @@ def look(
     most:int|None=None, # Most unlabeled images to look at, drawn at random where there are more; default: all
 )->dict: # A `Looked` each for 'labeled', 'unlabeled' and, if there are any, 'valid'
     "Features and probabilities of every image"
-    dls,u = learn.dls,ssl_method(learn).unlabeled
+    dls,u = learn.dls,(method := ssl_method(learn)).unlabeled
+    if u.source is None: method.prepare() # Which says what is missing
     if isinstance(u.source, IterableDataset): raise TypeError(
         "an iterable dataset has no positions to look images up by; pass the unlabeled images as files or as an array")
     pipe = valid_pipe(dls)

@@ -182,7 +182,7 @@ class Unknown(list):
 # %% ../nbs/82_describe.ipynb #f0c1d2d2
 def _odd(f, name, k):
     "Does this package hold one of its own functions under a name that is not its own?"
-    if name in sys.modules: return f.__module__[:15]=='fastai_mixmatch' and f.__name__ not in k
+    if name in sys.modules: return _full(f)[:15]=='fastai_mixmatch' and f.__name__ not in k
     at = f.__qualname__.rpartition('.')[0]
     return name[:15]=='fastai_mixmatch' and not (name.endswith(f'.{at}') or re.match('_|encodes$', k))
 

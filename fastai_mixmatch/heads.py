@@ -17,6 +17,13 @@ from .rng import kept_rng
 from .state import whole
 
 # %% ../nbs/11_heads.ipynb #d8459867
+class _Keep:
+    "Keeps what goes into `layer`; in a copy of the network, nothing"
+    def __init__(self, heads, layer): self.__self__,self.layer = heads,layer
+    def __reduce__(self): return _Keep, (Callback(),None)
+    def __call__(self, o, args):
+        if o is self.layer and o.training and torch.is_grad_enabled(): self.__self__.features, = args
+
 class Heads(FitCallback):
     "Trains the heads that `method` declares, on the features of the model"
     order,_stateattrs,__deepcopy__ = 23,('nets','own_opt','hook','features'),whole
@@ -25,10 +32,7 @@ class Heads(FitCallback):
         with kept_rng():
             layer = last_linear(model, method.example().to(one_param(model).device), method.labeled_dl.c)[0]
         if not self.nets: self.make(layer)
-        def keep(o, args): # A copy of the network would copy a method's object, too
-            if o is layer and layer.training and torch.is_grad_enabled(): self.features, = args
-        keep.__self__ = self # For `settings`
-        self.hook = layer.register_forward_pre_hook(keep)
+        self.hook = layer.register_forward_pre_hook(_Keep(self, layer))
 
     def make(self, layer):
         "Make the heads and their optimizer"

@@ -1,6 +1,6 @@
 "Planted cases: what to label next, wrong labels, strangers, duplicates; and what one look at all images gives."
 import numpy as np, pytest, torch
-from fastai.vision.all import Learner, set_seed
+from fastai.vision.all import Learner, load_learner, set_seed
 from fastai_mixmatch.all import *
 from fastai_mixmatch.choose import *
 from helpers import Pairs, SMALL, Stream, X, Y, PILImageBW
@@ -59,6 +59,10 @@ def test_images_that_cannot_be_read_keep_their_positions(tmp_path, learn):
         assert u.idx.tolist()==[0, 1, 3, 4, 5] and u.x.shape[0]==5
         assert [o.rsplit('/', 1)[-1] for o in u.names]==['0.png', '1.png', '3.png', '4.png', '5.png']
     finally: learn.mix_match.unlabeled = old
+
+def test_an_exported_learner_has_no_images_to_look_at(learn, tmp_path):
+    learn.export(tmp_path/'m.pkl')
+    with pytest.raises(ValueError, match='no unlabeled images: set'): label_next(load_learner(tmp_path/'m.pkl'), 2)
 
 def test_what_cannot_be_looked_at_is_said(learn):
     plain = Learner(learn.dls, learn.model)

@@ -130,11 +130,16 @@ def test_a_copy_of_the_network_in_the_middle_of_a_fit(event, tmp_path):
     "As of a callback that keeps the best one, or writes it"
     learn,kept = method_learner(ReMixMatch(ks=1), 60, arch=SMALL),[]
     class Keep(Callback): order = 30
-    setattr(Keep, event, lambda self: kept.append(copy.deepcopy(self.learn.model)))
+    def keep(self):
+        kept.append(copy.deepcopy(self.learn.model))
+        torch.save(self.learn.model, tmp_path/'net.pt')
+    setattr(Keep, event, keep)
     train(learn, cbs=Keep())
-    assert same(kept[-1].state_dict(), state_of(learn)) or event!='after_epoch'
+    kept.append(torch.load(tmp_path/'net.pt', weights_only=False))
+    assert same(kept[-2].state_dict(), kept[-1].state_dict()) and (same(kept[-1].state_dict(), state_of(learn)) or event!='after_epoch')
     at = learn.heads.features
-    with torch.enable_grad(): kept[-1].train()(torch.rand(4, 1, 8, 8))
+    for o in kept[-2:]:
+        with torch.enable_grad(): o.train()(torch.rand(4, 1, 8, 8))
     assert learn.heads.features is at, 'the copy is not that network'
     train(learn, cbs=Callback(after_epoch=lambda self: save_predictor(self.learn, tmp_path/'p.safetensors')))
     load_predictor(tmp_path/'p.safetensors')

@@ -77,6 +77,11 @@ def test_without_internet_it_says_what_to_pass(monkeypatch, arch):
     with pytest.raises(OSError, match=r'the weights of resnet18 cannot be downloaded \(no route\); pass `weights=`$'):
         core_learner(dls, RGB3[200:232], arch, bs=8, pretrained=True)
 
+def test_a_file_that_a_network_of_your_own_lacks():
+    "Nothing was to be downloaded: the error stays as it is"
+    def own(n_in, n_out): return open('mine.pth')
+    with pytest.raises(FileNotFoundError, match="directory: 'mine.pth'$"): core_learner(core_dls(), RGB3[200:232], own)
+
 def test_pretrained_without_statistics_of_fastai(monkeypatch):
     "fastai lists statistics for some of torchvision's networks; all of them expect ImageNet's."
     from fastai.vision.learner import model_meta
