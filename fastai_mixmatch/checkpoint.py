@@ -83,7 +83,7 @@ def save(self:Checkpoint, state:dict|None=None, **kwargs)->Path:
     fit.since = time.monotonic()
     if fit.timer: fit.timer.cancel()
     if rank_distrib(): return
-    if not os.fstat(fit.lock.fileno()).st_nlink: fit.lock = lock_folder(self.folder) # It was deleted
+    fit.lock = lock_folder(self.folder, fit.lock) # It may have been deleted or moved
     state = state or self.state(**kwargs)
     file = write_checkpoint(state, self.folder, f"fit{fit.n}-{'end' if state['ended'] else '%09d' % state['step']}")
     good = [o for o in self.files() if o[2] not in self.damaged]

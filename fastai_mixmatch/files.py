@@ -93,12 +93,13 @@ def _locked(f):
     except BlockingIOError: return False
     return True
 
-def lock_folder(folder):
-    "Lock `folder` until the returned file is closed; `OSError` names who holds it. Not on Windows"
-    folder = Path(folder)
+def lock_folder(folder, held=None):
+    "Lock `folder` until the returned file is closed, which `held` may be; `OSError` names who has it. Not on Windows"
+    folder,file = Path(folder),Path(folder)/'lock'
+    if held and file.exists() and os.path.samestat(file.stat(), os.fstat(held.fileno())): return held
     os.makedirs(folder, exist_ok=True)
     def no_links(path, flags): return os.open(path, flags|getattr(os, 'O_NOFOLLOW', 0), 0o666)
-    f = open(folder/'lock', 'a+', opener=no_links)
+    f = open(file, 'a+', opener=no_links)
     if fcntl and not _locked(f):
         gc.collect() # Its holder may be garbage not yet collected
         if not _locked(f):

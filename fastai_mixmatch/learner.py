@@ -29,6 +29,7 @@ from .optim import FastAdam
 from .batch import *
 from .rng import kept_rng
 from .semi import *
+from .state import foreign
 from .describe import mark_computed
 
 # %% ../nbs/20_learner.ipynb #6326119c

@@ -158,6 +158,7 @@ class Predictor:
 
 # %% ../nbs/24_predictor.ipynb #91602dbf
 _key,_sample = 'fastai_mixmatch',('sample.image','sample.probs')
+_again = "; copy it again, or delete it and run the same `train`"
 
 def read_file(file, arch=None)->tuple:
     "Network, metadata and all bytes of a regular file in the safetensors format"
@@ -165,7 +166,7 @@ def read_file(file, arch=None)->tuple:
     try:
         with safe_open(file, 'pt') as f:
             about,shapes = f.metadata() or {},{k: f.get_slice(k).get_shape() for k in f.keys()}
-    except SafetensorError as e: raise PredictorError(f"it was not written by `save_predictor`: {e}") from e
+    except SafetensorError as e: raise PredictorError(f"it was not written by `save_predictor`: {e}{_again}") from e
     _need(_key in about, "it holds tensors, but not what `save_predictor` adds")
     m = json.loads(about[_key])
     check_meta(m)
@@ -231,7 +232,7 @@ def _open(model, meta, b, device=None, sha256=None):
     _need(sha256 in (None,digest), f"it is not the file that was meant: its checksum is {digest}; expected {sha256}")
     tensors = read_tensors(b)
     meta.pop('sha256')
-    _need(to_bytes(tensors, meta)==b, "it was changed or cut after it was written: its checksum is wrong")
+    _need(to_bytes(tensors, meta)==b, f"it was changed or cut after it was written: its checksum is wrong{_again}")
     image,probs = [tensors.pop(o) for o in _sample]
     for k,v in tensors.items(): _need(v.isfinite().all(), f"{k} holds NaN or infinity")
     model.load_state_dict(tensors)
@@ -247,5 +248,4 @@ def load_predictor(
 )->Predictor:
     "Load a classifier, without running code; `PredictorError` for a changed or forged file"
     try: return _open(*read_file(file, arch), device, sha256)
-    except Exception as e: raise PredictorError(
-        f"{file} cannot be used as a predictor: {e}; copy it again, or delete it and run the same `train`") from e
+    except Exception as e: raise PredictorError(f"{file} cannot be used as a predictor: {e}") from e

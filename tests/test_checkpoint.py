@@ -1130,8 +1130,9 @@ def list_pool():
     from fastai_mixmatch.pool import ItemPipe, Pool
     return Pool(IL[:17].items, ItemPipe(dls.train)).load()
 
+@pytest.mark.parametrize('gone', [shutil.rmtree, lambda o: os.rename(o, 'moved')], ids=['deleted','moved'])
 @pytest.mark.parametrize('taken', [True, False])
-def test_a_folder_that_was_deleted_during_a_training(taken):
+def test_a_folder_that_was_deleted_or_moved_during_a_training(gone, taken):
     "It is locked anew; not if another training has begun there"
     held = []
     class Replace(Callback):
@@ -1139,7 +1140,7 @@ def test_a_folder_that_was_deleted_during_a_training(taken):
         def after_batch(self):
             if self.train_iter != 5 or held: return
             held.append(1)
-            shutil.rmtree('cp')
+            gone('cp')
             if taken: held.append(lock_folder('cp'))
     def fit(): program(lambda: learner(checkpoint='cp', every='1 steps', cbs=Replace()))
     if not taken:

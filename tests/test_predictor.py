@@ -208,7 +208,8 @@ def test_other_files_say_what_they_are(good):
         refused('x cannot be used as a predictor: it was not written by `save_predictor`')
         refused('; copy it again, or delete it and run the same `train`$')
     Path('x').write_bytes(tensor_bytes(dict(good[1])))
-    refused('it holds tensors, but not what `save_predictor` adds')
+    refused('it holds tensors, but not what `save_predictor` adds$')
+    with pytest.raises(PredictorError, match='No such file or directory: .absent.$'): load_predictor('absent')
 
 # --- writing
 
