@@ -126,6 +126,12 @@ def setback(
         "for longer, or by another method")
 
 # %% ../nbs/30_collect.ipynb #a67d70c2
+def _refuse_sizes(n, size=None, bs=None):
+    "Refuse sizes of images and batches that cannot be"
+    for k,v,least,most in (('size',size,2,4096), ('bs',bs,1,max(64, n))): # Sides: those of a predictor
+        good = all(isinstance(o, int) and least<=o<=most for o in L(v))
+        refuse_unless(good, f'`{k}` must be a whole number from {least} to {most}', v)
+
 def _home(source, other=Path()):
     path = Path(source) if is_path(source) else other
     return path if path.is_dir() else path.parent
@@ -322,12 +328,6 @@ class Collected:
     def __init__(self, dls, unlabeled, survey): store_attr()
     def __iter__(self): return iter((self.dls, self.unlabeled))
     def __repr__(self): return repr(self.survey)
-
-def _refuse_sizes(n, size=None, bs=None):
-    "Refuse sizes of images and batches that cannot be"
-    for k,v,least,most in (('size',size,2,4096), ('bs',bs,1,max(64, n))): # Sides: those of a predictor
-        good = all(isinstance(o, int) and least<=o<=most for o in L(v))
-        refuse_unless(good, f'`{k}` must be a whole number from {least} to {most}', v)
 
 def loaders(
     found:Survey, # What `survey` found

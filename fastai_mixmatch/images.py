@@ -154,7 +154,8 @@ def as_shown(
 
 class PILImageShown(PILImage):
     "A `PILImage` as a viewer shows it: see `as_shown`; fastai reads the types of `fn`"
-    shown = staticmethod(as_shown)
+    @staticmethod
+    def shown(im): return as_shown(im)
     @classmethod
     def create(cls, fn:Path|str|Tensor|ndarray|bytes|Image.Image, **kwargs):
         if isinstance(fn, (str, Path, bytes)): fn = open_file(fn)

@@ -520,7 +520,7 @@ def test_no_output_replaces_a_file_of_the_user(trained, photos, tmp_path, main):
     for o in ('model.onnx','predictor.safetensors'): shutil.copy(own/'net.onnx' if 'onnx' in o else run/o, own/'bits'/o)
     assert 'model.onnx is there already' in main('export', own/'bits'/'predictor.safetensors')[2], 'nor in the usual place'
     assert {o: o.read_bytes() for o in before}==before
-    (own/'p.csv').touch() # As of `mktemp`
+    (own/'p.csv').write_text('') # As of `mktemp`
     (own/'q.csv').write_text('file,label,probability,margin,error\n') # What Python's `predictions` gives
     for _ in range(2):
         for args in ([*here,own/'p.csv'], [*here,own/'q.csv'], ['export',run], ['export',run,'--out',own/'mine.onnx'], ['report',run], ['report',run,'--out',own/'r.html']):
