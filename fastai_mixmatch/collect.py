@@ -297,8 +297,8 @@ def survey(
     rows = _once(rows, notes.append, str(source).lower().endswith('.json'))
     if per_class is not None:
         refuse_unless(per_class>0, '`per_class` must be more than 0', per_class)
-        kinds,rng = groupby([i for i,o in enumerate(rows) if o[2]=='labeled'], lambda i: rows[i][1]),random.Random(seed)
-        keep = {i for c in sorted(kinds) for i in rng.sample(kinds[c], min(per_class, len(kinds[c])))}
+        by,rng = groupby([i for i,o in enumerate(rows) if o[2]=='labeled'], lambda i: rows[i][1]),random.Random(seed)
+        keep = {i for c in sorted(by) for i in rng.sample(by[c], min(per_class, len(by[c])))}
         rows = [o if i in keep or o[2]!='labeled' else (o[0],None,'unlabeled') for i,o in enumerate(rows)]
     elif not any(p=='unlabeled' for *_,p in rows):
         rows += [(o,None,'unlabeled') for o in _extra(source, root, rows, notes.append)]
