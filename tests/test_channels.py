@@ -51,7 +51,11 @@ def lists(folder, cls): return [ImageList(fs := files_of(folder, o), labels=[par
 TFMS = dict(plain={}, resize=dict(item_tfms=Resize(12), batch_tfms=WeakView(1/8)),
     presizing=dict(item_tfms=Resize(14), batch_tfms=aug_transforms(size=12, max_lighting=0, max_warp=0)))
 
-@pytest.mark.parametrize('tfms, method', [('plain', MixMatch), ('presizing', MixMatch), ('resize', FixMatch)])
+# By commit each kind of file, and each kind of array in memory with whatever makes views: 16 bits as TIFF and channels last are read as the others
+ENDS = [pytest.param(k, t, m, marks=pytest.mark.nightly if k in ('tiff16','npy_last') and t!='plain' else ()) for k in KINDS
+        for t,m in (('plain', MixMatch), ('presizing', MixMatch), ('resize', FixMatch))]
+
+@pytest.mark.parametrize('case, tfms, method', ENDS, indirect=['case'])
 def test_end_to_end(case, tfms, method, tmp_path):
     "Lists, training on what only the last bits or the last channel tells, predictor, and files through all of them"
     folder, cls, channels = case

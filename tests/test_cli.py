@@ -32,6 +32,11 @@ def photos(tmp_path_factory): return sample_photos(tmp_path_factory.mktemp('phot
 
 SMALL = '--model','small_cnn','--size','32'
 
+@pytest.fixture
+def no_report(monkeypatch):
+    "Trainings whose page a test does not read write none, which takes as long as a short training; other tests read it"
+    monkeypatch.setattr(cli, '_write_report', lambda learn, file, plan, run: Path(file).touch())
+
 @pytest.fixture(scope='module')
 def trained(photos, tmp_path_factory):
     "A training that was stopped by Ctrl-C and started again, with what both told"
@@ -140,7 +145,7 @@ def test_a_saved_dataset_from_train_to_next(photos, tmp_path, main):
     assert main('predict', out, f'hf:{tmp_path}/saved', '--out', tmp_path/'p.csv')[0]==0
     assert pd.read_csv(tmp_path/'p.csv').file.tolist()==[f'train[{i}]' for i in range(len(ds))]
 
-def test_frozen_rows_that_take_too_long_are_left_out(photos, weights, tmp_path, main, monkeypatch):
+def test_frozen_rows_that_take_too_long_are_left_out(photos, weights, tmp_path, main, monkeypatch, no_report):
     monkeypatch.setattr(cli, 'pace', lambda learn: 10.)
     monkeypatch.setattr(cli, 'planned', lambda *args: dict(epochs=1, steps=[1], after=0))
     args = [o for o in PRETRAINED if o not in ('--epochs','1')]
@@ -157,7 +162,7 @@ def test_a_short_training_takes_a_smaller_rate(monkeypatch, pretrained, steps, l
     plan.fit_plan(learn, dict(args=dict(seed=0, lr=lr), pretrained=pretrained, steps=steps, epochs=2))
     assert got==[want and pytest.approx(want)]
 
-def test_a_short_budget_is_read_back(photos, weights, tmp_path, main, monkeypatch):
+def test_a_short_budget_is_read_back(photos, weights, tmp_path, main, monkeypatch, no_report):
     "The rate of few steps is that of the plan, also in the process that made the plan"
     monkeypatch.setattr(cli, 'planned', lambda *args: dict(epochs=2, steps=[4], after=600)) # No time is left: the second epoch is a step
     args = [o for o in PRETRAINED if o not in ('--epochs','1')]
@@ -172,7 +177,7 @@ def test_a_label_a_class_and_none_to_validate_on(photos, tmp_path, main):
     (photos/'few.csv').unlink()
     assert rc==0 and '\nno image to validate on\n' in text and 'There are no validation images' in (tmp_path/'run'/'report.html').read_text(), err
 
-def test_each_fold(photos, tmp_path, main):
+def test_each_fold(photos, tmp_path, main, no_report):
     out = tmp_path/'run'
     rc,text,err = main('train', photos/'labels.csv', *SMALL, '--epochs', '1', '--folds', '3', '--each-fold', '--out', out, '--json')
     end = json.loads(text)
@@ -180,7 +185,7 @@ def test_each_fold(photos, tmp_path, main):
     assert all((out/o/'predictor.safetensors').is_file() for o in ('.','fold1','fold2'))
     assert abs(end['accuracy']*16-round(end['accuracy']*16))<1e-6
 
-def test_each_fold_says_once_what_is_common(photos, tmp_path, main, monkeypatch):
+def test_each_fold_says_once_what_is_common(photos, tmp_path, main, monkeypatch, no_report):
     rc,text,err = main('train', photos/'labels.csv', *SMALL, '--epochs', '1', '--folds', '3', '--each-fold', '--out', tmp_path/'run')
     assert rc==0 and all(text.count(o)==1 for o in ('images      62', 'unreadable', 'duplicates  1', 'note: columns', 'Ctrl-C', '6 of them at a time for validation')), text
     assert re.findall(r'fold (\d) of 3: accuracy [\d.]+% on (\d) val', text)==[('1','6'),('2','5'),('3','5')] and 'may be off' not in text and '--each-fold' not in text
@@ -190,7 +195,7 @@ def test_each_fold_says_once_what_is_common(photos, tmp_path, main, monkeypatch)
     rc,text,err = main('next', tmp_path/'run'/'fold1', '--n', '1')
     assert rc==0 and 'trained on' not in err, err
 
-def test_weights_are_fetched_for_the_first_fold(photos, tmp_path, main, monkeypatch):
+def test_weights_are_fetched_for_the_first_fold(photos, tmp_path, main, monkeypatch, no_report):
     def unused(*args, **kwargs): return learner.ssl_learner(*args, **{**kwargs, 'pretrained': False})
     monkeypatch.setattr(plan, 'ssl_learner', unused)
     monkeypatch.setattr(cli, '_first_look', lambda *args, **kwargs: ({}, None))
@@ -243,7 +248,7 @@ def test_moved_images_and_added_labels(photos, tmp_path, main, monkeypatch):
     assert rc==1 and err==f'fastai-mixmatch next: {out} has other classes than the labels now: moon; `train` with another --out\n'
 
 @pytest.mark.parametrize('beside', [True, False])
-def test_the_loop_with_a_table_of_own_names(photos, tmp_path, main, beside):
+def test_the_loop_with_a_table_of_own_names(photos, tmp_path, main, beside, no_report):
     "Train, next, fill in, add to the table, train: the columns are those of the table, and names mean the same files, also in folders that have some in common"
     own,out = tmp_path/'Meine Bäume',tmp_path/'run'
     for part in 'ab': shutil.copytree(photos, own/part)
@@ -297,7 +302,7 @@ def test_images_named_with_their_folder_move(photos, tmp_path, main):
     rc,text,err = main('next', out, '--n', '1')
     assert rc==0 and 'trained on' not in err
 
-def test_strangers_stay_left_out_where_their_folder_is_named_otherwise(photos, weights, tmp_path, main, monkeypatch):
+def test_strangers_stay_left_out_where_their_folder_is_named_otherwise(photos, weights, tmp_path, main, monkeypatch, no_report):
     here,out = tmp_path/'here',tmp_path/'run'
     shutil.copytree(photos, here)
     df = pd.read_csv(here/'labels.csv')
@@ -317,7 +322,7 @@ def label(folder, name, n):
     df.loc[df.index[df.label.isna()][:n],'label'] = name
     df.to_csv(folder/'labels.csv', index=False)
 
-def test_strangers_stay_left_out_when_labels_were_added(photos, weights, tmp_path, main):
+def test_strangers_stay_left_out_when_labels_were_added(photos, weights, tmp_path, main, no_report):
     here,out = tmp_path/'here',tmp_path/'run'
     shutil.copytree(photos, here)
     assert main('train', here/'labels.csv', *PRETRAINED, weights, '--leave-out-strangers', '--out', out)[0]==0
@@ -341,7 +346,7 @@ def test_export_needs_no_images(trained, photos, tmp_path, main, moved):
     assert a['class'].equals(b['class']) and abs(a.probability-b.probability).max()<1e-3
     assert f'there is no predictor {tmp_path}/predictor' in main('export', tmp_path)[2]
 
-def test_a_count_of_steps_of_an_epoch_that_goes_on(photos, tmp_path, main, monkeypatch):
+def test_a_count_of_steps_of_an_epoch_that_goes_on(photos, tmp_path, main, monkeypatch, no_report):
     "With a budget, epochs have other lengths: the count belongs to the epoch that goes on"
     monkeypatch.setattr(cli, 'planned', lambda *args: dict(epochs=3, steps=[4,30,5], after=0))
     args = 'train',photos/'labels.csv',*SMALL,'--minutes','60','--out',tmp_path/'run'
@@ -540,7 +545,7 @@ def test_predictions_of_a_folder(trained, photos, tmp_path, main):
     assert len(good)==61 and good.probability.between(0, 1).all() and (good.margin<=good.probability).all()
     assert '61 of 62 images' in text
 
-def test_predictions_of_deep_turned_and_transparent_images(photos, tmp_path, main):
+def test_predictions_of_deep_turned_and_transparent_images(photos, tmp_path, main, no_report):
     "What `check` can read, a classifier can, too, also one that was trained on 8 bits: it sees what a viewer shows"
     for i in range(12): # None of them is turned or transparent
         to = tmp_path/'plain'/(['labeled/a','labeled/b','unlabeled'][i%3])/f'{i}.jpg'
@@ -646,7 +651,7 @@ def test_progress_of_predictions(trained, photos, tmp_path, options, shown):
     "On a terminal: how many of all, how fast, and the time left; nothing where it is asked for, or where no terminal is"
     ours,theirs = os.openpty()
     args = 'predict',trained[0],photos,'--out',tmp_path/'p.csv',*options
-    p = subprocess.Popen([sys.executable, '-W', 'ignore', '-m', 'fastai_mixmatch', *map(str, args)], stdout=PIPE, stderr=theirs, text=True, env=own_env())
+    p = forks().start('-W', 'ignore', '-m', 'fastai_mixmatch', *args, stdout=PIPE, stderr=theirs, env=own_env())
     os.close(theirs)
     p.communicate()
     text = b''
@@ -667,7 +672,7 @@ def test_messages_name_options_that_there_are():
             "remove them, or pass `on_error='skip'`:\nx": 'remove them:\nx', 'or pass `per_class`': 'or pass --per-class'}.items():
         assert cli._options(text)==want
 
-def test_train_on_from_a_network_trained_from_scratch(photos, tmp_path, main):
+def test_train_on_from_a_network_trained_from_scratch(photos, tmp_path, main, no_report):
     "With all its weights, head and batch norms, and images as it knows them"
     args = 'train',photos/'labels.csv','--model','resnet18','--size','32','--epochs','1','--scratch'
     assert main(*args, '--out', tmp_path/'one')[0]==0
@@ -885,7 +890,7 @@ def test_an_output_that_ends_early_is_no_mistake(args, photos):
     os.close(write)
     assert p.communicate(timeout=100)[1]=='' and p.returncode in (0,1) # argparse does not mind
 
-@pytest.mark.parametrize('code', ['from fastai_mixmatch.all import *', 'from fastai_mixmatch import collect', 'import sys; sys.argv[1:] = ["export","."]; from fastai_mixmatch.__main__ import main; main()'])
+@pytest.mark.parametrize('code', ['from fastai_mixmatch.all import *', pytest.param('from fastai_mixmatch import collect', marks=pytest.mark.nightly), 'import sys; sys.argv[1:] = ["export","."]; from fastai_mixmatch.__main__ import main; main()'])
 def test_imports_are_quiet(code, tmp_path):
     "fastai calls what PyTorch warns of, and a user can do nothing about it"
     p = subprocess.run([sys.executable, '-c', code], text=True, capture_output=True, env=own_env(), cwd=tmp_path)

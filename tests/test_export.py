@@ -42,6 +42,14 @@ def learn(request, photos):
     learn.fit(1)
     return learn
 
+@pytest.fixture(scope='module')
+def exported(learn, tmp_path_factory):
+    "The ONNX file of `learn`, and the weights of before it was written"
+    for o in ('onnx','onnxscript','onnxruntime'): pytest.importorskip(o)
+    f,before = tmp_path_factory.mktemp('onnx')/'p.onnx',[o.clone() for o in learn.model.state_dict().values()]
+    export_onnx(learn, f)
+    return f,before
+
 def files_of(photos): return sorted((photos/'unlabeled').iterdir())
 
 def wanted(learn, files):
@@ -153,7 +161,7 @@ def test_quick_reading_gives_the_same_bits(cls, tmp_path):
 
 NETS = dict(wrn=wrn(10, 1), small_cnn=SMALL, resnet18=torchvision.models.resnet18, mobilenet=torchvision.models.mobilenet_v3_small,
             timm='test_resnet', timm_vit='test_vit', lite0='tf_efficientnet_lite0')
-SLOW = {'mobilenet', 'timm_vit', 'lite0'} # Half a minute each
+SLOW = {'mobilenet', 'timm_vit', 'lite0', 'small_cnn'} # Half a minute each, or exported by all other tests here
 
 @pytest.fixture
 def onnx():
@@ -170,12 +178,11 @@ def test_networks_as_onnx(onnx, name, photos):
     files = files_of(photos)
     agree(list(predict_files(opened, files, bs=5)), wanted(learn, files), learn.dls.vocab, 1e-4)
 
-def test_onnx_as_the_learner(onnx, learn, photos):
+def test_onnx_as_the_learner(learn, exported, photos):
     "All ways to size images, on 44 of mixed shapes; read again from the file, and the learner is as it was."
-    files, before = files_of(photos), [o.clone() for o in learn.model.state_dict().values()]
+    files, (file, before) = files_of(photos), exported
     assert len(files) == 44 and len({PILImage.create(o).size for o in files}) > 40
-    export_onnx(learn, 'p.onnx')
-    opened = load_onnx('p.onnx')
+    opened = load_onnx(file)
     agree(list(predict_files(opened, files)), wanted(learn, files), learn.dls.vocab, 1e-4)
     assert opened.predict(files[0])[0] == str(learn.predict(files[0])[0]) and opened.classes == list(learn.dls.vocab)
     assert all(map(torch.equal, before, learn.model.state_dict().values()))
@@ -223,20 +230,24 @@ for line in sys.stdin:
     print(json.dumps(session.run(None, dict(images=x[None]))[0][0].tolist()))
 """
 
-MORE = dict(TFMS, crop_pad=dict(item_tfms=CropPad((48, 64))),
-    random_crop=dict(item_tfms=RandomResizedCrop((40, 32))), two=dict(item_tfms=[Resize(50), CropPad(60)]))
-
-@pytest.mark.parametrize('name', MORE)
-def test_the_recipe_is_all_that_pillow_needs(onnx, name, photos):
+def check_recipe(learn, files, folder):
     "A program with onnxruntime, numpy and Pillow alone gives what the learner gives, to 1e-4, on pictures of every size and mode"
-    learn = core_learner(photo_dls(photos, **MORE[name]), photos/'unlabeled', bs=8)
-    learn.fit(1)
-    export_onnx(learn, 'p.onnx')
-    files = files_of(photos)
-    r = subprocess.run([sys.executable, '-c', PIL_ONLY], input='\n'.join(map(str, files)), text=True, capture_output=True)
+    r = subprocess.run([sys.executable, '-c', PIL_ONLY], input='\n'.join(map(str, files)), text=True, capture_output=True, cwd=folder)
     got = [json.loads(o) for o in r.stdout.splitlines()]
     assert len(got)==len(files), r.stderr
     np.testing.assert_allclose(got, wanted(learn, files), atol=1e-4)
+
+def test_the_recipe_is_all_that_pillow_needs(learn, exported, photos): check_recipe(learn, files_of(photos), exported[0].parent)
+
+MORE = dict(crop_pad=dict(item_tfms=CropPad((48, 64))),
+    random_crop=dict(item_tfms=RandomResizedCrop((40, 32))), two=dict(item_tfms=[Resize(50), CropPad(60)]))
+
+@pytest.mark.parametrize('name', MORE)
+def test_the_recipe_of_more_transforms(onnx, name, photos, tmp_path):
+    learn = core_learner(photo_dls(photos, **MORE[name]), photos/'unlabeled', bs=8)
+    learn.fit(1)
+    export_onnx(learn, tmp_path/'p.onnx')
+    check_recipe(learn, files_of(photos), tmp_path)
 
 def test_a_learner_that_was_never_fitted(onnx, photos):
     "fastai's transforms of batches tell what they do at validation only after they have done it"

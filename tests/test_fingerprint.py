@@ -16,6 +16,12 @@ from torchvision.models.resnet import BasicBlock
 @pytest.fixture(autouse=True)
 def _in_tmp(tmp_path, monkeypatch): monkeypatch.chdir(tmp_path)
 
+@pytest.fixture
+def unscanned(monkeypatch):
+    """Packages are not searched for what the program put into them, which takes half of the time. For tests of what lies elsewhere;
+    those of values, patches and swaps in packages search, and compare the same program with itself, too"""
+    monkeypatch.setattr(Unknown, 'patches', lambda self: None)
+
 class Found(BaseException): pass
 
 class Look(Callback):
@@ -245,7 +251,7 @@ CASES = dict(
 
 @pytest.mark.parametrize('name', CASES)
 @pytest.mark.filterwarnings('ignore')
-def test_a_difference_is_named(name):
+def test_a_difference_is_named(name, unscanned):
     a, b, expected = CASES[name]
     (old, _), (new, _), (again, _) = identity(**a), identity(**b), identity(**a)
     assert not differences(old, again)
@@ -305,7 +311,7 @@ VALID = dict( # chkstyle: ignore-node (one case a line)
 
 @pytest.mark.parametrize('name', VALID)
 @pytest.mark.filterwarnings('ignore')
-def test_how_validation_images_become_batches(name):
+def test_how_validation_images_become_batches(name, unscanned):
     "`SaveModelCallback` and others decide by what is measured on them"
     a, b, expected = VALID[name]
     old, new, again = (identity(**(o if isinstance(o, dict) else dict(dls=o)))[0] for o in (a, b, a))
@@ -641,7 +647,7 @@ USES = dict( # chkstyle: ignore-node (one case a line)
 
 @pytest.mark.filterwarnings('ignore')
 @pytest.mark.parametrize('name', USES)
-def test_versions_of_all_packages_that_take_part(name, monkeypatch):
+def test_versions_of_all_packages_that_take_part(name, unscanned, monkeypatch):
     text, use = USES[name]
     mod = installed(monkeypatch, 'other', text)
     a, unknown = identity(**use(mod))

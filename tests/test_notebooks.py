@@ -1,5 +1,7 @@
-"Every notebook runs from top to bottom in a process of its own, and was stored with its outputs."
-import base64, io, json, sys
+"""Every notebook runs from top to bottom in a process of its own, and was stored with its outputs.
+
+`make nightly` runs those that train longest on what other pages and tests run by commit, and `make docs` runs all."""
+import ast, base64, importlib, inspect, io, json, sys
 from pathlib import Path
 
 import pytest
@@ -15,12 +17,41 @@ long = 'index','17_methods','35_export','83_distributed','10_your_own_photograph
 notebooks.sort(key=lambda o: long.index(o.stem) if o.stem in long else len(long))
 nb_ids = [p.relative_to(root/'nbs').as_posix() for p in notebooks]
 
+def is_nightly(name):
+    """Pages of methods train on digits what `17_methods` trains, too, with the same settings, and there each method has to learn. By commit run the
+    map and three of them: mixed images, a teacher, strong views. `howto/imbalance` trains the network of `tutorials/15_pretrained` twice more. `prior`,
+    weights of classes in `labeled_loss`, and `frozen_baseline` by balanced accuracy have tests in test_mixmatch, test_losses and test_frozen.
+    Of `tutorials/12_phone` and `13_label_next`, `distill`, ONNX and `label_next` have theirs in test_export, test_choose and test_cli, and run on
+    the pages `35_export` and `32_choose`"""
+    kept = '00_map','04_mean_teacher','08_mixmatch','11_fixmatch','which'
+    others = 'howto/imbalance','tutorials/12_phone','tutorials/13_label_next'
+    return Path(name).with_suffix('').as_posix() in others or name.startswith('methods/') and Path(name).stem not in kept
+
+def code_of(path): return [''.join(c['source']) for c in json.loads(path.read_text(encoding='utf-8'))['cells'] if c['cell_type']=='code']
+
 def test_there_are_notebooks(): assert notebooks
 
-@pytest.mark.parametrize('path', notebooks, ids=nb_ids)
+@pytest.mark.parametrize('path', [pytest.param(o, id=n, marks=pytest.mark.nightly if is_nightly(n) else ()) for o,n in zip(notebooks, nb_ids)])
 def test_notebook(path):
     rc,out,_ = run(forks(), path)
     assert rc==0, f'{path.relative_to(root)} failed:\n{out}'
+
+@pytest.mark.parametrize('path', [pytest.param(o, id=n) for o,n in zip(notebooks, nb_ids) if is_nightly(n)])
+def test_a_nightly_notebook_calls_what_there_is(path):
+    "By commit: every class and function of the package that a page calls is there, and takes these arguments"
+    from fastai_mixmatch import all as package
+    theirs,called = vars(importlib.import_module('fastai.vision.all')),0
+    for src in code_of(path):
+        for o in ast.walk(ast.parse(''.join(l for l in src.splitlines(True) if l[0] not in '!%'))):
+            if isinstance(o, ast.ImportFrom) and o.module.startswith('fastai_mixmatch.'):
+                for a in o.names: assert a.name=='*' or hasattr(importlib.import_module(o.module), a.name), f'{a.name} is not in {o.module}'
+            if not isinstance(o, ast.Call) or not isinstance(o.func, ast.Name) or o.func.id in theirs or not hasattr(package, o.func.id): continue
+            f,called = getattr(package, o.func.id),called+1
+            if any(isinstance(a, ast.Starred) for a in o.args) or any(k.arg is None for k in o.keywords): continue
+            sig = inspect.signature(f)
+            try: sig.bind(*[None]*('self' in sig.parameters), *o.args, **{k.arg: k.value for k in o.keywords})
+            except TypeError as e: pytest.fail(f'{ast.unparse(o)}: {e}')
+    assert called
 
 @pytest.mark.parametrize('path', notebooks, ids=nb_ids)
 def test_outputs_are_stored(path):
