@@ -21,10 +21,10 @@ help:  ## list these commands
 demo: $(READY)  ## run the README's code, from a few labels to a trained classifier, in demo/
 	@"$(PY)" tools/run_readme.py
 
-test: $(READY)  ## run every test: each notebook, and tests/
+test: $(READY)  ## run the tests, and the notebooks: all but what `make nightly` runs
 	@"$(PY)" -m pytest $(or $(ARGS),-n auto --maxprocesses 8 --dist worksteal)
 
-nightly: $(READY)  ## what takes hours: fits interrupted at every line, trainings killed, mutants of the code
+nightly: $(READY)  ## what takes hours: more cases and notebooks, fits interrupted at every line, trainings killed, mutants
 	@"$(PY)" -m pytest -m nightly
 	@OMP_NUM_THREADS=1 "$(PY)" tests/interrupts.py
 	@OMP_NUM_THREADS=1 "$(PY)" bench/faults.py

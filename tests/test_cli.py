@@ -886,7 +886,7 @@ def test_an_output_that_ends_early_is_no_mistake(args, photos):
     read,write = os.pipe()
     os.close(read)
     args = [photos/'labels.csv' if o=='LABELS' else o for o in args]
-    p = subprocess.Popen([sys.executable, '-m', 'fastai_mixmatch', *args], text=True, stdout=write, stderr=PIPE, env=own_env(PYTHONUNBUFFERED='1'))
+    p = forks().start('-m', 'fastai_mixmatch', *args, stdout=write, stderr=PIPE, env=own_env(PYTHONUNBUFFERED='1'))
     os.close(write)
     assert p.communicate(timeout=100)[1]=='' and p.returncode in (0,1) # argparse does not mind
 
