@@ -425,7 +425,7 @@ def test_forged_file(i):
         b = FORGED[kind](copy.deepcopy(good))
         (Path('cp')/f'fit1-{n:09d}.{sha256_of([b])[:32]}.pt').write_bytes(b)
     with pytest.warns(UserWarning) as said: learn = program(partial(learner, checkpoint='cp', every='2 steps'))
-    for n,kind in enumerate(kinds, 10): assert any(re.search(f'(?s)cannot read the checkpoint cp/fit1-{n:09d}.*The checkpoint before it is used', str(o.message)) for o in said), kind
+    for n,kind in reversed([*enumerate(kinds, 10)]): assert any(re.search(f'(?s)cannot read the checkpoint cp/fit1-{n:09d}.*The checkpoint before it is used', str(o.message)) for o in said), kind
     assert result(learn) == whole()
 
 def first_of(d): return next(iter(d))

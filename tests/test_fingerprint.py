@@ -249,7 +249,11 @@ CASES = dict(
     learners_own=(hung(lam=1.), hung(lam=2.), 'globals.learner.lam'), learners_method=(dict(), hung(_backward=len), 'globals.learner'),
     threshold=(dict(), dict(method=lambda: FixMatch(threshold=.9)), 'threshold'))
 
-@pytest.mark.parametrize('name', CASES)
+# By night, as another case takes the same way: a layer's settings (`slope`), a view's (`magnitude`), metrics (`metric`), a loss of a library (`weights_of_loss`),
+# what trains (`frozen`), a loader's attributes (`image_weights`), local classes (`local_net`), what is not in `repr` (`tensor`), classes of the program (`main_net`)
+BY_NIGHT = 'momentum eps activation operations cutout more_metrics smoothing groups part local_loss local_callback local_tfm private main_callback order_length one_name'.split()
+
+@pytest.mark.parametrize('name', [pytest.param(o, marks=pytest.mark.nightly if o in BY_NIGHT else ()) for o in CASES])
 @pytest.mark.filterwarnings('ignore')
 def test_a_difference_is_named(name, unscanned):
     a, b, expected = CASES[name]

@@ -21,10 +21,10 @@ def is_nightly(name):
     """Pages of methods train on digits what `17_methods` trains, too, with the same settings, and there each method has to learn. By commit run the
     map and three of them: mixed images, a teacher, strong views. `howto/imbalance` trains the network of `tutorials/15_pretrained` twice more. `prior`,
     weights of classes in `labeled_loss`, and `frozen_baseline` by balanced accuracy have tests in test_mixmatch, test_losses and test_frozen.
-    Of `tutorials/12_phone` and `13_label_next`, `distill`, ONNX and `label_next` have theirs in test_export, test_choose and test_cli, and run on
-    the pages `35_export` and `32_choose`"""
+    Of `howto/deploy`, `howto/predict`, `tutorials/12_phone` and `tutorials/13_label_next`, predictors, ONNX, `distill` and `label_next` have theirs in
+    test_predictor, test_export, test_choose and test_cli, and run on the pages `24_predictor`, `35_export` and `32_choose`"""
     kept = '00_map','04_mean_teacher','08_mixmatch','11_fixmatch','which'
-    others = 'howto/imbalance','tutorials/12_phone','tutorials/13_label_next'
+    others = 'howto/deploy','howto/imbalance','howto/predict','tutorials/12_phone','tutorials/13_label_next'
     return Path(name).with_suffix('').as_posix() in others or name.startswith('methods/') and Path(name).stem not in kept
 
 def code_of(path): return [''.join(c['source']) for c in json.loads(path.read_text(encoding='utf-8'))['cells'] if c['cell_type']=='code']
