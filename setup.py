@@ -2,6 +2,7 @@
 import re, sys
 from configparser import ConfigParser
 from pathlib import Path
+from zipfile import ZipFile
 
 from setuptools import find_packages, setup
 from setuptools.command.bdist_wheel import bdist_wheel
@@ -22,6 +23,7 @@ repository,site = (cfg[o].rstrip('/') for o in ('repository','site'))
 urls = dict(Homepage=site or repository, Documentation=site, Source=repository, Paper=cfg['paper'],
             Issues=repository and f'{repository}/issues', Changelog=repository and f'{repository}/blob/main/CHANGELOG.md')
 licenses = dict(apache2='Apache-2.0', mit='MIT', bsd3='BSD-3-Clause')
+extras = ('onnx','hub') if 'bdist_wheel' in sys.argv else ('dev','onnx','hub') # A wheel has no tests, nor their tools
 statuses = {'1': '1 - Planning', '2': '2 - Pre-Alpha', '3': '3 - Alpha', '4': '4 - Beta', '5': '5 - Production/Stable'}
 
 class Build(build_py):
@@ -41,6 +43,14 @@ class Wheel(bdist_wheel):
         "Without a list of packages that installers no longer read"
         super().egg2dist(egginfo_path, distinfo_path)
         (Path(distinfo_path)/'top_level.txt').unlink()
+
+    def run(self):
+        "Compressed as far as zlib can; setuptools has no option for the level"
+        super().run()
+        file = self.distribution.dist_files[-1][2]
+        with ZipFile(file) as z: parts = [(o, z.read(o)) for o in z.infolist()]
+        with ZipFile(file, 'w') as z:
+            for o,data in parts: z.writestr(o, data, compresslevel=9)
 
 # chkstyle: off
 setup(
@@ -67,6 +77,6 @@ setup(
         'Topic :: Scientific/Engineering :: Artificial Intelligence'],
     packages=find_packages(root, include=[cfg['lib_name'], cfg['lib_name']+'.*']),
     install_requires=cfg['requirements'].split(),
-    extras_require={o: cfg[f'{o}_requirements'].split() for o in ('dev','onnx','hub')},
+    extras_require={o: cfg[f'{o}_requirements'].split() for o in extras},
     entry_points={'console_scripts': cfg['console_scripts'].split()},
 )

@@ -99,8 +99,21 @@ def test_wheel_metadata(dist, settings):
     norm = lambda s: re.sub(r'\s', '', s).lower()
     requires = [norm(o) for o in meta.get_all('Requires-Dist')]
     assert [o for o in requires if ';' not in o]==[norm(o) for o in settings['requirements'].split()]
-    assert [re.split(';', o)[0] for o in requires if re.search(r'''extra==["']dev["']''', o)]==[norm(o) for o in settings['dev_requirements'].split()]
+    assert meta.get_all('Provides-Extra')==['onnx','hub'], 'a wheel has no tests, nor what they need'
     assert '_modidx' not in entry
+
+def test_a_clone_and_the_sdist_offer_dev(dist, settings):
+    "`pip install -e .[dev]` asks a clone for its metadata, and gets the tools"
+    clone = dist['sdist'].parent/'clone'
+    with tarfile.open(dist['sdist']) as t: t.extractall(clone, filter='data')
+    clone, = clone.iterdir()
+    code = "import setuptools.build_meta as m; print(m.prepare_metadata_for_build_editable('.'))"
+    asked = clone/run(sys.executable, '-c', code, cwd=clone).split()[-1]/'METADATA'
+    norm = lambda s: re.sub(r'\s', '', s).lower()
+    for file in (clone/'PKG-INFO', asked):
+        requires = map(norm, message_from_bytes(file.read_bytes()).get_all('Requires-Dist'))
+        dev = [re.split(';', o)[0] for o in requires if re.search(r'''extra==["']dev["']''', o)]
+        assert dev==[norm(o) for o in settings['dev_requirements'].split()], file
 
 @pytest.fixture(scope='module')
 def empty_env(dist, tmp_path_factory):
