@@ -46,7 +46,7 @@ def ssl_learner(
     train_bn: bool = True,
     moms: tuple = (0.95, 0.85, 0.95),
     default_cbs: bool = True) -> SemiSupervisedLearner:
-    """`help(ssl_learner)` says what it does, and what each argument means"""
+    """`help` says what it does, and what each argument means"""
 
 def mixmatch_learner(
     dls: DataLoaders,
@@ -87,7 +87,7 @@ def mixmatch_learner(
     train_bn: bool = True,
     moms: tuple = (0.95, 0.85, 0.95),
     default_cbs: bool = True) -> SemiSupervisedLearner:
-    """`help(mixmatch_learner)` says what it does, and what each argument means"""
+    """`help` says what it does, and what each argument means"""
 
 def remixmatch_learner(
     dls: DataLoaders,
@@ -129,7 +129,7 @@ def remixmatch_learner(
     train_bn: bool = True,
     moms: tuple = (0.95, 0.85, 0.95),
     default_cbs: bool = True) -> SemiSupervisedLearner:
-    """`help(remixmatch_learner)` says what it does, and what each argument means"""
+    """`help` says what it does, and what each argument means"""
 
 def mean_teacher_learner(
     dls: DataLoaders,
@@ -164,7 +164,7 @@ def mean_teacher_learner(
     train_bn: bool = True,
     moms: tuple = (0.95, 0.85, 0.95),
     default_cbs: bool = True) -> SemiSupervisedLearner:
-    """`help(mean_teacher_learner)` says what it does, and what each argument means"""
+    """`help` says what it does, and what each argument means"""
 
 def fixmatch_learner(
     dls: DataLoaders,
@@ -202,7 +202,7 @@ def fixmatch_learner(
     train_bn: bool = True,
     moms: tuple = (0.95, 0.85, 0.95),
     default_cbs: bool = True) -> SemiSupervisedLearner:
-    """`help(fixmatch_learner)` says what it does, and what each argument means"""
+    """`help` says what it does, and what each argument means"""
 
 def flexmatch_learner(
     dls: DataLoaders,
@@ -240,7 +240,7 @@ def flexmatch_learner(
     train_bn: bool = True,
     moms: tuple = (0.95, 0.85, 0.95),
     default_cbs: bool = True) -> SemiSupervisedLearner:
-    """`help(flexmatch_learner)` says what it does, and what each argument means"""
+    """`help` says what it does, and what each argument means"""
 
 def freematch_learner(
     dls: DataLoaders,
@@ -280,7 +280,7 @@ def freematch_learner(
     train_bn: bool = True,
     moms: tuple = (0.95, 0.85, 0.95),
     default_cbs: bool = True) -> SemiSupervisedLearner:
-    """`help(freematch_learner)` says what it does, and what each argument means"""
+    """`help` says what it does, and what each argument means"""
 
 def softmatch_learner(
     dls: DataLoaders,
@@ -320,7 +320,7 @@ def softmatch_learner(
     train_bn: bool = True,
     moms: tuple = (0.95, 0.85, 0.95),
     default_cbs: bool = True) -> SemiSupervisedLearner:
-    """`help(softmatch_learner)` says what it does, and what each argument means"""
+    """`help` says what it does, and what each argument means"""
 
 def adamatch_learner(
     dls: DataLoaders,
@@ -359,7 +359,7 @@ def adamatch_learner(
     train_bn: bool = True,
     moms: tuple = (0.95, 0.85, 0.95),
     default_cbs: bool = True) -> SemiSupervisedLearner:
-    """`help(adamatch_learner)` says what it does, and what each argument means"""
+    """`help` says what it does, and what each argument means"""
 
 def uda_learner(
     dls: DataLoaders,
@@ -399,11 +399,10 @@ def uda_learner(
     train_bn: bool = True,
     moms: tuple = (0.95, 0.85, 0.95),
     default_cbs: bool = True) -> SemiSupervisedLearner:
-    """`help(uda_learner)` says what it does, and what each argument means"""
+    """`help` says what it does, and what each argument means"""
 
-class SemiSupervisedLearner(Learner):
-    r"""A `Learner` whose callbacks tidy up however a fit ends"""
+class SemiSupervisedLearner(Learner): ...
 
 def factory(method: type) -> Callable[..., SemiSupervisedLearner]: ...
 
-def __getattr__(name: str) -> Any: ... # What else the module has
+def __getattr__(name: str) -> Any: ...
