@@ -42,7 +42,7 @@ def network(
         if kwargs: raise TypeError(f"`{first(kwargs)}` of `model_args` {known}; give other functions a `partial`")
         return (arch if isinstance(arch, nn.Module) else arch(n_in, ifnone(n_out, 2))), trainable_params, None
     if isinstance(arch, str):
-        try: import timm  # chkstyle: ignore
+        try: import timm
         except ImportError as e: raise ImportError(
             f"`arch={arch!r}` needs timm: `pip install timm`, or pass a module or function") from e
         if ':' not in arch and not timm.is_model(arch): raise ValueError(

@@ -56,7 +56,7 @@ class WideResNet(nn.Module):
     ):
         super().__init__()
         n,rest = divmod(depth-4, 6)
-        if n<1 or rest: raise ValueError(f"WideResNet: depth must be 6n+4 (10, 16, 22, 28, ...), got depth={depth!r}")
+        if n<1 or rest: raise ValueError(f"depth must be 6n+4 (10, 16, 22, 28, ...); got {depth!r}")
         layers,ni = [_conv(n_in, 16)],16
         for i in range(3*n):
             nf = 16*width<<i//n

@@ -30,7 +30,7 @@ def find_arch(
     "The network that a name means"
     known = merge(*archs.values())
     if name in known: return known[name]
-    try: import timm # chkstyle: ignore
+    try: import timm
     except ImportError as e:
         raise ImportError(f"no network {name} in torchvision; timm's need `pip install timm`{like(name, known)}") from e
     if timm.is_model(name): return name
@@ -137,7 +137,7 @@ def pace(
     m = method_of(learn)
     pool,device = m.labeled_dl.pool,m.labeled_dl.device or 'cpu'
     learn.model.to(device).eval()
-    x = torch.stack([pool.read(i%len(pool))[0] for i in range(32)]).as_subclass(pool.cls).to(device) # Read once
+    x = torch.stack([pool.read(i%len(pool))[0] for i in range(32)]).as_subclass(pool.cls).to(device)
     def look():
         t = time.monotonic()
         learn.model(m.view(x).as_subclass(Tensor)).sum().item()

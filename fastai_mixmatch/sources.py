@@ -106,7 +106,7 @@ def class_names(
         raise ValueError(f"the parts of a `ConcatDataset` number their classes differently: {parts[0]} and "
                          f"{other}; give all one list")
     features = getattr(ds, 'features', None)
-    hf = [features.get(o) for o in ('label','labels')] if isinstance(features, dict) else [] # Of Hugging Face
+    hf = [features.get(o) for o in ('label','labels')] if isinstance(features, dict) else []
     places = [(ds,'vocab'), (ds,'classes'), *((o,'names') for o in hf)]
     names = first(v for v in (getattr(o, a, None) for o,a in places) if v is not None)
     return list(names) if hasattr(names, '__len__') and hasattr(names, '__getitem__') else None
