@@ -93,7 +93,7 @@ def to_channels_last(
     except Exception: model.to(memory_format=torch.contiguous_format) # Whatever it wants
 
 # %% ../nbs/10_arch.ipynb #a1c0de04
-archs = dict(fastai_mixmatch={o.__name__: o for o in (wrn_28_2,small_cnn,WideResNet)}, # By source and name
+archs = dict(fastai_mixmatch={o.__name__: o for o in (wrn_28_2,small_cnn,WideResNet)},
              torchvision={o: getattr(models, o) for o in models.list_models(models)})
 
 # %% ../nbs/10_arch.ipynb #e07496d2

@@ -53,7 +53,7 @@ def _pass(learn, pool, view, bs, thumb, most):
         ims = [picture(o).convert('RGB') for o in x]
         grays += map(gray_thumb, ims)
         for o in ims if thumb else ():
-            o.thumbnail((thumb,thumb)) # It never enlarges
+            o.thumbnail((thumb,thumb))
             thumbs.append(np.asarray(o))
     y,idx,h,z = map(torch.cat, zip(*parts))
     raw = raw_items(pool.items)
@@ -114,7 +114,7 @@ def typicality(
 
 def typical(
     x, # L2-normed features of the unlabeled images `(N,n_features)`
-    n:int, # How many to choose
+    n:int, # How many images
     labeled=None, # Features of the labeled images `(M,n_features)`
     seed:int=0, # Random seed
 )->np.ndarray: # Positions `(n,)`, and how many images are in the cluster of each `(n,)`

@@ -118,7 +118,8 @@ def described(md, repository):
     """README text for a package index, where nothing else of the repository is
 
     Relative links become those of `repository`. Without one, sentences that lead to a page go, pictures with their
-    captions, and how to install a copy of the repository. What the site says better is not in it: notes on the first run, the run on digits, measurements, pages.
+    captions, and how to install a copy of the repository. What the site says better is not in it: notes on the first
+    run, the run on digits, measurements, pages.
     """
     heads,gone = '|'.join(map(re.escape, not_described)),'\1'
     md = re.sub(rf'^<!--.*?-->\n|^## ({heads})\n.*?(?=^## |^MixMatch is by|\Z)', '', md, flags=re.M|re.S)
