@@ -70,7 +70,7 @@ def as_nchw(
 
 # %% ../nbs/00_images.ipynb #4f16f4fc
 FORMATS = 'JPEG PNG GIF BMP DIB TIFF WEBP PPM JPEG2000 AVIF HEIF'.split() # Pillow's; an ICO is decoded when opened
-MAX_PIXELS = 100_000_000 # Of one image
+MAX_PIXELS = 100_000_000
 
 @lru_cache(1)
 def _register():
@@ -134,7 +134,8 @@ def as_image(
             with open_file(item) as im: return img_cls(in_mode(im, img_cls))
         if not isinstance(item, Image.Image):
             x = np.array(item.detach().cpu() if isinstance(item, Tensor) else item)
-            item = picture(to_uint8(as_nchw(x[None])[0]))
+            x = to_uint8(as_nchw(x[None])[0].permute(1,2,0))
+            item = Image.fromarray(x.squeeze(2).numpy())
         return img_cls(in_mode(getattr(img_cls, 'shown', noop)(item), img_cls))
 
 # %% ../nbs/00_images.ipynb #b3507e4b

@@ -151,7 +151,8 @@ def on_pool(
     items = [(o.file, vocab[t] if some else names[o.label]) for o,t in zip(rows, truth)
              if o.error is None and (t>=0 or not some)]
     dl,pipe = learn.dls.valid,ValidPipe(learn.dls.valid)
-    ds = Datasets(items, [[ItemGetter(0), pipe.open], [ItemGetter(1), Categorize(vocab, sort=False)]], split_idx=1)
+    def opened(item): return pipe.open(item)
+    ds = Datasets(items, [[ItemGetter(0), opened], [ItemGetter(1), Categorize(vocab, sort=False)]], split_idx=1)
     loaders = [dl.new(ds, shuffle=False, drop_last=False) for _ in range(2)]
     return Learner(DataLoaders(*loaders, device=learn.dls.device), learn.model, learn.loss_func,
                    metrics=learn.metrics if some else None)

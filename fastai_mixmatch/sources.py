@@ -86,7 +86,7 @@ def check_files(ds):
 def get_item(
     ds, # Dataset or list
     i:int, # Position
-): # Item `i`
+):
     "Item `i` of `ds`; `ImageError` names the image that cannot be read"
     if type(ds) in _plain: return ds[i]
     with reading(lambda: source_name(ds, i)):
