@@ -919,6 +919,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'fastai_mixmatch.models._floats': ('models.html#_floats', 'fastai_mixmatch/models.py'),
                                         'fastai_mixmatch.models._linear': ('models.html#_linear', 'fastai_mixmatch/models.py'),
                                         'fastai_mixmatch.models.load_weights': ('models.html#load_weights', 'fastai_mixmatch/models.py'),
+                                        'fastai_mixmatch.models.read_weights': ('models.html#read_weights', 'fastai_mixmatch/models.py'),
                                         'fastai_mixmatch.models.small_cnn': ('models.html#small_cnn', 'fastai_mixmatch/models.py'),
                                         'fastai_mixmatch.models.wrn': ('models.html#wrn', 'fastai_mixmatch/models.py'),
                                         'fastai_mixmatch.models.wrn_28_2': ('models.html#wrn_28_2', 'fastai_mixmatch/models.py')},

@@ -42,7 +42,7 @@ def network(
         if kwargs: raise TypeError(f"`{first(kwargs)}` of `model_args` {known}; give other functions a `partial`")
         return (arch if isinstance(arch, nn.Module) else arch(n_in, ifnone(n_out, 2))), trainable_params, None
     if isinstance(arch, str):
-        try: import timm  # chkstyle: ignore
+        try: import timm
         except ImportError as e: raise ImportError(
             f"`arch={arch!r}` needs timm: `pip install timm`, or pass a module or function") from e
         if ':' not in arch and not timm.is_model(arch): raise ValueError(
@@ -93,7 +93,7 @@ def to_channels_last(
     except Exception: model.to(memory_format=torch.contiguous_format) # Whatever it wants
 
 # %% ../nbs/10_arch.ipynb #a1c0de04
-archs = dict(fastai_mixmatch={o.__name__: o for o in (wrn_28_2,small_cnn,WideResNet)}, # By source and name
+archs = dict(fastai_mixmatch={o.__name__: o for o in (wrn_28_2,small_cnn,WideResNet)},
              torchvision={o: getattr(models, o) for o in models.list_models(models)})
 
 # %% ../nbs/10_arch.ipynb #e07496d2

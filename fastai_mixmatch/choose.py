@@ -53,7 +53,7 @@ def _pass(learn, pool, view, bs, thumb, most):
         ims = [picture(o).convert('RGB') for o in x]
         grays += map(gray_thumb, ims)
         for o in ims if thumb else ():
-            o.thumbnail((thumb,thumb)) # It never enlarges
+            o.thumbnail((thumb,thumb))
             thumbs.append(np.asarray(o))
     y,idx,h,z = map(torch.cat, zip(*parts))
     raw = raw_items(pool.items)
@@ -74,7 +74,7 @@ def look(
     dls,u = learn.dls,(method := ssl_method(learn)).unlabeled
     if u.source is None: method.prepare() # Which says what is missing
     if isinstance(u.source, IterableDataset): raise TypeError(
-        "an iterable dataset has no positions to look images up by; pass the unlabeled images as files or as an array")
+        "an iterable dataset has no positions to look images up by; pass files or an array")
     pipe = valid_pipe(dls)
     pools = dict(labeled=LabeledPool(dls.train_ds, pipe),
                  unlabeled=as_pool(as_items(u.source, dls), pipe, class_names(dls.train_ds), on_error=u.on_error))
@@ -114,7 +114,7 @@ def typicality(
 
 def typical(
     x, # L2-normed features of the unlabeled images `(N,n_features)`
-    n:int, # How many to choose
+    n:int, # How many images
     labeled=None, # Features of the labeled images `(M,n_features)`
     seed:int=0, # Random seed
 )->np.ndarray: # Positions `(n,)`, and how many images are in the cluster of each `(n,)`
@@ -150,7 +150,7 @@ def label_next(
     labeled=None, # With features: those of the labeled images `(M,n_features)`
     p=None, # With features: probabilities of the unlabeled images `(N,n_classes)`
     names=None, # With features: their names; default: positions
-    classes=None, # Names of the classes, for the reasons; default: those of the learner
+    classes=None, # Names of the classes; default: those of the learner, or numbers
     seed:int=0, # Random seed
     **kwargs # With a learner: arguments of `look`
 )->L: # Pairs of file (or position) and reason
@@ -178,7 +178,7 @@ def cross_probs(
     y,counts = np.asarray(y),np.bincount(y)
     p = np.zeros((len(y), ifnone(n_out, len(counts))))
     folds = min(5, counts.max())
-    if folds<2: raise ValueError("no class has two labels, so nothing can tell whether one of them is wrong")
+    if folds<2: raise ValueError("no class has two labels, so nothing can tell whether one is wrong")
     parts = StratifiedKFold(folds, shuffle=True, random_state=0).split(x, y)
     for a,b in quietly(list, parts): # A class may have fewer labels than there are parts
         head = LogisticRegression(C=10, max_iter=1000).fit(x[a], y[a])
@@ -215,7 +215,7 @@ def label_issues(
     refuse_unless(by in ('cleanlab','plain'), "`by` must be 'cleanlab' or 'plain'", by)
     if by=='plain': bad = confident_issues(p, y)
     else:
-        from cleanlab.filter import find_label_issues # chkstyle: ignore
+        from cleanlab.filter import find_label_issues
         known = np.flatnonzero(~np.isnan(p[:,0]))
         bad = known[find_label_issues(y[known], p[known], return_indices_ranked_by='normalized_margin', n_jobs=1)]
     kind,other = _kinds(o, classes, p),_others(p, y).argmax(1)

@@ -232,7 +232,7 @@ def _modules(m, known):
     def content(v): return [] if hasattr(v, 'computed') and torch.equal(v.computed.to(v.device), v) else _cut(v)
     tensors = [(k, v) for k,v in (*m.named_parameters(), *m.named_buffers()) if not nn.parameter.is_lazy(v)]
     def bits():
-        yield ' '.join(n for n,_ in m.named_modules()).encode() # In their order
+        yield ' '.join(n for n,_ in m.named_modules()).encode()
         for k,v in tensors:
             yield f'{k} {v.dtype} {tuple(v.shape)};'.encode()
             yield from content(v)

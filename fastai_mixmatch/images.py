@@ -16,7 +16,7 @@ from PIL import ImageOps
 from .files import array_bytes
 
 # %% ../nbs/00_images.ipynb #099fc062
-def is_path(o): return isinstance(o, (str,Path)) # Or its text
+def is_path(o): return isinstance(o, (str,Path))
 
 class ImageError(OSError):
     "An image that cannot be read; the message names it"
@@ -70,7 +70,7 @@ def as_nchw(
 
 # %% ../nbs/00_images.ipynb #4f16f4fc
 FORMATS = 'JPEG PNG GIF BMP DIB TIFF WEBP PPM JPEG2000 AVIF HEIF'.split() # Pillow's; an ICO is decoded when opened
-MAX_PIXELS = 100_000_000 # Of one image
+MAX_PIXELS = 100_000_000
 
 @lru_cache(1)
 def _register():
@@ -107,7 +107,7 @@ def _up_to_255(x):
     if x.size and not 0<=x.min()<=x.max()<=top: raise ValueError(
         f"its pixels run from {x.min()} to {x.max()}; expected 0 to {top}: 8 or 16 bits, or floats in [0,1]")
     if x.dtype.itemsize>4 and x.dtype.kind!='f': raise TypeError(
-        f"its pixels are {x.dtype}: 8 or 16 bits? Convert them to uint8 or uint16")
+        f"its pixels are {x.dtype}; convert them to uint8 or uint16")
     return np.multiply(x, np.float32(255/top), dtype=np.float32)
 
 def in_mode(
@@ -217,7 +217,7 @@ class ImagePipe:
         img_cls:type, # Class that opens an item
         after:Pipeline, # Item transforms
     ):
-        self.fs,self.direct = list(getattr(after, 'fs', [after])),{} # By type of an item: is this enough?
+        self.fs = list(getattr(after, 'fs', [after]))
         *sizing,last = [o for o in self.fs if type(o) is not ToTensor] or [None]
         methods = ('crop','squish') if getattr(after, 'split_idx', 0) else ('squish',) # In training it crops at random
         known = not sizing and (last is None or type(last) is Resize and last.method in methods)

@@ -90,7 +90,7 @@ def _take_given(dls, unlabeled, method, stream, checkpoint, every):
         raise TypeError(f"`method` must be an object such as `FixMatch()`; got {method!r}")
     if method.learn is not None: raise foreign(method) # A copy, too, knows what it has learned
     if (unlabeled.source if isinstance(unlabeled, Unlabeled) else unlabeled) is None: raise ValueError(
-        f"`unlabeled` is {unlabeled}; pass a folder, list of files, dataset or array of unlabeled images")
+        f"`unlabeled` is {unlabeled}; pass a folder, list of files, dataset or array")
     if every!='5min' and not isinstance(checkpoint, (str,Path)):
         warn(f"`every={every!r}` does nothing without a folder, `checkpoint=…`, or beside a `Checkpoint`")
     if stream and isinstance(unlabeled, Unlabeled):
@@ -171,7 +171,7 @@ def linear_start(
     seen = pool_features(model, pool, range(len(pool)), view, ldl.c, num_workers=ldl.num_workers)
     with kept_rng(): y,(last,*_),h = zip(*[(y,last,h) for _,y,_,last,h,_ in seen])
     h,y = torch.cat(h),torch.cat(y)
-    if len(y.unique())<2: return # Nothing to tell apart
+    if len(y.unique())<2: return
     head = linear_head(F.normalize(h).numpy(), y.numpy())
     length = h.norm(dim=1).mean().clamp(min=1e-12).item()
     for p,o in ((last.weight, head.coef_/length), (last.bias, head.intercept_)):

@@ -1,4 +1,4 @@
-# Written by tools/arguments.py from the code: for editors, which cannot see signatures made by a call.
+# Written by tools/arguments.py, for editors
 from pathlib import Path
 from typing import Any, Callable
 from fastai.callback.core import Callback
@@ -46,9 +46,7 @@ def ssl_learner(
     train_bn: bool = True,
     moms: tuple = (0.95, 0.85, 0.95),
     default_cbs: bool = True) -> SemiSupervisedLearner:
-    r"""A `Learner` that trains on the labeled `dls` and on `unlabeled`
-
-    `help(ssl_learner)` says what each argument means"""
+    """`help` says what it does, and what each argument means"""
 
 def mixmatch_learner(
     dls: DataLoaders,
@@ -89,9 +87,7 @@ def mixmatch_learner(
     train_bn: bool = True,
     moms: tuple = (0.95, 0.85, 0.95),
     default_cbs: bool = True) -> SemiSupervisedLearner:
-    r"""A `Learner` that trains on the labeled `dls` and on `unlabeled` with MixMatch (arXiv 1905.02249): guess, sharpen, mix
-
-    `help(mixmatch_learner)` says what each argument means"""
+    """`help` says what it does, and what each argument means"""
 
 def remixmatch_learner(
     dls: DataLoaders,
@@ -133,9 +129,7 @@ def remixmatch_learner(
     train_bn: bool = True,
     moms: tuple = (0.95, 0.85, 0.95),
     default_cbs: bool = True) -> SemiSupervisedLearner:
-    r"""A `Learner` that trains on the labeled `dls` and on `unlabeled` with ReMixMatch (arXiv 1911.09785): MixMatch with distribution alignment, augmentation anchoring, and a rotation task
-
-    `help(remixmatch_learner)` says what each argument means"""
+    """`help` says what it does, and what each argument means"""
 
 def mean_teacher_learner(
     dls: DataLoaders,
@@ -170,9 +164,7 @@ def mean_teacher_learner(
     train_bn: bool = True,
     moms: tuple = (0.95, 0.85, 0.95),
     default_cbs: bool = True) -> SemiSupervisedLearner:
-    r"""A `Learner` that trains on the labeled `dls` and on `unlabeled` with Mean Teacher (arXiv 1703.01780): follow the average of the weights; needs the `EMA` callback
-
-    `help(mean_teacher_learner)` says what each argument means"""
+    """`help` says what it does, and what each argument means"""
 
 def fixmatch_learner(
     dls: DataLoaders,
@@ -210,9 +202,7 @@ def fixmatch_learner(
     train_bn: bool = True,
     moms: tuple = (0.95, 0.85, 0.95),
     default_cbs: bool = True) -> SemiSupervisedLearner:
-    r"""A `Learner` that trains on the labeled `dls` and on `unlabeled` with FixMatch (arXiv 2001.07685): guess on a weak view; learn confident guesses on a strong one
-
-    `help(fixmatch_learner)` says what each argument means"""
+    """`help` says what it does, and what each argument means"""
 
 def flexmatch_learner(
     dls: DataLoaders,
@@ -250,9 +240,7 @@ def flexmatch_learner(
     train_bn: bool = True,
     moms: tuple = (0.95, 0.85, 0.95),
     default_cbs: bool = True) -> SemiSupervisedLearner:
-    r"""A `Learner` that trains on the labeled `dls` and on `unlabeled` with FlexMatch (arXiv 2110.08263): FixMatch with a threshold for each class, lower while it is seldom guessed
-
-    `help(flexmatch_learner)` says what each argument means"""
+    """`help` says what it does, and what each argument means"""
 
 def freematch_learner(
     dls: DataLoaders,
@@ -292,9 +280,7 @@ def freematch_learner(
     train_bn: bool = True,
     moms: tuple = (0.95, 0.85, 0.95),
     default_cbs: bool = True) -> SemiSupervisedLearner:
-    r"""A `Learner` that trains on the labeled `dls` and on `unlabeled` with FreeMatch (arXiv 2205.07246): thresholds that follow the network's confidence, and a fairness loss
-
-    `help(freematch_learner)` says what each argument means"""
+    """`help` says what it does, and what each argument means"""
 
 def softmatch_learner(
     dls: DataLoaders,
@@ -334,9 +320,7 @@ def softmatch_learner(
     train_bn: bool = True,
     moms: tuple = (0.95, 0.85, 0.95),
     default_cbs: bool = True) -> SemiSupervisedLearner:
-    r"""A `Learner` that trains on the labeled `dls` and on `unlabeled` with SoftMatch (arXiv 2301.10921): each guess is weighted by a Gaussian of its confidence, with no threshold
-
-    `help(softmatch_learner)` says what each argument means"""
+    """`help` says what it does, and what each argument means"""
 
 def adamatch_learner(
     dls: DataLoaders,
@@ -375,9 +359,7 @@ def adamatch_learner(
     train_bn: bool = True,
     moms: tuple = (0.95, 0.85, 0.95),
     default_cbs: bool = True) -> SemiSupervisedLearner:
-    r"""A `Learner` that trains on the labeled `dls` and on `unlabeled` with AdaMatch (arXiv 2106.04732): guesses aligned to labeled predictions, and a threshold relative to their confidence
-
-    `help(adamatch_learner)` says what each argument means"""
+    """`help` says what it does, and what each argument means"""
 
 def uda_learner(
     dls: DataLoaders,
@@ -417,13 +399,10 @@ def uda_learner(
     train_bn: bool = True,
     moms: tuple = (0.95, 0.85, 0.95),
     default_cbs: bool = True) -> SemiSupervisedLearner:
-    r"""A `Learner` that trains on the labeled `dls` and on `unlabeled` with Unsupervised data augmentation (arXiv 1904.12848): FixMatch with soft, sharpened targets
+    """`help` says what it does, and what each argument means"""
 
-    `help(uda_learner)` says what each argument means"""
-
-class SemiSupervisedLearner(Learner):
-    r"""A `Learner` whose callbacks tidy up however a fit ends"""
+class SemiSupervisedLearner(Learner): ...
 
 def factory(method: type) -> Callable[..., SemiSupervisedLearner]: ...
 
-def __getattr__(name: str) -> Any: ... # What else the module has
+def __getattr__(name: str) -> Any: ...

@@ -285,7 +285,6 @@ def quietly(f, *args, **kwargs):
         return f(*args, **kwargs)
 
 class _Calls:
-    "A dataset whose item `o` is `f(o)`"
     def __init__(self, f): self.f = f
     def __getitem__(self, o): return self.f(o)
 

@@ -33,9 +33,8 @@ class FastOptimizer(Optimizer):
             ends = dict(lr=math.inf, wd=math.inf, eps=math.inf, mom=1, sqr_mom=1)
             if bad := {k: h[k] for k,end in ends.items() if not 0<=h.get(k, 0)<end}: raise ValueError(
                 f"lr, wd and eps must be finite and at least 0, momentum must be in [0,1); got {bad}")
-            for do_wd in (True,False):
-                if ps := [p for p in pg if p.grad is not None and self.decays(p)==do_wd]:
-                    self.move(ps, [p.grad for p in ps], dict(h, wd=h['wd']*do_wd))
+            for do_wd,ps in groupby([p for p in pg if p.grad is not None], self.decays).items():
+                self.move(ps, [p.grad for p in ps], dict(h, wd=h['wd']*do_wd))
 
 # %% ../nbs/19_optim.ipynb #e14c833a
 def _like(t, p):

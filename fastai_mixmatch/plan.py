@@ -18,7 +18,7 @@ from .collect import *
 from .files import *
 from .learner import ssl_learner
 from .mixmatch import MixMatch
-from .models import load_weights
+from .models import *
 from .rng import *
 from .semi import *
 from .describe import *
@@ -30,7 +30,7 @@ def find_arch(
     "The network that a name means"
     known = merge(*archs.values())
     if name in known: return known[name]
-    try: import timm # chkstyle: ignore
+    try: import timm
     except ImportError as e:
         raise ImportError(f"no network {name} in torchvision; timm's need `pip install timm`{like(name, known)}") from e
     if timm.is_model(name): return name
@@ -79,12 +79,10 @@ def file_weights(
     file, # File of weights, a predictor's file, or the folder of a training
 ): # For `ssl_learner`: the file, or a dictionary of all the weights of a training
     "Weights that a training starts from"
-    from safetensors import SafetensorError, torch as tensors
     if (file := Path(file)).is_dir(): file /= 'predictor.safetensors'
     if not file.is_file(): raise FileNotFoundError(f"there is no weights file {file}")
     if file.suffix!='.safetensors': return file
-    try: return {k: v for k,v in tensors.load_file(file).items() if not k.startswith('sample.')}
-    except SafetensorError as e: raise ValueError(f"{file} is not a file of weights: {e}") from e
+    return {k: v for k,v in read_weights(file).items() if not k.startswith('sample.')}
 
 def plan_learner(
     plan:dict, # `args` of the command, `pretrained`, `epochs`, `steps` of each epoch so far or None
@@ -139,7 +137,7 @@ def pace(
     m = method_of(learn)
     pool,device = m.labeled_dl.pool,m.labeled_dl.device or 'cpu'
     learn.model.to(device).eval()
-    x = torch.stack([pool.read(i%len(pool))[0] for i in range(32)]).as_subclass(pool.cls).to(device) # Read once
+    x = torch.stack([pool.read(i%len(pool))[0] for i in range(32)]).as_subclass(pool.cls).to(device)
     def look():
         t = time.monotonic()
         learn.model(m.view(x).as_subclass(Tensor)).sum().item()

@@ -102,9 +102,8 @@ def tensor(self:ItemPipe, img)->Tensor:
 
 @patch
 def __call__(self:ItemPipe, item, i=None)->Tensor:
-    t = type(item)
-    if t not in self.direct: self.direct[t] = self.quick and issubclass(t, (str, Path)) and not self.own_tfms(item)
-    return ImagePipe.__call__(self, item, i) if self.direct[t] else self.tensor(self.open(item, i))
+    enough = self.quick and is_path(item) and not self.own_tfms(item)
+    return ImagePipe.__call__(self, item, i) if enough else self.tensor(self.open(item, i))
 
 # %% ../nbs/02_pool.ipynb #4a95216a
 CACHE_LIMIT = 2*2**30 # Bytes of decoded images to keep in memory, unless `cache` says otherwise

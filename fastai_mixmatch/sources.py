@@ -86,7 +86,7 @@ def check_files(ds):
 def get_item(
     ds, # Dataset or list
     i:int, # Position
-): # Item `i`
+):
     "Item `i` of `ds`; `ImageError` names the image that cannot be read"
     if type(ds) in _plain: return ds[i]
     with reading(lambda: source_name(ds, i)):
@@ -106,7 +106,7 @@ def class_names(
         raise ValueError(f"the parts of a `ConcatDataset` number their classes differently: {parts[0]} and "
                          f"{other}; give all one list")
     features = getattr(ds, 'features', None)
-    hf = [features.get(o) for o in ('label','labels')] if isinstance(features, dict) else [] # Of Hugging Face
+    hf = [features.get(o) for o in ('label','labels')] if isinstance(features, dict) else []
     places = [(ds,'vocab'), (ds,'classes'), *((o,'names') for o in hf)]
     names = first(v for v in (getattr(o, a, None) for o,a in places) if v is not None)
     return list(names) if hasattr(names, '__len__') and hasattr(names, '__getitem__') else None

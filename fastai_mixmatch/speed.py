@@ -47,7 +47,7 @@ class FastPath(Callback):
 _trim = getattr(ctypes.CDLL(None), 'malloc_trim', None) if sys.platform=='linux' else None
 
 class Trim(FitCallback):
-    "Give memory that is free back to the system every hundred steps, where the C library is glibc"
+    "Give free memory back to the system every hundred steps, where the C library is glibc"
     order,in_checkpoint = 60,False
     def after_batch(self):
         if _trim and self.train_iter%100==0: _trim(0)

@@ -154,8 +154,8 @@ def check_label(y):
         "or use fastai's `vision_learner` with `MultiCategoryBlock`, or `unet_learner`")
     if isinstance(y, str):
         raise TypeError(f"labels must be indices of classes; got {y!r}: use `CategoryBlock`, or number the classes")
-    if floats: raise TypeError(f"regression targets ({got} of floats) are not supported: labels must be classes; for "
-                               "numbers use fastai's `vision_learner` with `RegressionBlock`")
+    if floats: raise TypeError(f"regression targets ({got} of floats) are not supported; for numbers "
+                               "use fastai's `vision_learner` with `RegressionBlock`")
 
 def check_labels(
     dls, # `DataLoaders`
@@ -170,7 +170,7 @@ def check_labels(
     if n_inp!=1: raise ValueError(f"`dls` must give one image and one label; it has {n_inp} inputs")
     if not isinstance(item, (tuple,list)) or len(item)!=2: raise ValueError(
         f"`dls` must give pairs (image, label); it gives {type(item).__name__}. Make it of dictionaries by `ImageList"
-        "(images, labels).dataloaders(…)`; for boxes use a detector, such as those of `torchvision.models.detection`")
+        "(images, labels).dataloaders(…)`; for boxes use a detector of `torchvision.models.detection`")
     check_label(item[1])
     check_batches(dls.train)
     check_classes(dls)

@@ -102,7 +102,7 @@ def _chart(series, title, x=None, ylim=None, name='epoch'):
     for i,(k,v) in enumerate(series.items()):
         pts = [(px(a), py(b)) for a,b in zip(x, v) if b==b]
         line = ' '.join(f'{a:.1f},{b:.1f}' for a,b in pts)
-        cls = f'class="k{i%4} k"' # Color and dashes
+        cls = f'class="k{i%4} k"'
         dots = [f'<circle {cls} cx="{a:.1f}" cy="{b:.1f}" r="3"/>' for a,b in pts]*(len(pts)<15)
         at,y = 40+150*(i%2),10+14*(i//2)
         out += [f'<polyline {cls} points="{line}"/>', *dots, f'<path {cls} d="M{at} {y}h24"/>',
@@ -183,7 +183,7 @@ def _beside(charts):
 def _curves(p):
     if p.rows.empty: return '<p>This learner holds no results of a fit.</p>'
     df = p.rows.apply(pd.to_numeric, errors='coerce').dropna(axis=1, how='all')
-    known = ('train_loss','valid_loss','loss_x','loss_u','lambda_u','confidence','guess_acc','time')
+    known = 'train_loss','valid_loss',*p.learn.report.own
     metrics = [c for c in df if c not in known and df[c].between(0, 1).all()]
     groups = {'Metrics on validation images': (metrics,(0,1)), 'Losses': (('train_loss','valid_loss'),None),
               'Guesses: sure, and right': (('confidence','guess_acc'),(0,1)),

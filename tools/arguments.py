@@ -3,10 +3,11 @@
     python tools/arguments.py            # write the stub; `make export` does
     python tools/arguments.py --check    # fail where the stub is not what the code gives
 
-Both are made from the code: signatures, and the comments of parameters. The stub repeats the shared
-arguments for each function: a `TypedDict` that all unpack (PEP 692) would say them once, but it has no defaults, and
-editors that complete by jedi (0.20.1 was tried) do not read it. What an argument means, the stub does not repeat: the
-comments of the modules say it, and `help` and a notebook's Shift-Tab print it."""
+Both are made from the code: signatures, and the comments of parameters. Editors need a stub, as they cannot see
+signatures made by a call. It repeats the shared arguments for each function: a `TypedDict` that all unpack (PEP 692)
+would say them once, but it has no defaults, and editors that complete by jedi (0.20.1 was tried) do not read it. What a
+function does and an argument means, the stub does not repeat: docstrings and comments of the modules say it, and `help`
+and a notebook's Shift-Tab print it."""
 import argparse, inspect, re, sys, warnings
 from pathlib import Path
 
@@ -136,7 +137,7 @@ settings are on the page about [methods](17_methods.md)."""]
 def stub():
     "Text of `learner.pyi`: what users call, with the signatures that the module makes while it is imported"
     _,learner = public()
-    lines = ['# Written by tools/arguments.py from the code: for editors, which cannot see signatures made by a call.',
+    lines = ['# Written by tools/arguments.py, for editors',
              'from pathlib import Path', 'from typing import Any, Callable',
              'from fastai.callback.core import Callback', 'from fastai.data.core import DataLoaders',
              'from fastai.learner import Learner', 'from fastcore.foundation import L', 'from numpy import ndarray',
@@ -154,13 +155,12 @@ def stub():
         for a,p in inspect.signature(f).parameters.items():
             if p.kind is p.KEYWORD_ONLY and not star: args,star = args+['*'],True
             args.append(argument(a, p))
-        args = ',\n    '.join(args)
-        doc = f"{f.__doc__.splitlines()[0]}\n\n    `help({k})` says what each argument means"
-        return f'def {k}(\n    {args}) -> SemiSupervisedLearner:\n    r"""{doc}"""'
+        args,doc = ',\n    '.join(args),'`help` says what it does, and what each argument means'
+        return f'def {k}(\n    {args}) -> SemiSupervisedLearner:\n    """{doc}"""'
     for k in [o for o in learner.__all__ if o.endswith('_learner')]: lines += [function(k, getattr(learner, k)), '']
-    lines += ['class SemiSupervisedLearner(Learner):', f'    r"""{learner.SemiSupervisedLearner.__doc__}"""', '',
+    lines += ['class SemiSupervisedLearner(Learner): ...', '',
               'def factory(method: type) -> Callable[..., SemiSupervisedLearner]: ...', '',
-              'def __getattr__(name: str) -> Any: ... # What else the module has', '']
+              'def __getattr__(name: str) -> Any: ...', '']
     return '\n'.join(lines)
 
 def main():

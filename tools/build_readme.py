@@ -117,11 +117,13 @@ not_described = 'Before the first run','From 20 labels to a classifier','How goo
 def described(md, repository):
     """README text for a package index, where nothing else of the repository is
 
-    Relative links become those of `repository`. Without one, sentences that lead to a page go, and pictures with their
-    captions. What the site says better is not in it: notes on the first run, the run on digits, measurements, pages.
+    Relative links become those of `repository`. Without one, sentences that lead to a page go, pictures with their
+    captions, and how to install a copy of the repository. What the site says better is not in it: notes on the first
+    run, the run on digits, measurements, pages.
     """
     heads,gone = '|'.join(map(re.escape, not_described)),'\1'
     md = re.sub(rf'^<!--.*?-->\n|^## ({heads})\n.*?(?=^## |^MixMatch is by|\Z)', '', md, flags=re.M|re.S)
+    if not repository: md = re.sub(r'^```sh\npip install \. .*\n```\n\n', '', md, flags=re.M)
     def _f(m):
         picture,text,url = m[1]=='!',m[2],m[3]
         if re.match(r'[a-z][a-z0-9+.-]*:|#', url): return m[0]
