@@ -148,8 +148,7 @@ class RandAugment(ViewTransform):
 @patch
 def slices(self:RandAugment, b:int)->list:
     "What the parts of a shuffled batch of `b` images get: `(operation, start, end)`"
-    active = int(b*self.p + torch.rand(()).item())
-    base,extra = divmod(active, len(self.ops))
+    base,extra = divmod(int(b*self.p + torch.rand(()).item()), len(self.ops))
     more = set(torch.randperm(len(self.ops))[:extra].tolist())
     ends = np.cumsum([base + (i in more) for i in range(len(self.ops))]).tolist()
     return [(self.pool.index(o),s,e) for o,s,e in zip(self.ops, [0,*ends], ends) if e>s]

@@ -43,6 +43,7 @@ class Unlabeled:
 class Settings:
     "Base of classes whose annotated attributes are settings: arguments with a default"
     _stateattrs = _needed = () # Attributes of the base, and methods that must call the base's
+    idle = () # Settings of bases that do nothing here
     def __init_subclass__(cls):
         base = super(cls, cls)
         for k,v in vars(cls).items():
@@ -60,14 +61,15 @@ class Settings:
         kinds = merge(*(inspect.get_annotations(c) for c in cls.__mro__ if issubclass(c, Settings)))
         for k in kinds:
             if not hasattr(cls, k): raise TypeError(f"`{k}` of {cls.__name__} needs a default: `{k}:float = 0.5`")
-        return {k: Parameter(k, Parameter.KEYWORD_ONLY, default=getattr(cls, k), annotation=v) for k,v in kinds.items()}
+        return {k: Parameter(k, Parameter.KEYWORD_ONLY, default=getattr(cls, k), annotation=v) for k,v in kinds.items()
+                if k not in cls.idle}
 
     def set(self, given:dict):
         "Take the settings that are `given`, and the defaults of the others"
         known,cls = self.settings(),type(self).__name__
         for k in given:
             if k not in known and hasattr(type(self), k): raise TypeError(
-                f"`{k}` of {cls} is not an argument, as it has no annotation, such as `{k}:float = 0.5`")
+                f"`{k}` of {cls} is not an argument, as it has no annotation, such as `{k}:float = 0.5`, or no use")
         check_names(given, known, cls)
         for k,p in known.items(): setattr(self, k, given.get(k, p.default))
 

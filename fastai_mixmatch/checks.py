@@ -75,7 +75,7 @@ def _losses(m, o):
 # %% ../nbs/84_checks.ipynb #5c1e07ac
 _expected = dict( # Name → what is expected, and is it that?
     k=("a whole number of weak views, at least 1", lambda m, o: isinstance(o, int) and o>0),
-    ks=("a whole number of strong views", lambda m, o: isinstance(o, int) and o>=0),
+    ks=("a whole number of strong views; some methods need one", lambda m, o: isinstance(o, int) and o>=m.least_ks),
     lambda_u=("a weight of at least 0", lambda m, o: o>=0),
     ramp=("a float from 0.0 to 1.0 (fraction of training) or an int of 0 or more (steps)", _ramp),
     strong=("an object with a method `view`, such as `StrongView()`", lambda m, o: o.view and not isinstance(o, type)),

@@ -301,8 +301,7 @@ def _parts(v, base, known):
     "A list, set or dictionary; a long one as its length and digest"
     def part(o): return o if o is None or type(o) in (bool,str,float) or type(o) is int and abs(o)<2**63 else known(o)
     def long(parts):
-        some = iter(lambda: [*islice(parts, 4096)], [])
-        return f'{base.__name__} of {n}, {_sha(repr(o).encode() for o in some)}'
+        return f'{base.__name__} of {n}, {_sha(repr(o).encode() for o in iter(lambda: [*islice(parts, 4096)], []))}'
     if base is L: return known(_vars(v)['items'])
     held = [*(dict.items if base is dict else base.__iter__)(v)] # Another thread may change it
     n,res = len(held),{}

@@ -78,10 +78,11 @@ def array_bytes(x)->bytes:
 def load_plain(file, place='cpu'):
     "Tensors and plain data that `torch.save` wrote; `ValueError` for a file that would take more memory than its size"
     with zipfile.ZipFile(file) as z:
-        if any(o.compress_type for o in z.infolist()): raise ValueError("it is compressed") # Could be of any size
-        for o in z.namelist():
-            names = [arg for op,arg,_ in genops(z.read(o)) if op.name=='GLOBAL'] if o.endswith('data.pkl') else ()
-            if any('bytearray' in o for o in names): raise ValueError("it claims more than it holds")
+        for o in z.infolist(): # By name, only the last
+            if o.compress_type: raise ValueError("it is compressed") # Could be of any size
+            ops = genops(z.read(o)) if o.filename.endswith('data.pkl') else ()
+            if any(op.name=='GLOBAL' and 'bytearray' in arg for op,arg,_ in ops):
+                raise ValueError("it claims more than it holds")
     return torch.load(file, map_location=place, weights_only=True)
 
 # %% ../nbs/81_files.ipynb #4ca8786b
@@ -106,6 +107,7 @@ def lock_folder(folder, held=None):
             f.seek(0)
             raise BlockingIOError(f"{folder} is in use by process {f.read()}, this is process {os.getpid()}; "
                                   "let that end first, or name another folder")
+    if os.fstat(f.fileno()).st_nlink>1: raise OSError(f"{file} is a link to another file; delete it")
     f.truncate(0)
     f.write(str(os.getpid()))
     f.flush()

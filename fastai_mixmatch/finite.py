@@ -47,12 +47,10 @@ def look(self:Finite):
 def stop(self:Finite, epoch, i, idx, x_idx, weight, inputs, sure, loss_x, loss_u, loss):
     "Raise a `FloatingPointError` that says what was not finite in a step"
     self.method.forget() # What it holds is not finite either
-    named = dict(labeled=loss_x, unlabeled=loss_u)
-    part = first((k for k,v in named.items() if not math.isfinite(v))) or 'total'
+    part = 'labeled' if not math.isfinite(loss_x) else 'total' if math.isfinite(loss_u) else 'unlabeled'
     cause = '' if math.isfinite(sure) else 'the guesses are not finite; '
     if not math.isfinite(inputs): cause = self.bad_inputs(idx, x_idx)
-    pool = self.method.dl.pool
-    names = listed([pool.image_name(o) for o in (() if idx is None else idx.tolist())], 5)
+    names = listed(map(self.method.dl.pool.image_name, () if idx is None else idx.tolist()), 5)
     raise FloatingPointError(
         f"{cause}the {part} loss is {loss} in epoch {epoch+1}, batch {i+1} (labeled {loss_x:.4g}, "
         f"unlabeled {loss_u:.4g}, weight {weight:.4g}, learning rate {self.opt.hypers[-1]['lr']:.3g}); "

@@ -134,8 +134,7 @@ def as_image(
             with open_file(item) as im: return img_cls(in_mode(im, img_cls))
         if not isinstance(item, Image.Image):
             x = np.array(item.detach().cpu() if isinstance(item, Tensor) else item)
-            x = to_uint8(as_nchw(x[None])[0].permute(1,2,0))
-            item = Image.fromarray(x.squeeze(2).numpy())
+            item = Image.fromarray(to_uint8(as_nchw(x[None])[0].permute(1,2,0)).squeeze(2).numpy())
         return img_cls(in_mode(getattr(img_cls, 'shown', noop)(item), img_cls))
 
 # %% ../nbs/00_images.ipynb #b3507e4b
@@ -154,8 +153,7 @@ def as_shown(
 
 class PILImageShown(PILImage):
     "A `PILImage` as a viewer shows it: see `as_shown`; fastai reads the types of `fn`"
-    @staticmethod
-    def shown(im): return as_shown(im)
+    shown = staticmethod(as_shown)
     @classmethod
     def create(cls, fn:Path|str|Tensor|ndarray|bytes|Image.Image, **kwargs):
         if isinstance(fn, (str, Path, bytes)): fn = open_file(fn)

@@ -209,8 +209,7 @@ def from_arrays(cls:ImageList,
 @patch
 def digest(self:ImageList)->str:
     "Digest of the names of all items, in order, relative to `root` or to their common folder"
-    known = self.items if self.root is None else ()
-    folders = {os.path.dirname(os.path.abspath(o)) for o in known if is_path(o)}
+    folders = {os.path.dirname(os.path.abspath(o)) for o in self.items if is_path(o)} if self.root is None else ()
     root = os.path.commonpath(folders) if folders else None
     names = '\n'.join(self.name(i, root) for i in range(len(self)))
     return sha256_of([names.encode('utf-8', 'surrogateescape')])[:16]

@@ -43,9 +43,9 @@ def mixup(
     return _mix(x, lam, perm),_mix(y, lam, perm)
 
 def _check_mix(x, y, lam, perm):
-    n,msg = len(x),"mixup: {} is {}; convert it to {}, e.g. `{}`"
-    if not x.is_floating_point(): raise TypeError(msg.format('x', x.dtype, 'floats', 'x.float().div(255)'))
-    if not y.is_floating_point(): raise TypeError(msg.format('y', y.dtype, 'probabilities', 'F.one_hot(y, C).float()'))
+    n = len(x)
+    for nm,t,to in (('x',x,'x.float().div(255)'), ('y',y,'F.one_hot(y, C).float()')):
+        if not t.is_floating_point(): raise TypeError(f"mixup: {nm} is {t.dtype}; convert it to floats, e.g. `{to}`")
     if len(y)!=n: raise ValueError(f"mixup: x and y must have the same length, got {n} and {len(y)}")
     for nm,t in (('lam',lam), ('perm',perm)):
         if t is not None and tuple(t.shape)!=(n,):

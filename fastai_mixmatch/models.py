@@ -95,8 +95,7 @@ def small_cnn(
 )->nn.Module: # Maps (N, n_in, H, W) to (N, n_out) logits
     "Stages of convolutions for images of some 8 to 32 pixels, on a CPU"
     def stage(ni, nf):
-        convs = [(_conv(nf if i else ni, nf), *_bn_act(nf)) for i in range(depth)]
-        return nn.Sequential(*sum(convs, ()))
+        return nn.Sequential(*sum([(_conv(nf if i else ni, nf), *_bn_act(nf)) for i in range(depth)], ()))
     layers,nf = [stage(n_in, width)],width
     for _ in range(stages-1):
         layers += [nn.MaxPool2d(2, ceil_mode=True), stage(nf, 2*nf)]

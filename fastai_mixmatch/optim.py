@@ -30,8 +30,7 @@ class FastOptimizer(Optimizer):
     @torch.no_grad()
     def step(self):
         for pg,h in zip(self.param_lists, self.hypers):
-            ends = dict(lr=math.inf, wd=math.inf, eps=math.inf, mom=1, sqr_mom=1)
-            if bad := {k: h[k] for k,end in ends.items() if not 0<=h.get(k, 0)<end}: raise ValueError(
+            if bad := {k: v for k,v in h.items() if not 0<=v<(1 if k[-3:]=='mom' else math.inf)}: raise ValueError(
                 f"lr, wd and eps must be finite and at least 0, momentum must be in [0,1); got {bad}")
             for do_wd,ps in groupby([p for p in pg if p.grad is not None], self.decays).items():
                 self.move(ps, [p.grad for p in ps], dict(h, wd=h['wd']*do_wd))

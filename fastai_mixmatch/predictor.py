@@ -12,7 +12,7 @@ from fastai.vision.all import *
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as read_tensors, save as tensor_bytes
 from .images import *
-from .sources import OPENERS, class_names
+from .sources import OPENERS, class_names, raw_items
 from .files import sha256_of, write_checked
 from .distributed import plain_model
 from .arch import build_arch
@@ -34,32 +34,33 @@ def save_predictor(
         _need(torch.allclose(back, want, atol=1e-4), "the predictor would not give what `learn.predict` gives: "
               "it cannot store what loaders or loss function do at validation. `learn.export` can")
     try: write_checked(file, b, check)
-    except OSError as e:
+    except (OSError,RuntimeError) as e:
         raise PredictorError(f"cannot write {file}: {e}. An older file of this name is as it was") from e
     return sha256_of([b])
 
 def _samples(dls, n=8):
-    "Up to `n` opened images, evenly spaced"
+    "Up to `n` images, evenly spaced: opened, and as the files that they come from, if any"
     ds = dls.valid.dataset if len(dls.valid.dataset) else dls.train_ds
     _need(hasattr(ds, 'tls') and hasattr(dls, 'vocab'), "the loaders do not open images themselves, so a predictor "
           "cannot know how to; save the weights with `learn.save`")
-    imgs = [ds.tls[0].infer(ds.tls[0]._get(i)) for i in range(0, len(ds), max(1, len(ds)//n))[:n]]
+    idxs,raw = range(0, len(ds), max(1, len(ds)//n))[:n],raw_items(ds)
+    imgs = [ds.tls[0].infer(ds.tls[0]._get(i)) for i in idxs]
     _need(type(imgs[0]) in _opened.values(), f"the loaders open a {type(imgs[0]).__name__}; a predictor opens "
           + ', '.join(f'`{o.__name__}`' for o in _opened.values()))
-    return imgs
+    return imgs, [raw[i] if is_path(raw[i]) and os.path.isfile(raw[i]) else o for i,o in zip(idxs, imgs)]
 
 def predictor_of(
     learn, # Trained learner
     n:int=8, # Sample images
-)->tuple: # `Predictor` with a copy of the network, on the CPU; the images, opened; what `learn` says of them
+)->tuple: # `Predictor` with a copy of the network, on the CPU; the images; what `learn` says of them
     "A predictor of what `learn` is now, without a file"
-    dls,imgs = learn.dls,_samples(learn.dls, n)
+    dls,(imgs,files) = learn.dls,_samples(learn.dls, n)
     with learn.no_bar(): want = learn.get_preds(dl=dls.test_dl(imgs, num_workers=0))[0].cpu().float()
     meta = dict(format=2, classes=[*map(str, class_names(dls.train_ds))], tfms=_describe(dls),
                 arch=getattr(learn, 'arch_spec', None), mode=first(k for k,o in _opened.items() if o is type(imgs[0])))
     pred = Predictor(deepcopy(plain_model(learn)).cpu(), meta)
-    meta['shape'] = list(pred.image(imgs[0]).shape)
-    return pred, imgs, want
+    meta['shape'] = list(pred.image(files[0]).shape)
+    return pred, files, want
 
 # %% ../nbs/24_predictor.ipynb #c8e12911
 class PredictorError(ValueError):
@@ -84,8 +85,6 @@ def _is_known(name, kw):
     allowed = _known[name][1]
     return kw.keys()==allowed.keys() and all(o(kw[k]) if callable(o) else kw[k] in o for k,o in allowed.items())
 
-def _value(o): return list(o) if isinstance(o, (tuple,L)) else o
-
 def _described(f):
     # fastai's own, whatever its name
     name = first(k for k,(o,_) in _known.items() if isinstance(f, o) and type(f).__module__==o.__module__)
@@ -93,7 +92,7 @@ def _described(f):
                 f"fastai's own {', '.join(_known)}. `learn.export` keeps it, as a pickle")
     _need(getattr(f, 'mode', 2) in (Image.BILINEAR,'bilinear','nearest'), f"a predictor resizes images bilinearly, but "
           f"{name} was made with other `resamples`; leave them out, or use `learn.export`")
-    kw = {k: _value(getattr(f, k)) for k in _known[name][1]}
+    kw = {k: list(v) if isinstance(v := getattr(f, k), (tuple,L)) else v for k in _known[name][1]}
     if isinstance(f, (Resize,CropPad,RandomResizedCrop)): kw['size'] = kw['size'][::-1] # Kept as (width, height)
     return [name, kw]
 
@@ -248,4 +247,4 @@ def load_predictor(
 )->Predictor:
     "Load a classifier, without running code; `PredictorError` for a changed or forged file"
     try: return _open(*read_file(file, arch), device, sha256)
-    except Exception as e: raise PredictorError(f"{file} cannot be used as a predictor: {e}") from e
+    except Exception as e: raise PredictorError(item_name(f"{file} cannot be used as a predictor: {e}")) from e

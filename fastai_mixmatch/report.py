@@ -62,8 +62,7 @@ class Report(FitCallback):
 @patch
 def add(self:Report, name, total, weight=1):
     "Add to the mean of column `name` in this epoch"
-    old = self.sums.get(name, (0.,0.))
-    self.sums[name] = old[0]+total,old[1]+weight
+    self.sums[name] = self.sums[name][0]+total,self.sums[name][1]+weight
 
 @patch
 def mean(self:Report, name):
@@ -131,7 +130,8 @@ def doubts(self:Report)->list:
     if getattr(self.opt, 'frozen_idx', 0) or not n.sum()>=10*len(n)>0: return []
     m,name = self.method,partial(class_name, self.dls)
     expected = laplace(m.class_counts).to(n)*n.sum()
-    times,most = n/expected,(n-1.75*expected-3*expected.sqrt()).max()
+    sd = (expected*(1-expected/n.sum())).sqrt() # Of a binomial
+    times,most = n/expected,torch.maximum(n-1.75*expected, expected/1.75-n).sub(3*sd).max()
     never = [name(i) for i in (n==0).nonzero()[:,0].tolist()]
     res,more = [],f"label more{m.advice or ''}"
     if never: res.append(

@@ -26,8 +26,7 @@ def set_rng_state(s:dict, own=()):
     random.setstate(s['python'])
     np.random.set_state(s['numpy'])
     torch.set_rng_state(s['torch'])
-    if s['cuda']:
-        for i,o in enumerate(s['cuda'][:torch.cuda.device_count()]): torch.cuda.set_rng_state(o, i)
+    torch.cuda.set_rng_state_all(s['cuda'][:torch.cuda.device_count()])
     if s['mps'] is not None and torch.backends.mps.is_available(): torch.mps.set_rng_state(s['mps'])
     for o,t in zip(own, s['own']): o.setstate(t) if isinstance(o, random.Random) else o.set_state(t)
 

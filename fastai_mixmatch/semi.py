@@ -35,7 +35,7 @@ class SemiSupervised(Settings, FitCallback):
     _needed = ('__init__ check after_create prepare watch before_fit before_train before_batch after_loss after_fit '
                'tidy').split()
     k,ks,mu,strong = 1,0,1,None # Weak and strong views, unlabeled images for each labeled one, what makes strong views
-    guesses = True # Does each step guess?
+    least_ks,guesses = 0,True # Fewest strong views; does each step guess?
     full_weight = property(lambda self: self.lambda_u) # Weight of the unlabeled loss where nothing holds it back
     advice = '' # What to do about classes guessed too often or never, besides labeling more; None: nothing
     _unlabeled = Unlabeled()
@@ -50,6 +50,7 @@ class SemiSupervised(Settings, FitCallback):
         self.set(settings)
         self._init_state()
         self.check()
+        if 'strong' in settings and not self.ks: warn(f"`strong` does nothing in a {type(self).__name__} with `ks=0`")
         for o in ('columns','averages','heads'): expect(self, o)
 
     @property
@@ -392,7 +393,7 @@ def load_state_dict(self:SemiSupervised,
 # %% ../nbs/14_semi.ipynb #fc5fba70
 class Supervised(SemiSupervised):
     "The supervised baseline: as many steps, on labeled images only"
-    guesses,lambda_u = False,0.
+    guesses,lambda_u,idle = False,0.,('lambda_u','ramp')
     def make_batch(self, b): return b.x, (b.y,)
 
 def method_of(learn): return first(o for o in learn.cbs if isinstance(o, SemiSupervised)) # None without one

@@ -123,8 +123,7 @@ def column_files(col, dls=None)->list:
     reader = None if tl is None else first(f for f in tl.tfms.fs if isinstance(f, ColReader))
     ways = [lambda o: Path(f'{reader.pref}{o}{reader.suff}')] if reader else []
     ways += [lambda o: Path(getattr(dls, 'path', '.'))/str(o), lambda o: Path(str(o))]
-    way = first(f for f in ways if any(f(o).is_file() for o in col[:1])) or ways[0]
-    return [*map(way, col)]
+    return [*map(first(f for f in ways if any(f(o).is_file() for o in col[:1])) or ways[0], col)]
 
 def as_items(
     unlabeled, # Folder, list of files, data frame column, dataset, array

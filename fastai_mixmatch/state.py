@@ -121,8 +121,8 @@ def _params(f):
 
 def init_names(o):
     "Names of all arguments with which `o` can be made"
-    inits = (c.__init__ for c in type(o).__mro__ if '__init__' in vars(c))
-    return {n for f in (type(o), *inits) for n in _params(f)}
+    fs = type(o), *(c.__init__ for c in type(o).__mro__ if '__init__' in vars(c))
+    return {n for f in fs for n in _params(f)}
 
 # %% ../nbs/82_state.ipynb #21b97930
 def _csv(o):

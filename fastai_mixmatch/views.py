@@ -36,8 +36,7 @@ def shift_rows(x, dy, dx, flip):
     (b,c,h,w),k,mirror = x.shape,len(dy)//len(x),x.flip(-1)
     strip = torch.cat([mirror, x[...,1:], mirror[...,1:]], -1).contiguous() # `cat` keeps a channels-last layout
     rows = (torch.arange(b*c).view(b, c, 1)*h).repeat(k, 1, 1) + reflect(torch.arange(h) + dy[:,None], h)[:,None]
-    first = w-1 + torch.where(flip, torch.where(dx>0, w-1-dx, 1-w-dx), dx)
-    start = rows*strip.shape[-1] + first[:,None,None]
+    start = rows*strip.shape[-1] + (w-1 + torch.where(flip, torch.where(dx>0, w-1-dx, 1-w-dx), dx))[:,None,None]
     return strip.as_strided((strip.numel()-w+1, w), (1, 1)).index_select(0, start.view(-1)).view(k*b, c, h, w)
 
 def shift_gather(x, dy, dx, flip):
@@ -117,7 +116,6 @@ class BatchViews:
 
     def _add_weak(self, like, weak):
         unknown = [f for f in self.fs if type(f) not in self.deterministic]
-        self.is_random = bool(unknown)
         names = ', '.join(map(_name, unknown))
         if unknown and (draws(lambda: self(like)) or varies(lambda: self(like))):
             if weak: warn(f"`weak={weak}` is not used, as `dls` has random batch transforms: {names}")

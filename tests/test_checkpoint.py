@@ -380,6 +380,16 @@ def test_what_is_no_file_is_no_checkpoint(make):
     learn.fit(1)
     assert learn.train_iter == 4
 
+def test_a_lock_that_is_another_file():
+    "A link to a file of the user, which would become the number of a process"
+    Path('cp').mkdir()
+    Path('notes').write_text('mine')
+    os.link('notes', 'cp/lock')
+    with pytest.raises(CheckpointError, match='cp/lock is a link to another file; delete it'): learner(checkpoint='cp').fit(1)
+    assert Path('notes').read_text() == 'mine'
+    os.unlink('cp/lock')
+    learner(checkpoint='cp').fit(1)
+
 def rezip(state):
     "The same file, compressed"
     src, dst = io.BytesIO(), io.BytesIO()
@@ -392,6 +402,15 @@ def saved(state):
     f = io.BytesIO()
     torch.save(state, f)
     return f.getvalue()
+
+def twice(state):
+    "A file with two parts of one name: the first, which PyTorch reads, claims more than it holds"
+    a, b = (zipfile.ZipFile(io.BytesIO(saved(o))) for o in (dict(state, more=bytearray(9)), state))
+    with warnings.catch_warnings(), zipfile.ZipFile(res := io.BytesIO(), 'w') as z:
+        warnings.simplefilter('ignore')
+        for o in a.namelist(): z.writestr(o, a.read(o))
+        z.writestr('archive/data.pkl', b.read('archive/data.pkl'))
+    return res.getvalue()
 
 def shared():
     "A list of 2^40 parts in a file of some bytes"
@@ -415,7 +434,7 @@ FORGED = dict(list=lambda s: saved([1]), empty=lambda s: saved({}), format=lambd
     expanded=lambda s: saved(put(s, 'cbs', 'Recorder', value=dict(x={'__array__': [torch.zeros(1, dtype=torch.uint8).expand(10**11), '|u1', [10**11]]}))),
     world=lambda s: saved(dict(s, world=0)), threads=lambda s: saved(dict(s, threads=0)),
     text=lambda s: b'hello', pickle=lambda s: pickle.dumps(os.getpid), bomb=lambda s: rezip(dict(s, more=torch.zeros(10**7))),
-    bytes=lambda s: saved(dict(s, more=bytearray(9))))
+    bytes=lambda s: saved(dict(s, more=bytearray(9))), twice=twice)
 @pytest.mark.parametrize('i', range(5))
 def test_forged_file(i):
     "A name that fits and a content that does not: as one that is damaged. A training goes past a fifth of the kinds, one after the other"

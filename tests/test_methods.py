@@ -1,6 +1,6 @@
 """The relatives: targets, weights and losses against the oracle, whole steps, which view feeds which part, that each one learns from unlabeled
 images, and what it keeps."""
-import copy, math, numpy as np, oracle, oracle_methods as om, pandas as pd, pickle, pytest, torch
+import copy, math, numpy as np, oracle, oracle_methods as om, pandas as pd, pickle, pytest, torch, warnings
 from fastai.vision.all import Callback, DataLoader, DataLoaders, load_learner, set_seed
 from fastai_mixmatch.all import *
 from fastai_mixmatch.methods import fairness_loss, kl_loss, quarter_turns
@@ -634,6 +634,25 @@ def test_settings_at_the_ends():
     (lambda: ReMixMatch(ks=0), 'strong views'), (lambda: VAT(eps=0), 'above 0'), (lambda: FixMatch(ks=-1), 'ks'), (lambda: FreeMatch(clip=2.), 'clip')])
 def test_bad_arguments(make, message):
     with pytest.raises(ValueError, match=message): make()
+
+@pytest.mark.parametrize('make', [lambda: DeFixMatch(ks=0), lambda: NoisyStudent(trained=small_cnn(1, 10), ks=0)])
+def test_methods_that_need_strong_views(make):
+    "At once, in place of an error without a sentence in the first step"
+    with pytest.raises(ValueError, match='ks: expected a whole number of strong views; some methods need one; got 0'): make()
+
+@pytest.mark.parametrize('cls', [Supervised, MixUpLabeled])
+@pytest.mark.parametrize('name', ['lambda_u', 'ramp'])
+def test_no_weight_where_there_is_no_unlabeled_loss(cls, name):
+    with pytest.raises(TypeError, match=f'`{name}` of {cls.__name__} is not an argument, as it .* or no use'): cls(**{name: 1})
+    assert name not in cls.settings() and getattr(cls(), name) == 0
+
+@pytest.mark.parametrize('make', [PseudoLabel, lambda **kw: FixMatch(**dict(dict(ks=0), **kw))])
+def test_strong_without_strong_views(make):
+    "It would be unused in silence"
+    with pytest.warns(UserWarning, match='`strong` does nothing in a (PseudoLabel|FixMatch) with `ks=0`'): make(strong=StrongView())
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        make(), make(ks=2, strong=StrongView())
 
 @pytest.mark.parametrize('cls', [FreeMatch, SoftMatch])
 def test_no_threshold_where_none_is_used(cls):

@@ -54,6 +54,26 @@ def test_agrees_with_the_learner(name, folder):
     learn.fit(1)
     for a, b in both(learn, sorted((folder/'unlabeled').iterdir())[:5], arch=None): assert agree(a, b)
 
+def half(f): return PILImageBW(PILImageBW.create(f).crop((0, 0, 8, 4)))
+def same(f): return PILImageBW.create(f)
+def text(f): return str(f)
+def turned(f): return f.parent/f'{(int(f.stem)+1)%200:04d}.png'
+
+@pytest.mark.parametrize('opening, good', [([same], True), ([half], False), ([turned, PILImageBW.create], False), ([text, PILImageBW.create], True)],
+                         ids=['as a predictor', 'a part', 'another file', 'a text'])
+def test_files_opened_in_a_way_of_their_own(opening, good, tmp_path):
+    "What the loaders do to a file before it is an image, a predictor does not know: written are only those that open it alike"
+    files = [tmp_path/f'{i:04d}.png' for i in range(200)]
+    for f, x in zip(files, X): Image.fromarray(x).save(f)
+    image = TransformBlock(type_tfms=opening, batch_tfms=IntToFloatTensor)
+    block = DataBlock((image, CategoryBlock), get_y=lambda f: Y[int(f.stem)], splitter=IndexSplitter(range(160, 200)))
+    learn = learner(block.dataloaders(files, bs=10, num_workers=0), files)
+    learn.fit(1)
+    if good: assert all(agree(*o) for o in both(learn, files[:5]))
+    else:
+        with pytest.raises(PredictorError, match='would not give what'): save_predictor(learn, 'p.safetensors')
+        assert not Path('p.safetensors').exists()
+
 def test_architectures(folder):
     "Found again by name: with arguments, of torchvision, or passed where there is no name."
     for arch, kw in ((wrn(10, 1), {}), (resnet18, {}), ('resnet18', {}), (lambda i, o: small_cnn(i, o, width=4), dict(arch=lambda i, o: small_cnn(i, o, width=4)))):
@@ -145,6 +165,12 @@ META = dict(classes=[[], ['a'], 'abcdefghij', [1]*10, None], mode=['P', None, ['
 def test_wrong_metadata(key, value, good):
     forged(good, **{key: value})
     refused()
+
+def test_what_a_file_says_is_safe_to_print(good):
+    "It could write on a terminal, or turn the direction of what follows"
+    forged(good, format='\x1b[31m\u202e\ud800\n')
+    with pytest.raises(PredictorError) as e: load_predictor('x')
+    assert str(e.value).isprintable() and r'\x1b[31m\u202e\ud800\n' in str(e.value)
 
 TFM = dict(divide=[0, -1, 'x', float('nan'), [1]], mean=[[.5], [float('nan')], 'x'], std=[[0.], [1e-30], [float('inf')], [.5, .5]],
     items=['x', [['Resize']], [['Invert', {}]], [['Resize', dict(size=10**9, method='squish', pad_mode='zeros')]], [['Resize', dict(size=8, other=1)]], [['Resize', dict(size=8, method=[1], pad_mode='zeros')]]],

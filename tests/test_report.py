@@ -202,6 +202,10 @@ def test_doubts_about_guesses():
     assert 'of 75. ' in doubts(even, weight=.1)[0]
     learn.mix_match.adapt, learn.mix_match.class_counts = True, torch.full((2,), 50)
     assert doubts([50]*2, weight=.2) == [] and 'of 7.5. ' in doubts([50]*2, weight=.1)[0], 'with two'
+    drift, = doubts([320,80])
+    assert 'class 0 was guessed 1.6' in drift and 'class 1 0.4 times' in drift, 'none of two classes can be guessed 1.75 times as often and more'
+    learn.mix_match.class_counts = torch.full((3,), 5)
+    assert doubts([60,16,14]) == [] and 'class 0 was guessed 2.3' in doubts([68,12,10])[0], 'a count of few classes varies less than its root'
     learn.mix_match.class_counts = torch.full((10,), 10)
     learn.opt.frozen_idx = 1
     assert doubts(even, weight=.1) == [], 'a warm-up of the head'

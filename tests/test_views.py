@@ -114,14 +114,14 @@ def test_rare_randomness_is_never_missed(make):
     like = TensorImage(images(4, 3, 8, 8))
     for seed in range(40):
         v = BatchViews(loader(make(seed)), like)
-        assert v.is_random and v.weak is None
+        assert v.weak is None
 
 @pytest.mark.parametrize('tfms', [(), (ToTensor(),), (stats(),), (stats(), ToTensor())])
 def test_known_transforms_get_a_weak_view(tfms):
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         v = BatchViews(loader(*tfms), TensorImage(images(4, 3, 8, 8)))
-    assert not v.is_random and type(v.weak) is WeakView
+    assert type(v.weak) is WeakView
     assert {IntToFloatTensor, *map(type, tfms)} <= set(BatchViews.deterministic)
 
 @pytest.mark.parametrize('tfm', [OwnGenerator(0), Halved(), Flip(p=1.), lambda x: x])
@@ -140,7 +140,7 @@ def test_what_draws_is_random_without_a_word(tfms):
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         v = BatchViews(loader(*tfms, stats()), TensorImage(images(4, 3, 8, 8)))
-    assert v.is_random and v.weak is None
+    assert v.weak is None
 
 def test_loaders_without_batch_transforms_get_a_weak_view():
     x = images(4, 3, 8, 8).float()
