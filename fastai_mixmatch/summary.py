@@ -17,11 +17,12 @@ from .files import atomic_write
 from .fingerprint import flat, settings
 from .frozen import linear_rows
 from .inspect import history, ssl_method
+from .program import refuse_loss
 
 # %% ../nbs/33_summary.ipynb #725a355d
 def report(
     learn:Learner, # A learner with a method, that was fitted
-    file='report.html', # File to write
+    file='report.html', # File to write, which may be there from an earlier report
     arch=None, # Network whose features are used, as in `frozen_baseline`; default: the learner's own, and no frozen rows to beat
     weights=None, # File or state dict of its weights
     cache=None, # Folder that keeps its features
@@ -35,6 +36,7 @@ def report(
     "Write one HTML file about a training, with everything in it"
     method,dls = ssl_method(learn),learn.dls
     os.makedirs(Path(file).absolute().parent, exist_ok=True) # An error comes before the work
+    refuse_loss(file, 'report')
     try: rows = history(learn)
     except ValueError: rows = pd.DataFrame()
     classes = [*map(str, ifnone(getattr(dls, 'vocab', None), range(dls.c)))]

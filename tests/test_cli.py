@@ -1,5 +1,5 @@
 "The commands, in real processes: help, mistakes, a training that is stopped and goes on, broken files."
-import csv, inspect, io, itertools, json, os, re, shlex, shutil, signal, subprocess, sys, tempfile
+import csv, inspect, io, itertools, json, os, re, shlex, shutil, signal, subprocess, sys, tempfile, time
 from subprocess import PIPE
 from types import SimpleNamespace
 import numpy as np, pandas as pd, pytest
@@ -520,6 +520,10 @@ def test_no_output_replaces_a_file_of_the_user(trained, photos, tmp_path, main):
     for o in ('model.onnx','predictor.safetensors'): shutil.copy(own/'net.onnx' if 'onnx' in o else run/o, own/'bits'/o)
     assert 'model.onnx is there already' in main('export', own/'bits'/'predictor.safetensors')[2], 'nor in the usual place'
     assert {o: o.read_bytes() for o in before}==before
+    with open(own/'page.html', 'r+b') as f: f.truncate(2**31) # With a hole
+    start = time.process_time()
+    with pytest.raises(FileExistsError): program.refuse_place(own/'page.html', 'report')
+    assert time.process_time()-start<.2, 'its start and its end tell enough'
     (own/'p.csv').write_text('') # As of `mktemp`
     (own/'q.csv').write_text('file,label,probability,margin,error\n') # What Python's `predictions` gives
     for _ in range(2):
