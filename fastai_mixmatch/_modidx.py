@@ -1071,7 +1071,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'fastai_mixmatch.program': { 'fastai_mixmatch.program.failed': ('program.html#failed', 'fastai_mixmatch/program.py'),
                                          'fastai_mixmatch.program.given': ('program.html#given', 'fastai_mixmatch/program.py'),
                                          'fastai_mixmatch.program.heads': ('program.html#heads', 'fastai_mixmatch/program.py'),
-                                         'fastai_mixmatch.program.refuse_loss': ('program.html#refuse_loss', 'fastai_mixmatch/program.py'),
                                          'fastai_mixmatch.program.refuse_place': ( 'program.html#refuse_place',
                                                                                    'fastai_mixmatch/program.py'),
                                          'fastai_mixmatch.program.usage': ('program.html#usage', 'fastai_mixmatch/program.py')},

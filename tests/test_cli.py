@@ -90,7 +90,18 @@ def test_budget(photos, tmp_path, main, monkeypatch):
     made,end = json.loads((tmp_path/'run'/'plan.json').read_text()),json.loads(text)
     assert rc==0 and end['steps'] == sum(made['steps']) and len(made['steps']) == made['epochs'] > 5
     assert 40 < end['seconds'] < 60-made['after']+1 # All of what the report leaves
-    assert 'give more --minutes' in main(*args, '--minutes', '0.01', '--out', tmp_path/'none')[2]
+    assert 'give more --minutes' in main(*args, '--minutes', '0.24', '--out', tmp_path/'none')[2]
+
+def test_what_needs_no_images_is_told_before_they_are_opened(photos, weights, tmp_path, main, monkeypatch):
+    "Minutes that the start and a report take, weights of another network, a folder without any, a file of something else"
+    (tmp_path/'empty').mkdir()
+    (tmp_path/'odd.pth').write_text('weights')
+    monkeypatch.setattr(collect, 'look_at', lambda *args: pytest.fail('images were opened'))
+    start = 'train',photos/'labels.csv','--out',tmp_path/'run'
+    for says,*args in (('--minutes must be more than 0.', '--minutes', '0.05'), ('belong to another network', '--model', 'resnet34', '--weights', weights),
+                       ('no weights file', '--weights', tmp_path/'empty'), ('odd.pth is not a file of weights', '--weights', tmp_path/'odd.pth')):
+        rc,_,err = main(*start, *args)
+        assert rc==1 and says in err, (args, err)
 
 PRETRAINED = '--model','resnet18','--size','32','--epochs','1','--weights'
 
