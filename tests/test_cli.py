@@ -859,7 +859,7 @@ MISTAKES = {'no file or folder': ['check','nowhere.csv'], 'did you mean resnet18
     'two classes at least': ['train','onelabel.csv'], 'keep few of the labels by --per-class': ['train','all.csv'], 'not a list of tasks': ['check','bad.json'], '--folds must be 2 or more, and --fold less': ['check','LABELS','--fold','7'],
     'no file or folder gone.csv': ['check','LABELS','--valid','gone.csv'], 'or folder gone': ['check','LABELS','--unlabeled','gone'],
     'is damaged': ['report','broken'], 'of no training': ['report','foreign'], 'of no training: TypeError': ['predict','listed','.'], "of no training: KeyError('args'); `train` with another --out": ['train','LABELS','--out','foreign'],
-    'w.safetensors is not a file of weights': ['train','LABELS','--weights','w.safetensors'], '--minutes must be more than 0, and finite': ['train','LABELS','--minutes','inf'],
+    'w.safetensors is not a file of weights': ['train','LABELS','--weights','w.safetensors'], ', and finite; got inf': ['train','LABELS','--minutes','inf'],
     'file or folder gone': ['check','LABELS','--root','gone'], 'p.safetensors is there already, and would be lost': ['predict','p.safetensors','IMAGE','--out','p.safetensors'], 'not a file of weights': ['train','LABELS','--model','small_cnn','--size','16','--epochs','1','--weights','LABELS'],
     'no file or folder hf:': ['check','hf:'], '--num-workers must be 0 or more': ['check','gone.csv','--num-workers','-1'],
     'next.csv is there already, and would be lost': ['next','empty','--out','next.csv'], 'plan.json is there already, and would be lost': ['export','broken','--out','broken/../broken/plan.json'], 'labels form no folds': ['train','LABELS','--each-fold','--valid','LABELS']}
