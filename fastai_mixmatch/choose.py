@@ -272,8 +272,8 @@ def strangers(
     **kwargs # With a learner: arguments of `look`
 )->pd.DataFrame: # Columns file, position and score, the strangest first
     "Unlabeled images that seem to belong to no class"
-    def given(): return dict(unlabeled=Looked(names, o), labeled=Looked(x=labeled, y=y), valid=Looked(x=valid))
-    seen = _seen(o, kwargs, given)
+    seen = _seen(o, kwargs, lambda: dict(
+        unlabeled=Looked(names, o), labeled=Looked(x=labeled, y=y), valid=Looked(x=valid)))
     u,known = seen['unlabeled'],seen['labeled']
     score,usual = strangeness(u.x, known.x, known.y, getattr(seen.get('valid'), 'x', None))
     bad = np.flatnonzero(score>np.quantile(usual, 1-share))

@@ -11,7 +11,7 @@ from typing import Annotated
 from fastprogress.fastprogress import format_time
 from fastai.vision.all import *
 from . import summary
-from .arch import is_arch
+from .arch import is_arch, network
 from .batch import *
 from .checkpoint import Checkpoint
 from .choose import *
@@ -21,6 +21,7 @@ from .files import lock_folder
 from .frozen import *
 from .images import is_path, item_name
 from .lists import Files
+from .models import load_weights
 from .plan import *
 from .predictor import *
 from .program import *
@@ -70,10 +71,10 @@ def _frozen_of(plan, run):
 
 def _write_report(learn, file, plan, run):
     print("writing the report")
-    given = [f"--{k.replace('_', '-')}{f' {shlex.quote(str(v))}'*(v is not True)}" for k,v in plan['args'].items()
-             if k not in ('source','images') and v not in (None,False)]
+    given = [o for k,v in plan['args'].items() if k not in ('source','images') and v not in (None,False)
+             for o in (f"--{k.replace('_', '-')}", str(v))[:1+(v is not True)]]
     frozen = dict(_frozen_of(plan, run), others=plan['frozen']) if plan.get('frozen') else {}
-    how = ' '.join(['fastai-mixmatch train', shlex.quote(plan['args']['source']), *given])+plan.get('so_far', '')
+    how = shlex.join(['fastai-mixmatch','train',plan['args']['source'],*given])+plan.get('so_far', '')
     summary.report(learn, file, **frozen, note=how, command=True)
 
 def _says(end):
@@ -94,9 +95,8 @@ def _trained(a, found, run, start):
               +'; Ctrl-C stops it, and the same command goes on'*(not a.get('fold')))
         fit_plan(learn, plan)
         accs,n = [v for o in learn.report.rows if (v := o.get('accuracy')) is not None],len(found.of('valid'))
-        worse = setback(accs[-1], max([*accs, *plan['frozen'].values()]), n) if accs else ''
         end = dict(epochs=plan['epochs'], steps=learn.train_iter, accuracy=last(accs), frozen=plan['frozen'],
-                   validated_on=n, worse=worse) # Predictions reset counts
+                   validated_on=n, worse=setback(accs, n)) # Predictions reset counts
         files = dict(predictor=run/'predictor.safetensors', report=run/'report.html')
         if not all(o.is_file() for o in files.values()):
             save_predictor(learn, files['predictor'])
@@ -169,11 +169,13 @@ def train(
 ):
     "Train a classifier; after Ctrl-C, run the same command to continue"
     a = {k: v for k,v in locals().items() if k not in ('out','each_fold','kwargs')}
+    begin,ends,new = ifnone(started, time.monotonic()),[],not (Path(out)/'plan.json').is_file()
     for k in ('minutes','epochs','size','bs','lr'):
-        refuse_unless(a[k] is None or 0<a[k]<math.inf, f'--{k} must be more than 0, and finite', a[k])
-    find_arch(model), find_method(method)
+        least = (12+time.monotonic()-begin)/60*new*(k=='minutes')
+        refuse_unless(a[k] is None or least<a[k]<math.inf, f'--{k} must be more than {least:.2g}, and finite', a[k])
+    net,_ = find_arch(model),find_method(method)
+    if weights and new: load_weights(network(net, 3, 2)[0], file_weights(weights))
     if each_fold: kwargs['fold'] = None
-    begin,ends = ifnone(started, time.monotonic()),[]
     found = survey(source, sized=(size,bs), **kwargs)
     n = found.folds if each_fold else 1
     a['minutes'] = None if epochs else minutes/n

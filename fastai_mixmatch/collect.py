@@ -110,20 +110,18 @@ def verdict(
     n, # Number of validation images
 )->str:
     "How an accuracy compares"
-    d,m = 100*(own-best),uncertainty(n)
-    if abs(d)<=m: return (f"no clear difference from the best baseline, {best:.1%}: with {n} validation images, up to "
-                          f"{m:.0f} points may be chance")
-    return f"{abs(d):.1f} points {'better' if d>0 else 'worse'} than the best baseline, {best:.1%} (±{m:.0f} points)"
+    d,m = 100*float(own-best),uncertainty(n)
+    return (f"{abs(d):.1f} points {'below' if d<0 else 'above'} the best baseline, {best:.1%}: {'no '*(abs(d)<=m)}more "
+            f"than chance explains (±{m:.0f} points)"+"; train longer (--minutes) or by another method"*(d<0))
 
 def setback(
-    own, # Accuracy after training
-    before, # The best after any epoch, or without training
+    accs, # Accuracy after each epoch
     n, # Number of validation images
 )->str: # Empty where they are alike
     "What to do about a training that ended clearly below its best"
-    return '' if 100*(before-own)<=uncertainty(n) else (
-        f"the training did harm: {before:.1%} before, {own:.1%} at its end. Train again with a smaller learning rate, "
-        "for longer, or by another method")
+    if not accs or 100*((best := max(accs))-accs[-1])<=uncertainty(n): return ''
+    return (f"the training did harm: {best:.1%} before, {accs[-1]:.1%} at its end. Train again with a smaller learning "
+            "rate, for longer, or by another method")
 
 # %% ../nbs/30_collect.ipynb #a67d70c2
 def _refuse_sizes(n, size=None, bs=None):

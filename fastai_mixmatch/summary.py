@@ -17,11 +17,12 @@ from .files import atomic_write
 from .fingerprint import flat, settings
 from .frozen import linear_rows
 from .inspect import history, ssl_method
+from .program import refuse_place
 
 # %% ../nbs/33_summary.ipynb #725a355d
 def report(
     learn:Learner, # A learner with a method, that was fitted
-    file='report.html', # File to write
+    file='report.html', # File to write, which may be there from an earlier report
     arch=None, # Network whose features are used, as in `frozen_baseline`; default: the learner's own, and no frozen rows to beat
     weights=None, # File or state dict of its weights
     cache=None, # Folder that keeps its features
@@ -35,6 +36,7 @@ def report(
     "Write one HTML file about a training, with everything in it"
     method,dls = ssl_method(learn),learn.dls
     os.makedirs(Path(file).absolute().parent, exist_ok=True) # An error comes before the work
+    refuse_place(file, 'report')
     try: rows = history(learn)
     except ValueError: rows = pd.DataFrame()
     classes = [*map(str, ifnone(getattr(dls, 'vocab', None), range(dls.c)))]
@@ -125,8 +127,7 @@ class Tiles:
     def figure(self, *pictures, text):
         "HTML of one or two `(kind, position)` with a caption"
         shown = ''.join(self.picture(*o) for o in pictures)
-        two = ' class="two"'*(len(pictures)>1)
-        return f'<figure{two}><div class="pair">{shown}</div><figcaption>{text}</figcaption></figure>'
+        return f'<figure><div class="pair">{shown}</div><figcaption>{text}</figcaption></figure>'
 
     def sheets(self, side, quality):
         "JPEG bytes of each sheet"
@@ -168,8 +169,7 @@ def _beat(p):
     none = ('pass <code>arch=</code> of a pretrained network, or <code>others=</code>',
             '<code>train</code> makes them with pretrained weights, if there is time')[p.command]
     text = f'This run: {verdict(own, max(rows.values()), len(v))}.' if rows else f'No rows to beat were given: {none}.'
-    before = *p.rows.get('accuracy', ()),*[o for k,o in rows.items() if k.startswith('frozen')]
-    worse = setback(own, max([own, *before]), len(v))
+    worse = setback([*p.rows.get('accuracy', ()), own], len(v))
     text += f' <b>Careful: {worse}.</b>'*bool(worse)
     rows[f'this run: {type(p.method).__name__}'] = own
     cells = [(escape(k), f'{o:.1%}') for k,o in rows.items()]
@@ -183,13 +183,12 @@ def _beside(charts):
 def _curves(p):
     if p.rows.empty: return '<p>This learner holds no results of a fit.</p>'
     df = p.rows.apply(pd.to_numeric, errors='coerce').dropna(axis=1, how='all')
-    known = 'train_loss','valid_loss',*p.learn.report.own
-    metrics = [c for c in df if c not in known and df[c].between(0, 1).all()]
+    named = dict(train_loss='training', valid_loss='validation', loss_x='labeled images', loss_u='unlabeled',
+                 confidence='sure', guess_acc='right')
+    metrics = [c for c in df if c not in (*named,*p.learn.report.own) and df[c].between(0, 1).all()]
     groups = {'Metrics on validation images': (metrics,(0,1)), 'Losses': (('train_loss','valid_loss'),None),
               'Guesses: sure, and right': (('confidence','guess_acc'),(0,1)),
               'Parts of the loss, unweighted': (('loss_x','loss_u'),None)}
-    named = dict(train_loss='training', valid_loss='validation', loss_x='labeled images', guess_acc='right',
-                 loss_u='unlabeled')
     def chart(k, cols, lim):
         lines = {named.get(c, c): df[c] for c in cols if c in df}
         return lines and _chart(lines, k, ylim=lim)
@@ -340,7 +339,7 @@ def _write(file, p):
     nav = ''.join(f'<a href="#p{i}">{k}</a>' for i,k in enumerate(_parts))
     body = ''.join(f'<section id="p{i}"><h2>{k}</h2>{made[k]}</section>' for i,k in enumerate(_parts))
     counts += f'; {len(p.classes)} classes. {time.strftime("%Y-%m-%d %H:%M")}'
-    data = json.dumps(dict(p.data, s=side), separators=(',',':')).replace('<', '\\u003c')
+    data = json.dumps(p.data, separators=(',',':')).replace('<', '\\u003c')
     page = (files('fastai_mixmatch')/'report.html').read_text(encoding='utf-8')
     fill = dict(title=escape(p.title), sheets=f':root {{ --s: {side} }}\n{css}', data=data, counts=counts, nav=nav,
                 body=body)

@@ -1,5 +1,5 @@
 "The commands, in real processes: help, mistakes, a training that is stopped and goes on, broken files."
-import csv, inspect, io, itertools, json, os, re, shlex, shutil, signal, subprocess, sys, tempfile
+import csv, inspect, io, itertools, json, os, re, shlex, shutil, signal, subprocess, sys, tempfile, time
 from subprocess import PIPE
 from types import SimpleNamespace
 import numpy as np, pandas as pd, pytest
@@ -95,7 +95,18 @@ def test_budget(photos, tmp_path, main, monkeypatch):
     made,end = json.loads((tmp_path/'run'/'plan.json').read_text()),json.loads(text)
     assert rc==0 and end['steps'] == sum(made['steps']) and len(made['steps']) == made['epochs'] > 5
     assert 40 < end['seconds'] < 60-made['after']+1 # All of what the report leaves
-    assert 'give more --minutes' in main(*args, '--minutes', '0.01', '--out', tmp_path/'none')[2]
+    assert 'give more --minutes' in main(*args, '--minutes', '0.24', '--out', tmp_path/'none')[2]
+
+def test_what_needs_no_images_is_told_before_they_are_opened(photos, weights, tmp_path, main, monkeypatch):
+    "Minutes that the start and a report take, weights of another network, a folder without any, a file of something else"
+    (tmp_path/'empty').mkdir()
+    (tmp_path/'odd.pth').write_text('weights')
+    monkeypatch.setattr(collect, 'look_at', lambda *args: pytest.fail('images were opened'))
+    start = 'train',photos/'labels.csv','--out',tmp_path/'run'
+    for says,*args in (('--minutes must be more than 0.', '--minutes', '0.05'), ('belong to another network', '--model', 'resnet34', '--weights', weights),
+                       ('no weights file', '--weights', tmp_path/'empty'), ('odd.pth is not a file of weights', '--weights', tmp_path/'odd.pth')):
+        rc,_,err = main(*start, *args)
+        assert rc==1 and says in err, (args, err)
 
 PRETRAINED = '--model','resnet18','--size','32','--epochs','1','--weights'
 
@@ -525,6 +536,10 @@ def test_no_output_replaces_a_file_of_the_user(trained, photos, tmp_path, main):
     for o in ('model.onnx','predictor.safetensors'): shutil.copy(own/'net.onnx' if 'onnx' in o else run/o, own/'bits'/o)
     assert 'model.onnx is there already' in main('export', own/'bits'/'predictor.safetensors')[2], 'nor in the usual place'
     assert {o: o.read_bytes() for o in before}==before
+    with open(own/'page.html', 'r+b') as f: f.truncate(2**31) # With a hole
+    start = time.process_time()
+    with pytest.raises(FileExistsError): program.refuse_place(own/'page.html', 'report')
+    assert time.process_time()-start<.2, 'its start and its end tell enough'
     (own/'p.csv').write_text('') # As of `mktemp`
     (own/'q.csv').write_text('file,label,probability,margin,error\n') # What Python's `predictions` gives
     for _ in range(2):
@@ -849,7 +864,7 @@ MISTAKES = {'no file or folder': ['check','nowhere.csv'], 'did you mean resnet18
     'two classes at least': ['train','onelabel.csv'], 'keep few of the labels by --per-class': ['train','all.csv'], 'not a list of tasks': ['check','bad.json'], '--folds must be 2 or more, and --fold less': ['check','LABELS','--fold','7'],
     'no file or folder gone.csv': ['check','LABELS','--valid','gone.csv'], 'or folder gone': ['check','LABELS','--unlabeled','gone'],
     'is damaged': ['report','broken'], 'of no training': ['report','foreign'], 'of no training: TypeError': ['predict','listed','.'], "of no training: KeyError('args'); `train` with another --out": ['train','LABELS','--out','foreign'],
-    'w.safetensors is not a file of weights': ['train','LABELS','--weights','w.safetensors'], '--minutes must be more than 0, and finite': ['train','LABELS','--minutes','inf'],
+    'w.safetensors is not a file of weights': ['train','LABELS','--weights','w.safetensors'], ', and finite; got inf': ['train','LABELS','--minutes','inf'],
     'file or folder gone': ['check','LABELS','--root','gone'], 'p.safetensors is there already, and would be lost': ['predict','p.safetensors','IMAGE','--out','p.safetensors'], 'not a file of weights': ['train','LABELS','--model','small_cnn','--size','16','--epochs','1','--weights','LABELS'],
     'no file or folder hf:': ['check','hf:'], '--num-workers must be 0 or more': ['check','gone.csv','--num-workers','-1'],
     'next.csv is there already, and would be lost': ['next','empty','--out','next.csv'], 'plan.json is there already, and would be lost': ['export','broken','--out','broken/../broken/plan.json'], 'labels form no folds': ['train','LABELS','--each-fold','--valid','LABELS']}

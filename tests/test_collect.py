@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from PIL import Image, ImageDraw
 from functools import partial
 from fastai.vision.all import L, PILImage, first, get_image_files
-from fastai_mixmatch.collect import collect, deal, each_fold, hash_bits, loaders, look_at, near_duplicates, near_pairs, setback, survey, thumb
+from fastai_mixmatch.collect import collect, deal, each_fold, hash_bits, loaders, look_at, near_duplicates, near_pairs, setback, survey, thumb, verdict
 from fastai_mixmatch.images import PILImageShown, as_image
 from fastai_mixmatch.learner import mixmatch_learner
 from fastai_mixmatch.models import small_cnn
@@ -632,10 +632,17 @@ def test_a_column_of_long_texts(photos, tmp_path):
     df.to_csv(photos/'long.csv', index=False)
     assert parts(survey(photos/'long.csv'))==LABELED
 
+def test_a_training_below_its_baseline():
+    "Told with what chance explains for so many validation images, and what to do"
+    few,many = (verdict(np.float64(.35), .47, n) for n in (43, 400))
+    assert few.startswith('12.0 points below the best baseline, 47.0%: no more than chance explains (±15 points); train longer (--minutes)')
+    assert '47.0%: more than chance explains (±5 points); train longer' in many
+    assert verdict(.5, .47, 43).endswith('3.0 points above the best baseline, 47.0%: no more than chance explains (±15 points)')
+
 def test_a_training_that_did_harm():
     "Told beyond what chance explains for so many validation images, with what to do"
-    assert setback(.35, .53, 16)==setback(.5, .53, 100)==setback(.53, .35, 100)==''
-    text = setback(.35, .53, 100)
+    assert setback([.53,.35], 16)==setback([.53,.5], 100)==setback([.35,.53], 100)==setback([], 100)==''
+    text = setback([.2,.53,.35], 100)
     assert '53.0% before, 35.0% at its end' in text and 'smaller learning rate' in text and '--' not in text
 
 @pytest.fixture

@@ -83,6 +83,12 @@ def test_install_page_names_what_is_installed(cfg):
         name,_,least = o.partition('>=')
         assert said.get(name, name)+(f' {least} or newer' if least else '') in page, o
 
+def test_what_tests_wait_for_is_installed(cfg):
+    "`make test` installs whatever a test skips itself without; but for gradio, a large package that one page shows"
+    waited = {o for p in (root/'tests').glob('test_*.py') for o in re.findall(r"importorskip\('(\w+)'", read(p.relative_to(root)))}
+    dev = {re.split('[<>=]', o)[0].replace('-', '_') for o in cfg['dev_requirements'].split()}
+    assert {'datasets','cleanlab'}<=waited and waited-dev=={'gradio'}
+
 def test_changes_of_this_version():
     version = fastai_mixmatch.__version__
     assert re.search(rf'^## \[{re.escape(version)}\]', read('CHANGELOG.md'), re.M), f'CHANGELOG.md has no section for {version}'

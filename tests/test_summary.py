@@ -55,6 +55,15 @@ def test_a_folder_that_cannot_be_made_is_found_first(made, monkeypatch):
     monkeypatch.setattr(summary, 'look', lambda *a, **k: pytest.fail('the images were looked at'))
     with pytest.raises(OSError, match='page.html'): report(made[1], made[3]/'page.html'/'report.html')
 
+def test_a_file_of_the_user_is_not_replaced(made, tmp_path, monkeypatch):
+    "Told before the work; an earlier report makes room"
+    own, old = tmp_path/'page.html', shutil.copy(made[3], tmp_path)
+    own.write_text('<!doctype html><title>Mine</title>')
+    assert report(made[1], old)==Path(old)
+    monkeypatch.setattr(summary, 'look', lambda *a, **k: pytest.fail('the images were looked at'))
+    with pytest.raises(FileExistsError, match='page.html is there already, and would be lost'): report(made[1], own)
+    assert 'Mine' in own.read_text()
+
 def test_the_browser_would_tell_an_error(made):
     assert any('broken' in o for o in browse(made[3], '--dump-dom', script='throw new Error("broken")')[1])
 
