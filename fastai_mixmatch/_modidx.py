@@ -628,6 +628,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'fastai_mixmatch.images.PILImageShown': ('images.html#pilimageshown', 'fastai_mixmatch/images.py'),
                                         'fastai_mixmatch.images.PILImageShown.create': ( 'images.html#pilimageshown.create',
                                                                                          'fastai_mixmatch/images.py'),
+                                        'fastai_mixmatch.images.PILImageShown.shown': ( 'images.html#pilimageshown.shown',
+                                                                                        'fastai_mixmatch/images.py'),
                                         'fastai_mixmatch.images._bounded': ('images.html#_bounded', 'fastai_mixmatch/images.py'),
                                         'fastai_mixmatch.images._content': ('images.html#_content', 'fastai_mixmatch/images.py'),
                                         'fastai_mixmatch.images._register': ('images.html#_register', 'fastai_mixmatch/images.py'),

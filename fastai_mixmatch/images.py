@@ -153,7 +153,8 @@ def as_shown(
 
 class PILImageShown(PILImage):
     "A `PILImage` as a viewer shows it: see `as_shown`; fastai reads the types of `fn`"
-    shown = staticmethod(as_shown)
+    @staticmethod
+    def shown(im): return as_shown(im) # Of its own: a resume takes a name for another function for a patch
     @classmethod
     def create(cls, fn:Path|str|Tensor|ndarray|bytes|Image.Image, **kwargs):
         if isinstance(fn, (str, Path, bytes)): fn = open_file(fn)
