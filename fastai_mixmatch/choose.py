@@ -119,7 +119,7 @@ def typical(
     seed:int=0, # Random seed
 )->np.ndarray: # Positions `(n,)`, and how many images are in the cluster of each `(n,)`
     "Typical images from different places (TypiClust, arXiv 2202.02794, algorithm 1)"
-    from sklearn.cluster import KMeans, MiniBatchKMeans # Slow to import
+    from sklearn.cluster import KMeans, MiniBatchKMeans
     labeled = ifnone(labeled, x[:0])
     m,both = len(labeled),np.concatenate([labeled, x])
     k = min(m+n, 500, len(both))

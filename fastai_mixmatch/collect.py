@@ -193,7 +193,7 @@ class Survey:
         "Remarks on what was read, duplicates, and validation images"
         v,torn = self.of('valid').label,sum(self.torn(*o) for o in self.pairs)
         n,more = len(v)*(not self.each),sorted({*self.of('labeled').label}-{*v})
-        return self.said + [k for k,o in { # What to say: whether
+        return self.said + [k for k,o in {
             f"duplicates with two labels: {torn}, named first; correct one of each": torn,
             f"classes without a validation image: {len(more)}, such as {item_name(first(more))}": n and more,
             "in trials with photographs, 98 to 99% of duplicates were right": self.pairs,
@@ -221,7 +221,7 @@ def refuse_empty(self:Survey, folds:int=0):
     "`ValueError` where a training, or one of some `folds`, would lack labels, unlabeled images, or a class"
     train,valid,bad = set(self.of('labeled').label),set(self.of('valid').label),sum(self.bad.error!='left out')
     all = f"of the {len(self.df)-bad} images"+f" that can be read ({bad} cannot)"*(bad>0)
-    for says,bad in { # The first that is so
+    for says,bad in {
         "validation images are given, so labels form no folds; train once": folds and self.given,
         "more `folds` than labels, not counting classes with one label; give fewer folds, or label more":
         folds>sum(k for k in self.classes().values() if k>1),

@@ -149,7 +149,7 @@ class Unknown(list):
         "Note something that is used"
         if (name,id(o)) in self.seen: return
         self.seen[name,id(o)],self.named[name] = o,self.named[name]+1
-        self.todo.append((f'{name} {n}' if (n := self.named[name])>1 else name, o)) # Another one of that name
+        self.todo.append((f'{name} {n}' if (n := self.named[name])>1 else name, o))
 
     def pays(self, n):
         "May `n` more parts be described?"
@@ -309,7 +309,7 @@ def _parts(v, base, known):
         if n>64: return long([part(k), part(o)] for k,o in held)
         for k,o in held:
             k = known(k) if type(k) is str else f'<{known(k)}>'
-            while k in res: k += "'" # Another one of that name
+            while k in res: k += "'"
             res[k] = known(o, k)
         return res if [*res]==sorted(res) else {'': 'in the order '+', '.join(res), **res}
     if base in (set,frozenset): res = sorted(map(part, held), key=str)

@@ -134,7 +134,7 @@ def _training(learn, unknown):
     model,hypers,loss = plain_model(learn),learn.opt.hypers,learn.loss_func
     if isinstance(loss, StepLoss): loss = loss.own
     theirs = {'create_mbar','logger','told',*given(learn)}.union(*map(set_later, [learn, *learn.cbs]))
-    for k,v in vars(learn).items(): # The user's own
+    for k,v in vars(learn).items():
         if k not in theirs and not isinstance(v, Callback): unknown.add(f'learner.{k}', v)
     scheds = {k: f for cb in learn.cbs if isinstance(cb, ParamScheduler) and not isinstance(cb, LRFinder)
               for k,f in cb.scheds.items()}

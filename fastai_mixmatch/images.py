@@ -130,7 +130,7 @@ def as_image(
     with reading(lambda: item_name(item, i)):
         if not issubclass(img_cls, PILBase): return img_cls.create(item)
         if isinstance(item, (str, Path, bytes)):
-            if img_cls.create.__func__ is not PILBase.create.__func__: return img_cls.create(item) # In its own way
+            if img_cls.create.__func__ is not PILBase.create.__func__: return img_cls.create(item)
             with open_file(item) as im: return img_cls(in_mode(im, img_cls))
         if not isinstance(item, Image.Image):
             x = np.array(item.detach().cpu() if isinstance(item, Tensor) else item)

@@ -200,7 +200,7 @@ def as_trained(
     "Hold out the same images as a training, whatever was labeled since"
     df = found.df
     names,free = df.index.map(found.name),df.part=='unlabeled'
-    same = plan.get('args', {}).get('images')==images_of(found) # Or moved
+    same = plan.get('args', {}).get('images')==images_of(found)
     if 'valid' in plan and not same:
         df['part'] = df.part.where(free, np.where(names.isin(plan['valid']), 'valid', 'labeled'))
     out = [o[not same] for o in plan.get('left_out', ())]

@@ -70,7 +70,7 @@ def flat_map(
 )->np.ndarray: # `(N,2)`, each between 0 and 1
     "Places for images, so that those with similar features are neighbors"
     from sklearn.decomposition import PCA
-    from sklearn.manifold import TSNE # Slow to import
+    from sklearn.manifold import TSNE
     x = PCA(min(50, *np.shape(x)), random_state=0).fit_transform(x)
     xy = x[:,:2]
     if len(x)>5: xy = TSNE(init='pca', perplexity=min(30, (len(x)-1)/3), random_state=0).fit_transform(x)

@@ -149,7 +149,7 @@ def refuse_labels(
 ):
     "Refuse labels that are numbers to predict, or several in one text"
     kinds = set(labels)
-    point = ',.'[any({*o.split(',')}-kinds for o in kinds)] # Or several
+    point = ',.'[any({*o.split(',')}-kinds for o in kinds)]
     texts = [re.sub(' *%$', 'e-2', o.replace(',', point)) for o in kinds]
     nums = pd.to_numeric(pd.Series(texts, dtype=object), errors='coerce')
     if kinds and nums.notna().all() and ((nums%1>0).any() or (len(kinds)>20 and 2*len(kinds)>len(labels))):
