@@ -128,7 +128,7 @@ def check(self:Checkpoint, file, state):
         f"{msg}. Use the settings, labels (`Split.save`) and seed (`set_seed`, before the loaders are made) of then, "
         "or another folder, or continue with `Checkpoint(folder, override=True)`")
     warn(f"{msg}. `override=True`: training continues")
-    fit.exact = not any(re.match('(un)?labeled |batches', k) and not k.endswith('.times') for k in diff) # Same streams?
+    fit.exact = not any(re.match('(un)?labeled |batches', k) and not k.endswith('.times') for k in diff)
     if diff.keys()-initial and not state['ended']: state['pct'] = None # Another schedule, perhaps
 
 # %% ../nbs/23_checkpoint.ipynb #b27cc606

@@ -368,7 +368,7 @@ def main(
         with warnings.catch_warnings():
             warnings.showwarning = _note
             to = sys.stdout if name in ('train','predict') else sys.stderr
-            if not to or (quiet or as_json) and out!='-': to = io.StringIO() # Closed, or unwanted
+            if not to or (quiet or as_json) and out!='-': to = io.StringIO()
             own = {k: args[k] for k in inspect.signature(commands[name]).parameters}
             with contextlib.redirect_stdout(to): text,data,code = commands[name](**own)
         end = sys.stderr if out=='-' else sys.stdout # The other holds a table

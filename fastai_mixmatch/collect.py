@@ -20,7 +20,7 @@ def thumb(
     img, # PIL image
 )->bytes: # 81 gray pixels
     "`img` as 9×9 gray pixels"
-    if max(img.size)>216: img = img.resize((216,216), Image.NEAREST) # Much faster
+    if max(img.size)>216: img = img.resize((216,216), Image.NEAREST)
     return img.convert('L').resize((9,9), Image.BOX).tobytes()
 
 def hash_bits(

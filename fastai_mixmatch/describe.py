@@ -33,7 +33,7 @@ def _vars(o):
     for c in type(o).__mro__[::-1]:
         for k,d in vars(c).items():
             if type(d) not in _slots: continue
-            with suppress(AttributeError): # An empty one
+            with suppress(AttributeError):
                 if k=='__dict__': res |= d.__get__(o)
                 elif (c in _filled or '__slots__' in vars(c)) and k!='__weakref__': res[k] = d.__get__(o)
     return res
@@ -172,7 +172,7 @@ class Unknown(list):
     def used(self)->tuple:
         "Describe what was noted since the last call: functions and classes, and values"
         res = {},{}
-        for name,o in self.todo: # Grows meanwhile
+        for name,o in self.todo:
             code = issubclass(type(o), (FunctionType,type)) and _own(o)
             if self.left<100: self.append(f"the rest of {name.split('.')[0]}")
             else: res[not code][name] = plain(o, self, name)
@@ -255,7 +255,7 @@ def plain(v, unknown:Unknown|None=None, name:str='', seen:tuple=()):
     if unknown is None: unknown = Unknown()
     if len(seen)>1 or unknown.whole: return _plain(v, unknown, name, seen)
     n,half,lost = len(unknown),unknown.left//2,False
-    unknown.left -= half # For what comes later
+    unknown.left -= half
     try: res = _plain(v, unknown, name, seen)
     except _Lost: res,lost = type(v).__qualname__,True
     unknown.left += half

@@ -92,7 +92,7 @@ def _batches(dl, unknown, name, *apart):
     "How a loader chooses its images, and makes batches"
     made = {k: getattr(dl, k) for k in ('collate_fn','drop_last') if hasattr(dl, k)}
     if made.get('drop_last'): made['drop_last'] = getattr(dl, 'bs', None) or dl.batch_size
-    if 'collate_fn' in made: dl = dl.sampler if dl.batch_size else dl.batch_sampler # PyTorch's
+    if 'collate_fn' in made: dl = dl.sampler if dl.batch_size else dl.batch_sampler
     made = {'': type(dl), **getattr(dl, '__dict__', {'items': dl}), **made}
     return {k: plain(getattr(v, 'fs', v), unknown, f'{name}.{k}'.rstrip('.')) for k,v in made.items()
             if k not in _loading.union(apart)}

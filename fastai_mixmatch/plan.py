@@ -110,7 +110,7 @@ def plan_learner(
         says = f"the weights of {a['model']} cannot be downloaded ({e.__cause__ or e})"
         raise ValueError(f"{says}; pass --weights or --scratch") from e
     if whole: load_weights(learn.model, whole)
-    if again: learn.model.load_state_dict(torch.load(start, 'cpu', weights_only=True)) # Counts, too
+    if again: learn.model.load_state_dict(torch.load(start, 'cpu', weights_only=True))
     elif pre and start:
         for p in learn.model.parameters(): mark_computed(p, False) # Another start reads them
         torch.save(learn.model.state_dict(), b := io.BytesIO())

@@ -108,7 +108,7 @@ def _describe(dls):
                 divide=div and float(div.div), mean=mean, std=std)
 
 # %% ../nbs/24_predictor.ipynb #a47ab68b
-_opened = dict(RGB=PILImage, L=PILImageBW, PILImageShown=PILImageShown, ImageStack=ImageStack) # What opens an image
+_opened = dict(RGB=PILImage, L=PILImageBW, PILImageShown=PILImageShown, ImageStack=ImageStack)
 
 class Predictor:
     "A classifier: `predict` takes what `learn.predict` took, and gives the same"

@@ -30,7 +30,7 @@ def heads()->dict:
         file = files('fastai_mixmatch')/f'{room}.py'
         tree = ast.parse(file.read_text(encoding='utf-8'))
         tree.body = [o for o in tree.body if getattr(o, 'name', '') in ('survey',*functions)]
-        for o in tree.body: o.body,o.returns = o.body[:1],None # Its docstring
+        for o in tree.body: o.body,o.returns = o.body[:1],None
         exec(compile(tree, str(file), 'exec'), known)
     return {o.strip('_'): known[o] for o in functions}
 

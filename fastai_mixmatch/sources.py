@@ -75,7 +75,7 @@ def check_file(ds, i):
     fs = [] if tl is None else list(tl.tfms.fs)
     n = first(n for n,f in enumerate(fs) if f.name=='PILBase.create')
     item = None if n is None else compose(*fs[:n])(tl._get(i))
-    if getattr(getattr(ds, 'loader', None), '__name__', '')=='default_loader': item = ds.samples[i][0] # torchvision's
+    if getattr(getattr(ds, 'loader', None), '__name__', '')=='default_loader': item = ds.samples[i][0]
     if isinstance(item, (str, Path, bytes)): open_file(item).close()
 
 def check_files(ds):

@@ -284,7 +284,7 @@ def hub_table(
             if y is None or part=='unlabeled' or names and int(y)<0: y = None
             elif names: y = names[int(y)]
             stored = f.get('bytes') and not os.path.isfile(f['path'] or '')
-            item = HubImage(f['bytes']) if stored else Path(f.get('path') or place) # Perhaps of no file
+            item = HubImage(f['bytes']) if stored else Path(f.get('path') or place)
             if stored: item.place = place
             rows.append((item, y, part))
     return _validated(image_table(rows))
