@@ -107,7 +107,7 @@ def _up_to_255(x):
     if x.size and not 0<=x.min()<=x.max()<=top: raise ValueError(
         f"its pixels run from {x.min()} to {x.max()}; expected 0 to {top}: 8 or 16 bits, or floats in [0,1]")
     if x.dtype.itemsize>4 and x.dtype.kind!='f': raise TypeError(
-        f"its pixels are {x.dtype}; convert them to uint8 or uint16")
+        f"its pixels are {x.dtype}: 8 or 16 bits? Convert them to uint8 or uint16")
     return np.multiply(x, np.float32(255/top), dtype=np.float32)
 
 def in_mode(

@@ -154,8 +154,8 @@ def check_label(y):
         "or use fastai's `vision_learner` with `MultiCategoryBlock`, or `unet_learner`")
     if isinstance(y, str):
         raise TypeError(f"labels must be indices of classes; got {y!r}: use `CategoryBlock`, or number the classes")
-    if floats: raise TypeError(f"regression targets ({got} of floats) are not supported; for numbers "
-                               "use fastai's `vision_learner` with `RegressionBlock`")
+    if floats: raise TypeError(f"regression targets ({got} of floats) are not supported: labels must be classes; for "
+                               "numbers use fastai's `vision_learner` with `RegressionBlock`")
 
 def check_labels(
     dls, # `DataLoaders`
