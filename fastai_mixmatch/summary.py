@@ -298,8 +298,8 @@ def _twice(p):
     rows = [([a, b], torn(a, b) or where) for a,b,where,_ in df.values]
     rows.sort(key=lambda o: o[1][0]!='<')
     held = sum('valid' in o for o in df['where'])
-    return _tiles_of(p, rows, f'Pairs that look the same to the network: {len(df)}; with a validation image: {held}. In '
-                     'trials with changed copies, 96% of the pairs were right. Pairs with two labels come first.')
+    return _tiles_of(p, rows, f'Pairs that look the same to the network: {len(df)}; with a validation image: {held}. '
+                     'In trials with changed copies, 96% of the pairs were right. Pairs with two labels come first.')
 
 def _strange(p):
     df = strangers(p.seen)
