@@ -92,7 +92,7 @@ def _trained(a, found, run, start):
         for k,v in plan['frozen'].items(): print(f"to beat: accuracy {v:.1%}, linear classifier on the network, {k}")
         side = method_of(learn).labeled_dl.pool.shape[-1]
         print(f"training {a['model']} by {a['method']}, images of {side} pixels, in {run}"
-              +'; Ctrl-C stops it, and the same command goes on'*(not a.get('fold')))
+              +'; Ctrl-C stops it, and the same command continues it'*(not a.get('fold')))
         fit_plan(learn, plan)
         accs,n = [v for o in learn.report.rows if (v := o.get('accuracy')) is not None],len(found.of('valid'))
         end = dict(epochs=plan['epochs'], steps=learn.train_iter, accuracy=last(accs), frozen=plan['frozen'],
@@ -300,7 +300,7 @@ def _open_run(run, source=None):
     if not newest.read['ended']:
         at = f"epoch {newest.read['epoch']+1} of {plan['epochs']}"
         says.append(f"as saved in {at}: the training goes on, or was stopped")
-    for o in says: warnings.warn(f"this is {run} ({o})")
+    for o in says: warnings.warn(f"{run} ({o})")
     return learn, dict(plan, so_far=''.join(f' ({o})' for o in says)), found
 
 def _predictor(run):
@@ -375,7 +375,7 @@ def main(
         if as_json or not quiet: print(json.dumps(data, default=str) if as_json else _options(text), file=end)
         return code
     except KeyboardInterrupt as e:
-        fail(f"stopped{e}{'; the same command goes on'*(name=='train')}")
+        fail(f"stopped{e}{'; the same command continues'*(name=='train')}")
         return 130
     except BrokenPipeError: raise
     except (ValueError,TypeError,OSError,ImportError,RuntimeError) as e:

@@ -267,7 +267,7 @@ def survey(
     source, # Folder, CSV, TSV or Label Studio JSON file, data frame, or Hugging Face dataset: itself, `hf:owner/name` or what `save_to_disk` wrote
     unlabeled:str|Path|None=None, # More unlabeled images: folder or list of files
     valid:str|Path|None=None, # Labeled images for validation, as `source`; default: those that it names, or a part of the labels
-    folds:int=5, # Without `valid`: number of cross-validation folds of the labels
+    folds:int=5, # Number of cross-validation folds of the labels, without validation images
     fold:int|None=0, # Which fold is for validation, from 0; in Python, None takes each in turn
     file:str|int|None=None, # Column of the files, name or position; default: the one that names files
     label:str|int|None=None, # Column of the labels; default: the only other one, or one with a usual name

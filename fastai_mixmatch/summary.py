@@ -234,8 +234,8 @@ def _reliability(p):
         rows = [(f'{i/10:.1f} to {(i+1)/10:.1f}', int(r.n), f'{r.confidence:.0%}', f'{r.right:.0%}')
                 for i,r in d.iterrows()]
         table = _table(rows, ('Confidence','Images','Mean','Right'), nums=(1,2,3))
-        out[k] = (f'<p>Expected calibration error: <b>{ece:.3f}</b>. On average, the confidence differs by so much '
-                  f'from the share that is right.</p>{chart}<details><summary>As a table</summary>{table}</details>')
+        out[k] = (f'<p>Expected calibration error: <b>{ece:.3f}</b>, the mean difference between the confidence and '
+                  f'the share of right guesses.</p>{chart}<details><summary>As a table</summary>{table}</details>')
     return _beside(out) if out else '<p>No labels are known to compare with.</p>'
 
 # %% ../nbs/33_summary.ipynb #4054d025
@@ -298,14 +298,14 @@ def _twice(p):
     rows = [([a, b], torn(a, b) or where) for a,b,where,_ in df.values]
     rows.sort(key=lambda o: o[1][0]!='<')
     held = sum('valid' in o for o in df['where'])
-    return _tiles_of(p, rows, f'{len(df)} pairs look the same to the network; {held} of them touch a validation image. '
+    return _tiles_of(p, rows, f'Pairs that look the same to the network: {len(df)}; with a validation image: {held}. '
                      'In trials with changed copies, 96% of the pairs were right. Pairs with two labels come first.')
 
 def _strange(p):
     df = strangers(p.seen)
     out = '--leave-out-strangers' if p.command else 'leave_out(source, strangers(learn))'
-    return _tiles_of(p, [([f], '') for f in df.file], f'{len(df)} unlabeled images, the strangest first, lie farther '
-                     'from every labeled one than nearly all that belong. In trials with photographs of other things, '
+    return _tiles_of(p, [([f], '') for f in df.file], f'Unlabeled images that seem to belong to no class: {len(df)}, '
+                     'the strangest first. In trials with photographs of other things, '
                      f'56% were strangers; with one more class, 17 to 31%. <code>{out}</code> leaves them out.')
 
 def _next(p):

@@ -65,7 +65,7 @@ def main(capsys):
 
 def test_ctrl_c_and_the_same_command(trained, main):
     out,(rc,text,err),(rc2,text2,err2),args = trained
-    assert rc==130 and 'Traceback' not in err and 'the same command goes on' in err
+    assert rc==130 and 'Traceback' not in err and 'the same command continues' in err
     assert rc2==0 and f"predict '{out}' FOLDER" in text2, err2
     first = int(re.search(r'epoch (\d+)/12', text2)[1])
     assert 3 <= first <= 6 # It goes on where it was
@@ -245,7 +245,7 @@ def test_moved_images_and_added_labels(photos, tmp_path, main, monkeypatch):
     assert int(now)==int(was)-7 and f'`train` with another --out, and --weights {out} to build on it' in err
     for command in ('next','report'):
         rc,text,err = main(command, out)
-        assert rc==0 and err.startswith(f'note: this is {out} (trained on 46 unlabeled, 12 labeled, 4 valid (') and 'now there are 39 unlabeled, 19 labeled, 4 valid' in err
+        assert rc==0 and err.startswith(f'note: {out} (trained on 46 unlabeled, 12 labeled, 4 valid (') and 'now there are 39 unlabeled, 19 labeled, 4 valid' in err
         assert f'`train` with another --out, and --weights {out})\n' in err
     assert 'now there are 39 unlabeled' in (out/'report.html').read_text() and 'Accuracy on 4 validation images' in (out/'report.html').read_text()
     again = tmp_path/'again'
@@ -436,7 +436,7 @@ def test_a_training_is_read_while_it_goes_on(photos, tmp_path, main):
     for name,*more in (('report','--out',f'{now}.html'), ('next','--n','1'), ('export','--out',f'{now}.onnx'), ('predict',photos/'IMG_0001.jpg','--out',f'{now}.csv')):
         if name=='export': pytest.importorskip('onnxscript')
         rc,text,err = main(name, out, *more)
-        assert rc==0 and f'note: this is {out} {says}' in err, err
+        assert rc==0 and f'note: {out} {says}' in err, err
     assert says in now.with_suffix('.html').read_text()
     learn = cli._open_run(out)[0]
     assert learn.ema.active and learn.train_iter==state['step'] and len(learn.report.rows)==state['epoch']
@@ -472,7 +472,7 @@ def test_ctrl_c_at_each_stage(photos, tmp_path, main, monkeypatch):
             stop_at(m, *stage)
             rc,text,err = main(*args)
         told = [o for o in err.splitlines() if not o.startswith('note:')]
-        assert rc==130 and told==['fastai-mixmatch train: stopped; the same command goes on'], (stage, err)
+        assert rc==130 and told==['fastai-mixmatch train: stopped; the same command continues'], (stage, err)
     assert main(*args)[0]==0 and not [*out.rglob('*.tmp')] # Nothing half written
     with monkeypatch.context() as m:
         stop_at(m, cli, 'export_onnx')

@@ -692,7 +692,7 @@ def test_a_column_that_counts_may_be_the_labels(photos, tmp_path):
 
 def test_a_table_in_the_folder_is_named(photos, tmp_path):
     found = survey(photos)
-    assert f'{photos}/labels.csv is not read; for its labels name it, not its folder' in found.notes
+    assert f'{photos}/labels.csv is not read; to use its labels, name it, not its folder' in found.notes
     assert not [o for o in survey(photos/'labels.csv').notes if 'not read' in o]
     (tmp_path/'pictures').mkdir()
     for o in (photos/'labels.csv', *photos.glob('IMG_000*')): shutil.copy(o, tmp_path/('pictures' if o.suffix=='.jpg' else ''))

@@ -90,6 +90,18 @@ def test_what_a_table_shows_has_room(made, width):
     dom,_ = browse(made[3], '--dump-dom', f'--window-size={width},900', script=script)
     assert float(re.search(r'caption: ([\d.]+)', dom)[1])>=min(400, width-80)
 
+@pytest.mark.parametrize('width', [1280, 390])
+def test_numbers_beside_a_chart_are_whole(width, tmp_path):
+    "0.0829 is wider than the room to the left of the axis: it may leave the chart, but not the screen"
+    body = '<section>'+summary._beside({k: summary._chart({'a': [.3316,.1]}, k) for k in ('Losses','Parts')})+'</section>'
+    (tmp_path/'page.html').write_text(Path(summary.__file__).with_name('report.html').read_text().replace('/*body*/', body).replace('/*data*/', '{}'))
+    script = """document.title = JSON.stringify([...document.querySelectorAll('.charts text')].map(o => { const svg = o.closest('svg')
+        const edge = getComputedStyle(svg).overflow=='visible' ? 0 : svg.getBoundingClientRect().left
+        return [o.textContent, o.getBoundingClientRect().left-edge] }))"""
+    dom,says = browse(tmp_path/'page.html', '--dump-dom', f'--window-size={width},900', script=script)
+    places = json.loads(re.search(r'<title>(.*?)</title>', dom)[1])
+    assert not says and [o for o,_ in places].count('0.0829')==2 and not [o for o in places if o[1]<0]
+
 @pytest.mark.parametrize('n', [2, 10, 43])
 def test_the_confusion_matrix_on_a_phone(n, tmp_path):
     "In a frame of 390 pixels: the page is no wider, and the last column is there, at once or after scrolling in its box, which shows that there is more"
