@@ -905,7 +905,7 @@ def test_an_output_that_ends_early_is_no_mistake(args, photos):
     os.close(write)
     assert p.communicate(timeout=100)[1]=='' and p.returncode in (0,1) # argparse does not mind
 
-@pytest.mark.parametrize('code', ['from fastai_mixmatch.all import *', pytest.param('from fastai_mixmatch import collect', marks=pytest.mark.nightly), 'import sys; sys.argv[1:] = ["export","."]; from fastai_mixmatch.__main__ import main; main()'])
+@pytest.mark.parametrize('code', ['from fastai_mixmatch.all import *; from fastai.vision.all import *', pytest.param('from fastai_mixmatch import collect', marks=pytest.mark.nightly), 'import sys; sys.argv[1:] = ["export","."]; from fastai_mixmatch.__main__ import main; main()'])
 def test_imports_are_quiet(code, tmp_path):
     "fastai calls what PyTorch warns of, and a user can do nothing about it"
     p = subprocess.run([sys.executable, '-c', code], text=True, capture_output=True, env=own_env(), cwd=tmp_path)

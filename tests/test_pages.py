@@ -85,6 +85,13 @@ save_predictor(learn, 'p')'''
     r = forks().run('-c', code, cwd=tmp_path, env=dict(os.environ, PYTHONPATH=str(repository)))
     assert r.returncode == 0 and r.stderr == ''
 
+def test_pages_import_this_package_first():
+    "fastai alone prints a warning of PyTorch, with which a reader can do nothing"
+    for file in (repository/'nbs').rglob('*.ipynb'):
+        for cell in json.loads(file.read_text(encoding='utf-8'))['cells']:
+            code = ''.join(cell['source'])
+            assert 'from fastai.vision.all import *\nfrom fastai_mixmatch' not in code, file
+
 def test_gradio_page(tmp_path, monkeypatch):
     "The page's code, but for the last call"
     pytest.importorskip('gradio')
