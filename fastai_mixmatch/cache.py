@@ -8,6 +8,7 @@ __all__ = ['DiskCache', 'KeptDL', 'KeepValid']
 # %% ../nbs/03_cache.ipynb #cd876f96
 from fastai.vision.all import *
 from .batch import FitCallback
+from .describe import Unknown, plain
 from .distributed import *
 from .files import atomic_write, fcntl, file_stamp, sha256_of
 from .images import is_path, item_name
@@ -32,9 +33,9 @@ class DiskCache:
 
     def made_from(self, pool)->str:
         "Digest of what the decoded images of `pool` depend on"
-        pipe = nested_attr(pool.pipe, 'tl.tfms'),*(getattr(pool.pipe, o, None) for o in ('img_cls','after'))
-        how = repr((pipe, pool.shape, pool.dtype, pool.label and vars(pool.label)))
-        how = re.sub(r' at 0x[0-9a-f]+', '', how).encode('utf-8', 'surrogateescape')
+        pipe,used = pool.pipe,Unknown()
+        how = nested_attr(pipe, 'tl.tfms.fs'),pipe.img_cls,pipe.fs,pool.shape,pool.dtype,pool.label
+        how = repr([plain(how, used), used.used()]).encode('utf-8', 'surrogateescape')
         return sha256_of(itertools.chain(map(file_stamp, self.items), [how]))
 
     def open(self): return np.lib.format.open_memmap(self.data, mode='c') # A change of it stays in memory

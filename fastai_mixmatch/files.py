@@ -80,7 +80,7 @@ def load_plain(file, place='cpu'):
     with zipfile.ZipFile(file) as z:
         for o in z.infolist(): # By name, only the last
             if o.compress_type: raise ValueError("it is compressed") # Could be of any size
-            ops = genops(z.read(o)) if o.filename.endswith('data.pkl') else ()
+            ops = genops(z.read(o)) if o.filename.lower().endswith('data.pkl') else ()
             if any(op.name=='GLOBAL' and 'bytearray' in arg for op,arg,_ in ops):
                 raise ValueError("it claims more than it holds")
     return torch.load(file, map_location=place, weights_only=True)

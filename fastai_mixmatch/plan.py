@@ -41,7 +41,8 @@ def find_method(
 )->type:
     "The method that a name means"
     known = {o.__name__.lower(): o for o in (MixMatch, *vars(methods).values()) if inspect.isclass(o)
-             and issubclass(o, SemiSupervised) and o not in (SemiSupervised, methods.Confident, methods.NoisyStudent)}
+             and issubclass(o, SemiSupervised)
+             and o not in (SemiSupervised,methods.StrongViews,methods.Confident,methods.NoisyStudent)}
     if name.lower() in known: return known[name.lower()]
     raise ValueError(f"no method {name}; there are {', '.join(known)}{like(name, known)}")
 

@@ -78,10 +78,10 @@ def _alike(o, cls):
 # %% ../nbs/82_state.ipynb #002a8dac
 _keys = bool,int,float,str,bytes,torch.Size,type(None)
 
-def pack(o, objects:bool=True):
+def pack(o, objects:bool|None=True): # None: no weights either, as a copy would be none
     "`o` as numbers, texts, tensors, lists and dictionaries; `TypeError` names a type that cannot be"
     if type(o) in _keys: return o
-    if isinstance(o, Tensor) and not isinstance(o, TensorBase):
+    if isinstance(o, Tensor) and not isinstance(o, (TensorBase, *[nn.Parameter]*(objects is None))):
         o = o.detach().as_subclass(Tensor)
         return o.clone() if o.untyped_storage().nbytes()>o.nbytes else o
     for name,(test,take,_) in _kinds.items():
@@ -144,7 +144,7 @@ def memory(o)->dict:
     res,lost,args = {},[],init_names(o)
     for k,v in vars(o).items():
         if not _moves(o, k, v, args): continue
-        try: res[k] = pack(v, objects=False)
+        try: res[k] = pack(v, objects=None)
         except (TypeError,RecursionError,NotImplementedError): # The last of a sparse tensor
             if k not in args: lost.append(k)
     if lost and not type(o).__module__.startswith('fastai'):

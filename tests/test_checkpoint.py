@@ -412,6 +412,13 @@ def twice(state):
         z.writestr('archive/data.pkl', b.read('archive/data.pkl'))
     return res.getvalue()
 
+def cased(state):
+    "A file whose part PyTorch finds by its name in other letters"
+    a = zipfile.ZipFile(io.BytesIO(saved(dict(state, more=bytearray(9)))))
+    with zipfile.ZipFile(res := io.BytesIO(), 'w') as z:
+        for o in a.namelist(): z.writestr(o.replace('data.pkl', 'DATA.pkl'), a.read(o))
+    return res.getvalue()
+
 def shared():
     "A list of 2^40 parts in a file of some bytes"
     o = [1]
@@ -434,7 +441,7 @@ FORGED = dict(list=lambda s: saved([1]), empty=lambda s: saved({}), format=lambd
     expanded=lambda s: saved(put(s, 'cbs', 'Recorder', value=dict(x={'__array__': [torch.zeros(1, dtype=torch.uint8).expand(10**11), '|u1', [10**11]]}))),
     world=lambda s: saved(dict(s, world=0)), threads=lambda s: saved(dict(s, threads=0)),
     text=lambda s: b'hello', pickle=lambda s: pickle.dumps(os.getpid), bomb=lambda s: rezip(dict(s, more=torch.zeros(10**7))),
-    bytes=lambda s: saved(dict(s, more=bytearray(9))), twice=twice)
+    bytes=lambda s: saved(dict(s, more=bytearray(9))), twice=twice, cased=cased)
 @pytest.mark.parametrize('i', range(5))
 def test_forged_file(i):
     "A name that fits and a content that does not: as one that is damaged. A training goes past a fifth of the kinds, one after the other"
@@ -1035,6 +1042,18 @@ def test_a_network_of_a_callback_is_named():
     class Own(Callback):
         def before_fit(self): self.head, self.whole, self.body, self.act = nn.Linear(2, 2), self.learn.model, self.learn.model[0], nn.ReLU()
     with pytest.warns(UserWarning, match='does not hold head of Own;'): learner(cbs=Own(), checkpoint='cp', every='1 steps').fit(1)
+
+def test_weights_that_a_callback_holds_stay_those_of_the_network():
+    "Gradients are clipped after a new start, too"
+    class Clips(Callback):
+        def __init__(self, more=()): self.more = more
+        def before_fit(self): self.ps, self.named = [*self.model.parameters()], dict(self.model.named_parameters())
+        def before_step(self): nn.utils.clip_grad_norm_([*self.ps, *self.named.values(), *self.more], 1e-3)
+    make = lambda **o: learner(cbs=Clips(), opt_func=FastSGD, **o)
+    whole = program(make)
+    for n in (3, None): learn = program(partial(make, checkpoint='cp', every='1 steps'), n)
+    assert all(a is b for a,b in zip(learn.clips.ps, learn.model.parameters(), strict=True))
+    assert result(learn)==result(whole)
 
 def test_what_is_not_remembered_is_named():
     class Handle: pass

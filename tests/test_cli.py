@@ -951,6 +951,7 @@ def test_labels_are_counted_alike_by_check_training_and_page(trained):
 def test_a_suggestion_ends_the_sentence(photos, main):
     err = main('train', photos/'labels.csv', '--method', 'mixmach')[2]
     assert '?;' not in err and err.startswith('fastai-mixmatch train: no method mixmach; there are mixmatch, ') and err.endswith('; did you mean mixmatch?\n'), err
+    assert not {'strongviews', 'confident', 'semisupervised'} & {*re.findall(r'\w+', err)}, 'bases train nothing'
 
 @pytest.mark.parametrize('name, right', [('smallcnn','small_cnn'),('resnet81','resnet18')])
 def test_a_misspelt_network_gets_a_suggestion(name, right):
