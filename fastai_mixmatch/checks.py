@@ -217,7 +217,9 @@ def states(method)->list:
     "What a step may change in place, with its state; not random transforms"
     own = {k: _data(v) for k,v in held(method).items() if isinstance(v, (dict,list,set,Tensor,ndarray))}
     tfms = [o for o in method.view.fs if not isinstance(o, RandTransform)]
-    return [(method, own), *((o, state_of(o, o is method.strong)) for o in (method.strong, method.loss_x, *tfms))]
+    def numbers(m): return {k: v for k,v in vars(m).items() if isinstance(v, Real) and k!='training'}
+    net = [(m, numbers(m)) for m in get_model(method.learn.model).modules()]
+    return [(method, own), *net, *((o, state_of(o, o is method.strong)) for o in (method.strong, method.loss_x, *tfms))]
 
 def check_step(method):
     "See that a method uses in its first step what it declares, and that a checkpoint holds what a step changes"

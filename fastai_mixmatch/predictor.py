@@ -12,7 +12,7 @@ from fastai.vision.all import *
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as read_tensors, save as tensor_bytes
 from .images import *
-from .sources import OPENERS, class_names, raw_items
+from .sources import OPENERS, class_names, pair, raw_items
 from .files import sha256_of, write_checked
 from .distributed import plain_model
 from .arch import build_arch
@@ -43,11 +43,12 @@ def _samples(dls, n=8):
     ds = dls.valid.dataset if len(dls.valid.dataset) else dls.train_ds
     _need(hasattr(ds, 'tls') and hasattr(dls, 'vocab'), "the loaders do not open images themselves, so a predictor "
           "cannot know how to; save the weights with `learn.save`")
-    idxs,raw = range(0, len(ds), max(1, len(ds)//n))[:n],raw_items(ds)
-    imgs = [ds.tls[0].infer(ds.tls[0]._get(i)) for i in idxs]
+    tl,idxs,raw = ds.tls[0],range(0, len(ds), max(1, len(ds)//n))[:n],raw_items(ds)
+    ways = [(pair(tl._get(i))[0], raw[i]) for i in idxs] # A file may name another one
+    imgs = [tl.infer(tl._get(i)) for i in idxs]
     _need(type(imgs[0]) in _opened.values(), f"the loaders open a {type(imgs[0]).__name__}; a predictor opens "
           + ', '.join(f'`{o.__name__}`' for o in _opened.values()))
-    return imgs, [raw[i] if is_path(raw[i]) and os.path.isfile(raw[i]) else o for i,o in zip(idxs, imgs)]
+    return imgs, [first(f for f in (*fs,o) if f is o or is_path(f) and os.path.isfile(f)) for fs,o in zip(ways, imgs)]
 
 def predictor_of(
     learn, # Trained learner
@@ -55,12 +56,13 @@ def predictor_of(
 )->tuple: # `Predictor` with a copy of the network, on the CPU; the images; what `learn` says of them
     "A predictor of what `learn` is now, without a file"
     dls,(imgs,files) = learn.dls,_samples(learn.dls, n)
-    with learn.no_bar(): want = learn.get_preds(dl=dls.test_dl(imgs, num_workers=0))[0].cpu().float()
+    with learn.no_bar(): want,_,best = learn.get_preds(dl=dls.test_dl(imgs, num_workers=0), with_decoded=True)
+    _need(torch.equal(best, want.argmax(1)), "the loss function's `decodes` does not give the likeliest class")
     meta = dict(format=2, classes=[*map(str, class_names(dls.train_ds))], tfms=_describe(dls),
                 arch=getattr(learn, 'arch_spec', None), mode=first(k for k,o in _opened.items() if o is type(imgs[0])))
     pred = Predictor(deepcopy(plain_model(learn)).cpu(), meta)
     meta['shape'] = list(pred.image(files[0]).shape)
-    return pred, files, want
+    return pred, files, want.float()
 
 # %% ../nbs/24_predictor.ipynb #c8e12911
 class PredictorError(ValueError):

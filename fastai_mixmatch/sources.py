@@ -34,8 +34,7 @@ def raw_items(
     if isinstance(ds, Subset): return [*map(raw_items(ds.dataset).__getitem__, map(int, ds.indices))]
     if isinstance(ds, ConcatDataset): return [o for part in ds.datasets for o in raw_items(part)]
     items = ds if isinstance(ds, _plain) else ifnone(getattr(ds, 'items', None), getattr(ds, 'samples', None))
-    if isinstance(items, pd.DataFrame) and hasattr(ds, 'tls'):
-        return [ds.tls[0].tfms.fs[0](row) for _,row in items.iterrows()]
+    if len(ds) and is_path(_opened(ds, 0)): return [_opened(ds, i) for i in range(len(ds))]
     if isinstance(items, (ndarray, Tensor, Files)): return items
     return [pair(o)[0] for o in items] if isinstance(items, (list, tuple, L)) else [(id(ds),i) for i in range(len(ds))]
 
@@ -55,6 +54,12 @@ def image_tfms(
     tl = ds.tls[0] if hasattr(ds, 'tls') else ds
     return tl if isinstance(tl, TfmdLists) else None
 
+def _opened(ds, i, openers=OPENERS):
+    "What one of the `openers` of a fastai dataset opens for item `i`; None without one"
+    fs = nested_attr(tl := image_tfms(ds), 'tfms.fs', ())
+    n = first(n for n,f in enumerate(fs) if f.name in openers)
+    return None if n is None else compose(*fs[:n])(tl._get(i))
+
 def loader_tfms(
     dl, # `DataLoader`, of fastai or PyTorch
     event:str, # 'after_item' or 'after_batch'
@@ -71,10 +76,7 @@ def check_file(ds, i):
     if isinstance(ds, ConcatDataset):
         n = bisect.bisect(ds.cumulative_sizes, i)
         return check_file(ds.datasets[n], i-([0]+ds.cumulative_sizes)[n])
-    tl = image_tfms(ds)
-    fs = [] if tl is None else list(tl.tfms.fs)
-    n = first(n for n,f in enumerate(fs) if f.name=='PILBase.create')
-    item = None if n is None else compose(*fs[:n])(tl._get(i))
+    item = _opened(ds, i, ['PILBase.create'])
     if getattr(getattr(ds, 'loader', None), '__name__', '')=='default_loader': item = ds.samples[i][0]
     if isinstance(item, (str, Path, bytes)): open_file(item).close()
 

@@ -375,6 +375,16 @@ def test_losses_and_transforms_that_a_checkpoint_does_not_hold(loss, tfm, lost):
     said = [str(o.message) for o in ws if 'a checkpoint does not hold' in str(o.message)]
     assert said==([f'a checkpoint does not hold {lost}, which a step changes; a training that goes on begins anew'] if lost else [])
 
+class Counts(nn.Module):
+    n = None
+    def forward(self, x):
+        if self.training: self.n = (self.n or 0)+1
+        return x
+
+def test_a_number_of_the_network_that_a_step_changes():
+    with pytest.warns(UserWarning, match='a checkpoint does not hold n of Counts, which a step changes'):
+        train(core_learner(arch=lambda n_in, n_out: nn.Sequential(SMALL(n_in, n_out), Counts())))
+
 def test_a_list_of_the_method_that_a_step_changes():
     m = Listed()
     m.rows = []

@@ -1,12 +1,13 @@
 "Whatever a result depends on is in the fingerprint of the run, under its name."
 import functools, json, numpy as np, os, pandas as pd, pytest, shutil, sys, time, torch, types
 from datetime import date
-from fastai.vision.all import (AccumMetric, Callback, CategoryBlock, CrossEntropyLossFlat, DataBlock, DataLoaders, GradientClip, IndexSplitter,
-    IntToFloatTensor, ParamScheduler, PartialDL, PILImageBW, Resize, TensorImage, ToTensor, Transform, TransformBlock, WeightedDL,
-    accuracy, error_rate, params, set_seed)
+from fastai.vision.all import (AccumMetric, Callback, CategoryBlock, CrossEntropyLossFlat, DataBlock, DataLoaders, GradientClip, Image,
+    ImageBlock, IndexSplitter, IntToFloatTensor, ParamScheduler, PartialDL, PILImageBW, Resize, TensorImage, ToTensor, Transform, TransformBlock, WeightedDL,
+    accuracy, error_rate, get_image_files, params, set_seed)
 from fastai_mixmatch.all import *
 from fastai_mixmatch.fingerprint import _shared, describe_items, differences, settings
 from fastai_mixmatch.describe import Unknown, plain
+from fastai_mixmatch.sources import raw_items
 from functools import partial
 from pathlib import Path
 from helpers import IL, SMALL, X, Y, core_dls as digit_dls, forks
@@ -669,3 +670,16 @@ def test_is_the_same_in_another_process(tmp_path):
     new = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True, cwd=root, env=env)
     fork = forks().run('-W', 'ignore', '-c', code, cwd=root, env=env) # Its seed of hashes is another one
     assert not differences(*(json.loads(o.stdout.strip().split('\n')[-1]) for o in (new, fork))), new.stderr+fork.stderr
+
+def test_files_that_are_opened_count(tmp_path):
+    "Not those that name them"
+    for part in ('small', 'large'):
+        (tmp_path/part).mkdir()
+        for i in range(6): Image.fromarray(X[i]).save(tmp_path/part/f'{i}.png')
+    block = DataBlock((ImageBlock(PILImageBW), CategoryBlock), get_items=get_image_files, get_x=lambda o: tmp_path/'large'/o.name,
+        get_y=lambda o: int(o.stem)%2, splitter=IndexSplitter([4, 5]))
+    ds = block.datasets(tmp_path/'small').train
+    old, files = describe_items(ds), raw_items(ds)
+    assert files==[tmp_path/'large'/o.name for o in get_image_files(tmp_path/'small')[:4]]
+    Image.fromarray(X[9].repeat(2, 0)).save(files[0])
+    assert describe_items(ds)['sizes']!=old['sizes'] and describe_items(ds)['names']==old['names']

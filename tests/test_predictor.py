@@ -1,7 +1,7 @@
 "A predictor gives what the learner gave, and no file makes it run code, hang, take memory, or use weights that were changed."
 import errno, json, numpy as np, os, pandas as pd, pickle, pytest, time, torch, tracemalloc
 from copy import deepcopy
-from fastai.vision.all import (CategoryBlock, DataBlock, DihedralItem, FlipItem, Image, ImageDataLoaders, IndexSplitter, IntToFloatTensor, Normalize,
+from fastai.vision.all import (CategoryBlock, CrossEntropyLossFlat, DataBlock, DihedralItem, FlipItem, Image, ImageDataLoaders, IndexSplitter, IntToFloatTensor, Normalize,
     PILImageBW, RandomResizedCrop, RandomResizedCropGPU, Resize, ResizeMethod, TensorImageBW, Transform, TransformBlock, aug_transforms)
 from fastai_mixmatch.all import *
 from fastai_mixmatch.files import sha256_of
@@ -381,3 +381,9 @@ def test_labels_in_a_table(folder):
     df = pd.DataFrame(dict(name=[str(f.relative_to(folder)) for f in files], y=[f.parent.name for f in files]))
     learn = learner(ImageDataLoaders.from_df(df, folder, valid_pct=.5, bs=20, num_workers=0), folder/'unlabeled')
     for a, b in both(learn, files[:3]): assert agree(a, b)
+
+class Odd(CrossEntropyLossFlat):
+    def decodes(self, x): return x.argmin(-1)
+
+def test_a_loss_that_decodes_otherwise_is_refused():
+    with pytest.raises(PredictorError, match='does not give the likeliest class'): save_predictor(learner(arch=SMALL, loss_func=Odd()), 'p.safetensors')
