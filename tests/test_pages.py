@@ -90,7 +90,7 @@ def test_pages_import_this_package_first():
     for file in (repository/'nbs').rglob('*.ipynb'):
         for cell in json.loads(file.read_text(encoding='utf-8'))['cells']:
             code = ''.join(cell['source'])
-            assert 'from fastai.vision.all import *\nfrom fastai_mixmatch' not in code, file
+            assert 'from fastai.vision.all import *\nfrom fastai_mixmatch.all import *' not in code, file
 
 def test_gradio_page(tmp_path, monkeypatch):
     "The page's code, but for the last call"
