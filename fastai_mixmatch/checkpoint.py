@@ -129,7 +129,7 @@ def check(self:Checkpoint, file, state):
         "or another folder, or continue with `Checkpoint(folder, override=True)`")
     warn(f"{msg}. `override=True`: training continues")
     fit.exact = not any(re.match('(un)?labeled |batches', k) and not k.endswith('.times') for k in diff)
-    if diff.keys()-initial and not state['ended']: state['pct'] = None # Another schedule, perhaps
+    if diff.keys()-initial and not state['ended']: state['pct'] = None
 
 # %% ../nbs/23_checkpoint.ipynb #b27cc606
 @patch

@@ -238,7 +238,7 @@ def relative(
 )->np.ndarray: # `(N,)`
     "Squared Mahalanobis distance to the nearest class, less that to all classes together (arXiv 2106.09022)"
     k,mean = np.unique(y, return_inverse=True)[1],of.mean(0)
-    p = np.linalg.svd(of-mean, full_matrices=False)[2][:min(200, len(of)-1)].T # Principal components
+    p = np.linalg.svd(of-mean, full_matrices=False)[2][:min(200, len(of)-1)].T
     a,b = (of-mean)@p,(x-mean)@p
     m = np.stack([a[k==i].mean(0) for i in range(k.max()+1)])
     def shape(a): return np.linalg.cholesky(np.linalg.inv(LedoitWolf(assume_centered=True).fit(a).covariance_))

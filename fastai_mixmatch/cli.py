@@ -336,7 +336,7 @@ def next_(
     chosen = label_next(learn, n, **_frozen_of(plan, run))
     if out:
         def name(f): return os.path.relpath(f, Path(out).parent) if os.path.isfile(f) else f # Of a dataset
-        own = [c if isinstance(c, str) else k for c,k in zip(found.columns, ('file','label'))] # Not of a bare table
+        own = [c if isinstance(c, str) else k for c,k in zip(found.columns, ('file','label'))]
         _save([(*own,'reason'), *((name(f),'',why) for f,why in chosen)], out)
     said = '\n'.join(item_name(f)+'  '+item_name(why) for f,why in chosen)
     return said, dict(next=[dict(file=f, reason=why) for f,why in chosen]), 0
@@ -371,7 +371,7 @@ def main(
             if not to or (quiet or as_json) and out!='-': to = io.StringIO()
             own = {k: args[k] for k in inspect.signature(commands[name]).parameters}
             with contextlib.redirect_stdout(to): text,data,code = commands[name](**own)
-        end = sys.stderr if out=='-' else sys.stdout # The other holds a table
+        end = sys.stderr if out=='-' else sys.stdout
         if as_json or not quiet: print(json.dumps(data, default=str) if as_json else _options(text), file=end)
         return code
     except KeyboardInterrupt as e:

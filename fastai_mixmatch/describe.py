@@ -134,7 +134,7 @@ def _methods(cls, known, unknown):
     return [cls.__qualname__, *codes] if codes else cls.__qualname__
 
 # %% ../nbs/82_describe.ipynb #f0c1d2a3
-_moving = random.Random,torch.Generator,np.random.Generator,np.random.RandomState,WeakKeyDictionary # No settings
+_moving = random.Random,torch.Generator,np.random.Generator,np.random.RandomState,WeakKeyDictionary
 
 class _Lost(Exception): "A part cannot be described, so its object is not"
 
@@ -279,7 +279,7 @@ def _plain(v, unknown, name, seen, base=None):
         content = _plain(v, unknown, name, seen, base)
         return {'': [known(T), content], **{k: known(o, k) for k,o in _vars(v).items()}}
     if base is str and size: return _sha(o.encode('utf-8', 'surrogatepass') for o in _cut(v))
-    if base is str: return '<'*str.startswith(v, '<') + str.__str__(v) # Our own words have one
+    if base is str: return '<'*str.startswith(v, '<') + str.__str__(v)
     if base in _raw: return _sha([memoryview(v)])
     if of(int): return int.__int__(v) if int.bit_length(v)<4096 else _sha([hex(v).encode()])
     if of(float): return float.__float__(v) if math.isfinite(v) else f'<{v!r}>'

@@ -202,9 +202,9 @@ def flat(d:dict, name:str='')->dict:
 def differences(old:dict, new:dict)->dict:
     "Settings that differ: name → text that says what they were and are; digests last"
     def both(*values):
-        kind = r'\["<(?:(tuple|\w*set)|\w+ \([\d, ]*\))>"(, )?' # Collections, arrays
+        kind = r'\["<(?:(tuple|\w*set)|\w+ \([\d, ]*\))>"(, )?'
         texts = [re.sub(kind, r'\1[', json.dumps(o, ensure_ascii=False)) for o in values]
-        start = max(0, len(os.path.commonprefix(texts))-40)*(max(map(len, texts))>80) # Cut long ones to what differs
+        start = max(0, len(os.path.commonprefix(texts))-40)*(max(map(len, texts))>80)
         return ['…'*(start>0) + t[start:start+78] + '…'*(len(t)>start+78) for t in texts]
     a,b,res = flat(old),flat(new),{}
     for k in sorted({**a, **b}, key=lambda k: k.count('.')):

@@ -97,9 +97,9 @@ def plan_learner(
     set_seed(a['seed'])
     dls,unlabeled = loaders(as_trained(found, plan), a['size'], a['bs'])
     pre,steps,start = plan['pretrained'],plan['steps'] and plan['steps'][0],run and Path(run)/'start.pt'
-    again = pre and start and start.is_file() # Began already, with these weights and this head
+    again = pre and start and start.is_file()
     weights = start if again else a['weights'] and file_weights(a['weights'])
-    whole = weights if a['scratch'] else None # Of a network that was trained so
+    whole = weights if a['scratch'] else None
     kw = dict(pretrained=pre and not weights, weights=None if whole else weights, method=find_method(a['method'])(),
               cbs=cbs, checkpoint=checkpoint or run and Checkpoint(Path(run)/'checkpoints', '2min'))
     if pre and not (weights or a.get('fold')): print(f"fetching the weights of {a['model']}, once; or pass --weights")

@@ -66,7 +66,7 @@ class SemiSupervised(Settings, FitCallback):
         "Refuse settings that cannot be; `ValueError` or `TypeError`"
         for o in ('k','ks','lambda_u','ramp'): expect(self, o)
         self.loss_x = labeled_loss(self.loss_x)
-        type(u := self.unlabeled)(**vars(u)|({} if self.mu==type(self).mu else dict(mu=self.mu))) # Checks both
+        type(u := self.unlabeled)(**vars(u)|({} if self.mu==type(self).mu else dict(mu=self.mu)))
         if self.ks and self.strong is None: self.strong = StrongView()
         if self.ks: expect(self, 'strong')
 
@@ -175,7 +175,7 @@ def constant(self:SemiSupervised, name, like):
     return kept[key]
 
 @patch
-def sum_ranks(self:SemiSupervised, t:Tensor)->Tensor: return sum_ranks(t, self.world) # Over all processes
+def sum_ranks(self:SemiSupervised, t:Tensor)->Tensor: return sum_ranks(t, self.world)
 
 # %% ../nbs/14_semi.ipynb #fdd9f51c
 @patch

@@ -20,7 +20,7 @@ def pair(
     "Image and label of an item of a dataset"
     if isinstance(item, dict):
         x,y = (first(item[k] for k in keys if k in item) for keys in (('image','img'), ('label','labels')))
-        if isinstance(x, dict): x = x.get('bytes') or x.get('path') # Not decoded
+        if isinstance(x, dict): x = x.get('bytes') or x.get('path')
         if x is not None: return x,y
         raise TypeError(f"an item is a dictionary of {', '.join(map(str, item))}; expected its image under 'image'")
     return (*item, None)[:2] if isinstance(item, (tuple,list)) and len(item) else (item, None)

@@ -296,7 +296,7 @@ def _named(df, root, file, label, say):
     file = file_column(df, find, file)
     if 0<len(named := df.dropna(subset=[file]))<len(df):
         say(f"rows without {file!r}: {len(df)-len(named)}")
-        df = named.loc[:, named.notna().any() | df.isna().all()] # Without the columns of those rows
+        df = named.loc[:, named.notna().any() | df.isna().all()]
     part = first(c for c in df.columns if str(c).lower() in ('split','part','subset','is_valid','valid') and c!=label)
     label = label_column(df.drop(columns=[part] if part else []), file, label)
     say(f"columns {', '.join(repr(o) for o in (file,label,part) if o is not None)}")
@@ -306,7 +306,7 @@ def _named(df, root, file, label, say):
     if lost: say(f"files of {file!r} that are not there: {len(lost)}, such as {lost[0]}")
     def home(o): return _composed(Path(o).parent.name.lower())
     times = Counter((files := {str(o): f for o,f in zip(df[file], found) if f}).values())
-    moved = sorted((-times[f], o, f) for o,f in files.items() if not re.match(r'/data/|\w\w+:/', o) # Nor of an upload
+    moved = sorted((-times[f], o, f) for o,f in files.items() if not re.match(r'/data/|\w\w+:/', o)
                    and home(find.names(o)[0]) not in ('', home(f.absolute())))
     for n,o,f in moved[:1]:
         if n<-1: raise FileNotFoundError(f"{o} is not there, and {f}, of its name, is another row's")
