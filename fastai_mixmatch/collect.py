@@ -135,13 +135,16 @@ def _home(source, other=Path()):
     return path if path.is_dir() else path.parent
 
 def _extra(source, root, rows, say):
+    "Images beside those of `rows`, if none of these is unlabeled"
     if not is_path(source): return []
-    folder,known = Path(source).is_dir(),{item_key(f) for f,*_ in rows}
-    if folder: root = first(o for o in sorted(Path(source).absolute().parent.iterdir())
-                            if o.is_dir() and part_of(o.name)=='unlabeled')
+    alone,folder = all(p!='unlabeled' for *_,p in rows),Path(source).is_dir()
+    if folder: root = alone and first(o for o in sorted(Path(source).absolute().parent.iterdir())
+                                      if o.is_dir() and part_of(o.name)=='unlabeled')
+    known = {item_key(f) for f,*_ in rows}
     res = [f for f in Files.found(root) if item_key(f) not in known] if root else []
-    if res: say(f"the unlabeled images are those of {root}"+f" that {Path(source).name} does not name"*(not folder))
-    return res
+    what = "the unlabeled images are those" if alone else f"left out: {len(res)} images"
+    if res: say(f"{what} of {root}"+f" that {Path(source).name} does not name"*(not folder))
+    return res*alone
 
 def _once(rows, say, vote):
     "A row for each file, with its label; where annotators `vote`, with that of most, or else the first"
@@ -268,7 +271,7 @@ def survey(
     unlabeled:str|Path|None=None, # More unlabeled images: folder or list of files
     valid:str|Path|None=None, # Labeled images for validation, as `source`; default: those that it names, or a part of the labels
     folds:int=5, # Number of cross-validation folds of the labels, without validation images
-    fold:int|None=0, # Which fold is for validation, from 0; in Python, None takes each in turn
+    fold:int|None=0, # Which fold is for validation, from 0; None: each in turn
     file:str|int|None=None, # Column of the files, name or position; default: the one that names files
     label:str|int|None=None, # Column of the labels; default: the only other one, or one with a usual name
     root:str|Path|None=None, # Folder of the files; default: that of the table, or the current one
@@ -298,8 +301,7 @@ def survey(
         by,rng = groupby([i for i,o in enumerate(rows) if o[2]=='labeled'], lambda i: rows[i][1]),random.Random(seed)
         keep = {i for c in sorted(by) for i in rng.sample(by[c], min(per_class, len(by[c])))}
         rows = [o if i in keep or o[2]!='labeled' else (o[0],None,'unlabeled') for i,o in enumerate(rows)]
-    elif not any(p=='unlabeled' for *_,p in rows):
-        rows += [(o,None,'unlabeled') for o in _extra(source, root, rows, notes.append)]
+    else: rows += [(o,None,'unlabeled') for o in _extra(source, root, rows, notes.append)]
     _refuse_sizes(len(rows), *sized)
     df = image_table(rows)
     refuse_labels(labels := df.label.dropna())
