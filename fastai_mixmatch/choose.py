@@ -129,7 +129,7 @@ def typical(
     left = {o: np.flatnonzero(c[m:]==o) for o in np.lexsort((-size, has))}
     left = {o: list(i[np.argsort(-typicality(x[i]))]) for o,i in left.items()}
     res = []
-    for least in (6,0): # Small clusters last
+    for least in (6,0):
         while len(res)<n and (order := [o for o in left if left[o] and size[o]>=least]):
             res += [(left[o].pop(0), size[o]) for o in order[:n-len(res)]]
     return np.array(res, dtype=int).reshape(-1, 2).T

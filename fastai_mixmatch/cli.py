@@ -335,7 +335,7 @@ def next_(
     print(f"looking at {len(found.good)} images")
     chosen = label_next(learn, n, **_frozen_of(plan, run))
     if out:
-        def name(f): return os.path.relpath(f, Path(out).parent) if os.path.isfile(f) else f # Of a dataset
+        def name(f): return os.path.relpath(f, Path(out).parent) if os.path.isfile(f) else f
         own = [c if isinstance(c, str) else k for c,k in zip(found.columns, ('file','label'))]
         _save([(*own,'reason'), *((name(f),'',why) for f,why in chosen)], out)
     said = '\n'.join(item_name(f)+'  '+item_name(why) for f,why in chosen)

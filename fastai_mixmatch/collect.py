@@ -126,7 +126,7 @@ def setback(
 # %% ../nbs/30_collect.ipynb #a67d70c2
 def _refuse_sizes(n, size=None, bs=None):
     "Refuse sizes of images and batches that cannot be"
-    for k,v,least,most in (('size',size,2,4096), ('bs',bs,1,max(64, n))): # Sides: those of a predictor
+    for k,v,least,most in (('size',size,2,4096), ('bs',bs,1,max(64, n))):
         good = all(isinstance(o, int) and least<=o<=most for o in L(v))
         refuse_unless(good, f'`{k}` must be a whole number from {least} to {most}', v)
 

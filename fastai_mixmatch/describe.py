@@ -113,7 +113,7 @@ _holders = Function,property,staticmethod,classmethod,cached_property,type(lru_c
 
 def _functions(f):
     "Functions behind a method, property or cache"
-    if type(f) is FunctionType: return [vars(f).get('_torchdynamo_orig_callable', f)] # Before `torch.compile`
+    if type(f) is FunctionType: return [vars(f).get('_torchdynamo_orig_callable', f)]
     return [*dict.fromkeys(g for o in _inner(f) for g in _functions(o))] if issubclass(type(f), _holders) else []
 
 def _inner(f):

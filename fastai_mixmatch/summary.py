@@ -35,7 +35,7 @@ def report(
 )->Path: # `file`
     "Write one HTML file about a training, with everything in it"
     method,dls = ssl_method(learn),learn.dls
-    os.makedirs(Path(file).absolute().parent, exist_ok=True) # An error comes before the work
+    os.makedirs(Path(file).absolute().parent, exist_ok=True)
     refuse_place(file, 'report')
     try: rows = history(learn)
     except ValueError: rows = pd.DataFrame()
