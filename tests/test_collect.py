@@ -116,6 +116,16 @@ def test_rows_with_more_cells_than_names_are_refused(photos, tmp_path):
     (tmp_path/'labels.csv').write_text((photos/'labels.csv').read_text()+'IMG_0000.jpg,ball,typical\n')
     with pytest.raises(ValueError, match="labels.csv is not a table: .* fields in line .*, saw 3; give each row as many cells$"): survey(tmp_path/'labels.csv', root=photos)
 
+@pytest.mark.parametrize('blank,says,unlabeled', [(0, 'the unlabeled images are those of', 2), (1, 'left out: 2 images of', 1)])
+def test_images_that_a_table_does_not_name_are_told(blank, says, unlabeled, tmp_path):
+    "They are the unlabeled ones where the table has none, and otherwise left out"
+    put(tmp_path, *(f'{i}.jpg' for i in range(8)))
+    df = pd.DataFrame(dict(file=[f'{i}.jpg' for i in range(6)], label=['x','y']*3))
+    df.loc[df.index<blank,'label'] = None
+    df.to_csv(tmp_path/'labels.csv', index=False)
+    found = survey(tmp_path/'labels.csv')
+    assert f"{says} {tmp_path} that labels.csv does not name" in found.notes and len(found.of('unlabeled'))==unlabeled
+
 def test_names_whose_folder_is_not_there_are_told(tmp_path):
     "And refused where another row has a better claim to the file: its label would be that of another picture"
     put(tmp_path, *(f'b/{i}.jpg' for i in range(6)))
