@@ -70,6 +70,7 @@ def loader_tfms(
     if getattr(f, '__func__', f) in (noop, getattr(DataLoader, event)): return Pipeline()
     return Pipeline(f.fs, split_idx=split_idx) if isinstance(f, Pipeline) else f
 
+# %% ../nbs/01_sources.ipynb #9ae1fd0d
 def check_file(ds, i):
     "Refuse a file that fastai would open for item `i`, and `open_file` would not"
     if isinstance(ds, Subset): return check_file(ds.dataset, int(ds.indices[i]))
