@@ -2,7 +2,8 @@
 import errno, json, numpy as np, os, pandas as pd, pickle, pytest, time, torch, tracemalloc
 from copy import deepcopy
 from fastai.vision.all import (CategoryBlock, CrossEntropyLossFlat, DataBlock, DihedralItem, FlipItem, Image, ImageDataLoaders, IndexSplitter,
-    IntToFloatTensor, Normalize, PILImageBW, RandomResizedCrop, RandomResizedCropGPU, Resize, ResizeMethod, TensorImageBW, Transform, TransformBlock, aug_transforms)
+    IntToFloatTensor, Normalize, PILImageBW, RandomResizedCrop, RandomResizedCropGPU, Resize, ResizeMethod, TensorImageBW, Transform,
+    TransformBlock, aug_transforms)
 from fastai_mixmatch.all import *
 from fastai_mixmatch.files import sha256_of
 from fastai_mixmatch.predictor import read_file, to_bytes
