@@ -271,7 +271,7 @@ def survey(
     unlabeled:str|Path|None=None, # More unlabeled images: folder or list of files
     valid:str|Path|None=None, # Labeled images for validation, as `source`; default: those that it names, or a part of the labels
     folds:int=5, # Number of cross-validation folds of the labels, without validation images
-    fold:int|None=0, # Which fold is for validation, from 0; None: each in turn
+    fold:int|None=0, # Which fold is for validation, from 0; in Python, None takes each in turn
     file:str|int|None=None, # Column of the files, name or position; default: the one that names files
     label:str|int|None=None, # Column of the labels; default: the only other one, or one with a usual name
     root:str|Path|None=None, # Folder of the files; default: that of the table, or the current one
