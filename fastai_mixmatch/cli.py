@@ -170,8 +170,7 @@ def train(
     "Train a classifier; after Ctrl-C, run the same command to continue"
     a = {k: v for k,v in locals().items() if k not in ('out','each_fold','kwargs')}
     begin,ends,new = ifnone(started, time.monotonic()),[],not (Path(out)/'plan.json').is_file()
-    for k in ('minutes','epochs','size','bs','lr'):
-        least = (12+time.monotonic()-begin)/60*new*(k=='minutes')
+    for k,least in dict(minutes=(12+time.monotonic()-begin)/60*new, epochs=0, size=0, bs=0, lr=0).items():
         refuse_unless(a[k] is None or least<a[k]<math.inf, f'--{k} must be more than {least:.2g}, and finite', a[k])
     net,_ = find_arch(model),find_method(method)
     if weights and new: load_weights(network(net, 3, 2)[0], file_weights(weights))

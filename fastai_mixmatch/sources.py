@@ -34,7 +34,7 @@ def raw_items(
     if isinstance(ds, Subset): return [*map(raw_items(ds.dataset).__getitem__, map(int, ds.indices))]
     if isinstance(ds, ConcatDataset): return [o for part in ds.datasets for o in raw_items(part)]
     items = ds if isinstance(ds, _plain) else ifnone(getattr(ds, 'items', None), getattr(ds, 'samples', None))
-    if len(ds) and is_path(_opened(ds, 0)): return [_opened(ds, i) for i in range(len(ds))]
+    if (f := _opened(ds)) and len(ds) and is_path(f(0)): return [*map(f, range(len(ds)))]
     if isinstance(items, (ndarray, Tensor, Files)): return items
     return [pair(o)[0] for o in items] if isinstance(items, (list, tuple, L)) else [(id(ds),i) for i in range(len(ds))]
 
@@ -54,11 +54,11 @@ def image_tfms(
     tl = ds.tls[0] if hasattr(ds, 'tls') else ds
     return tl if isinstance(tl, TfmdLists) else None
 
-def _opened(ds, i, openers=OPENERS):
-    "What one of the `openers` of a fastai dataset opens for item `i`; None without one"
+def _opened(ds, openers=OPENERS):
+    "Function: item → what the first of `openers` in a fastai dataset opens; or None"
     fs = nested_attr(tl := image_tfms(ds), 'tfms.fs', ())
     n = first(n for n,f in enumerate(fs) if f.name in openers)
-    return None if n is None else compose(*fs[:n])(tl._get(i))
+    return None if n is None else compose(tl._get, *fs[:n])
 
 def loader_tfms(
     dl, # `DataLoader`, of fastai or PyTorch
@@ -77,7 +77,8 @@ def check_file(ds, i):
     if isinstance(ds, ConcatDataset):
         n = bisect.bisect(ds.cumulative_sizes, i)
         return check_file(ds.datasets[n], i-([0]+ds.cumulative_sizes)[n])
-    item = _opened(ds, i, ['PILBase.create'])
+    f = _opened(ds, ['PILBase.create'])
+    item = f and f(i)
     if getattr(getattr(ds, 'loader', None), '__name__', '')=='default_loader': item = ds.samples[i][0]
     if isinstance(item, (str, Path, bytes)): open_file(item).close()
 
