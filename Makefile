@@ -69,5 +69,5 @@ $(STAMP): settings.ini setup.py pyproject.toml
 	@"$(PYTHON)" -c 'import venv, ensurepip' 2>/dev/null || { echo "make: '$(PYTHON)' has no venv module. Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	@"$(PY)" -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv "$(VENV)"
 	@echo "Installing the package and its tools into $(VENV), once (PyTorch is a large download)"
-	@"$(PY)" -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@"$(PY)" -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[dev]'
 	@touch "$@"
