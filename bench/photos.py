@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 from fastai.vision.all import Callback, Resize, aug_transforms, parent_label, set_seed
 from fastai_mixmatch.all import *
-from fastai_mixmatch.frozen import frozen_baseline
+from fastai_mixmatch.choose import label_next
+from fastai_mixmatch.frozen import FrozenFeatures, frozen_baseline
 from common import append, begin, parser, provenance, read
 
 methods = dict(supervised=Supervised, mixmatch=MixMatch, fixmatch=FixMatch, flexmatch=FlexMatch, freematch=FreeMatch,
@@ -66,8 +67,12 @@ def lists(a):
     "Labeled images, pool, test images"
     root = folder(a.data_dir, a.data)
     train,test = [ImageList.from_folder(root/o, parent_label) for o in ('train','test')]
-    labeled,pool = train.split(a.labels*len(train.vocab), seed=a.seed)
-    return labeled, pool, test
+    n = a.labels*len(train.vocab)
+    if not a.typical: return *train.split(n, seed=a.seed), test
+    dls = train.dataloaders(test, item_tfms=Resize(224))
+    x = FrozenFeatures(dls, a.arch, a.weights, a.cache).labeled(dls.train_ds)[0]
+    has = {i for i,_ in label_next(x, n, seed=a.seed)}
+    return train[sorted(has)], train[[i for i in range(len(train)) if i not in has]], test
 
 def accuracy_on(learn, test):
     "Share of right answers, in the state the model is in"
@@ -122,6 +127,8 @@ def main():
     p.add_argument('--data', choices=('signs','grocery'), default='signs')
     p.add_argument('--labels', type=int, default=5, help='labels a class')
     p.add_argument('--seed', type=int, default=0)
+    p.add_argument('--typical', action='store_true',
+                   help='as many labels, but of the images that `label_next` asks for (features at 224 pixels), whatever their classes')
     p.add_argument('--method', default='mixmatch', choices=['frozen', *methods])
     p.add_argument('--steps', type=int, default=1125)
     p.add_argument('--size', type=int, default=96)
