@@ -47,14 +47,13 @@ def network(
             f"`arch={arch!r}` needs timm: `pip install timm`, or pass a module or function") from e
         if ':' not in arch and not timm.is_model(arch): raise ValueError(
             f"timm has no network {arch!r}{like(arch, timm.list_models())}")
-        if not n_out:
-            model = timm.create_model(arch, pretrained=fetch, in_chans=n_in)
-            cfg = model.default_cfg
-        else: model,cfg = create_timm_model(arch, n_out, default_split, fetch, n_in=n_in, **kwargs)
+        if n_out: model,cfg = create_timm_model(arch, n_out, default_split, fetch, n_in=n_in, **kwargs)
+        else: cfg = (model := timm.create_model(arch, pretrained=fetch, in_chans=n_in)).default_cfg
         return model, default_split, (cfg['mean'],cfg['std'])
-    meta,new = model_meta.get(arch, _default_meta),'weights' in inspect.signature(arch).parameters
-    if not n_out: model = arch(weights='DEFAULT' if fetch else None) if new else arch(pretrained=fetch)
-    else: model = quietly(create_vision_model, arch, n_out, pretrained=fetch, n_in=n_in, **kwargs)
+    meta = model_meta.get(arch, _default_meta)
+    if n_out: model = quietly(create_vision_model, arch, n_out, pretrained=fetch, n_in=n_in, **kwargs)
+    elif 'weights' in inspect.signature(arch).parameters: model = arch(weights='DEFAULT' if fetch else None)
+    else: model = arch(pretrained=fetch)
     return model, meta['split'], meta.get('stats', imagenet_stats) # fastai has none for half of torchvision's
 
 # %% ../nbs/10_arch.ipynb #a1c0de02

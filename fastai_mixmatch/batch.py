@@ -91,8 +91,8 @@ def form(o)->str:
 def like(name:str, known, form=str)->str:
     "'', or a question whether one of the names `known` was meant, written by `form`"
     short = ''.join(o[:1] for o in name.split('_')) # `bs` for `batch_size`
-    close = [short] if len(short)>1 and short in known else get_close_matches(name, known, 1)
-    return ''.join(f"; did you mean {form(o)}?" for o in close)
+    family = sorted((o for o in known if o.startswith(name) or o==short!=name[:1]), key=len)
+    return ''.join(f"; did you mean {form(o)}?" for o in (family or get_close_matches(name, known, 1))[:1])
 
 def check_names(
     given, # Names of arguments that were given

@@ -31,7 +31,8 @@ from .tables import *
 # %% ../nbs/34_cli.ipynb #26efa216
 def _options(text):
     "Python's `text` with `per_class` as --per-class, and without arguments that only Python has"
-    known,text = {'n', *inspect.signature(train).parameters}-{'source'},str(text).replace('`arch`', '`model`')
+    known = {'n', *inspect.signature(train).parameters}-{'source'}
+    text = str(text).replace('`arch`', '`model`').replace('`weights=`', '`weights` or `scratch`')
     text = re.sub(r",? or (?:pass|along) [^.:;`]*`(\w+)[^`]*`", lambda m: m[0]*(m[1] in known), text)
     return re.sub(r'`(\w+)=?`', lambda m: '--'+m[1].replace('_', '-') if m[1] in known else m[0], text)
 
@@ -50,8 +51,7 @@ def check(
     bad = {found.name(i): o for i,o in found.bad.error.items()}
     more = []
     for kind,all in dict(unreadable=[f'{k}: {v}' for k,v in bad.items()], duplicate=found.twins()).items():
-        more += [f'{kind}: {o}' for o in all[3:10]]
-        if len(all)>10: more.append(f"{kind}: {len(all)-10} more; --json names all")
+        more += [f'{kind}: {o}' for o in all[3:10]+[f"{len(all)-10} more; --json names all"]*(len(all)>10)]
     try: found.refuse_empty()
     except ValueError as e: found.said.append(f"`train` will stop: {e}")
     classes,parts = found.classes(),{o: len(found.of(o)) for o in ('labeled','valid','unlabeled')}
@@ -90,9 +90,8 @@ def _trained(a, found, run, start):
     with lock_folder(run):
         learn,plan = _run_of(a, found, run, start)
         for k,v in plan['frozen'].items(): print(f"to beat: accuracy {v:.1%}, linear classifier on the network, {k}")
-        side = method_of(learn).labeled_dl.pool.shape[-1]
-        print(f"training {a['model']} by {a['method']}, images of {side} pixels, in {run}"
-              +'; Ctrl-C stops it, and the same command continues it'*(not a.get('fold')))
+        print(f"training {a['model']} by {a['method']}, images of {method_of(learn).labeled_dl.pool.shape[-1]} pixels, "
+              f"in {run}"+'; Ctrl-C stops it, and the same command continues it'*(not a.get('fold')))
         fit_plan(learn, plan)
         accs,n = [v for o in learn.report.rows if (v := o.get('accuracy')) is not None],len(found.of('valid'))
         end = dict(epochs=plan['epochs'], steps=learn.train_iter, accuracy=last(accs), frozen=plan['frozen'],
@@ -143,9 +142,9 @@ def _run_of(a, images, run, start):
             print(f"strangers left out: {len(found)}; see {run}/strangers.csv")
             learn = make()
         if timed: plan |= planned(a, learn, left(), each)
-    write_plan(run, plan)
     start -= plan['spent']
     def save(): write_plan(run, dict(plan, spent=time.monotonic()-start))
+    save()
     if timed: learn.add_cb(Budget(plan, start+60*a['minutes']-plan['after'], save))
     return learn, plan
 
@@ -170,7 +169,7 @@ def train(
     "Train a classifier; after Ctrl-C, run the same command to continue"
     a = {k: v for k,v in locals().items() if k not in ('out','each_fold','kwargs')}
     begin,ends,new = ifnone(started, time.monotonic()),[],not (Path(out)/'plan.json').is_file()
-    for k,least in dict(minutes=(12+time.monotonic()-begin)/60*new, epochs=0, size=0, bs=0, lr=0).items():
+    for k,least in dict(minutes=(12+time.monotonic()-begin)/60*new, lr=0).items():
         refuse_unless(a[k] is None or least<a[k]<math.inf, f'--{k} must be more than {least:.2g}, and finite', a[k])
     net,_ = find_arch(model),find_method(method)
     if weights and new: load_weights(network(net, 3, 2)[0], file_weights(weights))
@@ -188,12 +187,12 @@ def train(
         part.refuse_empty(n*each_fold)
         ends.append(_trained({**a, **kw}, part, Path(out, *[f'fold{i}']*(i>0)), start))
         if each_fold: print(f"fold {i+1} of {n}: {_says(ends[i])}\n")
-    end,each = ends[0],L(ends)
-    m = sum(n := each.itemgot('validated_on'))
+    end,all = ends[0],pd.DataFrame(ends)
+    m = int(all.validated_on.sum())
     if each_fold:
-        def mean(xs): return float(np.average(xs, weights=n))
-        own,frozen = each.itemgot('accuracy'),pd.DataFrame(each.itemgot('frozen')).dropna(axis=1)
-        end |= dict(accuracy=mean(own), validated_on=m, frozen={k: mean(v) for k,v in frozen.items()}, folds=[*own],
+        def mean(xs): return float(np.average(xs, weights=all.validated_on))
+        own,frozen = [*all.accuracy],pd.DataFrame([*all.frozen]).dropna(axis=1)
+        end |= dict(accuracy=mean(own), validated_on=m, frozen={k: mean(v) for k,v in frozen.items()}, folds=own,
                     worse='')
     end |= dict(uncertainty=m and uncertainty(m)/100, seconds=round(time.monotonic()-begin))
     return (f"\n{_says(end)}\npredictor   {end['predictor']}\nreport      {end['report']}\nnow         fastai-mixmatch "
@@ -251,7 +250,6 @@ def predict(
     json:bool=False, # Print one JSON object; with --out -, a line for each image, and the object on the standard error
 ):
     "Classify images: file, class, probability and margin over the second class"
-    refuse_unless(bs>0, '--bs must be more than 0', bs)
     predictor,(sizes,found),bad,n = _predictor(run),zip(*[_named_files(o) for o in L(files)]),[],0
     rows,to_out = predict_files(predictor, itertools.chain(*found), bs=bs, num_workers=num_workers),out=='-'
     shown = sys.stderr.isatty() and not (quiet or json or to_out and sys.stdout.isatty())

@@ -112,7 +112,7 @@ def verdict(
     "How an accuracy compares"
     d,m = 100*float(own-best),uncertainty(n)
     return (f"{abs(d):.1f} points {'below' if d<0 else 'above'} the best baseline, {best:.1%}: {'no '*(abs(d)<=m)}more "
-            f"than chance explains (±{m:.0f} points)"+"; train longer (--minutes) or by another method"*(d<0))
+            f"than chance explains (±{m:.0f} points)"+"; train longer (more epochs) or by another method"*(d<0))
 
 def setback(
     accs, # Accuracy after each epoch
@@ -222,7 +222,7 @@ class Survey:
 @patch
 def refuse_empty(self:Survey, folds:int=0):
     "`ValueError` where a training, or one of some `folds`, would lack labels, unlabeled images, or a class"
-    train,valid,bad = set(self.of('labeled').label),set(self.of('valid').label),sum(self.bad.error!='left out')
+    train,valid,bad = {*self.of('labeled').label},{*self.of('valid').label},sum(self.bad.error!='left out')
     all = f"of the {len(self.df)-bad} images"+f" that can be read ({bad} cannot)"*(bad>0)
     for says,bad in {
         "validation images are given, so labels form no folds; train once": folds and self.given,

@@ -46,7 +46,7 @@ def tensors(self:EMA)->list:
     for d in [getattr(m, kind) for kind in ('_parameters','_buffers') for m in self.model.modules()]:
         for n,t in d.items():
             if t is not None and t.is_floating_point(): found.setdefault(id(t), (d,n))
-    self.slots = list(found.values())
+    self.slots = [*found.values()]
     return [d[n].data for d,n in self.slots]
 
 # %% ../nbs/18_ema.ipynb #e81e120b

@@ -45,7 +45,7 @@ def _of_learner(learn):
     dl,model = learn.dls.valid,plain_model(learn).eval()
     if not hasattr(dl.dataset, 'tls'): raise TypeError(
         "the loaders of this learner do not open images themselves, so they cannot tell how to read a file")
-    device,tfms = next(model.parameters()).device,Pipeline(dl.after_batch.fs, split_idx=1)
+    device,tfms = one_param(model).device,Pipeline(dl.after_batch.fs, split_idx=1)
     act,read = getattr(learn.loss_func, 'activation', partial(torch.softmax, dim=-1)),ValidPipe(dl)
 
     @torch.no_grad()

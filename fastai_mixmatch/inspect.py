@@ -142,7 +142,7 @@ def on_pool(
     "The network of `learn`, with its unlabeled images as validation set: those with a label, or all if none has one"
     method = ssl_method(learn)
     method.prepare()
-    pool,vocab,raw = method.dl.pool,list(learn.dls.vocab),raw_items(method.dl.pool.items)
+    pool,vocab,raw = method.dl.pool,[*learn.dls.vocab],raw_items(method.dl.pool.items)
     idx = drawn(len(raw), n)
     rows = [*predict_files(learn, [raw[i] for i in idx])]
     label,y = getattr(pool, 'label', None),ifnone(pool.y, [-1]*len(raw)) # One of the two, or none

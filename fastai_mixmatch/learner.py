@@ -186,10 +186,10 @@ def own_dls(
     add_tfms:bool=False, # Copy the loaders, so that batch transforms can be added?
 )->DataLoaders: # With at least one training batch, and a validation loader, perhaps empty
     "The `DataLoaders` of a learner, without changing the user's"
-    loaders = list(dls.loaders)
+    loaders = [*dls.loaders]
     if len(loaders[0])==0 and isinstance(loaders[0], DataLoader): loaders[0] = loaders[0].new(drop_last=False)
     if len(loaders)==1: loaders.append(_empty(loaders[0]))
-    def own(dl): return dl.new(after_batch=Pipeline(list(dl.after_batch.fs))) if hasattr(dl, 'after_batch') else dl
+    def own(dl): return dl.new(after_batch=Pipeline([*dl.after_batch.fs])) if hasattr(dl, 'after_batch') else dl
     return with_loaders(dls, [*map(own, loaders)] if add_tfms else loaders)
 
 def _empty(dl):

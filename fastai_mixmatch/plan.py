@@ -40,9 +40,9 @@ def find_method(
     name:str, # Such as 'fixmatch'
 )->type:
     "The method that a name means"
+    bases = SemiSupervised,methods.StrongViews,methods.Confident,methods.NoisyStudent
     known = {o.__name__.lower(): o for o in (MixMatch, *vars(methods).values()) if inspect.isclass(o)
-             and issubclass(o, SemiSupervised)
-             and o not in (SemiSupervised,methods.StrongViews,methods.Confident,methods.NoisyStudent)}
+             and issubclass(o, SemiSupervised) and o not in bases}
     if name.lower() in known: return known[name.lower()]
     raise ValueError(f"no method {name}; there are {', '.join(known)}{like(name, known)}")
 
@@ -88,7 +88,7 @@ def file_weights(
 def plan_learner(
     plan:dict, # `args` of the command, `pretrained`, `epochs`, `steps` of each epoch so far or None
     found:Survey, # Images to train on
-    run=None, # Folder of the training
+    run, # Folder of the training
     cbs=None, # Callbacks
     checkpoint=None, # Default: one that writes to `run`
 )->Learner:
@@ -96,23 +96,18 @@ def plan_learner(
     a = plan['args']
     set_seed(a['seed'])
     dls,unlabeled = loaders(as_trained(found, plan), a['size'], a['bs'])
-    pre,steps,start = plan['pretrained'],plan['steps'] and plan['steps'][0],run and Path(run)/'start.pt'
-    again = pre and start and start.is_file()
+    pre,steps,start = plan['pretrained'],plan['steps'] and plan['steps'][0],Path(run)/'start.pt'
+    again = pre and start.is_file()
     weights = start if again else a['weights'] and file_weights(a['weights'])
-    whole = weights if a['scratch'] else None
-    kw = dict(pretrained=pre and not weights, weights=None if whole else weights, method=find_method(a['method'])(),
-              cbs=cbs, checkpoint=checkpoint or run and Checkpoint(Path(run)/'checkpoints', '2min'))
+    whole = a['scratch'] and weights
     if pre and not (weights or a.get('fold')): print(f"fetching the weights of {a['model']}, once; or pass --weights")
-    try: # The command itself says how long it takes
-        with contextlib.redirect_stdout(io.StringIO()):
-            learn = ssl_learner(dls, Unlabeled(unlabeled, steps=steps), find_arch(a['model']), **kw)
-    except OSError as e:
-        if weights or not pre: raise
-        says = f"the weights of {a['model']} cannot be downloaded ({e.__cause__ or e})"
-        raise ValueError(f"{says}; pass --weights or --scratch") from e
+    with contextlib.redirect_stdout(io.StringIO()): # The command itself says how long it takes
+        learn = ssl_learner(dls, Unlabeled(unlabeled, steps=steps), find_arch(a['model']), find_method(a['method'])(),
+                            pretrained=pre and not weights, weights=None if whole else weights, cbs=cbs,
+                            checkpoint=checkpoint or Checkpoint(start.parent/'checkpoints', '2min'))
     if whole: load_weights(learn.model, whole)
     if again: learn.model.load_state_dict(torch.load(start, 'cpu', weights_only=True))
-    elif pre and start:
+    elif pre:
         for p in learn.model.parameters(): mark_computed(p, False) # Another start reads them
         torch.save(learn.model.state_dict(), b := io.BytesIO())
         with atomic_write(start) as f: f.write(b.getbuffer())
@@ -128,7 +123,6 @@ def fit_plan(learn, plan):
     n = plan['epochs']*(2*plan['steps'][0] if plan['steps'] else len(method_of(learn).dl)) # A first epoch has half
     short = plan['pretrained'] and not a['lr'] and n<40 # They would end below the start
     learn.fit_one_cycle(plan['epochs'], learn.lr*n/40 if short else a['lr'])
-    return learn
 
 # %% ../nbs/31_plan.ipynb #b4c3c0bf
 def pace(
@@ -148,13 +142,14 @@ def pace(
 def planned(a, learn, left, each):
     "Epochs, steps of the first, seconds for the report: a plan for `left` seconds, `each` an image"
     valid = len(learn.dls.valid_ds)
-    after = 10+(each+.004)*min(len(method_of(learn).dl.items)+valid, 6000)
+    after,look = 10+(each+.004)*min(len(method_of(learn).dl.items)+valid, 6000),valid*each
     left -= after
-    epochs = int(min(20, max(2, left/6/max(valid*each, 1e-3))))
+    epochs = int(min(20, max(2, left/6/max(look, 1e-3))))
     step = 12*each*learn.dls.bs # Two views and a guess of each, and the way back
-    steps = max(0, int((left-epochs*valid*each)/step))
-    if steps<20: raise ValueError(f"--minutes {a['minutes']:g} is enough for about {steps} steps of {step:.2g} s; "
-                                  "give more --minutes, or a smaller --size, --bs or --model")
+    steps,least = max(0, int((left-epochs*look)/step)),max(24*step, 20*step+2*look)
+    if steps<20: raise ValueError(
+        f"a training has {a['minutes']:.2g} minutes, enough for {steps} steps of {step:.2g} s; give "
+        f"{1.1*(a['minutes']+(least-left)/60):.2g} (--minutes), or a smaller --size, --bs or --model")
     epochs = min(epochs, steps//4)
     return dict(epochs=epochs, steps=[max(1, steps//epochs//2)], after=after)
 
@@ -164,7 +159,7 @@ class Budget(Callback):
     def __init__(self,
         plan:dict, # Its steps are added to after each epoch
         end:float, # When, by `time.monotonic`, the training has to be done
-        save:Callable=noop, # Called after each epoch
+        tidy:Callable=noop, # Called after each epoch and a stop
     ): store_attr()
     def before_epoch(self):
         self.times,steps = [time.monotonic()],self.plan['steps']
@@ -177,7 +172,7 @@ class Budget(Callback):
         step = (t[-1]-t[0])/(len(t)-1)
         share = (self.end-now)/(self.n_epoch-self.epoch-1)-now+self.trained
         self.plan['steps'].append(max(1, int(share/step)))
-        self.save()
+        self.tidy()
 
 # %% ../nbs/31_plan.ipynb #93ea99dd
 def read_plan(

@@ -12,7 +12,7 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
-from fastcore.foundation import L, first
+from fastcore.foundation import L, first, ifnone
 from fastcore.meta import delegates
 from fastcore.script import anno_parser
 from . import __version__
@@ -68,23 +68,27 @@ def given(
     argv=None, # Arguments; default: those of the program
 )->tuple: # Name of the command, its arguments as a dictionary, and whether to show where an error comes from
     "What the program was called with; `SystemExit` after help or a mistake"
-    argv = list(sys.argv[1:] if argv is None else argv)
+    def meant(name, known): return ''.join(f"; did you mean {o}?" for o in get_close_matches(name, known, 1))
+    argv = sys.argv[1:] if argv is None else argv
     name,*rest = [o for o in argv if o!='--debug'] or ['']
     if name in ('','-h','--help','--version'):
         print(__version__ if name=='--version' else usage())
         sys.exit(2*(name==''))
     if not (f := heads().get(name)):
-        meant = ''.join(f"; did you mean {o}?" for o in get_close_matches(name, heads(), 1))
-        print(f"fastai-mixmatch: there is no command {name}{meant}\n\n{usage()}", file=sys.stderr)
+        print(f"fastai-mixmatch: there is no command {name}{meant(name, heads())}\n\n{usage()}", file=sys.stderr)
         sys.exit(2)
     parser = anno_parser(f, prog=f'fastai-mixmatch {name}')
+    known = parser._option_string_actions
     for k,v in dict(quiet='Print only errors and warnings', json='Print one JSON object').items():
-        if f'--{k}' not in parser._option_string_actions: parser.add_argument(f'--{k}', action='store_true', help=v)
-    args = vars(parser.parse_args(rest))
+        if f'--{k}' not in known: parser.add_argument(f'--{k}', action='store_true', help=v)
+    args,odd = parser.parse_known_args(rest)
+    for o in odd: parser.error(f"there is no argument {o}{meant(o.split('=')[0], known)}")
+    out = (args := vars(args)).get('out')
     read = [(k,o) for k in 'run source files unlabeled valid weights root'.split() for o in L(args.get(k))]
-    out = args.get('out')
     try:
-        if (args.get('num_workers') or 0)<0: raise ValueError("--num-workers must be 0 or more")
+        for k,least in dict(n=1, bs=1, epochs=1, num_workers=0).items():
+            if (v := ifnone(args.get(k), least))<least:
+                raise ValueError(f"--{k.replace('_', '-')} must be {least} or more; got {v}")
         if out not in (None,'-'): refuse_place(out, name, [o for _,o in read])
         for k,o in read:
             if o!='-' and not (o.startswith('hf:') or os.path.exists(o)): raise FileNotFoundError(

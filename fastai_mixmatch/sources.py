@@ -113,7 +113,7 @@ def class_names(
     hf = [features.get(o) for o in ('label','labels')] if isinstance(features, dict) else []
     places = [(ds,'vocab'), (ds,'classes'), *((o,'names') for o in hf)]
     names = first(v for v in (getattr(o, a, None) for o,a in places) if v is not None)
-    return list(names) if hasattr(names, '__len__') and hasattr(names, '__getitem__') else None
+    return [*names] if hasattr(names, '__len__') and hasattr(names, '__getitem__') else None
 
 def class_name(dls, i)->str:
     "Name of class number `i` of `dls`, or the number"
@@ -172,7 +172,7 @@ def overlap(
     "Number of unlabeled images that are also in the validation set"
     valid = dls.valid.dataset if len(dls.loaders)>1 else ()
     if len(valid)==0 or not hasattr(items, '__len__'): return 0
-    known,items = set(map(item_key, raw_items(valid))),raw_items(items)
+    known,items = {*map(item_key, raw_items(valid))},raw_items(items)
     names,linked = {os.path.basename(o) for o in known if isinstance(o, str)},getattr(items, 'linked', True)
     if isinstance(items, Files): items = map(partial(os.path.join, items.root), items.names())
     if isinstance(items, (ndarray,Tensor)): # One after the other takes ten times as long

@@ -95,7 +95,44 @@ def test_budget(photos, tmp_path, main, monkeypatch):
     made,end = json.loads((tmp_path/'run'/'plan.json').read_text()),json.loads(text)
     assert rc==0 and end['steps'] == sum(made['steps']) and len(made['steps']) == made['epochs'] > 5
     assert 40 < end['seconds'] < 60-made['after']+1 # All of what the report leaves
-    assert 'give more --minutes' in main(*args, '--minutes', '0.24', '--out', tmp_path/'none')[2]
+
+def test_too_few_minutes_are_told_with_how_many_it_takes(photos, tmp_path, main, monkeypatch):
+    "In the numbers that were measured"
+    clock = Ticks()
+    for o in (cli,plan): monkeypatch.setattr(o, 'time', clock)
+    monkeypatch.setattr(cli, 'EpochLines', Callback)
+    rc,_,err = main('train', photos/'labels.csv', '--model', 'small_cnn', '--size', '16', '--minutes', '0.24', '--out', tmp_path/'run')
+    told = re.search(r'a training has 0.24 minutes, enough for (\d+) steps of [\d.]+ s; give ([\d.]+) \(--minutes\), or a smaller --size, --bs or --model\n', err)
+    assert rc==1 and told and int(told[1])<20 and float(told[2])>.24, err
+
+@pytest.mark.parametrize('each', [.001, .02, .3])
+@pytest.mark.parametrize('valid', [0, 40, 2000])
+def test_the_minutes_that_are_told_are_enough(each, valid, monkeypatch):
+    monkeypatch.setattr(plan, 'method_of', lambda learn: SimpleNamespace(dl=SimpleNamespace(items=range(3000))))
+    learn,start = SimpleNamespace(dls=SimpleNamespace(valid_ds=range(valid), bs=16)),20
+    def planned(minutes): return plan.planned(dict(minutes=minutes), learn, 60*minutes-start, each)
+    with pytest.raises(ValueError) as e: planned(.5)
+    assert planned(float(re.search(r'give ([\d.e+]+) ', str(e.value))[1]))['epochs']>=2
+
+class StopAt(Callback):
+    "Ctrl-C after a step"
+    order,in_checkpoint,step = 95,False,None
+    def after_batch(self):
+        if self.learn.train_iter==self.step: signal.raise_signal(signal.SIGINT)
+
+def test_the_budget_holds_over_pieces(photos, tmp_path, main, monkeypatch, no_report):
+    "Stopped twice in the first epoch and once later: what was used before counts, with all starts"
+    clock = Ticks()
+    for o in (cli,plan): monkeypatch.setattr(o, 'time', clock)
+    args = 'train',photos/'labels.csv','--model','small_cnn','--size','16','--minutes','1','--out',tmp_path/'run'
+    monkeypatch.setattr(cli, 'EpochLines', StopAt)
+    for StopAt.step in (2,4,30):
+        rc,_,err = main(*args)
+        assert rc==130, err
+        spent = json.loads((tmp_path/'run'/'plan.json').read_text())['spent']
+        assert 0 <= clock.t-spent < 1, 'all that the clock has shown'
+    StopAt.step = None
+    assert main(*args)[0]==0 and clock.t < 62
 
 def test_what_needs_no_images_is_told_before_they_are_opened(photos, weights, tmp_path, main, monkeypatch):
     "Minutes that the start and a report take, weights of another network, a folder without any, a file of something else"
@@ -236,7 +273,7 @@ def test_moved_images_and_added_labels(photos, tmp_path, main, monkeypatch):
         assert rc==0 and 'trained on' not in err and (command=='next' or f'train {new}/labels.csv' in (tmp_path/f'told-{command}').read_text()), err
     rc,text,err = main('train', new/'labels.csv', *args)
     assert rc==0 and 'epoch 2/2' in text and f'train {new}/labels.csv' in (out/'report.html').read_text(), err
-    assert main('next', out, '--n', '1')[0]==0 and '--n must be at least 1' in main('next', out, '--n', '0')[2]
+    assert main('next', out, '--n', '1')[0]==0 and '--n must be 1 or more; got 0' in main('next', out, '--n', '0')[2]
     held = json.loads((out/'plan.json').read_text())['valid']
     label(new, 'ball', 7)
     rc,text,err = main('train', new/'labels.csv', *args)
@@ -591,7 +628,7 @@ def test_predictions_of_a_table_a_file_and_a_stream(trained, photos, tmp_path, m
     for run,found in ((photos/'labels.csv', one), (folder, photos/'gone.csv'), (folder, photos/'gone')):
         assert main('predict', run, found, '--out', tmp_path/'p.csv')[0]==1
     assert (tmp_path/'p.csv').read_text()==before, 'a mistake leaves the file of an earlier call'
-    assert '--bs must be more than 0; got 0' in main('predict', folder, one, '--bs', '0', '--out', tmp_path/'p.csv')[2]
+    assert '--bs must be 1 or more; got 0' in main('predict', folder, one, '--bs', '0', '--out', tmp_path/'p.csv')[2]
     (photos/'p.csv').write_text('file\n'+one.name+'\n')
     assert main('predict', folder, photos/'p.csv', '--out', tmp_path/'p.csv')[0]==0 and len(pd.read_csv(tmp_path/'p.csv'))==1
     rc,text,err = main('predict', folder/'predictor.safetensors', '-', '--out', '-')
@@ -806,7 +843,7 @@ def test_weights_are_said_to_be_fetched(photos, tmp_path, main, monkeypatch):
     "Before it takes long, and not for weights in a file; an error names options, as `--model` for Python's `arch`"
     def offline(*args, **kwargs): raise OSError('no route')
     with monkeypatch.context() as m:
-        m.setattr(plan, 'ssl_learner', offline)
+        m.setattr('torchvision.models._api.load_state_dict_from_url', offline)
         rc,text,err = main('train', photos/'labels.csv', '--epochs', '1', '--out', tmp_path/'a')
         assert rc==1 and text.splitlines()[-1]=='fetching the weights of resnet18, once; or pass --weights' and 'cannot be downloaded (no route); pass --weights or --scratch' in err
     torch.save(dict(w=torch.zeros(3)), tmp_path/'w.pth')
@@ -859,7 +896,7 @@ def test_program(main):
 MISTAKES = {'no file or folder': ['check','nowhere.csv'], 'did you mean resnet18?': ['train','LABELS','--model','resnet81'],
     'did you mean fixmatch?': ['train','LABELS','--method','fixmach'], 'not the folder of a training': ['report','empty'], 'folder nowhere; `train` makes': ['report','nowhere'],
     'no predictor': ['predict','empty','empty'], 'file or folder x.jpg': ['predict','empty','x.jpg'], 'no column': ['check','LABELS','--label','kind'], 'or folder nowhere.pth': ['train','LABELS','--weights','nowhere.pth'],
-    '--size must be more than 0': ['train','LABELS','--size','0'], '--bs must be': ['train','LABELS','--bs','-1'], 'is not a table: ': ['check','IMAGE'],
+    'from 2 to 4096; got 0': ['train','LABELS','--size','0'], '--bs must be 1 or more; got -1': ['train','LABELS','--bs','-1'], 'is not a table: ': ['check','IMAGE'],
     'empty.csv has no rows': ['check','empty.csv'], 'heads.csv has no rows': ['check','heads.csv'], '--size must be a whole number from 2 to 4096; got 1': ['train','LABELS','--model','small_cnn','--size','1'], 'from 2 to 4096; got 100000': ['train','LABELS','--model','small_cnn','--size','100000'], '--bs must be a whole number from 1 to 64': ['train','LABELS','--model','small_cnn','--bs','9999'], 'no image in': ['check','empty'], 'has a label to train on': ['train','nolabel.csv'],
     'two classes at least': ['train','onelabel.csv'], 'keep few of the labels by --per-class': ['train','all.csv'], 'not a list of tasks': ['check','bad.json'], '--folds must be 2 or more, and --fold less': ['check','LABELS','--fold','7'],
     'no file or folder gone.csv': ['check','LABELS','--valid','gone.csv'], 'or folder gone': ['check','LABELS','--unlabeled','gone'],
@@ -882,7 +919,8 @@ def test_mistakes_are_one_sentence(text, photos, tmp_path, monkeypatch, main):
     assert rc==1 and len(told)==1 and text in told[0], err
     assert text in json.loads(main(*args, '--json')[1])['error']
 
-@pytest.mark.parametrize('args, rc', [(['--help'], 0), (['train','--help'], 0), (['--version'], 0), (['chekc','.'], 2), (['train','.','--size','x'], 2), (['check','nowhere','--json'], 1), (['next','.','--out','nowhere/next.csv'], 1)])
+@pytest.mark.parametrize('args, rc', [(['--help'], 0), (['train','--help'], 0), (['--version'], 0), (['chekc','.'], 2), (['train','.','--size','x'], 2), (['check','nowhere','--json'], 1), (['next','.','--out','nowhere/next.csv'], 1),
+                                      (['next','.','--n','0'], 1), (['train','.','--epochs','-2'], 1), (['predict','.','.','--bs','0'], 1), (['train','.','--metod','x'], 2)])
 def test_help_and_mistakes_need_no_library(args, rc):
     "They are told at once"
     code = f'import sys; sys.argv[1:] = {args}\nfrom fastai_mixmatch.__main__ import main\ntry: main()\nfinally: print([o for o in ("torch","fastai","pandas","numpy","PIL") if o in sys.modules])'
@@ -915,6 +953,12 @@ def test_heads_are_those_of_the_functions():
     for k,f in program.heads().items():
         a,b = ([(o.name, o.default, o.kind) for o in inspect.signature(o).parameters.values() if o.name!='kwargs'] for o in (f, cli.commands[k]))
         assert a==b and f.__doc__==cli.commands[k].__doc__
+
+@pytest.mark.parametrize('args, says', [('train . --metod mixmatch', '--metod; did you mean --method?'), ('train --metod=mixmatch .', '--metod=mixmatch; did you mean --method?'),
+    ('check . --per_class 5', '--per_class; did you mean --per-class?'), ('predict . . -out p.csv', '-out; did you mean --out?'), ('check my photos', 'photos')])
+def test_a_misspelt_option_gets_a_suggestion(args, says, main):
+    rc,text,err = main(*args.split())
+    assert rc==2 and text=='' and 'Traceback' not in err and err.endswith(f'error: there is no argument {says}\n'), err
 
 def test_wrong_use_is_2(capsys):
     with pytest.raises(SystemExit) as e: cli.main(['train'])
@@ -953,6 +997,6 @@ def test_a_suggestion_ends_the_sentence(photos, main):
     assert '?;' not in err and err.startswith('fastai-mixmatch train: no method mixmach; there are mixmatch, ') and err.endswith('; did you mean mixmatch?\n'), err
     assert not {'strongviews', 'confident', 'semisupervised'} & {*re.findall(r'\w+', err)}, 'bases train nothing'
 
-@pytest.mark.parametrize('name, right', [('smallcnn','small_cnn'),('resnet81','resnet18')])
+@pytest.mark.parametrize('name, right', [('smallcnn','small_cnn'),('resnet81','resnet18'),('tf_efficientnet_lite','tf_efficientnet_lite0'),('resnet','resnet18')])
 def test_a_misspelt_network_gets_a_suggestion(name, right):
     with pytest.raises((ValueError,ImportError), match=f'did you mean .*{right}'): plan.find_arch(name)

@@ -645,7 +645,7 @@ def test_a_column_of_long_texts(photos, tmp_path):
 def test_a_training_below_its_baseline():
     "Told with what chance explains for so many validation images, and what to do"
     few,many = (verdict(np.float64(.35), .47, n) for n in (43, 400))
-    assert few.startswith('12.0 points below the best baseline, 47.0%: no more than chance explains (±15 points); train longer (--minutes)')
+    assert few.startswith('12.0 points below the best baseline, 47.0%: no more than chance explains (±15 points); train longer (more epochs)')
     assert '47.0%: more than chance explains (±5 points); train longer' in many
     assert verdict(.5, .47, 43).endswith('3.0 points above the best baseline, 47.0%: no more than chance explains (±15 points)')
 

@@ -198,6 +198,11 @@ def test_many_images_are_thinned_out(made, tmp_path):
     assert [d['k'].count(i) for i in range(3)]==[19, 9, 22] and '18 unlabeled images, drawn at random, are left out' in page
     assert 'No rows to beat' in page
 
+def test_its_advice_names_no_option_of_a_command(made, tmp_path):
+    "In Python there are epochs, and no `--minutes`"
+    section_of = section(report(made[1], tmp_path/'r.html', others=dict(best=1.01), most=50).read_text(), 'Rows to beat')
+    assert 'below the best baseline' in section_of and 'train longer (more epochs)' in section_of and '--minutes' not in section_of
+
 def test_a_learner_that_was_never_fitted(made, tmp_path):
     learn = ssl_learner(made[1].dls, made[0]/'unlabeled', SMALL)
     assert 'holds no results of a fit' in report(learn, tmp_path/'new'/'r.html').read_text()
