@@ -250,6 +250,8 @@ def predict(
     json:bool=False, # Print one JSON object; with --out -, a line for each image, and the object on the standard error
 ):
     "Classify images: file, class, probability and margin over the second class"
+    if out!='-' and (Path(run)/'plan.json').is_file():
+        refuse_place(out, 'predict', map(str, read_plan(run)['args'].values()))
     predictor,(sizes,found),bad,n = _predictor(run),zip(*[_named_files(o) for o in L(files)]),[],0
     rows,to_out = predict_files(predictor, itertools.chain(*found), bs=bs, num_workers=num_workers),out=='-'
     shown = sys.stderr.isatty() and not (quiet or json or to_out and sys.stdout.isatty())

@@ -585,6 +585,10 @@ def test_no_output_replaces_a_file_of_the_user(trained, photos, tmp_path, main):
             assert rc==0, (args, err)
     rc,_,err = main('predict', run, own/'p.csv', '--out', own/'p.csv')
     assert rc==1 and 'p.csv is there already' in err and len(pd.read_csv(own/'p.csv'))==1
+    plan = json.loads((run/'plan.json').read_text())
+    (run/'plan.json').write_text(json.dumps(dict(plan, args=dict(plan['args'], source=str(own/'p.csv')))))
+    rc,_,err = main(*here, own/'p.csv')
+    assert rc==1 and 'p.csv is there already' in err, 'predictions that the user corrected, and trained on'
 
 # --- predictions
 
