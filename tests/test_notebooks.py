@@ -26,9 +26,10 @@ def is_nightly(name):
     predictors, ONNX, `distill` and `label_next` have theirs in test_predictor, test_export, test_choose and test_cli, and run on the pages
     `24_predictor`, `35_export` and `32_choose`. `tutorials/10_your_own_photographs` goes the way of the commands in Python: test_cli trains on the same
     photographs, and `30_collect`, `33_summary` and `35_export` make what it makes. The classes of `tutorials/06_your_own_method` train in
-    test_own_method. `83_distributed` starts the example by `torchrun`, and test_distributed without it, which is quicker"""
-    others = '17_methods','83_distributed','methods/','howto/deploy','howto/imbalance','howto/predict'
-    tutorials = '06_your_own_method','10_your_own_photographs','12_phone','13_label_next','15_pretrained'
+    test_own_method. `tutorials/07_from_fixmatch` trains FixMatch once more, and `howto/speed` measures steps of three networks, which test_models and
+    test_learner make. `83_distributed` starts the example by `torchrun`, and test_distributed without it, which is quicker"""
+    others = '17_methods','83_distributed','methods/','howto/deploy','howto/imbalance','howto/predict','howto/speed'
+    tutorials = '06_your_own_method','07_from_fixmatch','10_your_own_photographs','12_phone','13_label_next','15_pretrained'
     return name.startswith((*others,*(f'tutorials/{o}' for o in tutorials))) and Path(name).stem not in ('00_map','which')
 
 def code_of(path): return [''.join(c['source']) for c in json.loads(path.read_text(encoding='utf-8'))['cells'] if c['cell_type']=='code']
