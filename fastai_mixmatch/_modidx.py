@@ -536,6 +536,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                        'fastai_mixmatch/fingerprint.py'),
                                              'fastai_mixmatch.fingerprint._opening': ( 'fingerprint.html#_opening',
                                                                                        'fastai_mixmatch/fingerprint.py'),
+                                             'fastai_mixmatch.fingerprint._schedule': ( 'fingerprint.html#_schedule',
+                                                                                        'fastai_mixmatch/fingerprint.py'),
                                              'fastai_mixmatch.fingerprint._shared': ( 'fingerprint.html#_shared',
                                                                                       'fastai_mixmatch/fingerprint.py'),
                                              'fastai_mixmatch.fingerprint._training': ( 'fingerprint.html#_training',

@@ -81,6 +81,10 @@ def _transforms(kind, tfms, unknown):
 _loading = {*('dataset data_source bs indexed pin_memory timeout rng generator num_workers offs fake_l _device '
               '_DataLoader__idxs epoch rank it').split()} # Elsewhere, or of no effect on the order
 
+def _schedule(f):
+    points = [plain(f(i/1024)) for i in range(1025)]
+    return [*points[::64], _of_repr(points)]
+
 def loader_rngs(dls)->list:
     "The generators that belong to loaders of fastai or PyTorch"
     owners = [o for dl in dls.loaders for o in
@@ -128,9 +132,6 @@ def _groups(learn):
 def _training(learn, unknown):
     "Loss, metrics, optimizer and schedule"
     def value(o, name): return plain(o, unknown, name)
-    def schedule(f):
-        points = [plain(f(i/1024)) for i in range(1025)]
-        return [*points[::64], _of_repr(points)]
     model,hypers,loss = plain_model(learn),learn.opt.hypers,learn.loss_func
     if isinstance(loss, StepLoss): loss = loss.own
     theirs = {'create_mbar','logger','told',*given(learn)}.union(*map(set_later, [learn, *learn.cbs]))
@@ -145,7 +146,7 @@ def _training(learn, unknown):
             'optimizer': value(learn.opt_func, 'optimizer'),
             'weights in training': _groups(learn),
             **{k: plain([h[k] for h in hypers]) for k in hypers[0] if k not in scheds},
-            **{f'schedule of {k}': schedule(f) for k,f in scheds.items()},
+            **{f'schedule of {k}': _schedule(f) for k,f in scheds.items()},
             'device': one_param(model).device.type}
 
 # %% ../nbs/22_fingerprint.ipynb #e0b9148c

@@ -137,7 +137,7 @@ def relatives(rank, world):
     for name,make in METHODS.items():
         torch.manual_seed(rank)
         m = make()
-        learn = ssl_learner(il[:40].dataloaders(il[1500:1520], bs=16), il[40:167], arch=small_cnn, method=m, mu=1)
+        learn = ssl_learner(il[:40].dataloaders(il[1500:1520], bs=16), il[40:104], arch=small_cnn, method=m, mu=1)
         with learn.no_logging(), shared(learn, world): learn.fit(2)
         res[name] = dict(params=[p.detach().clone() for p in learn.model.parameters()], adaptive=tensors(m),
                          taught=getattr(getattr(m.strong, 'aug', None), 'weights', None), loss_u=learn.report.rows[-1].get('loss_u', 0.))

@@ -3,6 +3,8 @@ import atexit, collections, io, itertools, numpy as np, os, pandas as pd, pytest
 from fastai.vision.all import (Callback, Categorize, DataLoaders, Datasets, Image, ImageDataLoaders, ItemGetter, L,
     Path, PILImageBW, ProgressCallback, Resize, TfmdLists, ToTensor, get_image_files, noop, set_seed)
 from fastai_mixmatch.all import *
+from fastai_mixmatch import fingerprint
+from fastai_mixmatch.describe import Unknown, plain
 from contextlib import nullcontext
 from fastai.callback.fp16 import MixedPrecision
 from functools import cache, partial
@@ -290,6 +292,13 @@ def most(f):
         try: return f(), tracemalloc.get_traced_memory()[1]
         finally: tracemalloc.stop()
     return min((once() for _ in range(3)), key=lambda o: o[1])
+
+@pytest.fixture
+def quick_settings(monkeypatch):
+    """A fit with checkpoints compares less at its start, which takes longer than the few steps of a test: it does not search packages for patches,
+    and looks at 17 points of a schedule, not at 1025. `test_fingerprint` tests both; other tests and all processes that tests start have all of it"""
+    monkeypatch.setattr(Unknown, 'patches', lambda self: None)
+    monkeypatch.setattr(fingerprint, '_schedule', lambda f: [plain(f(i/16)) for i in range(17)])
 
 # --- the core: learners of four steps an epoch
 

@@ -35,6 +35,13 @@ digest = faults_module().digest
 @pytest.fixture(autouse=True)
 def _in_tmp(tmp_path, monkeypatch): monkeypatch.chdir(tmp_path)
 
+@pytest.fixture
+def all_settings(): "For tests that compare all that a fit depends on"
+
+@pytest.fixture(autouse=True)
+def _quick(request):
+    if 'all_settings' not in request.fixturenames: request.getfixturevalue('quick_settings')
+
 class Stop(Callback):
     "An interrupt after training step `n`"
     order, in_checkpoint = 2000, False
@@ -142,7 +149,7 @@ CASES = dict(ranger=dict(opt_func=ranger, k=3, ema=None), adamw=dict(opt_func=pa
 
 @pytest.mark.parametrize('name', CASES)
 @pytest.mark.filterwarnings('ignore')
-def test_same_bits(name):
+def test_same_bits(name, all_settings):
     kw = {k: v for k, v in CASES[name].items() if k != 'cbs'}
     cbs = CASES[name].get('cbs', lambda: [])
     def make(**o): return learner(cbs=cbs(), **kw, **o)
@@ -301,7 +308,7 @@ def test_validation_inside_a_fit(event, how):
     assert parts(again) == expected
 
 @pytest.mark.parametrize('stops', [pytest.param((2,), marks=pytest.mark.nightly), pytest.param((0, 3), marks=pytest.mark.nightly), (2, 0, 3)], ids=str)
-def test_several_fits(stops):
+def test_several_fits(stops, all_settings):
     "`fine_tune` and a third fit; `lr_find` between them is no fit. The last case stops in the first of them and then in the third"
     def make(**o): return learner(splitter=lambda m: [list(m[:3].parameters()), list(m[3:].parameters())], **o)
     def run(stop=(), **o):
@@ -894,7 +901,7 @@ def test_interrupted_and_fitted_again_in_one_session():
     learn.fit(1)
     assert learn.train_iter==len(method_of(learn).dl)
 
-def test_changed_fit():
+def test_changed_fit(all_settings):
     program(partial(learner, checkpoint='cp', every='3 steps'), 4)
     for fit, text in ((lambda o: o.fit_one_cycle(4), 'epochs: 3 then, 4 now'), (lambda o: o.fit(3), 'schedule of lr'), (lambda o: o.fit_one_cycle(3, 1e-2), 'schedule of lr')):
         with pytest.raises(CheckpointError, match=text): program(partial(learner, checkpoint='cp', every='3 steps'), fit=fit)

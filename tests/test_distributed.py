@@ -2,6 +2,7 @@
 import importlib.util, itertools, json, os, socket, tarfile, time
 from pathlib import Path
 from subprocess import STDOUT
+from types import SimpleNamespace
 
 import numpy as np, pytest, torch
 from fastai.vision.all import PILImageBW
@@ -133,22 +134,52 @@ def test_an_error_in_one_process_ends_both(end):
     assert all(rcs) and 'cannot read image' in out and 'no such file.png' in out
     assert seconds<100, 'the other process must not wait for the group to time out'
 
+@needs_accelerate
+def test_the_example(tmp_path):
+    "As the page on several processes starts it, there by `torchrun`"
+    with open(tmp_path/'said', 'w') as f:
+        both = two('../examples/train_distributed.py', '--epochs', '1', '--shards', '--path', tmp_path, stdout=f, stderr=STDOUT)
+    try: rcs = [o.wait(timeout=600) for o in both]
+    finally:
+        for o in both: o.kill()
+    said = (tmp_path/'said').read_text()
+    assert rcs==[0,0], said
+    last = json.loads([o for o in said.splitlines() if o.startswith('{')][-1])
+    assert said.count('"processes": 2')==1 and last['steps']==len([*(tmp_path/'digits/unlabeled').iterdir()])//64 and 0<=last['accuracy']<=1
+
+def test_a_loader_is_divided_on_any_device():
+    "fastai would send the order as a tensor of CUDA, and divide by the number of images, which may be 0"
+    class Fake(SimpleNamespace):
+        def _broadcast(self, t, rank): raise AssertionError('this needs CUDA')
+    assert distributed.on_any_device(Fake(dataset=[], dl=1)).get_idxs()==[]
+    assert (distributed.own_loader(Fake(dl=1)), distributed.own_loader(2))==(1,2)
+
 # --- processes that differ, or die
 
-def pair(folder, *whats, wait=120):
-    "Run two processes; return what the first says last"
-    first,second = two('ranks_run.py', folder, *whats, wait=wait)
-    try: assert first.wait(timeout=1200)==0
+def ended(pair):
+    "Wait for the end of the first of two processes, and end the second"
+    try: assert pair[0].wait(timeout=1200)==0
     finally:
-        for o in (first,second): o.kill(); o.wait()
-    return (folder/f'{whats[-1]} 0').read_text()
+        for o in pair: o.kill(); o.wait()
 
 @pytest.fixture(scope='module')
 def differing(tmp_path_factory):
     "Folder of what the processes said, and the end of the first"
     folder = tmp_path_factory.mktemp('ranks')
-    return folder, pair(folder, 'nothing', 'again', 'images', 'labels', 'number', 'lr', 'folder', 'file', 'checkpoint', 'accumulation', 'clip', 'plateau',
-        'only', 'early', 'logs', 'name', 'killed')
+    ended(two('ranks_run.py', folder, 'nothing', 'again', 'images', 'labels', 'number', 'lr', 'folder', 'file', 'checkpoint', 'accumulation', 'clip', 'plateau',
+        'only', 'early', 'logs', 'name', 'killed'))
+    return folder, (folder/'killed 0').read_text()
+
+@pytest.fixture(scope='module')
+def waiting(tmp_path_factory):
+    "What the first of two processes says after a wait, for two pairs that wait at one time: the second stands still, or does something else"
+    folder = tmp_path_factory.mktemp('waiting')
+    pairs = {o: two('ranks_run.py', folder, o, wait=10) for o in ('stopped','canceled')}
+    try:
+        for o in pairs.values(): ended(o)
+    finally:
+        for o in sum(pairs.values(), []): o.kill()
+    return {o: (folder/f'{o} 0').read_text() for o in pairs}
 
 @needs_accelerate
 @pytest.mark.parametrize('what, says', [
@@ -173,13 +204,13 @@ def test_a_killed_process_is_named(differing):
     assert 'process 0 ends, since it gets no answer from process 1' in differing[1]
 
 @needs_accelerate
-def test_a_process_that_stands_still_is_named(tmp_path):
-    assert 'process 0 ends, since it gets no answer from process 1' in pair(tmp_path, 'stopped', wait=10)
+def test_a_process_that_stands_still_is_named(waiting):
+    assert 'process 0 ends, since it gets no answer from process 1' in waiting['stopped']
 
 @needs_accelerate
-def test_processes_that_do_other_things_are_told_so(tmp_path):
+def test_processes_that_do_other_things_are_told_so(waiting):
     "One leaves the fit, and both wait for the other"
-    assert 'process 0 ends, since all processes run, but wait for different things. Look for ' in pair(tmp_path, 'canceled', wait=10)
+    assert 'process 0 ends, since all processes run, but wait for different things. Look for ' in waiting['canceled']
 
 @pytest.mark.parametrize('rank, world, says', [(0, 2, 'process 0 found no process 1 within 1 seconds'), (0, 4, 'found no process 1, 2, 3 '), (2, 3, 'process 2 found no process 0 ')])
 def test_who_does_not_come_is_named(rank, world, says, monkeypatch):

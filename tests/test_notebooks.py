@@ -1,7 +1,7 @@
 """Every notebook runs from top to bottom in a process of its own, and was stored with its outputs.
 
 `make nightly` runs those that train longest on what other pages and tests run by commit, and `make docs` runs all."""
-import ast, base64, importlib, inspect, io, json, sys
+import ast, base64, importlib, inspect, io, json, re, sys
 from pathlib import Path
 
 import pytest
@@ -13,19 +13,24 @@ from notebooks import lighter, run
 from helpers import forks
 notebooks = sorted(p for p in root.glob('nbs/**/*.ipynb') if not any(o[0] in '._' for o in p.relative_to(root).parts))
 # What trains long comes first, so that no process has it left at the end
-long = 'index','17_methods','35_export','83_distributed','10_your_own_photographs','15_pretrained','13_label_next','14_semi','30_collect','06_your_own_method','01_promises'
+long = 'index','35_export','14_semi','33_summary','30_collect','03_you_asked','01_promises','23_checkpoint'
 notebooks.sort(key=lambda o: long.index(o.stem) if o.stem in long else len(long))
 nb_ids = [p.relative_to(root/'nbs').as_posix() for p in notebooks]
 
 def is_nightly(name):
-    """Pages of methods train on digits what `17_methods` trains, too, with the same settings, and there each method has to learn. By commit run the
-    map and three of them: mixed images, a teacher, strong views. `howto/imbalance` trains the network of `tutorials/15_pretrained` twice more. `prior`,
-    weights of classes in `labeled_loss`, and `frozen_baseline` by balanced accuracy have tests in test_mixmatch, test_losses and test_frozen.
-    Of `howto/deploy`, `howto/predict`, `tutorials/12_phone` and `tutorials/13_label_next`, predictors, ONNX, `distill` and `label_next` have theirs in
-    test_predictor, test_export, test_choose and test_cli, and run on the pages `24_predictor`, `35_export` and `32_choose`"""
-    kept = '00_map','04_mean_teacher','08_mixmatch','11_fixmatch','which'
-    others = 'howto/deploy','howto/imbalance','howto/predict','tutorials/12_phone','tutorials/13_label_next'
-    return Path(name).with_suffix('').as_posix() in others or name.startswith('methods/') and Path(name).stem not in kept
+    """`17_methods` and the pages of methods train each method on digits; by commit runs their map. There `test_learns` trains every method with the
+    settings of `17_methods`, in a third of the steps, and each has to learn; test_methods compares targets, weights and losses with formulas written
+    again. `tutorials/15_pretrained` trains a pretrained network, and `howto/imbalance` the same twice more: test_learner, test_frozen and test_cli
+    train smaller ones, and `25_frozen` asks this one. `prior`, weights of classes in `labeled_loss`, and `frozen_baseline` by balanced accuracy have
+    tests in test_mixmatch, test_losses and test_frozen. Of `howto/deploy`, `howto/predict`, `tutorials/12_phone` and `tutorials/13_label_next`,
+    predictors, ONNX, `distill` and `label_next` have theirs in test_predictor, test_export, test_choose and test_cli, and run on the pages
+    `24_predictor`, `35_export` and `32_choose`. `tutorials/10_your_own_photographs` goes the way of the commands in Python: test_cli trains on the same
+    photographs, and `30_collect`, `33_summary` and `35_export` make what it makes. The classes of `tutorials/06_your_own_method` train in
+    test_own_method. `tutorials/07_from_fixmatch` trains FixMatch once more, and `howto/speed` measures steps of three networks, which test_models and
+    test_learner make. `83_distributed` starts the example by `torchrun`, and test_distributed without it, which is quicker"""
+    others = '17_methods','83_distributed','methods/','howto/deploy','howto/imbalance','howto/predict','howto/speed'
+    tutorials = '06_your_own_method','07_from_fixmatch','10_your_own_photographs','12_phone','13_label_next','15_pretrained'
+    return name.startswith((*others,*(f'tutorials/{o}' for o in tutorials))) and Path(name).stem not in ('00_map','which')
 
 def code_of(path): return [''.join(c['source']) for c in json.loads(path.read_text(encoding='utf-8'))['cells'] if c['cell_type']=='code']
 
@@ -40,13 +45,16 @@ def test_notebook(path):
 def test_a_nightly_notebook_calls_what_there_is(path):
     "By commit: every class and function of the package that a page calls is there, and takes these arguments"
     from fastai_mixmatch import all as package
-    theirs,called = vars(importlib.import_module('fastai.vision.all')),0
+    theirs,called,known = vars(importlib.import_module('fastai.vision.all')),0,dict(vars(package))
+    for o in re.findall(r'#\| default_exp (\w+)', '\n'.join(code_of(path))): # A room's page calls what is private, too
+        room = importlib.import_module(f'fastai_mixmatch.{o}')
+        known |= {k: v for k,v in vars(room).items() if getattr(v, '__module__', '')==room.__name__}
     for src in code_of(path):
         for o in ast.walk(ast.parse(''.join(l for l in src.splitlines(True) if l[0] not in '!%'))):
             if isinstance(o, ast.ImportFrom) and o.module.startswith('fastai_mixmatch.'):
                 for a in o.names: assert a.name=='*' or hasattr(importlib.import_module(o.module), a.name), f'{a.name} is not in {o.module}'
-            if not isinstance(o, ast.Call) or not isinstance(o.func, ast.Name) or o.func.id in theirs or not hasattr(package, o.func.id): continue
-            f,called = getattr(package, o.func.id),called+1
+            if not isinstance(o, ast.Call) or not isinstance(o.func, ast.Name) or o.func.id in theirs or o.func.id not in known: continue
+            f,called = known[o.func.id],called+1
             if any(isinstance(a, ast.Starred) for a in o.args) or any(k.arg is None for k in o.keywords): continue
             sig = inspect.signature(f)
             try: sig.bind(*[None]*('self' in sig.parameters), *o.args, **{k.arg: k.value for k in o.keywords})

@@ -1,4 +1,4 @@
-"The method with a projection head of the page on own methods: it learns, each view feeds its branch, it resumes to the same bits, exports are plain."
+"The methods of the page on own methods: they train. That with a projection head learns, each view feeds its branch, it resumes to the same bits, exports are plain."
 import json
 from pathlib import Path
 import pytest, torch
@@ -9,11 +9,11 @@ from torch import nn
 
 root = Path(__file__).resolve().parent.parent
 
-def from_page(name):
-    "Class `name` as the page defines it"
+def from_page(name, known={}):
+    "Class `name` as the page defines it; `known` are classes that it needs"
     nb = json.loads((root/'nbs/tutorials/06_your_own_method.ipynb').read_text(encoding='utf-8'))
     source, = [s for c in nb['cells'] if c['cell_type'] == 'code' and (s := ''.join(c['source'])).startswith(f'class {name}(')]
-    ns = {'__name__': __name__}
+    ns = {'__name__': __name__, **known}
     exec('from fastai.vision.all import *; from fastai_mixmatch.all import *', ns)
     exec(compile(source, f'{name} of the page', 'exec'), ns)
     return ns[name], source
@@ -35,11 +35,23 @@ def fit(learn, epochs, **kw):
 
 def own(**kw): return SimMatch(strong=StrongView(cutout=.25), **kw)
 
+def test_each_class_of_the_page_trains():
+    "The page runs by night; its averages and its columns are used here, too"
+    ns = {}
+    for name in ('Sure','SureAt','Follow','Watched'): ns[name] = from_page(name, ns)[0]
+    learns = {k: fit(make(f(), n=640), 4) for k,f in ns.items()}
+    for o in learns.values(): assert all(0<=r['mask_rate']<=1 for r in o.report.rows) and any(r['loss_u']>0 for r in o.report.rows)
+    levels = [o['level'] for o in learns['Watched'].report.rows]
+    assert 0.1<levels[0]<levels[-1]<1 and learns['Watched'].watched.learned.level==learns['Follow'].follow.learned.level
+    Forgot = type('Forgot', (ns['Follow'],), dict(columns=(*ns['Follow'].columns,'level')))
+    with pytest.raises(Exception, match='did not use it'): fit(make(Forgot(), n=128), 1)
+    Strong = type('Strong', (ns['Watched'],), dict(ks=1))
+    assert fit(make(Strong(strong=StrongView(cutout=.25)), n=128), 1).report.rows
+
 def test_short(): assert len(source.strip().splitlines()) <= 30
 
 @pytest.mark.nightly
 def test_learns():
-    "By commit the page says so of one seed"
     gains = []
     for seed in range(2):
         base, ours = [fit(make(m, seed), 10).validate()[1] for m in (Supervised(), own())]
