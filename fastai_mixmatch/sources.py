@@ -79,8 +79,10 @@ def check_file(ds, i):
         return check_file(ds.datasets[n], i-([0]+ds.cumulative_sizes)[n])
     f = _opened(ds, ['PILBase.create'])
     item = f and f(i)
-    if getattr(getattr(ds, 'loader', None), '__name__', '')=='default_loader': item = ds.samples[i][0]
-    if isinstance(item, (str, Path, bytes)): open_file(item).close()
+    if nested_attr(ds, 'loader.__name__')=='default_loader': item = ds.samples[i][0]
+    if not is_file(item): return
+    kinds = [o for o in getattr(image_tfms(ds), 'types', ()) if hasattr(o, '_open_args')]
+    with open_file(item) as im: color_mode(im, *kinds[:1])
 
 def check_files(ds):
     "`check_file` for each item of a dataset that others read"

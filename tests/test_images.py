@@ -183,7 +183,7 @@ def test_damaged_files_are_rows(kind):
 def test_any_error_of_reading_is_a_row(monkeypatch):
     errors = iter([SyntaxError('x'), TypeError('x'), KeyError(259), OverflowError('x'), RecursionError('x')]*2)
     def fail(*args, **kw): raise next(errors)
-    monkeypatch.setattr(images, 'in_mode', fail)
+    monkeypatch.setattr(images, 'color_mode', fail)
     report = ImageList(list(X[:5])).verify(progress=False)
     assert report.readable.tolist() == [False]*5 and '259' in report.problem[2]
     monkeypatch.undo()
