@@ -146,7 +146,7 @@ class KeepValid(FitCallback):
 
     def before_validate(self):
         if self.kept is not None and self.dl is self.kept.dl: self.learn.dl = self.kept
-        ds = getattr(own_loader(on_any_device(self.dl)), 'dataset', None)
+        ds = getattr(on_any_device(self.dl), 'dataset', None)
         if ds is not self.checked and hasattr(ds, '__len__'): check_files(ds)
         self.checked = ds
 

@@ -7,7 +7,6 @@ __all__ = ['label_indices', 'class_counts', 'expect', 'tried', 'probe', 'check_m
            'warn_about', 'check_use', 'ask', 'held', 'within', 'states', 'check_step']
 
 # %% ../nbs/84_checks.ipynb #0a8d949b
-from collections import deque
 from fastai.vision.all import *
 from .batch import check_names, form, refuse_unless
 from .sources import class_name, overlap
@@ -65,10 +64,6 @@ def _make_batch(m, o):
     fits = x.dtype in (b.x.dtype, one_param(m.learn.model).dtype) and len(y)<=len(x)
     return fits and is_listy(o[1]) and [v.shape[1:] for v in (x,y)]==[v.shape[1:] for v in (b.x,b.y)]
 
-def _targets(m, o):
-    (target,weight),n = o,len(m.step.guess)
-    return len(target)==n and weight.shape==(n,)
-
 def _losses(m, o):
     good = [v.ndim for v in o]==[0,0] and any(v.requires_grad for v in o)
     return good and all(v.requires_grad or v==0 for v in o[:1+(m.lambda_u>0)])
@@ -88,7 +83,8 @@ _expected = dict( # Name → what is expected, and is it that?
     fresh=(f"a dictionary; no name in it may be {_free}", lambda m, o: _named(o, dict) and not _taken & {*o}),
     make_batch=("images like `b.x`, labeled ones first, and a tuple of targets, labels like `b.y` first", _make_batch),
     guess=("probabilities `(B_u,n_classes)`", lambda m, o: o.ndim==2),
-    targets=("classes `(B_u,)` or probabilities `(B_u,n_classes)`, and weights `(B_u,)`", _targets),
+    targets=("classes `(B_u,)` or probabilities `(B_u,n_classes)`, and weights `(B_u,)`",
+             lambda m, o: [*map(len, o)]==[len(m.step.guess)]*2 and o[1].ndim==1),
     losses=("labeled and unlabeled loss, two tensors of one number, each with a gradient, or 0", _losses),
     note=("numbers or tensors", lambda m, o: all(isinstance(v, Real) or not v.is_complex() for v in o.values())),
     weight=("a number without gradient", lambda m, o: isinstance(o, Real) or not (o.ndim or o.requires_grad)),
@@ -217,9 +213,9 @@ def states(method)->list:
     def some(o, kinds=object, but=()):
         return o,{k: _data(v) for k,v in getattr(o, '__dict__', {}).items()
                   if isinstance(v, kinds) and not isinstance(v, (Callback,Learner)) and k not in but}
-    learn,dl,strong,filled = method.learn,method.dl,method.strong,(dict,list,set,deque,Tensor,ndarray)
+    learn,dl,strong,filled = method.learn,method.dl,method.strong,(dict,list,set,collections.deque,Tensor,ndarray)
     torchs = vars(nn.Module())
-    saved = hasattr(strong, 'state_dict') and strong.state_dict()
+    saved = getattr(strong, 'state_dict', dict)()
     tfms = [o for o in (*method.view.fs, *dl.pipe.fs) if not isinstance(o, RandTransform)]
     return [some(method, filled, (*method._stateattrs,'learned')), some(strong, () if saved else object),
             *map(some, (method.loss_x, *tfms)),

@@ -9,11 +9,8 @@ __all__ = ['given', 'attributes', 'Unknown', 'mark_computed', 'set_later', 'plai
 import builtins, dis
 from collections import ChainMap, deque
 from contextlib import suppress
-from functools import cached_property, lru_cache
-from itertools import islice
+from functools import lru_cache
 from logging import Logger
-from tempfile import gettempdir, gettempprefix
-from types import CellType, CodeType, GetSetDescriptorType, MemberDescriptorType, ModuleType
 from weakref import WeakKeyDictionary
 from fastai.basics import *
 from datetime import date
@@ -22,7 +19,7 @@ from .files import sha256_of
 from .state import init_names
 
 # %% ../nbs/82_describe.ipynb #b76c9552
-_slots = GetSetDescriptorType,MemberDescriptorType
+_slots = types.GetSetDescriptorType,types.MemberDescriptorType
 _filled = deque,defaultdict # Made in C, with more than their items
 
 def _of_class(o, name): return next((vars(c)[name] for c in type(o).__mro__ if name in vars(c)), None)
@@ -89,17 +86,17 @@ def _own(o): # '<': made in a function
     return '<' in o.__qualname__ or _in_program(o.__module__) or _in_program(_home(o), False)
 
 # %% ../nbs/82_describe.ipynb #f0c1d2b5
-def _codes(c): return [c, *(o for k in c.co_consts if isinstance(k, CodeType) for o in _codes(k))] # With those in it
+def _codes(c): return [c, *(o for k in c.co_consts if isinstance(k, types.CodeType) for o in _codes(k))] # And in it
 
 @lru_cache(None) # Reading instructions is slow
 def _names(code, *ops): return {i.argval for c in _codes(code) for i in dis.get_instructions(c) if i.opname in ops}
 
 def _code(f, known, unknown):
     "Code of a function, with what it captures; what it uses is noted in `unknown`"
-    def const(o): return '' if isinstance(o, CodeType) or o==f.__doc__ else known(o)
+    def const(o): return '' if isinstance(o, types.CodeType) or o==f.__doc__ else known(o)
     unknown.pays(30+len(f.__code__.co_code)//50)
     codes = [(c.co_code.hex(), c.co_names, [*map(const, c.co_consts)]) for c in _codes(f.__code__)]
-    cells = [c.cell_contents for c in f.__closure__ or () if c!=CellType()]
+    cells = [c.cell_contents for c in f.__closure__ or () if c!=types.CellType()]
     if _in_program(_home(f)):
         found = _names(f.__code__, 'LOAD_GLOBAL', 'LOAD_NAME', 'IMPORT_NAME')
         unknown.use(f.__globals__, found, {n for _,ns,_ in codes for n in ns})
@@ -109,7 +106,7 @@ def _code(f, known, unknown):
 
 def _full(o): return f'{o.__module__}.{o.__qualname__}'
 
-_holders = Function,property,staticmethod,classmethod,cached_property,type(lru_cache(len))
+_holders = Function,property,staticmethod,classmethod,functools.cached_property,type(lru_cache(len))
 
 def _functions(f):
     "Functions behind a method, property or cache"
@@ -160,13 +157,13 @@ class Unknown(list):
 
     def use(self, space, found, names):
         "Note what code uses: `found` of its own module, `names` of the program's other modules"
-        def module(o): return issubclass(type(o), ModuleType) and _in_program(_vars(o).get('__name__'))
+        def module(o): return issubclass(type(o), types.ModuleType) and _in_program(_vars(o).get('__name__'))
         there = ChainMap(space, sys.modules, vars(builtins))
         self += sorted(n for n in found if n not in there)
         mods = [o for n in sorted(found) if module(o := there.get(n))]
         for m in mods: mods += [o for n in sorted(names) if module(o := _vars(m).get(n)) and o not in mods]
         for s,ns in ((space, found), *((_vars(m), names) for m in mods)):
-            for n in sorted(o for o in ns if o in s and not issubclass(type(s[o]), ModuleType)):
+            for n in sorted(o for o in ns if o in s and not issubclass(type(s[o]), types.ModuleType)):
                 self.add(f"{s.get('__name__')}.{n}", s[n])
 
     def used(self)->tuple:
@@ -242,7 +239,7 @@ def _modules(m, known):
 _raw = str,bytes,bytearray
 _sized = *_raw,list,tuple,deque,set,frozenset,dict
 _today,_began = date.today(),pd.Timestamp.now().timestamp()-3600 # Imports take less
-_temp = os.path.join(gettempdir(), gettempprefix())
+_temp = os.path.join(tempfile.gettempdir(), tempfile.gettempprefix())
 
 def _passing(v):
     "Is this a moment since the process began, or a temporary file? The next start has another one"
@@ -305,7 +302,7 @@ def _parts(v, base, known):
     "A list, set or dictionary; a long one as its length and digest"
     def part(o): return o if o is None or type(o) in (bool,str,float) or type(o) is int and abs(o)<2**63 else known(o)
     def long(parts):
-        return f'{base.__name__} of {n}, {_sha(repr(o).encode() for o in iter(lambda: [*islice(parts, 4096)], []))}'
+        return f'{base.__name__} of {n}, {_sha(repr(o).encode() for o in chunked(parts, 4096))}'
     if base is L: return known(_vars(v)['items'])
     held = [*(dict.items if base is dict else base.__iter__)(v)] # Another thread may change it
     n,res = len(held),{}
@@ -334,7 +331,7 @@ def _thing(v, unknown, name, known, of, lost):
             code = _methods(v, known, unknown) if f is None else _code(f, known, unknown)
             unknown.codes[id(v)] = v,code if f is None or f.__closure__ or _own(f) else f.__qualname__
         return unknown.codes[id(v)][1]
-    if of(ModuleType):
+    if of(types.ModuleType):
         home = _vars(v).get('__name__')
         if _in_program(home): unknown.append(name)
         return known(home)
@@ -342,7 +339,7 @@ def _thing(v, unknown, name, known, of, lost):
     if of(partial): return [known(v.func), known(v.args), known(v.keywords)]
     if issubclass(type(v), _holders) and (inner := _inner(v)): return known(inner)
     if of(nn.Module): return _modules(v, known)
-    if callable(v) and type(_of_class(v, '__qualname__')) is GetSetDescriptorType: # Made in C
+    if callable(v) and type(_of_class(v, '__qualname__')) is types.GetSetDescriptorType: # Made in C
         return [v.__qualname__, known(getattr(v, '__self__', None))]
     if of(*_moving):
         unknown.append(name)

@@ -10,14 +10,13 @@ __all__ = ['FORMATS', 'MAX_PIXELS', 'is_path', 'is_file', 'ImageError', 'item_na
 # %% ../nbs/00_images.ipynb #a4b235ab
 import stat
 from contextlib import suppress
-from functools import lru_cache
 from fastai.vision.all import *
 from PIL import ImageOps
 from .files import array_bytes
 
 # %% ../nbs/00_images.ipynb #099fc062
 def is_path(o): return isinstance(o, (str,Path))
-def is_file(o): return isinstance(o, (str,Path,bytes)) # Of bytes: what is in one
+def is_file(o): return isinstance(o, (str,Path,bytes)) # Or its bytes
 
 class ImageError(OSError):
     "An image that cannot be read; the message names it"
@@ -73,7 +72,7 @@ def as_nchw(
 FORMATS = 'JPEG PNG GIF BMP DIB TIFF WEBP PPM JPEG2000 AVIF HEIF'.split() # Pillow's; an ICO is decoded when opened
 MAX_PIXELS = 100_000_000
 
-@lru_cache(1)
+@functools.lru_cache(1)
 def _register():
     "Make Pillow know all its readers, and the one for an iPhone's photographs"
     Image.init()
@@ -116,7 +115,7 @@ def color_mode(
     img_cls:type=PILImage, # fastai image class
 )->str: # Color mode of `img_cls`
     "Mode to which `im` is converted; `ValueError` where that would clip its pixels"
-    mode = img_cls._open_args.get('mode', 'RGB')
+    mode = getattr(img_cls, '_open_args', {}).get('mode', 'RGB')
     if im.mode==mode or im.mode[0] not in 'IF': return mode
     raise ValueError(f"its pixels have more than 8 bits (mode {im.mode}) and would be clipped; convert it to 8 bits, "
                      "or open it as an `ImageStack`")
@@ -135,7 +134,7 @@ def as_image(
         if not isinstance(item, Image.Image):
             x = np.array(item.detach().cpu() if isinstance(item, Tensor) else item)
             item = Image.fromarray(to_uint8(as_nchw(x[None])[0].permute(1,2,0)).squeeze(2).numpy())
-        item = getattr(img_cls, 'shown', noop)(item)
+        if issubclass(img_cls, PILImageShown): item = as_shown(item)
         return img_cls(item.convert(color_mode(item, img_cls)))
 
 # %% ../nbs/00_images.ipynb #b3507e4b
@@ -154,8 +153,6 @@ def as_shown(
 
 class PILImageShown(PILImage):
     "A `PILImage` as a viewer shows it: see `as_shown`; fastai reads the types of `fn`"
-    @staticmethod
-    def shown(im): return as_shown(im) # Of its own: a resume takes a name for another function for a patch
     @classmethod
     def create(cls, fn:Path|str|Tensor|ndarray|bytes|Image.Image, **kwargs):
         if is_file(fn): fn = open_file(fn)
@@ -225,7 +222,7 @@ class ImagePipe:
         self.img_cls,self.after,self.resize = img_cls,after,last
 
     @property
-    def how(self): return nested_attr(self.tl, 'tfms.fs'),self.img_cls,self.fs # It opens and transforms
+    def how(self): return nested_attr(self.tl, 'tfms.fs'),self.img_cls,self.fs # Opens and transforms
 
     def sized(self, im):
         "`im`, cut and resized"
@@ -260,7 +257,7 @@ def remarks(
             "its transparency is dropped": plain and im.has_transparency_data}.items() if holds]
 
 # %% ../nbs/00_images.ipynb #83dd5072
-_real = lru_cache(4096)(os.path.realpath)
+_real = functools.lru_cache(4096)(os.path.realpath)
 
 def pixels(
     x, # Array or tensor of one image or of several

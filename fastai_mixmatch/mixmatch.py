@@ -34,7 +34,7 @@ class MixMatch(SemiSupervised):
         refuse_unless(self.T>0, 'T, the temperature of sharpening, must be above 0', self.T)
         refuse_unless(self.alpha>=0, 'alpha, of Beta(alpha, alpha), must be at least 0', self.alpha)
         refuse_unless(self.band>=1, 'band, a factor on class frequencies, must be at least 1', self.band)
-        known = not isinstance(self.prior, (str,dict,pd.Series)) or self.prior in ('uniform','labeled')
+        known = not isinstance(self.prior, (str,dict,pd.Series)) or str(self.prior) in ('uniform','labeled')
         refuse_unless(known, "prior must be frequencies in order of `dls.vocab`, 'uniform' or 'labeled'", self.prior)
 
     def make_batch(self, b):

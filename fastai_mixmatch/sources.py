@@ -81,8 +81,7 @@ def check_file(ds, i):
     item = f and f(i)
     if nested_attr(ds, 'loader.__name__')=='default_loader': item = ds.samples[i][0]
     if not is_file(item): return
-    kinds = [o for o in getattr(image_tfms(ds), 'types', ()) if hasattr(o, '_open_args')]
-    with open_file(item) as im: color_mode(im, *kinds[:1])
+    with open_file(item) as im: color_mode(im, nested_attr(image_tfms(ds), 'types', [PILImage])[-1])
 
 def check_files(ds):
     "`check_file` for each item of a dataset that others read"

@@ -135,9 +135,9 @@ def memory(o)->dict:
     if hasattr(type(o), 'state_dict'): return pack(o.state_dict(), objects=False)
     if isinstance(o, CSVLogger): return dict(text=_csv(o).read_text())
     res,lost,net = {},[],getattr(nested_attr(o, 'learn.model'), 'modules', list)
-    def fixed(k, v): # Training does not change it
+    def fixed(k, v): # By training
         if isinstance(v, nn.Module): return v in [*net()] or not v.state_dict()
-        return k in ('learn','run') or callable(v) and type(type(v).__call__) is not FunctionType
+        return k=='learn' or callable(v) and type(type(v).__call__) is not FunctionType
     for k,v in vars(o).items():
         if fixed(k, v): continue
         try: res[k] = pack(v, objects=None)
@@ -150,7 +150,7 @@ def memory(o)->dict:
 def remember(o, s:dict, args:bool=True, *more):
     "Give back to `o` what `memory` took; its arguments only if `args`"
     if hasattr(type(o), 'load_state_dict'): return o.load_state_dict(unpack(s), *more)
-    keep = {'learn','run', *(() if args else init_names(o))}
+    keep = {'run', *(() if args else init_names(o))}
     s = {k: unpack(v, vars(o).get(k)) for k,v in s.items() if k not in keep and not callable(getattr(type(o), k, 0))}
     if not isinstance(o, CSVLogger): return vars(o).update(s)
     _csv(o).write_text(s['text'])
