@@ -616,7 +616,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                        'fastai_mixmatch/images.py'),
                                         'fastai_mixmatch.images.ImagePipe.__init__': ( 'images.html#imagepipe.__init__',
                                                                                        'fastai_mixmatch/images.py'),
-                                        'fastai_mixmatch.images.ImagePipe.how': ('images.html#imagepipe.how', 'fastai_mixmatch/images.py'),
                                         'fastai_mixmatch.images.ImagePipe.sized': ( 'images.html#imagepipe.sized',
                                                                                     'fastai_mixmatch/images.py'),
                                         'fastai_mixmatch.images.ImageStack': ('images.html#imagestack', 'fastai_mixmatch/images.py'),

@@ -215,10 +215,9 @@ def states(method)->list:
                   if isinstance(v, kinds) and not isinstance(v, (Callback,Learner)) and k not in but}
     learn,dl,strong,filled = method.learn,method.dl,method.strong,(dict,list,set,collections.deque,Tensor,ndarray)
     torchs = vars(nn.Module())
-    saved = getattr(strong, 'state_dict', dict)()
     tfms = [o for o in (*method.view.fs, *dl.pipe.fs) if not isinstance(o, RandTransform)]
-    return [some(method, filled, (*method._stateattrs,'learned')), some(strong, () if saved else object),
-            *map(some, (method.loss_x, *tfms)),
+    return [some(method, filled, (*method._stateattrs,'learned')), *map(some, (method.loss_x, *tfms)),
+            some(strong, () if getattr(strong, 'state_dict', dict)() else object),
             *(some(o, (Real,*filled), torchs) for o in get_model(learn.model).modules()),
             *(some(o, Real) for o in within(learn.dls.train)+within(None if dl.iterable else dl.items))]
 

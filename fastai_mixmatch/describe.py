@@ -7,7 +7,6 @@ __all__ = ['given', 'attributes', 'Unknown', 'mark_computed', 'set_later', 'plai
 
 # %% ../nbs/82_describe.ipynb #f0c1d2c2
 import builtins, dis
-from collections import ChainMap, deque
 from contextlib import suppress
 from functools import lru_cache
 from logging import Logger
@@ -20,7 +19,7 @@ from .state import init_names
 
 # %% ../nbs/82_describe.ipynb #b76c9552
 _slots = types.GetSetDescriptorType,types.MemberDescriptorType
-_filled = deque,defaultdict # Made in C, with more than their items
+_filled = collections.deque,defaultdict # Made in C, with more than their items
 
 def _of_class(o, name): return next((vars(c)[name] for c in type(o).__mro__ if name in vars(c)), None)
 
@@ -158,7 +157,7 @@ class Unknown(list):
     def use(self, space, found, names):
         "Note what code uses: `found` of its own module, `names` of the program's other modules"
         def module(o): return issubclass(type(o), types.ModuleType) and _in_program(_vars(o).get('__name__'))
-        there = ChainMap(space, sys.modules, vars(builtins))
+        there = collections.ChainMap(space, sys.modules, vars(builtins))
         self += sorted(n for n in found if n not in there)
         mods = [o for n in sorted(found) if module(o := there.get(n))]
         for m in mods: mods += [o for n in sorted(names) if module(o := _vars(m).get(n)) and o not in mods]
@@ -237,7 +236,7 @@ def _modules(m, known):
 
 # %% ../nbs/82_describe.ipynb #f382854c
 _raw = str,bytes,bytearray
-_sized = *_raw,list,tuple,deque,set,frozenset,dict
+_sized = *_raw,list,tuple,collections.deque,set,frozenset,dict
 _today,_began = date.today(),pd.Timestamp.now().timestamp()-3600 # Imports take less
 _temp = os.path.join(tempfile.gettempdir(), tempfile.gettempprefix())
 

@@ -16,7 +16,7 @@ from .files import array_bytes
 
 # %% ../nbs/00_images.ipynb #099fc062
 def is_path(o): return isinstance(o, (str,Path))
-def is_file(o): return isinstance(o, (str,Path,bytes)) # Or its bytes
+def is_file(o): return isinstance(o, (str,Path,bytes))
 
 class ImageError(OSError):
     "An image that cannot be read; the message names it"
@@ -220,9 +220,7 @@ class ImagePipe:
         known = not sizing and (last is None or type(last) is Resize and last.method in methods)
         self.quick = known and img_cls in (PILImage,PILImageBW,PILImageShown)
         self.img_cls,self.after,self.resize = img_cls,after,last
-
-    @property
-    def how(self): return nested_attr(self.tl, 'tfms.fs'),self.img_cls,self.fs # Opens and transforms
+        self.how = nested_attr(self.tl, 'tfms.fs'),img_cls,self.fs # It opens and transforms
 
     def sized(self, im):
         "`im`, cut and resized"

@@ -135,7 +135,7 @@ def memory(o)->dict:
     if hasattr(type(o), 'state_dict'): return pack(o.state_dict(), objects=False)
     if isinstance(o, CSVLogger): return dict(text=_csv(o).read_text())
     res,lost,net = {},[],getattr(nested_attr(o, 'learn.model'), 'modules', list)
-    def fixed(k, v): # By training
+    def fixed(k, v):
         if isinstance(v, nn.Module): return v in [*net()] or not v.state_dict()
         return k=='learn' or callable(v) and type(type(v).__call__) is not FunctionType
     for k,v in vars(o).items():
