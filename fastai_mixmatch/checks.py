@@ -213,13 +213,13 @@ def states(method)->list:
     def some(o, kinds=object, but=()):
         return o,{k: _data(v) for k,v in getattr(o, '__dict__', {}).items()
                   if isinstance(v, kinds) and not isinstance(v, (Callback,Learner)) and k not in but}
-    learn,dl,strong,filled = method.learn,method.dl,method.strong,(dict,list,set,collections.deque,Tensor,ndarray)
-    torchs = vars(nn.Module())
+    learn,dl,strong,torchs = method.learn,method.dl,method.strong,vars(nn.Module())
+    filled = dict,list,set,collections.deque,Tensor,ndarray
     tfms = [o for o in (*method.view.fs, *dl.pipe.fs) if not isinstance(o, RandTransform)]
     return [some(method, filled, (*method._stateattrs,'learned')), *map(some, (method.loss_x, *tfms)),
             some(strong, () if getattr(strong, 'state_dict', dict)() else object),
             *(some(o, (Real,*filled), torchs) for o in get_model(learn.model).modules()),
-            *(some(o, Real) for o in within(learn.dls.train)+within(None if dl.iterable else dl.items))]
+            *(some(o, Real) for o in within(learn.dls.train)+within(dl.items)*(not dl.iterable))]
 
 def check_step(method):
     "See that a method uses in its first step what it declares, and that a checkpoint holds what a step changes"

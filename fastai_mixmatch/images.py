@@ -220,7 +220,7 @@ class ImagePipe:
         known = not sizing and (last is None or type(last) is Resize and last.method in methods)
         self.quick = known and img_cls in (PILImage,PILImageBW,PILImageShown)
         self.img_cls,self.after,self.resize = img_cls,after,last
-        self.how = nested_attr(self.tl, 'tfms.fs'),img_cls,self.fs # It opens and transforms
+        self.how = nested_attr(self.tl, 'tfms.fs'),img_cls,self.fs # Opens and transforms
 
     def sized(self, im):
         "`im`, cut and resized"

@@ -79,9 +79,9 @@ def check_file(ds, i):
         return check_file(ds.datasets[n], i-([0]+ds.cumulative_sizes)[n])
     f = _opened(ds, ['PILBase.create'])
     item = f and f(i)
-    if nested_attr(ds, 'loader.__name__')=='default_loader': item = ds.samples[i][0]
+    if getattr(getattr(ds, 'loader', None), '__name__', '')=='default_loader': item = ds.samples[i][0]
     if not is_file(item): return
-    with open_file(item) as im: color_mode(im, nested_attr(image_tfms(ds), 'types', [PILImage])[-1])
+    with open_file(item) as im: color_mode(im, getattr(image_tfms(ds), 'types', [PILImage])[-1])
 
 def check_files(ds):
     "`check_file` for each item of a dataset that others read"
