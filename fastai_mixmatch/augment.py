@@ -218,7 +218,7 @@ class StrongView(ViewTransform):
         x = self.aug.view(x)
         return self.cutout.view(x) if self.cutout.size else x
 
-    def state_dict(self): return self.aug.state_dict() if hasattr(self.aug, 'state_dict') else {}
+    def state_dict(self): return getattr(self.aug, 'state_dict', dict)()
     def load_state_dict(self, sd):
         if sd: self.aug.load_state_dict(sd)
 

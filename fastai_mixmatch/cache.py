@@ -8,7 +8,7 @@ __all__ = ['DiskCache', 'KeptDL', 'KeepValid']
 # %% ../nbs/03_cache.ipynb #cd876f96
 from fastai.vision.all import *
 from .batch import FitCallback
-from .describe import Unknown, plain
+from .describe import described
 from .distributed import *
 from .files import atomic_write, fcntl, file_stamp, sha256_of
 from .images import is_path, item_name
@@ -33,9 +33,7 @@ class DiskCache:
 
     def made_from(self, pool)->str:
         "Digest of what the decoded images of `pool` depend on"
-        pipe,used = pool.pipe,Unknown()
-        how = nested_attr(pipe, 'tl.tfms.fs'),pipe.img_cls,pipe.fs,pool.shape,pool.dtype,pool.label
-        how = repr([plain(how, used), used.used()]).encode('utf-8', 'surrogateescape')
+        how = described((pool.pipe.how, pool.shape, pool.dtype, pool.label))
         return sha256_of(itertools.chain(map(file_stamp, self.items), [how]))
 
     def open(self): return np.lib.format.open_memmap(self.data, mode='c') # A change of it stays in memory
@@ -148,7 +146,7 @@ class KeepValid(FitCallback):
 
     def before_validate(self):
         if self.kept is not None and self.dl is self.kept.dl: self.learn.dl = self.kept
-        ds = getattr(own_loader(on_any_device(self.dl)), 'dataset', None)
+        ds = getattr(on_any_device(self.dl), 'dataset', None)
         if ds is not self.checked and hasattr(ds, '__len__'): check_files(ds)
         self.checked = ds
 

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['label_indices', 'class_counts', 'expect', 'tried', 'probe', 'check_model', 'check_callbacks', 'is_cross_entropy',
-           'warn_about', 'check_use', 'ask', 'state_of', 'held', 'states', 'check_step']
+           'warn_about', 'check_use', 'ask', 'held', 'within', 'states', 'check_step']
 
 # %% ../nbs/84_checks.ipynb #0a8d949b
 from fastai.vision.all import *
-from .batch import form, refuse_unless
+from .batch import check_names, form, refuse_unless
 from .sources import class_name, overlap
 from .rng import kept_rng
 from .describe import plain
@@ -64,10 +64,6 @@ def _make_batch(m, o):
     fits = x.dtype in (b.x.dtype, one_param(m.learn.model).dtype) and len(y)<=len(x)
     return fits and is_listy(o[1]) and [v.shape[1:] for v in (x,y)]==[v.shape[1:] for v in (b.x,b.y)]
 
-def _targets(m, o):
-    (target,weight),n = o,len(m.step.guess)
-    return len(target)==n and weight.shape==(n,)
-
 def _losses(m, o):
     good = [v.ndim for v in o]==[0,0] and any(v.requires_grad for v in o)
     return good and all(v.requires_grad or v==0 for v in o[:1+(m.lambda_u>0)])
@@ -87,7 +83,8 @@ _expected = dict( # Name → what is expected, and is it that?
     fresh=(f"a dictionary; no name in it may be {_free}", lambda m, o: _named(o, dict) and not _taken & {*o}),
     make_batch=("images like `b.x`, labeled ones first, and a tuple of targets, labels like `b.y` first", _make_batch),
     guess=("probabilities `(B_u,n_classes)`", lambda m, o: o.ndim==2),
-    targets=("classes `(B_u,)` or probabilities `(B_u,n_classes)`, and weights `(B_u,)`", _targets),
+    targets=("classes `(B_u,)` or probabilities `(B_u,n_classes)`, and weights `(B_u,)`",
+             lambda m, o: [*map(len, o)]==[len(m.step.guess)]*2 and o[1].ndim==1),
     losses=("labeled and unlabeled loss, two tensors of one number, each with a gradient, or 0", _losses),
     note=("numbers or tensors", lambda m, o: all(isinstance(v, Real) or not v.is_complex() for v in o.values())),
     weight=("a number without gradient", lambda m, o: isinstance(o, Real) or not (o.ndim or o.requires_grad)),
@@ -152,6 +149,8 @@ def check_callbacks(method):
     if mixes := [type(o).__name__ for o in cbs if isinstance(o, MixHandler)]: raise ValueError(
         f"{mixes[0]} exchanges the images and labels of a batch after {name} has made its own. Leave it out, "
         "and mix in `make_batch`")
+    scheds = {k for o in cbs if isinstance(o, ParamScheduler) for k in o.scheds}
+    check_names(scheds-{'mom'}, method.learn.opt.hypers[0], 'the optimizer')
     device = one_param(method.learn.model).device.type
     if device!='cuda' and 'mixed_precision' in method.learn.__dict__: warn(
         f"mixed precision (`to_fp16`, `to_bf16`) works on CUDA only; on {device} this trains in float32; "
@@ -162,14 +161,10 @@ def is_cross_entropy(f):
     f = f if isinstance(f, partial) else getattr(f, 'func', f)
     return f is F.cross_entropy or (type(f) is nn.CrossEntropyLoss and f.weight is None and not f.label_smoothing)
 
-def warn_about(
-    method, # `SemiSupervised`
-    dl, # Its `UnlabeledDL`
-    dls, # `DataLoaders`
-):
+def warn_about(method):
     "Warn of what works, but perhaps not as meant"
     learn,name = method.learn,type(method).__name__
-    if n := overlap(dl.items, dls): warn(
+    if n := overlap(method.dl.items, learn.dls): warn(
         f"{n} unlabeled image{' is' if n==1 else 's are'} also in the validation set; "
         "the accuracy on it will be too good")
     if not is_cross_entropy(learn.loss_func): warn(
@@ -204,22 +199,27 @@ def _data(v):
     try: return pickle.dumps(v)
     except Exception: return plain(v) # Of a class or function that was made in a function
 
-def state_of(o, saved:bool=True)->dict:
-    "What an object holds outside its `state_dict`, if that is `saved`, as data that can be compared"
-    if saved and hasattr(o, 'state_dict') and o.state_dict(): return {}
-    return {k: _data(v) for k,v in getattr(o, '__dict__', {}).items() if not isinstance(v, (Callback,Learner))}
-
 def held(method)->dict:
     "A method's attributes, except those of a fit or a checkpoint"
     return {k: v for k,v in vars(method).items() if k not in (*method._stateattrs,'run','learned')}
 
+def within(o)->list:
+    "`o`, with the loaders, datasets and samplers in it"
+    kinds = 'dl','dataset','sampler','batch_sampler'
+    return [o, *(p for k,v in getattr(o, '__dict__', {}).items() if k in kinds for p in within(v))]
+
 def states(method)->list:
     "What a step may change in place, with its state; not random transforms"
-    own = {k: _data(v) for k,v in held(method).items() if isinstance(v, (dict,list,set,Tensor,ndarray))}
-    tfms = [o for o in method.view.fs if not isinstance(o, RandTransform)]
-    def numbers(m): return {k: v for k,v in vars(m).items() if isinstance(v, Real) and k!='training'}
-    net = [(m, numbers(m)) for m in get_model(method.learn.model).modules()]
-    return [(method, own), *net, *((o, state_of(o, o is method.strong)) for o in (method.strong, method.loss_x, *tfms))]
+    def some(o, kinds=object, but=()):
+        return o,{k: _data(v) for k,v in getattr(o, '__dict__', {}).items()
+                  if isinstance(v, kinds) and not isinstance(v, (Callback,Learner)) and k not in but}
+    learn,dl,strong,torchs = method.learn,method.dl,method.strong,vars(nn.Module())
+    filled = dict,list,set,collections.deque,Tensor,ndarray
+    tfms = [o for o in (*method.view.fs, *dl.pipe.fs) if not isinstance(o, RandTransform)]
+    return [some(method, filled, (*method._stateattrs,'learned')), *map(some, (method.loss_x, *tfms)),
+            some(strong, () if getattr(strong, 'state_dict', dict)() else object),
+            *(some(o, (Real,*filled), torchs) for o in get_model(learn.model).modules()),
+            *(some(o, Real) for o in within(learn.dls.train)+within(dl.items)*(not dl.iterable))]
 
 def check_step(method):
     "See that a method uses in its first step what it declares, and that a checkpoint holds what a step changes"

@@ -7,7 +7,6 @@ __all__ = ['started', 'commands', 'check', 'train', 'predict', 'Newest', 'report
 
 # %% ../nbs/34_cli.ipynb #3d0aa538
 import codecs, contextlib, shlex
-from typing import Annotated
 from fastprogress.fastprogress import format_time
 from fastai.vision.all import *
 from . import summary
@@ -242,7 +241,7 @@ def _row(o, as_json):
 
 def predict(
     run, # Folder of a training, or the file of a predictor
-    files:Annotated[str, dict(nargs='+')], # Folders, CSV or TXT files of names, images, or - for names from the standard input
+    files:typing.Annotated[str, dict(nargs='+')], # Folders, CSV or TXT files of names, images, or - for names from the standard input
     out:str='predictions.csv', # CSV file to write, or - for the standard output
     bs:int=64, # Images in a batch
     num_workers:int=None, # Worker processes that read images; default: one for each core, at most 8

@@ -7,9 +7,7 @@ __all__ = ['Prediction', 'ValidPipe', 'predict_files', 'resizing', 'OnnxNet', 'p
            'load_onnx', 'export_onnx', 'distill']
 
 # %% ../nbs/35_export.ipynb #fe2f6549
-from collections import deque
 from safetensors.torch import load_file
-from typing import NamedTuple
 from unittest import mock
 from fastai.vision.all import *
 from .arch import to_channels_last
@@ -24,7 +22,7 @@ from .predictor import *
 from .sources import class_names
 
 # %% ../nbs/35_export.ipynb #2485962f
-class Prediction(NamedTuple):
+class Prediction(typing.NamedTuple):
     "What a classifier says about one file"
     file:object # As it was given
     label:str|None # Class; None where the file cannot be read
@@ -90,7 +88,7 @@ def predict_files(
     "Classify any number of files while they are read, in bounded memory; a broken file becomes a row with its error"
     read,output,classes = _parts(predictor)
     num_workers = ifnone(num_workers, usual_workers(len(files) if hasattr(files, '__len__') else math.inf, 4*bs-1))
-    sent = deque() # What the workers have and the network has not: two batches for each worker
+    sent = collections.deque() # What the workers have and the network has not: two batches for each worker
     def items():
         for o in enumerate(files):
             sent.append(o[1])

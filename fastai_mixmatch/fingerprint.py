@@ -87,9 +87,7 @@ def _schedule(f):
 
 def loader_rngs(dls)->list:
     "The generators that belong to loaders of fastai or PyTorch"
-    owners = [o for dl in dls.loaders for o in
-              (dl, *(nested_attr(dl, n) for n in ('sampler','batch_sampler','batch_sampler.sampler')))]
-    rngs = [getattr(o, n, None) for o in owners for n in ('rng','generator')]
+    rngs = [getattr(o, n, None) for dl in dls.loaders for o in within(dl) for n in ('rng','generator')]
     return [*{id(o): o for o in rngs if isinstance(o, (random.Random,torch.Generator))}.values()]
 
 def _batches(dl, unknown, name, *apart):

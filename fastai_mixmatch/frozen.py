@@ -16,6 +16,7 @@ from .sources import as_items, raw_items
 from .pool import *
 from .distributed import *
 from .files import *
+from .describe import described
 from .arch import is_arch, network
 from .heads import pool_features
 from .models import load_weights
@@ -85,8 +86,8 @@ class FrozenFeatures:
         self.bs,self.pipe = bs,valid_pipe(dls)
         self.model,stats = frozen_model(arch, self.pipe.shape[0], weights)
         self.tfms = valid_view(dls.valid, self.pipe.cls, stats)
-        made = [str(self.model), repr((self.pipe.after, dls.valid.after_batch, stats))]
-        name = sha256_of([*map(str.encode, made), *self.model.state_dict().values()])[:16]
+        made = described((self.pipe.how, dls.valid.after_batch, stats))
+        name = sha256_of([str(self.model).encode(), made, *self.model.state_dict().values()])[:16]
         self.file,self.rows = cache and Path(cache)/f'features_{name}.npz',{} # By what an image is known
         if cache and self.file.exists():
             with np.load(self.file, allow_pickle=False) as f: self.rows = dict(zip(f['keys'].tolist(), f['features']))
@@ -100,13 +101,11 @@ class FrozenFeatures:
         new = [i for i,k in enumerate(keys) if k not in self.rows]
         for _,_,b,_,h,_ in pool_features(self.model, pool, new, self.tfms, bs=self.bs):
             self.rows.update(zip([keys[i] for i in b], h.numpy()))
-        if new and self.file: self.save()
+        if new and self.file:
+            try:
+                with atomic_write(self.file) as f: np.savez(f, keys=[*self.rows], features=[*self.rows.values()])
+            except OSError as e: warn(f"features are not kept: {e}")
         return F.normalize(torch.from_numpy(np.stack([self.rows[k] for k in keys]))).numpy()
-
-    def save(self):
-        home = first(o for o in self.file.absolute().parents if o.exists())
-        if not os.access(home, os.W_OK): return warn(f"features are not kept: {home} cannot be written")
-        with atomic_write(self.file) as f: np.savez(f, keys=[*self.rows], features=[*self.rows.values()])
 
     def labeled(self, ds):
         "Features and labels of a labeled dataset"

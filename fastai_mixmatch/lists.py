@@ -267,7 +267,7 @@ def problem(self:ImageList, i:int)->tuple|None: # Position, name, readable, prob
     item,readable = self.items[i],True
     try:
         as_image(item, self.img_cls, i)
-        notes = '; '.join(remarks(item, self.img_cls)) if isinstance(item, (str, Path, bytes)) else ''
+        notes = '; '.join(remarks(item, self.img_cls)) if is_file(item) else ''
     except ImageError as e: readable,notes = False,str(e.__cause__ or e)
     except Exception as e: readable,notes = False,f"what it says of itself is damaged ({type(e).__name__}: {e})"
     return (i, item_name(item, i), readable, notes) if notes or not readable else None

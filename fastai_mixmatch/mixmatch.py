@@ -34,7 +34,7 @@ class MixMatch(SemiSupervised):
         refuse_unless(self.T>0, 'T, the temperature of sharpening, must be above 0', self.T)
         refuse_unless(self.alpha>=0, 'alpha, of Beta(alpha, alpha), must be at least 0', self.alpha)
         refuse_unless(self.band>=1, 'band, a factor on class frequencies, must be at least 1', self.band)
-        known = not isinstance(self.prior, (str,dict)) or self.prior in ('uniform','labeled')
+        known = not isinstance(self.prior, (str,dict,pd.Series)) or str(self.prior) in ('uniform','labeled')
         refuse_unless(known, "prior must be frequencies in order of `dls.vocab`, 'uniform' or 'labeled'", self.prior)
 
     def make_batch(self, b):
@@ -79,6 +79,6 @@ def prepared(self:MixMatch):
     if prior is None: return
     if isinstance(prior, str): w = counts if prior=='labeled' else torch.ones_like(counts)
     else: w = torch.as_tensor(prior, dtype=torch.double)
-    good = w.shape==counts.shape and (w>=0).all() and w.sum()>0
+    good = w.shape==counts.shape and (w>=0).all() and 0<w.sum()<math.inf
     refuse_unless(good, f"prior must hold {len(counts)} frequencies of at least 0", prior)
     self.frequencies = w/w.sum()

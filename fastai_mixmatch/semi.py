@@ -196,10 +196,10 @@ def prepare(self:SemiSupervised):
     view = BatchViews(dls.train, like, u.weak)
     if view.weak and not u.weak: rank0_print(f"{type(self).__name__}: `dls` has no random batch transform, so views "
         f"are made with {view.weak}; pass `batch_tfms` to `dls` for others")
-    warn_about(self, dl, dls)
     if self.ks: view.strong(like, SimpleNamespace(view=partial(expect, dls, 'image')))
     self.class_counts = class_counts(labeled_dl, self.learn.dls)
     vars(self).update(labeled_dl=labeled_dl, dl=dl, view=view, source=now)
+    warn_about(self)
     self.prepared()
 
 # %% ../nbs/14_semi.ipynb #e66f7d48

@@ -80,7 +80,8 @@ def check_file(ds, i):
     f = _opened(ds, ['PILBase.create'])
     item = f and f(i)
     if getattr(getattr(ds, 'loader', None), '__name__', '')=='default_loader': item = ds.samples[i][0]
-    if isinstance(item, (str, Path, bytes)): open_file(item).close()
+    if not is_file(item): return
+    with open_file(item) as im: color_mode(im, getattr(image_tfms(ds), 'types', [PILImage])[-1])
 
 def check_files(ds):
     "`check_file` for each item of a dataset that others read"

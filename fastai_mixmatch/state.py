@@ -130,23 +130,18 @@ def _csv(o):
     if not o.file.closed: o.file.flush()
     return Path(o.path/o.fname)
 
-def _moves(o, k, v, args):
-    "May training change `v`, which callback or metric `o` holds as `k`?"
-    if k in args: return isinstance(v, (int,float,list,dict,set,deque))
-    model = nested_attr(o, 'learn.model')
-    if isinstance(v, nn.Module): return v.state_dict() and not (model and v in {*model.modules()})
-    return k not in ('learn','run') and not callable(v)
-
 def memory(o)->dict:
     "What a callback or metric remembers: its `state_dict`, or what it has that is plain data"
     if hasattr(type(o), 'state_dict'): return pack(o.state_dict(), objects=False)
     if isinstance(o, CSVLogger): return dict(text=_csv(o).read_text())
-    res,lost,args = {},[],init_names(o)
+    res,lost,net = {},[],getattr(nested_attr(o, 'learn.model'), 'modules', list)
+    def fixed(k, v):
+        if isinstance(v, nn.Module): return v in [*net()] or not v.state_dict()
+        return k=='learn' or callable(v) and type(type(v).__call__) is not FunctionType
     for k,v in vars(o).items():
-        if not _moves(o, k, v, args): continue
+        if fixed(k, v): continue
         try: res[k] = pack(v, objects=None)
-        except (TypeError,RecursionError,NotImplementedError): # The last of a sparse tensor
-            if k not in args: lost.append(k)
+        except (TypeError,RecursionError,NotImplementedError): lost.append(k) # The last of a sparse tensor
     if lost and not type(o).__module__.startswith('fastai'):
         warn_once(f"a checkpoint does not hold {', '.join(lost)} of {type(o).__name__}; if training changes that, "
                   "give the callback `state_dict` and `load_state_dict`")

@@ -7,7 +7,6 @@ __all__ = ['PoolDL', 'Walk', 'sent', 'check_classes', 'check_batches', 'check_la
            'IterablePool', 'IterableDL', 'unlabeled_dl']
 
 # %% ../nbs/04_streams.ipynb #96d7f222
-from collections import deque
 from fastai.vision.all import *
 from .batch import Unlabeled, refuse_unless
 from .cache import DiskCache
@@ -64,7 +63,7 @@ class PoolDL:
 class Walk:
     "Positions of each batch of an iteration over the `PoolDL` `dl`, from `state` on"
     def __init__(self, dl, state=None):
-        self.dl,self.sizes = dl,deque() # Sizes of the batches drawn and not yet given out
+        self.dl,self.sizes = dl,collections.deque() # Sizes of the batches drawn and not yet given out
         state = state or dict(left=torch.zeros(0, dtype=torch.long) if dl.endless else dl.order(), done=0, seed=None)
         if state['seed'] is None and dl.pool.x is None: state['seed'] = int(torch.randint(2**62, ()))
         self.left,self.done,self.seed = state['left'],state['done'],state['seed']

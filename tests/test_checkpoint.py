@@ -10,6 +10,7 @@ from fastai.vision.all import (SGD, AttrDict, Callback, DataLoaders, Normalize, 
 from fastai_mixmatch.all import *
 from fastai_mixmatch.checkpoint import loader_rngs, training_state
 from fastai_mixmatch import files as files_room
+from fastai_mixmatch.distributed import warn_once
 from fastai_mixmatch.files import lock_folder, sha256_of
 from fastai_mixmatch.rng import rng_state, set_rng_state
 from functools import cache, partial
@@ -1037,6 +1038,40 @@ def test_arguments_that_move():
     whole = program(make, fit=fit)
     for n in (3, None): learn = program(partial(make, checkpoint='cp', every='3 steps'), n, fit=fit if n is None else lambda learn: (learn.fit(2), learn.fit(2)))
     assert cbs(learn) == cbs(whole) == [(16, list(range(1, 17)))]*2
+
+def doubled(v): return v*2
+GIVEN = dict(tensor=(torch.ones(2), doubled), place=(torch.ones(2), lambda v: v.mul_(2)), array=(np.ones(2), doubled), tuple=((1,), lambda v: (*v, len(v))),
+    text=('a', lambda v: v+'b'), none=(None, lambda v: torch.ones(2) if v is None else v*2), flag=(True, lambda v: v+1))
+
+class Given(Callback):
+    "Changes its argument, and counts by an object that can be called"
+    def __init__(self, v, f): self.v,self.f = v,f
+    def after_step(self): self.v = self.f(self.v)
+
+@pytest.mark.parametrize('kind', GIVEN)
+def test_arguments_of_any_kind_that_move(kind):
+    v, f = GIVEN[kind]
+    make = lambda **o: learner(cbs=Given(copy.deepcopy(v), f), **o)
+    whole = program(make, fit=two_epochs)
+    for n in (5, None): learn = program(partial(make, checkpoint='cp', every='2 steps'), n, fit=two_epochs)
+    assert type(learn.given.v) is type(whole.given.v) and np.array_equal(learn.given.v, whole.given.v)
+
+class Meter: n = 0
+class Counter_(Meter):
+    def __call__(self): self.n += 1
+
+@pytest.mark.parametrize('kind', ['argument', 'callable', 'network'])
+def test_objects_of_callbacks_are_named(kind):
+    "Whether they are arguments or can be called; functions, and classes, are not"
+    class Owner(Callback):
+        def __init__(self, a=None, f=noop): self.a, self.f = a, f
+        def before_fit(self): self.b, self.g, self.cls = Counter_() if kind == 'callable' else None, partial(noop), Meter
+    made = dict(argument=Meter(), network=nn.Linear(2, 2)).get(kind)
+    warn_once.cache_clear()
+    with warnings.catch_warnings(record=True) as ws:
+        warnings.simplefilter('always')
+        learner(cbs=Owner(made), checkpoint='cp', every='1 steps').fit(1)
+    assert [re.search('hold (.*) of Owner', str(o.message))[1] for o in ws if 'does not hold' in str(o.message)] == ['b' if kind == 'callable' else 'a']
 
 def test_override_keeps_new_arguments():
     make = lambda n, **o: learner(cbs=Moves(n), **o)

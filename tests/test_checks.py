@@ -1,12 +1,15 @@
 "What can be known before training is said before it, in one sentence."
 import numpy as np, pytest, torch, warnings
+from collections import deque
 from fastai.callback.mixup import CutMix, MixUp
 from fastai.losses import CrossEntropyLossFlat, FocalLossFlat
-from fastai.vision.all import Callback, DataLoaders, Normalize, TensorImage, Transform, ValueMetric, aug_transforms, noop
+from fastai.vision.all import (Callback, DataLoaders, Normalize, Optimizer, ParamScheduler, PILImageBW, SchedLin, TensorImage, Transform,
+    ValueMetric, aug_transforms, noop, sgd_step)
 from fastai_mixmatch.all import *
-from helpers import IL, SMALL, X, core_dls, core_learner, method_learner, torch_sets, train
+from functools import partial
+from helpers import IL, SMALL, X, Y, core_dls, core_learner, method_learner, torch_sets, train
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset, Sampler, Subset, TensorDataset
 
 UX = X[200:230]
 digit_dls,learner = core_dls,core_learner
@@ -389,3 +392,81 @@ def test_a_list_of_the_method_that_a_step_changes():
     m = Listed()
     m.rows = []
     with pytest.warns(UserWarning, match='a checkpoint does not hold rows of Listed, which a step changes'): train(method_learner(m, 60))
+
+class Passes(Sampler):
+    "Another order in each pass, by its number"
+    n = 0
+    def __len__(self): return 40
+    def __iter__(self):
+        self.n += 1
+        return iter(torch.randperm(40, generator=torch.Generator().manual_seed(self.n)).tolist())
+
+class Reads(Dataset):
+    "Counts its readings"
+    n = 0
+    def __init__(self, *xs): self.xs = xs
+    def __len__(self): return len(self.xs[0])
+    def __getitem__(self, i):
+        self.n += 1
+        return tuple(x[i] for x in self.xs)
+
+class ReadItems(Transform):
+    n = 0
+    def encodes(self, x:PILImageBW):
+        self.n += 1
+        return x
+
+class Keeps(nn.Module):
+    "Keeps what it has seen, in a tensor that is no buffer, or in a list"
+    def __init__(self, n_in, n_out, kept):
+        super().__init__()
+        self.net,self.kept = SMALL(n_in, n_out),kept
+    def forward(self, x):
+        res = self.net(x)
+        if isinstance(self.kept, torch.Tensor): self.kept = self.kept+res.detach().mean()
+        elif isinstance(self.kept, dict): self.kept[len(self.kept)] = 0
+        else: self.kept.append(0)
+        return res
+
+class Remembers(MixMatch):
+    def losses(self, *args):
+        self.rows.append(1)
+        return super().losses(*args)
+
+def of_torch(labeled=TensorDataset, unlabeled=TensorDataset, sampler=None):
+    x,y = torch.tensor(X/255.).float()[:,None],torch.tensor(Y)
+    dl = DataLoader(labeled(x[:40], y[:40]), 20, sampler=sampler, shuffle=sampler is None)
+    return core_learner(DataLoaders(dl, DataLoader(TensorDataset(x[:40], y[:40]), 20)), unlabeled(x[200:264]), loss_func=nn.CrossEntropyLoss())
+
+def remembering():
+    m = Remembers()
+    m.rows = deque(maxlen=9)
+    return method_learner(m, 60)
+
+STATES = dict(sampler=(lambda: of_torch(sampler=Passes()), 'n of Passes'), labeled=(lambda: of_torch(labeled=Reads), 'n of Reads'),
+    unlabeled=(lambda: of_torch(unlabeled=Reads), 'n of Reads'), part=(lambda: of_torch(unlabeled=lambda x: Subset(Reads(x), range(60))), 'n of Reads'),
+    items=(lambda: core_learner(core_dls(item_tfms=ReadItems())), 'n of ReadItems'), plain=(of_torch, None),
+    **{type(o).__name__: (lambda o=o: core_learner(arch=partial(Keeps, kept=o)), 'kept of Keeps') for o in (torch.zeros(1), [], {}, deque(maxlen=9))},
+    method=(remembering, 'rows of Remembers'))
+
+@pytest.mark.parametrize('name', STATES)
+@pytest.mark.filterwarnings('ignore')
+def test_state_of_data_and_networks_that_a_checkpoint_does_not_hold(name):
+    "Of samplers, datasets, item transforms, and what a network keeps besides weights and buffers"
+    from fastai_mixmatch.distributed import warn_once
+    warn_once.cache_clear()
+    make,lost = STATES[name]
+    with warnings.catch_warnings(record=True) as ws:
+        warnings.simplefilter('always')
+        train(make())
+    said = [str(o.message) for o in ws if 'a checkpoint does not hold' in str(o.message)]
+    assert said==([f'a checkpoint does not hold {lost}, which a step changes; a training that goes on begins anew'] if lost else [])
+
+@pytest.mark.parametrize('name, said', [('lambda_u', '`lambda_u`'), ('lrs', '`lrs`; did you mean `lr`')])
+def test_schedules_of_what_no_optimizer_has(name, said):
+    "fastai would set it without a word, and nothing would read it"
+    with pytest.raises(TypeError, match=f'the optimizer has no argument {said}'): core_learner().fit(1, cbs=ParamScheduler({name: SchedLin(0, 1)}))
+
+def test_schedules_of_a_momentum_that_an_optimizer_has_not():
+    "fastai's own schedules set it in any optimizer"
+    core_learner(opt_func=partial(Optimizer, cbs=[sgd_step])).fit_one_cycle(1)

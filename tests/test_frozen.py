@@ -3,6 +3,7 @@ import numpy as np, os, pytest, timm, torch, warnings
 from fastai.vision.all import ImageDataLoaders, Normalize, PILImage, Pipeline, Resize, imagenet_stats
 from fastai_mixmatch.frozen import valid_view, FrozenFeatures, frozen_baseline, frozen_model, linear_head, surer_half
 from fastai_mixmatch.heads import last_linear
+from fastai_mixmatch.images import PILImageShown
 from fastai_mixmatch.models import load_weights, small_cnn
 from functools import partial
 from PIL import Image
@@ -69,6 +70,19 @@ def test_what_changed_is_computed_again(folder, change):
         Image.new('RGB', (24, 20), 'black').save(f), os.utime(f, (1, 1))
     after = FrozenFeatures(dls, net, cache=cache).labeled(dls.train_ds)[0]
     assert (np.abs(before - after).max(1) > 1e-3).sum() == (1 if change == 'file' else len(before))
+
+def test_another_way_of_opening_is_computed_again(folder):
+    "The same files, turned by their EXIF data"
+    turn = Image.Exif()
+    turn[274] = 6
+    for f in folder.rglob('*.png'): Image.open(f).save(f, exif=turn)
+    net, kw = small_cnn(3, 3, width=8), dict(train='labeled', valid='test', item_tfms=Resize(16), bs=4, num_workers=0)
+    def features(cls, **o):
+        dls = ImageDataLoaders.from_folder(folder, img_cls=cls, **kw)
+        return FrozenFeatures(dls, net, **o).labeled(dls.train_ds)[0]
+    want = features(PILImageShown)
+    first = features(PILImage, cache=folder/'cache')
+    assert not np.allclose(first, want) and np.allclose(features(PILImageShown, cache=folder/'cache'), want)
 
 def test_images_are_normalized_by_the_statistics_of_the_network(folder):
     state = resnet18().state_dict()

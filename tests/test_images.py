@@ -1,7 +1,8 @@
 "One file, array or picture: opened as it is said, or an error that names it."
 import io, numpy as np, os, pytest, torch, torchvision, warnings
 from fastai_mixmatch import images
-from fastai.vision.all import DataLoaders, IntToFloatTensor, PILImage, Pipeline, TfmdLists, ToTensor, load_image
+from fastai.vision.all import (CategoryBlock, DataBlock, DataLoaders, GrandparentSplitter, IntToFloatTensor, PILImage, Pipeline, TfmdLists, ToTensor,
+    TransformBlock, load_image, parent_label)
 from PIL import ImageFile
 from torch.utils.data import ConcatDataset
 from helpers import *
@@ -183,7 +184,7 @@ def test_damaged_files_are_rows(kind):
 def test_any_error_of_reading_is_a_row(monkeypatch):
     errors = iter([SyntaxError('x'), TypeError('x'), KeyError(259), OverflowError('x'), RecursionError('x')]*2)
     def fail(*args, **kw): raise next(errors)
-    monkeypatch.setattr(images, 'in_mode', fail)
+    monkeypatch.setattr(images, 'color_mode', fail)
     report = ImageList(list(X[:5])).verify(progress=False)
     assert report.readable.tolist() == [False]*5 and '259' in report.problem[2]
     monkeypatch.undo()
@@ -225,3 +226,31 @@ def test_an_opened_image_is_read_as_its_file(tmp_path, name):
     else: Image.fromarray(x[..., 0].astype(np.uint16)*257).save(tmp_path/name)
     with Image.open(tmp_path/name) as opened: got = np.asarray(as_image(opened, PILImageShown))
     assert np.array_equal(got, np.asarray(as_image(tmp_path/name, PILImageShown)))
+
+class Deep(PILImage): _open_args = dict(mode='I;16')
+
+@pytest.mark.parametrize('part', ['labeled', 'valid', 'predicted', 'unlabeled', 'torchvision'])
+@pytest.mark.filterwarnings('ignore')
+def test_sixteen_bits_are_clipped_nowhere(part, tmp_path):
+    "Where fastai or torchvision would open a file, too; a class of 16 bits opens it as before"
+    for i in range(24):
+        f = tmp_path/('labeled' if i < 8 else 'valid' if i < 16 else 'unlabeled')/'ab'[i % 2]/f'{i}.png'
+        f.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(X[i].astype(np.uint16)*257 if part in str(f) or part == 'torchvision' and 'labeled' in str(f) else X[i]).save(f)
+    deep = tmp_path/'deep.png'
+    Image.fromarray(X[0].astype(np.uint16)*257).save(deep)
+    def opened(f): return PILImage(PILImage.create(f))
+    def run():
+        if part == 'torchvision':
+            tfm = torchvision.transforms.ToTensor()
+            dls = DataLoaders(*[DataLoader(torchvision.datasets.ImageFolder(tmp_path/o, tfm), 8) for o in ('labeled', 'valid')])
+            return fixmatch_learner(dls, torch.rand(16, 3, 8, 8), SMALL, mu=1, loss_func=torch.nn.CrossEntropyLoss())
+        images_block = TransformBlock(type_tfms=[PILImage.create, opened] if part == 'unlabeled' else PILImage.create)
+        block = DataBlock((images_block, CategoryBlock), get_items=get_image_files, get_y=parent_label, splitter=GrandparentSplitter('labeled', 'valid'),
+            batch_tfms=IntToFloatTensor)
+        learn = fixmatch_learner(block.dataloaders(tmp_path, bs=8, num_workers=0), tmp_path/'unlabeled', SMALL, mu=1)
+        learn.fit(1)
+        learn.predict(deep if part == 'predicted' else tmp_path/'valid/a/8.png')
+    with pytest.raises(ImageError, match='more than 8 bits'): run()
+    ds = TfmdLists([deep], Deep.create)
+    assert images.color_mode(Image.open(deep), Deep) == 'I;16' and get_item(ds, 0).mode == 'I;16'

@@ -1,5 +1,5 @@
 "Losses and ramps: against the float64 oracle, and what holds for every input."
-import numpy as np, oracle, pytest, re, torch
+import numpy as np, oracle, pandas as pd, pytest, re, torch
 from fastai_mixmatch import losses, mixup
 from fastai_mixmatch.mixmatch import MixMatch
 from hypothesis import given, strategies as st
@@ -165,6 +165,7 @@ def test_labeled_loss_at_the_ends():
 def test_bad_labeled_losses(kw):
     with pytest.raises(ValueError): losses.labeled_loss(**kw)
 
-@pytest.mark.parametrize('weight', [dict(cat=2., dog=1.), {0: 1., 1: 2.}, 'balanced', ['1', '2'], [[1., 2.]], 3., {1., 2.}, [1., None], [1., -1.]], ids=str)
+@pytest.mark.parametrize('weight', [dict(cat=2., dog=1.), {0: 1., 1: 2.}, 'balanced', ['1', '2'], [[1., 2.]], 3., {1., 2.}, [1., None], [1., -1.],
+    pd.Series([2., 1.], [1, 0])], ids=str)
 def test_class_weights_of_another_form(weight):
     with pytest.raises(ValueError, match='a finite number of at least 0 for each class, in the order of `dls.vocab`.*got '): losses.labeled_loss(weight=weight)

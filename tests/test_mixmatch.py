@@ -2,7 +2,7 @@
 
 First the oracle is proven: against PyTorch's autograd and AdamW, in code of this file that shares nothing with the package. Then the package's
 learner, with its real callbacks and fastai's real training loop, is compared to the oracle in every weight and buffer after every step."""
-import copy, numpy as np, oracle, pytest, torch, warnings
+import copy, math, numpy as np, oracle, pandas as pd, pytest, torch, warnings
 from fastai.vision.all import Adam, Callback, CancelFitException, CrossEntropyLossFlat, DataLoader, DataLoaders, Learner
 from fastai_mixmatch import mixmatch as module
 from fastai_mixmatch.all import *
@@ -319,6 +319,7 @@ def test_priors(prior, want):
     m.prepared()
     assert m.frequencies.tolist() == pytest.approx((np.array(want)/sum(want)).tolist())
 
-@pytest.mark.parametrize('prior', [[.1]*9, [-.1]+[.1]*9, [0.]*10, 'even', {'0': 1.}])
+@pytest.mark.parametrize('prior', [[.1]*9, [-.1]+[.1]*9, [0.]*10, [math.inf]+[.1]*9, 'even', {'0': 1.},
+    pd.Series([.1]*10)]) # As of `value_counts`, in an order of its own
 def test_priors_that_are_none(prior):
     with pytest.raises(ValueError, match='prior must'): mixmatch_learner(IL[:200].split(20)[0].dataloaders(bs=10), IL[200:300], SMALL, prior=prior)
