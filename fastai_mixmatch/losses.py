@@ -43,8 +43,8 @@ def labeled_loss(
     if gamma is None: gamma = 2. if kind=='focal' else 0.
     refuse_unless(gamma>=0, "gamma must be at least 0", gamma)
     if weight is not None:
-        with suppress(RuntimeError, TypeError, ValueError): # A series has an order of its own
-            weight = torch.as_tensor(None if hasattr(weight, 'items') else weight)
+        with suppress(RuntimeError, TypeError, ValueError):
+            if not hasattr(weight, 'items'): weight = torch.as_tensor(weight) # A series has an order of its own
         good = isinstance(weight, Tensor) and weight.ndim==1 and (weight>=0).all() and 0<weight.sum()<math.inf
         refuse_unless(good, "`weight` must hold a finite number of at least 0 for each class, in the order of "
                       "`dls.vocab`, not all 0, as a list or tensor", weight)
