@@ -67,8 +67,6 @@ setup(
         f"Development Status :: {statuses[cfg['status']]}",
         f"Intended Audience :: {cfg['audience']}",
         'Intended Audience :: Developers',
-        'Operating System :: OS Independent',
-        'Programming Language :: Python :: 3',
         *[f'Programming Language :: Python :: 3.{o}' for o in range(int(cfg['min_python'].split('.')[1]), 14)],
         'Topic :: Scientific/Engineering :: Image Recognition',
         'Typing :: Typed',
