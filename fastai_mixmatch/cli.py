@@ -57,7 +57,7 @@ def check(
     return '\n'.join([repr(found), *more]), dict(
         images=len(found.df), training=parts['labeled'], **parts | dict(labeled=sum(classes.values())), classes=classes,
         unreadable=bad, notes=[*map(_options, found.notes)],
-        duplicates=found.duplicates.to_dict('records')), int(len(bad)>0)
+        duplicates=found.duplicates.to_dict('records')), int(bool(bad))
 
 def _save(rows, file): Path(file).write_text(''.join(map(csv_line, rows)), 'utf-8', newline='')
 
@@ -267,7 +267,7 @@ def predict(
     t = time.monotonic()-start
     for k,v in bad: print(f"unreadable: {f'{item_name(k)}: '*(item_name(k) not in v)}{v}", file=sys.stderr)
     return f"{n-len(bad)} of {n} image{'s'*(n!=1)} in {t:.0f} s, {n/t:.0f} a second: {out}", dict(
-        images=n, unreadable=dict(bad), out=out, seconds=round(t, 2)), int(len(bad)>0)
+        images=n, unreadable=dict(bad), out=out, seconds=round(t, 2)), int(bool(bad))
 
 # %% ../nbs/34_cli.ipynb #4fad93ad
 class Newest(Checkpoint):

@@ -88,7 +88,7 @@ def predict_files(
     "Classify any number of files while they are read, in bounded memory; a broken file becomes a row with its error"
     read,output,classes = _parts(predictor)
     num_workers = ifnone(num_workers, usual_workers(len(files) if hasattr(files, '__len__') else math.inf, 4*bs-1))
-    sent = collections.deque() # What the workers have and the network has not: two batches for each worker
+    sent = collections.deque() # What workers have and the network has not: two batches for each
     def items():
         for o in enumerate(files):
             sent.append(o[1])
