@@ -6,12 +6,11 @@
 __all__ = ['functions', 'heads', 'failed', 'usage', 'refuse_place', 'given']
 
 # %% ../nbs/34_program.ipynb #prog0003
-import ast, json, os, re, sys, tempfile
+import ast, json, os, re, sys, tempfile, typing
 from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated
 from fastcore.foundation import L, first, ifnone
 from fastcore.meta import delegates
 from fastcore.script import anno_parser
@@ -25,7 +24,7 @@ _made = dict(predict=rb'file,(class|label),probability,margin\b', report=b'<!doc
 @cache
 def heads()->dict:
     "The function of each command with arguments and help, but without a body"
-    known = dict(__name__=__name__, Annotated=Annotated, Path=Path, delegates=delegates)
+    known = dict(__name__=__name__, typing=typing, Path=Path, delegates=delegates)
     for room in ('collect','cli'):
         file = files('fastai_mixmatch')/f'{room}.py'
         tree = ast.parse(file.read_text(encoding='utf-8'))

@@ -220,7 +220,7 @@ def parameters(fn, notes):
         if arg.arg in ('self', 'cls'): continue
         star = '*' if arg is a.vararg else '**' if arg is a.kwarg else ''
         kind,value = (ast.unparse(o) if o else '' for o in (arg.annotation, default))
-        kind = re.sub(r'Annotated\[(\w+),.*', r'\1', kind) # What follows is for the command line
+        kind = re.sub(r'typing\.Annotated\[(\w+),.*', r'\1', kind) # What follows is for the command line
         rows.append((star+arg.arg, kind, value, notes.get(arg.lineno, '')))
     return rows
 
