@@ -40,9 +40,11 @@ class Build(build_py):
 
 class Wheel(bdist_wheel):
     def egg2dist(self, egginfo_path, distinfo_path):
-        "Without a list of packages that installers no longer read"
+        "Without a list of packages that installers no longer read, and what says something of an sdist alone (PEP 643)"
         super().egg2dist(egginfo_path, distinfo_path)
         (Path(distinfo_path)/'top_level.txt').unlink()
+        meta = Path(distinfo_path)/'METADATA'
+        meta.write_text(re.sub('(?m)^Dynamic: .*\n', '', meta.read_text(encoding='utf-8')), encoding='utf-8')
 
     def run(self):
         "Compressed as far as zlib can; setuptools has no option for the level"
@@ -69,8 +71,7 @@ setup(
         'Intended Audience :: Developers',
         *[f'Programming Language :: Python :: 3.{o}' for o in range(int(cfg['min_python'].split('.')[1]), 14)],
         'Topic :: Scientific/Engineering :: Image Recognition',
-        'Typing :: Typed',
-        'Topic :: Scientific/Engineering :: Artificial Intelligence'],
+        'Typing :: Typed'],
     packages=find_packages(root, include=[cfg['lib_name'], cfg['lib_name']+'.*']),
     install_requires=cfg['requirements'].split(),
     extras_require={o: cfg[f'{o}_requirements'].split() for o in extras},

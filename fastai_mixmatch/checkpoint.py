@@ -129,7 +129,7 @@ def check(self:Checkpoint, file, state):
         "or another folder, or continue with `Checkpoint(folder, override=True)`")
     warn(f"{msg}. `override=True`: training continues")
     fit.exact = not any(re.match('(un)?labeled |batches', k) and not k.endswith('.times') for k in diff)
-    if diff.keys()-initial and not state['ended']: state['pct'] = None # Another schedule, perhaps
+    if diff.keys()-initial and not state['ended']: state['pct'] = None
 
 # %% ../nbs/23_checkpoint.ipynb #b27cc606
 @patch
@@ -265,7 +265,7 @@ _usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_
 def between(self:Checkpoint, last:bool, cut:bool=False):
     "Save if it is time, between two steps; after an epoch's `last` one hold the state until the next begins"
     fit = self.this_fit
-    if fit.stop or self.due(last) and (not cut or self.every[1]=='epoch'): # Cut by a callback?
+    if fit.stop or self.due(last) and (not cut or self.every[1]=='epoch'):
         self.save(cut=cut)
         fit.held = True
     elif last and fit.wait:

@@ -13,6 +13,7 @@ from .sources import class_name, overlap
 from .rng import kept_rng
 from .describe import plain
 from .distributed import *
+from .state import init_names
 from .targets import frozen_stats
 
 # %% ../nbs/84_checks.ipynb #1283a290
@@ -149,8 +150,8 @@ def check_callbacks(method):
     if mixes := [type(o).__name__ for o in cbs if isinstance(o, MixHandler)]: raise ValueError(
         f"{mixes[0]} exchanges the images and labels of a batch after {name} has made its own. Leave it out, "
         "and mix in `make_batch`")
-    scheds = {k for o in cbs if isinstance(o, ParamScheduler) for k in o.scheds}
-    check_names(scheds-{'mom'}, method.learn.opt.hypers[0], 'the optimizer')
+    scheds = {k for o in cbs if isinstance(o, ParamScheduler) for k in vars(o).get('scheds', ())}
+    check_names(scheds-{'mom'}, getattr(method.learn.opt, 'hypers', [scheds])[0], 'the optimizer')
     device = one_param(method.learn.model).device.type
     if device!='cuda' and 'mixed_precision' in method.learn.__dict__: warn(
         f"mixed precision (`to_fp16`, `to_bf16`) works on CUDA only; on {device} this trains in float32; "
@@ -203,22 +204,23 @@ def held(method)->dict:
     "A method's attributes, except those of a fit or a checkpoint"
     return {k: v for k,v in vars(method).items() if k not in (*method._stateattrs,'run','learned')}
 
-def within(o)->list:
+def within(o, deep=6)->list:
     "`o`, with the loaders, datasets and samplers in it"
     kinds = 'dl','dataset','sampler','batch_sampler'
-    return [o, *(p for k,v in getattr(o, '__dict__', {}).items() if k in kinds for p in within(v))]
+    return [o, *(p for k,v in getattr(o, '__dict__', {}).items() if deep and k in kinds for p in within(v, deep-1))]
 
 def states(method)->list:
     "What a step may change in place, with its state; not random transforms"
     def some(o, kinds=object, but=()):
         return o,{k: _data(v) for k,v in getattr(o, '__dict__', {}).items()
                   if isinstance(v, kinds) and not isinstance(v, (Callback,Learner)) and k not in but}
-    learn,dl,strong,torchs = method.learn,method.dl,method.strong,vars(nn.Module())
-    filled = dict,list,set,collections.deque,Tensor,ndarray
+    learn,dl,strong,filled = method.learn,method.dl,method.strong,(dict,list,set,collections.deque,Tensor,ndarray)
+    cbs = (o for o in learn.cbs if not type(o).__module__.startswith('fastai'))
     tfms = [o for o in (*method.view.fs, *dl.pipe.fs) if not isinstance(o, RandTransform)]
     return [some(method, filled, (*method._stateattrs,'learned')), *map(some, (method.loss_x, *tfms)),
             some(strong, () if getattr(strong, 'state_dict', dict)() else object),
-            *(some(o, (Real,*filled), torchs) for o in get_model(learn.model).modules()),
+            *(some(o, (str,tuple,Tensor,ndarray), {*vars(o)}-init_names(o)) for o in cbs),
+            *(some(o, Real, ('training',)) for o in get_model(learn.model).modules()),
             *(some(o, Real) for o in within(learn.dls.train)+within(dl.items)*(not dl.iterable))]
 
 def check_step(method):

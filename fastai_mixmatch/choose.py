@@ -277,6 +277,8 @@ def strangers(
     u,known = seen['unlabeled'],seen['labeled']
     score,usual = strangeness(u.x, known.x, known.y, getattr(seen.get('valid'), 'x', None))
     bad = np.flatnonzero(score>np.quantile(usual, 1-share))
+    if len(bad)>len(u)/4: warn(
+        f"{len(bad)} of {len(u)} images seem strange beside {len(usual)} known ones: look at them, or label more")
     bad = bad[np.argsort(-score[bad])]
     file = pd.Series([u.names[i] for i in bad], dtype=object) # Any name: pyarrow's texts are UTF-8
     return pd.DataFrame(dict(file=file, position=u.idx[bad], score=score[bad]))

@@ -104,7 +104,8 @@ def _trained(a, found, run, start):
 # %% ../nbs/34_cli.ipynb #e9f9f24c
 def _first_look(learn, left, each, strange, **kw):
     "Accuracies to beat, if in time; strangers, if asked"
-    if strange and not kw: raise ValueError("without pretrained weights nothing tells which images are strangers")
+    if strange and not kw: raise ValueError(
+        "only published weights, not those of a training, tell which images are strangers")
     dls,u = learn.dls,method_of(learn).unlabeled.source
     if not strange: u = u[drawn(len(u), 5000)]
     beat,n = len(dls.valid_ds),sum(map(len, (dls.train_ds, dls.valid_ds, u)))
@@ -370,7 +371,7 @@ def main(
             own = {k: args[k] for k in inspect.signature(commands[name]).parameters}
             with contextlib.redirect_stdout(to): text,data,code = commands[name](**own)
         end = sys.stderr if out=='-' else sys.stdout
-        if as_json or not quiet: print(json.dumps(data, default=str) if as_json else _options(text), file=end)
+        if as_json or code or not quiet: print(json.dumps(data, default=str) if as_json else _options(text), file=end)
         return code
     except KeyboardInterrupt as e:
         fail(f"stopped{e}{'; the same command continues'*(name=='train')}")

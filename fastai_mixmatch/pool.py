@@ -84,8 +84,8 @@ class ItemPipe(ImagePipe):
         item = pair(item)[0]
         if self.own_tfms(item):
             with reading(lambda: item_name(item, i)):
-                if is_path(item) and self.img_cls not in (None,ImageStack): # Not what fastai would open
-                    with open_file(item) as im: color_mode(im, self.img_cls)
+                if is_path(item) and self.img_cls not in (None,ImageStack):
+                    open_file(item).close() # Not what fastai would open
                 return pair(self.tl.infer(item))[0]
         if self.img_cls is not None: return as_image(item, self.img_cls, i)
         if isinstance(item, (Tensor, ndarray)): return torch.as_tensor(item)

@@ -18,7 +18,7 @@ from . import __version__
 
 # %% ../nbs/34_program.ipynb #prog0006
 functions = ('check','train','predict','report','next_','export')
-_made = dict(predict=rb'file,(class|label),probability,margin\b', report=b'<!doctype html>.*home. start',
+_made = dict(predict=rb'file,(class|label),probability,margin(,error)?\r?\n', report=b'<!doctype html>.*home. start',
              export=b'\x08.*"inside_the_network"')
 
 @cache

@@ -134,14 +134,14 @@ def memory(o)->dict:
     "What a callback or metric remembers: its `state_dict`, or what it has that is plain data"
     if hasattr(type(o), 'state_dict'): return pack(o.state_dict(), objects=False)
     if isinstance(o, CSVLogger): return dict(text=_csv(o).read_text())
-    res,lost,net = {},[],getattr(nested_attr(o, 'learn.model'), 'modules', list)
+    res,lost,args,net = {},[],init_names(o),getattr(nested_attr(o, 'learn.model'), 'modules', list)
     def fixed(k, v):
-        if isinstance(v, nn.Module): return v in [*net()] or not v.state_dict()
-        return k=='learn' or callable(v) and type(type(v).__call__) is not FunctionType
+        if k in args: return not isinstance(v, (int,float,list,dict,set,deque))
+        return v in [*net()] or not v.state_dict() if isinstance(v, nn.Module) else k=='learn' or callable(v)
     for k,v in vars(o).items():
         if fixed(k, v): continue
         try: res[k] = pack(v, objects=None)
-        except (TypeError,RecursionError,NotImplementedError): lost.append(k) # The last of a sparse tensor
+        except (TypeError,RecursionError,NotImplementedError): lost += [k]*(k not in args) # The last of a sparse tensor
     if lost and not type(o).__module__.startswith('fastai'):
         warn_once(f"a checkpoint does not hold {', '.join(lost)} of {type(o).__name__}; if training changes that, "
                   "give the callback `state_dict` and `load_state_dict`")

@@ -327,8 +327,10 @@ def source_rows(
     hub = all(hasattr(o, 'cast_column') for o in (source.values() if isinstance(source, dict) else [source]))
     if hub or path and path.is_dir():
         rows = [*(hub_table(source, label) if hub else folder_table(path, say)).itertuples(index=False)]
-        if not hub and len({o.label for o in rows}-{None})<2:
-            for o in path.glob('*.[ctj]s*'): say(f"{o} is not read; to use its labels, name it, not its folder")
+        if len({o.label for o in rows}-{None})<2:
+            if hub: say("which feature holds labels? Name it, `label=`")
+            for o in () if hub else path.glob('*.[ctj]s*'):
+                say(f"{o} is not read; to use its labels, name it, not its folder")
         return rows, ('file','label')
     if isinstance(source, pd.DataFrame): df = source
     elif path is None: raise TypeError("`source` must be a CSV, TSV or JSON file, a data frame, a folder, or a Hugging "

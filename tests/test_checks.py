@@ -416,18 +416,6 @@ class ReadItems(Transform):
         self.n += 1
         return x
 
-class Keeps(nn.Module):
-    "Keeps what it has seen, in a tensor that is no buffer, or in a list"
-    def __init__(self, n_in, n_out, kept):
-        super().__init__()
-        self.net,self.kept = SMALL(n_in, n_out),kept
-    def forward(self, x):
-        res = self.net(x)
-        if isinstance(self.kept, torch.Tensor): self.kept = self.kept+res.detach().mean()
-        elif isinstance(self.kept, dict): self.kept[len(self.kept)] = 0
-        else: self.kept.append(0)
-        return res
-
 class Remembers(MixMatch):
     def losses(self, *args):
         self.rows.append(1)
@@ -446,13 +434,12 @@ def remembering():
 STATES = dict(sampler=(lambda: of_torch(sampler=Passes()), 'n of Passes'), labeled=(lambda: of_torch(labeled=Reads), 'n of Reads'),
     unlabeled=(lambda: of_torch(unlabeled=Reads), 'n of Reads'), part=(lambda: of_torch(unlabeled=lambda x: Subset(Reads(x), range(60))), 'n of Reads'),
     items=(lambda: core_learner(core_dls(item_tfms=ReadItems())), 'n of ReadItems'), plain=(of_torch, None),
-    **{type(o).__name__: (lambda o=o: core_learner(arch=partial(Keeps, kept=o)), 'kept of Keeps') for o in (torch.zeros(1), [], {}, deque(maxlen=9))},
     method=(remembering, 'rows of Remembers'))
 
 @pytest.mark.parametrize('name', STATES)
 @pytest.mark.filterwarnings('ignore')
-def test_state_of_data_and_networks_that_a_checkpoint_does_not_hold(name):
-    "Of samplers, datasets, item transforms, and what a network keeps besides weights and buffers"
+def test_state_of_data_that_a_checkpoint_does_not_hold(name):
+    "Of samplers, datasets and item transforms"
     from fastai_mixmatch.distributed import warn_once
     warn_once.cache_clear()
     make,lost = STATES[name]
@@ -466,6 +453,22 @@ def test_state_of_data_and_networks_that_a_checkpoint_does_not_hold(name):
 def test_schedules_of_what_no_optimizer_has(name, said):
     "fastai would set it without a word, and nothing would read it"
     with pytest.raises(TypeError, match=f'the optimizer has no argument {said}'): core_learner().fit(1, cbs=ParamScheduler({name: SchedLin(0, 1)}))
+
+def test_a_dataset_and_its_sampler_that_know_each_other():
+    learn = of_torch(labeled=Reads, sampler=Passes())
+    ds = learn.dls.train.dataset
+    ds.sampler,learn.dls.train.sampler.dataset = learn.dls.train.sampler,ds
+    with pytest.warns(UserWarning, match='n of (Reads|Passes)'): train(learn)
+
+def test_a_schedule_that_is_made_when_a_fit_begins():
+    class Late(ParamScheduler):
+        def __init__(self): pass
+        def before_fit(self):
+            self.scheds = {'lr': SchedLin(.01, .001)}
+            super().before_fit()
+    learn = core_learner()
+    learn.fit(1, cbs=Late())
+    assert learn.opt.hypers[-1]['lr']<.004
 
 def test_schedules_of_a_momentum_that_an_optimizer_has_not():
     "fastai's own schedules set it in any optimizer"

@@ -1,5 +1,5 @@
 "Planted cases: what to label next, wrong labels, strangers, duplicates; and what one look at all images gives."
-import numpy as np, pytest, torch
+import numpy as np, pytest, torch, warnings
 from fastai.vision.all import Learner, load_learner, set_seed
 from fastai_mixmatch.all import *
 from fastai_mixmatch.choose import *
@@ -241,3 +241,14 @@ def test_duplicates_name_both_kinds(seen):
 @pytest.mark.parametrize('by', ['typical', 'contested'])
 def test_no_number_of_images_to_label(n, by):
     with pytest.raises(ValueError, match='`n` must be at least 1'): label_next(np.eye(4), n, by, p=np.eye(4))
+
+def test_many_strangers_are_told():
+    "With few known images the threshold is rough; a pool as the labels are has few"
+    set_seed(0)
+    x = torch.nn.functional.normalize(torch.randn(300, 16)).numpy()
+    near = torch.nn.functional.normalize(torch.tensor([1.]+[0]*15)+.1*torch.randn(300, 16)).numpy()
+    with pytest.warns(UserWarning, match='of 300 images seem strange beside 10 known ones: look at them, or label more'):
+        strangers(x, labeled=near[:20], y=np.arange(20)%2, valid=near[20:30])
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        strangers(near[60:], labeled=near[:20], y=np.arange(20)%2, valid=near[20:60])

@@ -561,11 +561,12 @@ def test_no_output_replaces_a_file_of_the_user(trained, photos, tmp_path, main):
     (own/'page.html').write_text('<!doctype html><title>Mine</title>')
     (own/'net.onnx').write_bytes(b'\x08 a network of another program')
     (own/'notes.md').write_text('The columns are\nfile,class,probability,margin\n')
+    (own/'mine.csv').write_text('file,class,probability,margin,checked by\nIMG_0001.jpg,round,0.5,0.2,me\n')
     (own/'bits').mkdir()
     (own/'bits'/'report.html').write_text('mine')
     before = {o: o.read_bytes() for o in [*own.rglob('*'), run/'plan.json', run/'predictor.safetensors'] if o.is_file()}
     here = 'predict',run,own/'IMG_0001.jpg','--out'
-    for args in (['predict',run,own/'labels.csv','--out',own/'labels.csv'], [*here,own/'IMG_0002.jpg'], [*here,own/'notes.md'], [*here,own/'page.html'],
+    for args in (['predict',run,own/'labels.csv','--out',own/'labels.csv'], [*here,own/'IMG_0002.jpg'], [*here,own/'notes.md'], [*here,own/'page.html'], [*here,own/'mine.csv'],
                  *[['export',run,'--out',o] for o in (own/'labels.csv', own/'net.onnx', run/'predictor.safetensors', run/'report.html')],
                  *[['report',run,'--out',o] for o in (own/'labels.csv', own/'page.html', run/'plan.json')], ['next',run,'--out',own/'notes.md'],
                  ['train',own/'labels.csv',*SMALL,'--epochs','1','--out',own/'bits']):
@@ -830,7 +831,8 @@ def test_check(photos, main):
     assert any('--valid' in o for o in d['notes']) and not any('`valid' in o for o in d['notes']), 'options, as in the text'
     assert d['images']==62 and d['classes']==dict(ball=4, diamond=4, star=4, tent=4) and list(d['unreadable'])==['broken.jpg']
     assert (d['labeled'],d['training'],d['valid'])==(16,12,4) and f"labeled     {d['labeled']}:" in text, 'the same count in both'
-    assert main('check', photos/'labels.csv', '--quiet')==(1,'','')
+    rc,said,_ = main('check', photos/'labels.csv', '--quiet')
+    assert rc==1 and 'broken.jpg' in said and main('check', photos/'labels.csv', '--quiet', '--json')[0]==1
     rows = pd.read_json(Path(__file__).resolve().parent.parent/'bench/results/choose.jsonl', lines=True)
     p = rows.precision[(rows.what=='twice') & (rows.by=='hash 8')]
     assert f'note: in trials with photographs, {100*p.min():.0f} to {100*p.max():.0f}% of duplicates were right\n' in text and len(p)==2

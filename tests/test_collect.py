@@ -578,6 +578,9 @@ def test_hub_dataset(photos, kind):
     ds = datasets.Dataset.from_dict(dict(image=images, label=labels)).cast_column('image', datasets.Image())
     if kind!='texts': ds = ds.cast_column('label', datasets.ClassLabel(names=names))
     assert parts(survey(ds)) == LABELED
+    if kind=='texts':
+        odd = ds.rename_column('label', 'kind')
+        assert 'which feature holds labels? Name it, `label=`' in survey(odd).notes and parts(survey(odd, label='kind')) == LABELED
     held = [i for i,k in enumerate(known) if k][::2]
     train,test = ds.select([i for i in range(len(ds)) if i not in held]),ds.select(held)
     dls,unlabeled = collect(datasets.DatasetDict(train=train, test=test), verbose=False, size=16, bs=4)
