@@ -11,7 +11,7 @@ One JSON line a run is appended to `results/photos.jsonl`. With `--checkpoint` a
     python bench/photos.py --data-dir data --data signs --labels 5 --method mixmatch --steps 1125 --checkpoint runs
     python bench/photos.py --table
 """
-import json, os, tarfile, time
+import json, os, shutil, time
 from functools import partial
 from pathlib import Path
 import numpy as np
@@ -37,7 +37,7 @@ def folder(data_dir, name):
     "The images of `name`, unpacked from `name.tar` beside it or into the working folder if they are not yet"
     for root in (Path(data_dir), Path('.')):
         if (root/name/'train').is_dir(): return root/name
-    with tarfile.open(Path(data_dir)/f'{name}.tar') as f: f.extractall('.', filter='data')
+    shutil.unpack_archive(Path(data_dir)/f'{name}.tar', '.')
     return Path(name)
 
 def clock(): return os.getpid(),time.process_time()

@@ -110,7 +110,7 @@ def test_wheel_metadata(dist, settings):
 def test_a_clone_and_the_sdist_offer_dev(dist, settings):
     "`pip install -e .[dev]` asks a clone for its metadata, and gets the tools"
     clone = dist['sdist'].parent/'clone'
-    with tarfile.open(dist['sdist']) as t: t.extractall(clone, filter='data')
+    shutil.unpack_archive(dist['sdist'], clone) # `TarFile.extractall` has no `filter` before Python 3.11.4
     clone, = clone.iterdir()
     code = "import setuptools.build_meta as m; print(m.prepare_metadata_for_build_editable('.'))"
     asked = clone/run(sys.executable, '-c', code, cwd=clone).split()[-1]/'METADATA'

@@ -176,7 +176,7 @@ def test_strangers_are_left_out(photos, weights, tmp_path, main):
     made = json.loads((out/'plan.json').read_text())
     assert len(made['left_out'])==n and f'{45-n} unlabeled' in (out/'report.html').read_text()
     assert main(*args)[0]==0 and main('next', out, '--n', '2')[0]==0 # It is read again without them
-    assert 'nothing tells which images are strangers' in main('train', photos/'labels.csv', *SMALL, '--epochs', '1', '--leave-out-strangers', '--out', tmp_path/'none')[2]
+    assert 'only published weights, not those of a training' in main('train', photos/'labels.csv', *SMALL, '--epochs', '1', '--leave-out-strangers', '--out', tmp_path/'none')[2]
 
 def test_a_saved_dataset_from_train_to_next(photos, tmp_path, main):
     datasets = pytest.importorskip('datasets', reason='Hugging Face `datasets` is not installed')
