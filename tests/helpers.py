@@ -1,10 +1,11 @@
 "What tests share: digits in every form, learners of them, and callbacks that look and stop."
-import atexit, collections, io, itertools, numpy as np, os, pandas as pd, pytest, sys, torch
+import atexit, collections, io, itertools, numpy as np, os, pandas as pd, pytest, sys, torch, warnings
 from fastai.vision.all import (Callback, Categorize, DataLoaders, Datasets, Image, ImageDataLoaders, ItemGetter, L,
     Path, PILImageBW, ProgressCallback, Resize, TfmdLists, ToTensor, get_image_files, noop, set_seed)
 from fastai_mixmatch.all import *
 from fastai_mixmatch import fingerprint
 from fastai_mixmatch.describe import Unknown, plain
+from fastai_mixmatch.distributed import warn_once
 from contextlib import nullcontext
 from fastai.callback.fp16 import MixedPrecision
 from functools import cache, partial
@@ -292,6 +293,14 @@ def most(f):
         try: return f(), tracemalloc.get_traced_memory()[1]
         finally: tracemalloc.stop()
     return min((once() for _ in range(3)), key=lambda o: o[1])
+
+def not_held(f):
+    "What `f()` warns that a checkpoint does not hold, also where a test before it had the same warning"
+    warn_once.cache_clear()
+    with warnings.catch_warnings(record=True) as ws:
+        warnings.simplefilter('always')
+        f()
+    return [o for o in (str(o.message) for o in ws) if 'a checkpoint does not hold' in o]
 
 @pytest.fixture
 def quick_settings(monkeypatch):

@@ -7,7 +7,7 @@ from fastai.vision.all import (Callback, DataLoaders, Normalize, Optimizer, Para
     ValueMetric, aug_transforms, noop, sgd_step)
 from fastai_mixmatch.all import *
 from functools import partial
-from helpers import IL, SMALL, X, Y, core_dls, core_learner, method_learner, torch_sets, train
+from helpers import IL, SMALL, X, Y, core_dls, core_learner, method_learner, not_held, torch_sets, train
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler, Subset, TensorDataset
 
@@ -369,13 +369,9 @@ class Listed(MixMatch):
     (lambda: 'ce', CountedTransform, 'n_seen of CountedTransform'), (lambda: 'focal', None, None)])
 def test_losses_and_transforms_that_a_checkpoint_does_not_hold(loss, tfm, lost):
     "A loss, a transform or a list of the method that a step changes is named; fastai's random transforms draw anew, and are not"
-    from fastai_mixmatch.distributed import warn_once
-    warn_once.cache_clear()
     tfms = [*aug_transforms(size=8, do_flip=False), Normalize.from_stats([.5], [.5], cuda=False), *([tfm()] if tfm else [])]
-    with warnings.catch_warnings(record=True) as ws:
-        warnings.simplefilter('always')
-        train(core_learner(core_dls(batch_tfms=tfms), loss_x=loss()) if tfm else method_learner(MixMatch(loss_x=loss()), 60))
-    said = [str(o.message) for o in ws if 'a checkpoint does not hold' in str(o.message)]
+    said = not_held(lambda: train(
+        core_learner(core_dls(batch_tfms=tfms), loss_x=loss()) if tfm else method_learner(MixMatch(loss_x=loss()), 60)))
     assert said==([f'a checkpoint does not hold {lost}, which a step changes; a training that goes on begins anew'] if lost else [])
 
 class Counts(nn.Module):
@@ -388,10 +384,12 @@ def test_a_number_of_the_network_that_a_step_changes():
     with pytest.warns(UserWarning, match='a checkpoint does not hold n of Counts, which a step changes'):
         train(core_learner(arch=lambda n_in, n_out: nn.Sequential(SMALL(n_in, n_out), Counts())))
 
-def test_a_list_of_the_method_that_a_step_changes():
+@pytest.mark.parametrize('rows', [[], deque(maxlen=9)], ids=['list','deque'])
+def test_a_list_of_the_method_that_a_step_changes(rows):
     m = Listed()
-    m.rows = []
-    with pytest.warns(UserWarning, match='a checkpoint does not hold rows of Listed, which a step changes'): train(method_learner(m, 60))
+    m.rows = rows
+    said = not_held(lambda: train(method_learner(m, 60)))
+    assert said==['a checkpoint does not hold rows of Listed, which a step changes; a training that goes on begins anew']
 
 class Passes(Sampler):
     "Another order in each pass, by its number"
@@ -416,37 +414,21 @@ class ReadItems(Transform):
         self.n += 1
         return x
 
-class Remembers(MixMatch):
-    def losses(self, *args):
-        self.rows.append(1)
-        return super().losses(*args)
-
 def of_torch(labeled=TensorDataset, unlabeled=TensorDataset, sampler=None):
     x,y = torch.tensor(X/255.).float()[:,None],torch.tensor(Y)
     dl = DataLoader(labeled(x[:40], y[:40]), 20, sampler=sampler, shuffle=sampler is None)
     return core_learner(DataLoaders(dl, DataLoader(TensorDataset(x[:40], y[:40]), 20)), unlabeled(x[200:264]), loss_func=nn.CrossEntropyLoss())
 
-def remembering():
-    m = Remembers()
-    m.rows = deque(maxlen=9)
-    return method_learner(m, 60)
-
 STATES = dict(sampler=(lambda: of_torch(sampler=Passes()), 'n of Passes'), labeled=(lambda: of_torch(labeled=Reads), 'n of Reads'),
     unlabeled=(lambda: of_torch(unlabeled=Reads), 'n of Reads'), part=(lambda: of_torch(unlabeled=lambda x: Subset(Reads(x), range(60))), 'n of Reads'),
-    items=(lambda: core_learner(core_dls(item_tfms=ReadItems())), 'n of ReadItems'), plain=(of_torch, None),
-    method=(remembering, 'rows of Remembers'))
+    items=(lambda: core_learner(core_dls(item_tfms=ReadItems())), 'n of ReadItems'), plain=(of_torch, None))
 
 @pytest.mark.parametrize('name', STATES)
 @pytest.mark.filterwarnings('ignore')
 def test_state_of_data_that_a_checkpoint_does_not_hold(name):
     "Of samplers, datasets and item transforms"
-    from fastai_mixmatch.distributed import warn_once
-    warn_once.cache_clear()
     make,lost = STATES[name]
-    with warnings.catch_warnings(record=True) as ws:
-        warnings.simplefilter('always')
-        train(make())
-    said = [str(o.message) for o in ws if 'a checkpoint does not hold' in str(o.message)]
+    said = not_held(lambda: train(make()))
     assert said==([f'a checkpoint does not hold {lost}, which a step changes; a training that goes on begins anew'] if lost else [])
 
 @pytest.mark.parametrize('name, said', [('lambda_u', '`lambda_u`'), ('lrs', '`lrs`; did you mean `lr`')])
