@@ -176,6 +176,9 @@ experiments['cifar10-cpu'] = Experiment(
     (500,4000), 50000, args=weak, arch=narrow_resnet, bs=32, ubs=32, default=('Supervised','MixMatch'),
     variants={o.__name__: dict(method=o, ubs=32*o.mu) for o in relatives} |
              dict(article=dict(recipe='article', ubs=32), paper=dict(recipe='paper', ubs=32)))
+experiments['cifar10-cpu-all'] = replace(
+    experiments['cifar10-cpu'], about='all 50 000 labels, as `cifar10-cpu` trains', method=Supervised, labels=(),
+    default=(), variants={'': {}})
 experiments['ablation-cifar10'] = Experiment(
     "the paper's table 4", 'cifar10', (250,4000), 2**20, variants=arguments(ablations, recipe='paper', method=Ablation))
 experiments['ablation-mnist'] = Experiment(
