@@ -311,7 +311,7 @@ def test_prior_moves_the_guesses(given):
         return np.abs(guessed/guessed.sum()-true).sum()
     assert distance(true if given else 'labeled')<0.75*distance('uniform')
 
-@pytest.mark.parametrize('prior, want', [(None, [4, 1, 2]), ('labeled', [3, 0, 1]), ('uniform', [1, 1, 1]), ([0., 2., 2.], [0, 1, 1])], ids=str)
+@pytest.mark.parametrize('prior, want', [(None, [4, 1, 2]), ('labeled', [3, 0, 1]), ('uniform', [1, 1, 1]), ([0., 2., 2.], [0, 1, 1]), ([0., .25, .25], [0, 1, 1])], ids=str)
 def test_priors(prior, want):
     "By Laplace's rule, as the labels show it, even, or given: then a class may have none."
     m = MixMatch(prior=prior)
