@@ -599,6 +599,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'fastai_mixmatch/heads.py'),
                                        'fastai_mixmatch.heads.Heads.before_fit': ( 'heads.html#heads.before_fit',
                                                                                    'fastai_mixmatch/heads.py'),
+                                       'fastai_mixmatch.heads.Heads.before_step': ( 'heads.html#heads.before_step',
+                                                                                    'fastai_mixmatch/heads.py'),
                                        'fastai_mixmatch.heads.Heads.load_state_dict': ( 'heads.html#heads.load_state_dict',
                                                                                         'fastai_mixmatch/heads.py'),
                                        'fastai_mixmatch.heads.Heads.make': ('heads.html#heads.make', 'fastai_mixmatch/heads.py'),

@@ -59,13 +59,15 @@ def after_backward(self:Heads):
         if p.grad is not None: p.grad = sum_ranks(p.grad, world)/world
 
 @patch
-def after_step(self:Heads):
+def before_step(self:Heads):
+    "Step, unless the model does not, or the scaler of mixed precision finds that a gradient is not finite"
     scaler,opt = getattr(self.learn, 'scaler', None),self.own_opt
-    for p in self.nets.parameters():
-        if scaler and p.grad is not None: p.grad /= scaler.get_scale()
+    if all(p.grad is None for p in self.nets.parameters()): return # The scaler would not take that
     opt.hypers[-1].update(self.opt.hypers[-1])
-    opt.step()
-    opt.zero_grad()
+    scaler.step(opt) if scaler else opt.step()
+
+@patch
+def after_step(self:Heads): self.own_opt.zero_grad() # Of a step that was left out, too; fastai does the same
 
 @patch
 def tidy(self:Heads):
