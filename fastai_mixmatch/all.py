@@ -1,34 +1,32 @@
 "Everything a user needs: `from fastai_mixmatch.all import *`"
 # chkstyle: skip
-from .images import *
-from .lists import *
-from .sources import *
-from .pool import *
-from .cache import *
-from .streams import *
-from .views import *
+from .images import ImageError, ImageStack, PILImageShown, remarks
+from .lists import ImageList, Split, draw_labeled
+from .sources import as_items, overlap
+from .pool import Pool, as_pool
+from .streams import LabeledDL, UnlabeledDL, unlabeled_dl
+from .views import BatchViews, WeakView
 from .targets import *
 from .mixup import *
 from .losses import *
-from .batch import *
-from .semi import *
+from .batch import Batch, Step, Unlabeled
+from .semi import SemiSupervised, Supervised
 from .mixmatch import *
 from .report import Report
-from .ema import *
-from .models import *
-from .optim import *
-from .arch import *
+from .ema import EMA
+from .models import load_weights, small_cnn, wrn, wrn_28_2
+from .optim import FastAdam, FastSGD
+from .arch import build_arch, make_model
 from .learner import *
 from .recipes import *
 from .samples import *
 from .collect import collect, near_duplicates, survey
-from .inspect import *
+from .inspect import guess_counts, history, on_pool, plot_history, show_guesses, show_source
 from .frozen import frozen_baseline
 from .choose import label_issues, label_next, leave_out, strangers
 from .summary import report
 from .augment import RandAugment, Cutout, CTAugment, StrongView
 from .methods import *
 from .checkpoint import Checkpoint, CheckpointError
-from .speed import *
 from .predictor import Predictor, PredictorError, load_predictor, save_predictor
 from .export import distill, export_onnx, load_onnx, OnnxPredictor, Prediction, predict_files

@@ -54,9 +54,8 @@ class Heads(FitCallback):
 @patch
 def after_backward(self:Heads):
     "Average over processes; what was gathered before is the same in all"
-    if (world := self.method.world)==1: return
     for p in self.nets.parameters():
-        if p.grad is not None: p.grad = sum_ranks(p.grad, world)/world
+        if p.grad is not None: p.grad = self.method.mean_ranks(p.grad)
 
 @patch
 def before_step(self:Heads):

@@ -6,6 +6,7 @@ import pytest
 from fastai.vision.all import ImageDataLoaders, Path, PILImage, PILImageBW, Resize, ResizeMethod
 from fastai_mixmatch.all import *
 from fastai_mixmatch.fingerprint import describe_items
+from fastai_mixmatch.lists import Files
 from helpers import most
 
 X,Y = digits_arrays()
