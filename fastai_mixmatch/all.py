@@ -3,7 +3,6 @@
 from .images import ImageError, ImageStack, PILImageShown, remarks
 from .lists import ImageList, Split, draw_labeled
 from .sources import as_items, overlap
-from .pool import Pool, as_pool
 from .streams import LabeledDL, UnlabeledDL, unlabeled_dl
 from .views import BatchViews, WeakView
 from .targets import *
@@ -16,7 +15,6 @@ from .report import Report
 from .ema import EMA
 from .models import load_weights, small_cnn, wrn, wrn_28_2
 from .optim import FastAdam, FastSGD
-from .arch import build_arch, make_model
 from .learner import *
 from .recipes import *
 from .samples import *

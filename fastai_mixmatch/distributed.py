@@ -71,7 +71,7 @@ def sum_ranks(t:Tensor, world:int=2)->Tensor:
     dist.all_reduce(s)
     return s.to(t.device)
 
-def mean_ranks(t:Tensor, world:int)->Tensor: return sum_ranks(t, world)/world
+def mean_ranks(t, world): return sum_ranks(t, world)/world
 
 def on_any_device(dl):
     "Let `dl`, if it is a `DistributedDL` of fastai, share its order on any device, and be empty"

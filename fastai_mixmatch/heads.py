@@ -59,7 +59,7 @@ def after_backward(self:Heads):
 
 @patch
 def before_step(self:Heads):
-    "Step, unless the model does not, or the scaler of mixed precision finds that a gradient is not finite"
+    "Step with the model, unless the scaler of mixed precision finds that a gradient is not finite"
     scaler,opt = getattr(self.learn, 'scaler', None),self.own_opt
     if all(p.grad is None for p in self.nets.parameters()): return # The scaler would not take that
     opt.hypers[-1].update(self.opt.hypers[-1])

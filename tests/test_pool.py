@@ -5,7 +5,7 @@ from fastai.vision.all import (CategoryBlock, DataBlock, ImageBlock, PILImage, P
 from fastai_mixmatch import pool as pool_module
 from fastai_mixmatch.cache import KeptDL
 from fastai_mixmatch.distributed import warn_once
-from fastai_mixmatch.pool import ArrayPool, ItemPipe, LabelIndex, known_source
+from fastai_mixmatch.pool import ArrayPool, ItemPipe, LabelIndex, Pool, known_source
 from fastai_mixmatch.rng import rng_state, same_state
 from fastai_mixmatch.streams import check_labels
 from helpers import *
