@@ -4,7 +4,7 @@ from .images import ImageError, ImageStack, PILImageShown, remarks
 from .lists import ImageList, Split, draw_labeled
 from .sources import as_items, overlap
 from .streams import LabeledDL, UnlabeledDL, unlabeled_dl
-from .views import BatchViews, WeakView
+from .views import *
 from .targets import *
 from .mixup import *
 from .losses import *
@@ -13,13 +13,13 @@ from .semi import SemiSupervised, Supervised
 from .mixmatch import *
 from .report import Report
 from .ema import EMA
-from .models import load_weights, small_cnn, wrn, wrn_28_2
-from .optim import FastAdam, FastSGD
+from .models import *
+from .optim import *
 from .learner import *
 from .recipes import *
 from .samples import *
 from .collect import collect, near_duplicates, survey
-from .inspect import guess_counts, history, on_pool, plot_history, show_guesses, show_source
+from .inspect import *
 from .frozen import frozen_baseline
 from .choose import label_issues, label_next, leave_out, strangers
 from .summary import report

@@ -58,12 +58,9 @@ class SemiSupervised(Settings, FitCallback):
     @unlabeled.setter
     def unlabeled(self, o): # A bare source is streamed as the one before
         self._unlabeled = o if isinstance(o, Unlabeled) else Unlabeled(**{**vars(self._unlabeled), 'source': o})
-
-    rank = property(lambda self: getattr(self.dl, 'rank', 0)) # Among the processes of this fit
-    world = property(lambda self: getattr(self.dl, 'world', 1))
     def sum_ranks(self, t): return sum_ranks(t, self.world)
     def mean_ranks(self, t): return mean_ranks(t, self.world)
-
+    def prepared(self): "What a method does once its streams are there; here: nothing"
     @property
     def aug(self): return getattr(self.strong, 'aug', self.strong) # What learns, if strong views do
 
@@ -210,9 +207,6 @@ def example(self:SemiSupervised)->Tensor:
     return self.view(self.labeled_dl.pool.example(device=self.labeled_dl.device))
 
 @patch
-def prepared(self:SemiSupervised): "What a method does once its streams are there; here: nothing"
-
-@patch
 def alone(self:SemiSupervised, cbs):
     "Refuse another method among the callbacks `cbs`"
     if others := [type(o).__name__ for o in cbs if o is not self and isinstance(o, SemiSupervised)]: raise ValueError(
@@ -304,9 +298,10 @@ def join_ranks(self:SemiSupervised):
     for dl in (self.dl, self.labeled_dl):
         dl.rank,dl.world = rank,world
         if world>1: dl.device = one_param(self.learn.model).device
-    n = len(self.dl.pool)
-    if not self.dl.iterable and n<world:
+    if not self.dl.iterable and (n := len(self.dl.pool))<world:
         raise ValueError(f"{n} unlabeled images cannot be divided among {world} processes; start fewer")
+
+for o in (('rank',0),('world',1)): setattr(SemiSupervised, o[0], property(lambda self, o=o: getattr(self.dl, *o)))
 
 @patch
 def tidy(self:SemiSupervised):
@@ -397,4 +392,8 @@ class Supervised(SemiSupervised):
     guesses,lambda_u,idle = False,0.,('lambda_u','ramp')
     def make_batch(self, b): return b.x, (b.y,)
 
-def method_of(learn): return first(o for o in learn.cbs if isinstance(o, SemiSupervised)) # None without one
+def method_of(learn, needed=False):
+    "The method that `learn` trains with; without one, None, or a `ValueError` where it is `needed`"
+    for o in learn.cbs:
+        if isinstance(o, SemiSupervised): return o
+    if needed: raise ValueError("this learner has no unlabeled images; make it with `ssl_learner`")
