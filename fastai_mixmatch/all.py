@@ -9,7 +9,7 @@ from .targets import *
 from .mixup import *
 from .losses import *
 from .batch import Batch, Step, Unlabeled
-from .semi import SemiSupervised, Supervised
+from .semi import *
 from .mixmatch import *
 from .report import Report
 from .ema import EMA

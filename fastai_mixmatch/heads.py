@@ -59,14 +59,14 @@ def after_backward(self:Heads):
 
 @patch
 def before_step(self:Heads):
-    "Step with the model, unless the scaler of mixed precision finds that a gradient is not finite"
+    "Step with the model, unless the scaler of mixed precision finds an overflow"
     scaler,opt = getattr(self.learn, 'scaler', None),self.own_opt
     if all(p.grad is None for p in self.nets.parameters()): return # The scaler would not take that
     opt.hypers[-1].update(self.opt.hypers[-1])
     scaler.step(opt) if scaler else opt.step()
 
 @patch
-def after_step(self:Heads): self.own_opt.zero_grad() # Of a step that was left out, too; fastai does the same
+def after_step(self:Heads): self.own_opt.zero_grad() # Also of a step left out, as fastai does
 
 @patch
 def tidy(self:Heads):
