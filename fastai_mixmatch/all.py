@@ -1,9 +1,8 @@
 "Everything a user needs: `from fastai_mixmatch.all import *`"
 # chkstyle: skip
-from .images import ImageError, ImageStack, PILImageShown, remarks
+from .images import ImageError, ImageStack, PILImageShown
 from .lists import ImageList, Split, draw_labeled
-from .sources import as_items, overlap
-from .streams import LabeledDL, UnlabeledDL, unlabeled_dl
+from .sources import overlap
 from .views import *
 from .targets import *
 from .mixup import *

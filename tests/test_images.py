@@ -6,6 +6,7 @@ from fastai.vision.all import (CategoryBlock, DataBlock, DataLoaders, Grandparen
 from fastai_mixmatch.images import ImagePipe, as_image, item_name
 from fastai_mixmatch.pool import ItemPipe
 from fastai_mixmatch.sources import get_item
+from fastai_mixmatch.streams import LabeledDL, unlabeled_dl
 from PIL import ImageFile
 from torch.utils.data import ConcatDataset
 from helpers import *

@@ -7,7 +7,7 @@ from fastai_mixmatch.cache import KeptDL
 from fastai_mixmatch.distributed import warn_once
 from fastai_mixmatch.pool import ArrayPool, ItemPipe, LabelIndex, Pool, known_source
 from fastai_mixmatch.rng import rng_state, same_state
-from fastai_mixmatch.streams import check_labels
+from fastai_mixmatch.streams import LabeledDL, check_labels, unlabeled_dl
 from helpers import *
 from torch.utils.data import ConcatDataset
 
