@@ -14,6 +14,8 @@ import sys, time
 import torch, torch.nn.functional as F
 from fastai.vision.all import Callback, nn, set_seed
 from fastai_mixmatch.all import *
+from fastai_mixmatch.models import WideBlock
+from fastai_mixmatch.views import shift_draws, shift_flip
 from common import append, begin, parser, read
 from speed import loaders
 

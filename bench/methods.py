@@ -17,6 +17,7 @@ from functools import partial
 import torch
 from fastai.vision.all import PILImageBW, set_seed
 from fastai_mixmatch.all import *
+from fastai_mixmatch.semi import method_of
 
 from common import append, begin, parser, read
 from reproduce.data import load_arrays

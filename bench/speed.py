@@ -18,6 +18,8 @@ from PIL import Image, ImageEnhance, ImageOps
 from torchvision.models import mobilenet_v3_small
 from fastai_mixmatch.all import *
 from fastai_mixmatch.choose import look
+from fastai_mixmatch.streams import UnlabeledDL
+from fastai_mixmatch.views import shift_draws, shift_gather
 from common import append, begin, parser
 from bare import bare
 

@@ -1,23 +1,19 @@
 "Everything a user needs: `from fastai_mixmatch.all import *`"
 # chkstyle: skip
-from .images import *
-from .lists import *
-from .sources import *
-from .pool import *
-from .cache import *
-from .streams import *
+from .images import ImageError, ImageStack, PILImageShown
+from .lists import ImageList, Split, draw_labeled
+from .sources import overlap
 from .views import *
 from .targets import *
 from .mixup import *
 from .losses import *
-from .batch import *
+from .batch import Batch, Step, Unlabeled
 from .semi import *
 from .mixmatch import *
 from .report import Report
-from .ema import *
+from .ema import EMA
 from .models import *
 from .optim import *
-from .arch import *
 from .learner import *
 from .recipes import *
 from .samples import *
@@ -29,6 +25,5 @@ from .summary import report
 from .augment import RandAugment, Cutout, CTAugment, StrongView
 from .methods import *
 from .checkpoint import Checkpoint, CheckpointError
-from .speed import *
 from .predictor import Predictor, PredictorError, load_predictor, save_predictor
 from .export import distill, export_onnx, load_onnx, OnnxPredictor, Prediction, predict_files

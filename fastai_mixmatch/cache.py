@@ -51,12 +51,12 @@ class DiskCache:
 @contextmanager
 def _alone(folder):
     "One program at a time, if the system can lock, also in a read-only folder; others wait"
-    fd = fcntl and os.open(folder, os.O_RDONLY)
+    if not fcntl: return (yield)
+    fd = os.open(folder, os.O_RDONLY)
     try:
-        if fcntl: fcntl.flock(fd, fcntl.LOCK_EX)
+        fcntl.flock(fd, fcntl.LOCK_EX)
         yield
-    finally:
-        if fcntl: os.close(fd)
+    finally: os.close(fd)
 
 @patch
 def fill(self:DiskCache, pool, num_workers:int=0):

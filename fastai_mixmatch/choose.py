@@ -20,9 +20,9 @@ from .collect import drawn, hash_bits, near_pairs, thumb as gray_thumb
 from .frozen import *
 from .heads import pool_features
 from .images import is_path, picture
-from .inspect import ssl_method
 from .lists import ImageList, quietly
 from .pool import LabeledPool, as_pool
+from .semi import method_of
 from .sources import as_items, class_names, raw_items
 
 # %% ../nbs/32_choose.ipynb #ec984737
@@ -62,7 +62,7 @@ def _pass(learn, pool, view, bs, thumb, most):
 
 # %% ../nbs/32_choose.ipynb #cee27529
 def look(
-    learn:Learner, # A learner with a method, such as `ssl_learner` makes
+    learn:Learner, # A learner with a method, as `ssl_learner` makes
     arch=None, # Network whose features are used, as in `frozen_baseline`; default: the learner's own
     weights=None, # File or state dict of the weights of `arch`
     cache=None, # Folder that keeps the features of `arch` for the next time
@@ -71,7 +71,7 @@ def look(
     most:int|None=None, # Most unlabeled images to look at, drawn at random where there are more; default: all
 )->dict: # A `Looked` each for 'labeled', 'unlabeled' and, if there are any, 'valid'
     "Features and probabilities of every image"
-    dls,u = learn.dls,(method := ssl_method(learn)).unlabeled
+    dls,u = learn.dls,(method := method_of(learn, True)).unlabeled
     if u.source is None: method.prepare() # Which says what is missing
     if isinstance(u.source, IterableDataset): raise TypeError(
         "an iterable dataset has no positions to look images up by; pass files or an array")

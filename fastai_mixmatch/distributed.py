@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['warn_once', 'ranks', 'plain_model', 'has_bars', 'rank0_print', 'listed', 'warn', 'from_first', 'sum_ranks',
-           'on_any_device', 'own_loader', 'with_loaders', 'same_on_all', 'together', 'bound_waits', 'meet', 'lost',
-           'unguarded', 'guard']
+           'mean_ranks', 'on_any_device', 'own_loader', 'with_loaders', 'same_on_all', 'together', 'bound_waits',
+           'meet', 'lost', 'unguarded', 'guard']
 
 # %% ../nbs/83_distributed.ipynb #e3e48e4b
 import atexit, json, multiprocessing, os, pickletools, sys, time, torch, warnings
@@ -70,6 +70,8 @@ def sum_ranks(t:Tensor, world:int=2)->Tensor:
     s = t.detach().to(torch.device('cuda', torch.cuda.current_device()) if nccl else 'cpu', copy=True)
     dist.all_reduce(s)
     return s.to(t.device)
+
+def mean_ranks(t, world): return sum_ranks(t, world)/world
 
 def on_any_device(dl):
     "Let `dl`, if it is a `DistributedDL` of fastai, share its order on any device, and be empty"

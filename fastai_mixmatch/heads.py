@@ -54,18 +54,19 @@ class Heads(FitCallback):
 @patch
 def after_backward(self:Heads):
     "Average over processes; what was gathered before is the same in all"
-    if (world := self.method.world)==1: return
     for p in self.nets.parameters():
-        if p.grad is not None: p.grad = sum_ranks(p.grad, world)/world
+        if p.grad is not None: p.grad = self.method.mean_ranks(p.grad)
 
 @patch
-def after_step(self:Heads):
+def before_step(self:Heads):
+    "Step with the model, unless the scaler of mixed precision finds an overflow"
     scaler,opt = getattr(self.learn, 'scaler', None),self.own_opt
-    for p in self.nets.parameters():
-        if scaler and p.grad is not None: p.grad /= scaler.get_scale()
+    if all(p.grad is None for p in self.nets.parameters()): return # The scaler would not take that
     opt.hypers[-1].update(self.opt.hypers[-1])
-    opt.step()
-    opt.zero_grad()
+    scaler.step(opt) if scaler else opt.step()
+
+@patch
+def after_step(self:Heads): self.own_opt.zero_grad() # Also of a step left out, as fastai does
 
 @patch
 def tidy(self:Heads):

@@ -5,8 +5,7 @@
 # %% auto #0
 __all__ = ['ssl_learner', 'mixmatch_learner', 'remixmatch_learner', 'mean_teacher_learner', 'fixmatch_learner',
            'flexmatch_learner', 'freematch_learner', 'softmatch_learner', 'adamatch_learner', 'uda_learner', 'comments',
-           'with_arguments', 'factory', 'KeepNorm', 'linear_start', 'own_dls', 'batch_channels',
-           'SemiSupervisedLearner', 'NoBar', 'tell_epoch', 'TidyProgress']
+           'with_arguments', 'factory', 'KeepNorm', 'linear_start', 'SemiSupervisedLearner']
 
 # %% ../nbs/20_learner.ipynb #126aaf0c
 import importlib, linecache
@@ -57,8 +56,8 @@ def ssl_learner(
     method,stream = ifnone(method, MixMatch()),_take(kwargs, Unlabeled)
     _take_given(dls, unlabeled, method, stream, checkpoint, every)
     check_names(kwargs, inspect.signature(ssl_learner).parameters, 'ssl_learner')
-    n_out,n_in,pretrained = check_labels(dls),batch_channels(dls),pretrained or weights is not None
-    dls = own_dls(dls, add_tfms=pretrained)
+    n_out,n_in,pretrained = check_labels(dls),_batch_channels(dls),pretrained or weights is not None
+    dls = _own_dls(dls, add_tfms=pretrained)
     start = pretrained and model_args is None and is_arch(arch)
     if start: model_args = dict(lin_ftrs=[], ps=0., concat_pool=False, first_bn=False)
     model,split,new = make_model(dls, arch, n_in, n_out, pretrained, weights, **(model_args or {}))
@@ -181,7 +180,7 @@ def linear_start(
         mark_computed(p)
 
 # %% ../nbs/20_learner.ipynb #cbeca2e8
-def own_dls(
+def _own_dls(
     dls, # `DataLoaders`
     add_tfms:bool=False, # Copy the loaders, so that batch transforms can be added?
 )->DataLoaders: # With at least one training batch, and a validation loader, perhaps empty
@@ -198,7 +197,7 @@ def _empty(dl):
     if isinstance(dl, DataLoader): return dl.new(ds, shuffle=False, drop_last=False)
     return torch.utils.data.DataLoader(ds, batch_size=dl.batch_size)
 
-def batch_channels(dls)->int:
+def _batch_channels(dls)->int:
     "Channels of an image after the batch transforms of `dls`"
     like = LabeledPool(dls.train.dataset, ItemPipe(dls.train)).example(2, getattr(dls, 'device', None))
     with kept_rng(): return quietly(BatchViews, dls.train, like, False)(like).shape[1] # The method's own views warn

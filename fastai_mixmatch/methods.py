@@ -243,7 +243,7 @@ class SoftMatch(Confident):
     def targets(self, q, q_x):
         c,p = q.shape[1],self.average('p_model', q.mean(0))
         conf = (align(q, torch.full_like(p, 1/c), p) if self.uniform else q).amax(1)
-        mean,n = self.sum_ranks(conf.mean())/self.world,len(conf)*self.world
+        mean,n = self.mean_ranks(conf.mean()),len(conf)*self.world
         var = ((conf-mean)**2).mean()*n/max(1, n-1)
         mean,var = self.average('mean', mean, 1/c),self.average('var', var, 1.)
         return q.argmax(1), (-(conf-mean).clamp(max=0)**2/(2*var.clamp(min=1e-12)/self.n_sigma**2)).exp()
@@ -256,7 +256,7 @@ class AdaMatch(FixMatch):
     ramp,averages = 0.5,dict(p_x=0.999, p_u=0.999)
     def targets(self, q, q_x):
         q = align(q, self.average('p_x', q_x.mean(0)), self.average('p_u', q.mean(0)))
-        return q, (q.amax(1)>=self.threshold*self.sum_ranks(q_x.amax(1).mean())/self.world).to(q.dtype)
+        return q, (q.amax(1)>=self.threshold*self.mean_ranks(q_x.amax(1).mean())).to(q.dtype)
 
     def labeled_loss(self, x, y):
         if self.interpolate: x = x.lerp(self.learn.model(self.step.batch.x).to(x.dtype), torch.rand_like(x))

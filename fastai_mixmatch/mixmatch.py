@@ -25,8 +25,8 @@ class MixMatch(SemiSupervised):
     ramp = 1.
     averages = property(lambda self: {o: 0.95 for o in ('known',)*self.adapt + ('seen',)*self.aligns})
     aligns = property(lambda self: self.adapt or self.prior is not None)
-    share = property(lambda self: min(1, (len(self.class_counts)-1)/10))
-    full_weight = property(lambda self: self.lambda_u*(self.share if self.adapt else 1))
+    share = property(lambda self: min(1, (len(self.class_counts)-1)/10) if self.adapt else 1)
+    full_weight = property(lambda self: self.lambda_u*self.share)
     advice = property(lambda self: " or pass class frequencies as `prior`" if self.prior is None else None)
 
     def check(self):

@@ -79,12 +79,12 @@ def check_columns(self:Report):
 
 @patch
 def after_train(self:Report):
-    world = self.method.world
-    if self.counts is not None: self.guess_counts.append(sum_ranks(self.counts, world).tolist())
-    if world==1 or not self.sums: return
+    m = self.method
+    if self.counts is not None: self.guess_counts.append(m.sum_ranks(self.counts).tolist())
+    if m.world==1 or not self.sums: return
     device = one_param(self.model).device
     each = [torch.as_tensor(o, dtype=torch.float32, device=device) for s in self.sums.values() for o in s]
-    self.sums = dict(zip(self.sums, sum_ranks(torch.stack(each), world).view(-1, 2)))
+    self.sums = dict(zip(self.sums, m.sum_ranks(torch.stack(each)).view(-1, 2)))
 
 @patch
 def after_epoch(self:Report):
@@ -107,7 +107,7 @@ def tidy(self:Report):
 def conclude(self:Report):
     "Say what was left out or replaced, and which classes are never guessed"
     pool = self.method.dl.pool
-    n = int(sum_ranks(torch.tensor(pool.n_replaced), self.method.world))
+    n = int(self.method.sum_ranks(torch.tensor(pool.n_replaced)))
     if pool.kept is not None and pool.skipped:
         rank0_print(f"{len(pool.skipped)} unlabeled images that cannot be read were left out")
     if n: rank0_print(f"{n} times another image took the place of one that cannot be read:\n{listed(pool.skipped)}")

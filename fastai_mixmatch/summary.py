@@ -16,8 +16,9 @@ from .collect import *
 from .files import atomic_write
 from .fingerprint import flat, settings
 from .frozen import linear_rows
-from .inspect import history, ssl_method
+from .inspect import history
 from .program import refuse_place
+from .semi import method_of
 
 # %% ../nbs/33_summary.ipynb #725a355d
 def report(
@@ -34,7 +35,7 @@ def report(
     max_bytes:int=3_500_000, # Most bytes of all pictures
 )->Path: # `file`
     "Write one HTML file about a training, with everything in it"
-    method,dls = ssl_method(learn),learn.dls
+    method,dls = method_of(learn, True),learn.dls
     os.makedirs(Path(file).absolute().parent, exist_ok=True)
     refuse_place(file, 'report')
     try: rows = history(learn)

@@ -147,7 +147,7 @@ def adaptive(rank, world):
     "Weights of guesses for given batches of 24, of which each process has a part, the last one smaller; and what adapts"
     g,res = torch.Generator().manual_seed(0),{}
     for m in (FlexMatch(threshold=.6), FreeMatch(momentum=.7), SoftMatch(momentum=.7)):
-        m.rank,m.world,m.dl,masks = rank,world,SimpleNamespace(pool=range(60), bs=24//world),[]
+        m.dl,masks = SimpleNamespace(pool=range(60), bs=24//world, rank=rank, world=world),[]
         for t in range(16):
             n = 24 if t<15 else 20
             q,idx = (torch.randn(n, 5, generator=g, dtype=torch.double)*(1+t/8)).softmax(1),torch.randperm(60, generator=g)[:n]

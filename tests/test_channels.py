@@ -3,6 +3,8 @@ import numpy as np, pytest, random, torch
 from fastai.vision.all import (CategoryBlock, DataBlock, GrandparentSplitter, Image, ImageDataLoaders, PILImage, Resize, TensorImage, TransformBlock,
     aug_transforms, get_files, image2tensor, noop, parent_label, set_seed)
 from fastai_mixmatch.all import *
+from fastai_mixmatch.images import as_image
+from fastai_mixmatch.streams import LabeledDL, unlabeled_dl
 from helpers import SMALL
 
 N = dict(labeled=12, test=24, unlabeled=64)

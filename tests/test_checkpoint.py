@@ -12,6 +12,7 @@ from fastai_mixmatch.checkpoint import loader_rngs, training_state
 from fastai_mixmatch import files as files_room
 from fastai_mixmatch.files import lock_folder, sha256_of
 from fastai_mixmatch.rng import rng_state, set_rng_state
+from fastai_mixmatch.streams import PoolDL, Walk
 from functools import cache, partial
 from pathlib import Path
 from re import RegexFlag

@@ -6,6 +6,7 @@ from fastai.losses import CrossEntropyLossFlat, FocalLossFlat
 from fastai.vision.all import (Callback, DataLoaders, Normalize, Optimizer, ParamScheduler, PILImageBW, SchedLin, TensorImage, Transform,
     ValueMetric, aug_transforms, noop, sgd_step)
 from fastai_mixmatch.all import *
+from fastai_mixmatch.streams import LabeledDL
 from functools import partial
 from helpers import IL, SMALL, X, Y, core_dls, core_learner, method_learner, not_held, torch_sets, train
 from torch import nn

@@ -198,7 +198,7 @@ def test_a_page_begins_with_what_a_user_calls(site, monkeypatch):
     head = page[page.index('<h1'):page.index('<h2')]
     assert re.findall(r'<a href="#(\w+)"><code>', head)[:2]==['collect','survey'] and 'from any source' in head
     names = (site/'reference.html').read_text()
-    assert names.index('30_collect.html#collect"') < names.index('30_collect.html#thumb"')
+    assert names.index('30_collect.html#collect"') < names.index('30_collect.html#look_at"')
     monkeypatch.setattr(build_docs, 'called', {'x*': ['b']})
     names = [('a', 'An <a>', 'a'), ('b', 'A | b', 'b')]
     assert build_docs.with_called('# X\n\nText\n\n### a\n\n### b', 'x.md', names)==(

@@ -5,6 +5,7 @@ from fastai.vision.all import (CropPad, Image, ImageDataLoaders, Normalize, Path
 from fastai_mixmatch.all import *
 from fastai_mixmatch import export
 from fastai_mixmatch.export import resizing
+from fastai_mixmatch.images import ImagePipe
 from fastai_mixmatch.rng import rng_state, same_state
 from functools import partial
 from sklearn.datasets import load_sample_images

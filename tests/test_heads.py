@@ -1,9 +1,9 @@
 "Further heads: they learn, and the model, its file and its optimizer are as if there were none."
 import copy, pytest, torch
-from fastai.vision.all import Learner, load_learner, set_seed
+from fastai.vision.all import CancelStepException, Learner, load_learner, set_seed
 from fastai_mixmatch.all import *
 from fastai_mixmatch.heads import Heads, last_linear
-from helpers import IL, SMALL, Callback, alike, core_dls, method_learner, quiet, same, state_of, train
+from helpers import IL, SMALL, Callback, CpuPrecision, Scaled, alike, core_dls, method_learner, quiet, same, state_of, train
 from torch import nn
 
 def heads_of(learn): return next(o for o in learn.cbs if isinstance(o, Heads))
@@ -102,7 +102,7 @@ def test_heads_are_trained_as_the_last_group():
     class Note(Callback):
         order,run_valid = 22,False
         def before_fit(self): self.rates = []
-        def after_step(self):
+        def before_step(self):
             if not self.rates: self.start = copy.deepcopy(heads_of(self.learn).nets['turn'])
             self.rates.append(self.opt.hypers[-1]['lr'])
     note = Note()
@@ -143,3 +143,42 @@ def test_a_copy_of_the_network_in_the_middle_of_a_fit(event, tmp_path):
     assert learn.heads.features is at, 'the copy is not that network'
     train(learn, cbs=Callback(after_epoch=lambda self: save_predictor(self.learn, tmp_path/'p.safetensors')))
     load_predictor(tmp_path/'p.safetensors')
+
+# --- mixed precision
+
+def test_heads_under_mixed_precision():
+    "Scaled by powers of two, a training is that without a scaler, which leaves out the same steps: heads get neither infinite nor wrongly scaled gradients"
+    def run(*cbs):
+        set_seed(3)
+        learn = method_learner(ReMixMatch(ks=1), 60, cbs=cbs)
+        return train(learn, 4)
+    learn = run(CpuPrecision(init_scale=2.**104, growth_interval=2), Scaled())
+    scales,_,skipped = zip(*learn.scaled.seen)
+    assert 2<=sum(skipped)<len(skipped)//2 and len(set(scales))>2
+    class Leave(Callback):
+        order,run_valid = 10,False
+        def before_backward(self): self.learn.loss_grad = self.loss_grad*2.**20 # As `CpuPrecision` does
+        def before_step(self):
+            if skipped[self.train_iter]: raise CancelStepException
+    plain = run(Leave())
+    assert same(state_of(learn), state_of(plain)) and alike(heads_of(learn).state_dict(), heads_of(plain).state_dict())
+
+def test_a_head_that_overflows_alone():
+    "Its step is left out and the scale halved, until its gradients are finite; the model steps meanwhile"
+    class Apart(nn.Linear):
+        def forward(self, x): return super().forward(x.detach())
+    class Steep(Supervised):
+        heads = dict(turn=lambda n: Apart(n, 4))
+        def losses(self, pred, y): return self.loss_x(pred[:len(y)], y) + 2.**16*self.head('turn').square().mean(), pred.new_zeros(())
+    moved = []
+    class Note(Callback):
+        run_valid = False
+        def parts(self): return [torch.cat([p.detach().flatten() for p in o.parameters()]) for o in (self.model, heads_of(self.learn).nets)]
+        def before_batch(self): self.was = self.parts()
+        def after_batch(self): moved.append([not torch.equal(a, b) for a,b in zip(self.was, self.parts())])
+    learn = train(method_learner(Steep(), 60, cbs=[CpuPrecision(init_scale=2.**95, growth_interval=1000), Scaled(), Note()]), 4)
+    model,head = zip(*moved)
+    scales,_,skipped = zip(*learn.scaled.seen)
+    n = head.index(True)
+    assert n>=2 and all(head[n:]) and all(model) and not any(skipped) and scales==tuple(2.**(95-min(i+1, n)) for i in range(len(scales)))
+    assert all(p.isfinite().all() for p in heads_of(learn).nets.parameters())

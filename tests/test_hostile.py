@@ -6,6 +6,8 @@ import pytest
 from fastai.vision.all import ImageDataLoaders, Path, PILImage, PILImageBW, Resize, ResizeMethod
 from fastai_mixmatch.all import *
 from fastai_mixmatch.fingerprint import describe_items
+from fastai_mixmatch.lists import Files
+from fastai_mixmatch.sources import as_items
 from helpers import most
 
 X,Y = digits_arrays()

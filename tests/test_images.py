@@ -3,6 +3,10 @@ import io, numpy as np, os, pytest, torch, torchvision, warnings
 from fastai_mixmatch import images
 from fastai.vision.all import (CategoryBlock, DataBlock, DataLoaders, GrandparentSplitter, IntToFloatTensor, PILImage, Pipeline, TfmdLists, ToTensor,
     TransformBlock, load_image, parent_label)
+from fastai_mixmatch.images import ImagePipe, as_image, item_name
+from fastai_mixmatch.pool import ItemPipe
+from fastai_mixmatch.sources import get_item
+from fastai_mixmatch.streams import LabeledDL, unlabeled_dl
 from PIL import ImageFile
 from torch.utils.data import ConcatDataset
 from helpers import *

@@ -10,6 +10,7 @@ from fastai_mixmatch.distributed import lost
 from fastai_mixmatch.finite import Finite
 from fastai_mixmatch.frozen import linear_head
 from fastai_mixmatch.heads import last_linear
+from fastai_mixmatch.learner import linear_start
 from helpers import IL, NAMES, RGB, SCRIPT, SMALL, At, X, Y, alike, core_dls, core_learner, forks, own_env, quiet, same, state_of, torch_sets
 from pathlib import Path
 from torch import nn

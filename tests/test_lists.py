@@ -3,6 +3,9 @@ import errno, json, numpy as np, os, pickle, pytest, re, torch
 from fastcore.basics import defaults
 from fastai.vision.all import PILImage, RandomResizedCrop, image2tensor, parent_label
 from fastai_mixmatch.files import atomic_write
+from fastai_mixmatch.lists import Files, usual_workers
+from fastai_mixmatch.sources import as_items
+from fastai_mixmatch.streams import UnlabeledDL
 from helpers import *
 
 def test_splits_are_the_same_on_every_machine(tmp_path):

@@ -212,7 +212,7 @@ def test_a_tie_counts():
 def test_two_processes_are_one(make):
     "Two processes with the same batch weigh and learn what one does with the batch twice."
     one,two = alone(make()),alone(make())
-    two.world,two.sum_ranks = 2,lambda o: o+o
+    two.dl.world,two.mean_ranks = 2,lambda o: o
     for t in range(3):
         q,q_x = (torch.tensor(oracle.softmax(logits(t+k, n, 1.))) for k,n in ((0,BU),(9,B)))
         (_,a),(_,b) = one.targets(torch.cat([q, q]), torch.cat([q_x, q_x])),two.targets(q, q_x)

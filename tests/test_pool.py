@@ -3,8 +3,11 @@ import re, collections, numpy as np, pandas as pd, pickle, pytest, random, torch
 from fastai.vision.all import (CategoryBlock, DataBlock, ImageBlock, PILImage, Pipeline, RandomResizedCrop, RandTransform,
     TfmdDL, Transform, parent_label)
 from fastai_mixmatch import pool as pool_module
+from fastai_mixmatch.cache import KeptDL
 from fastai_mixmatch.distributed import warn_once
+from fastai_mixmatch.pool import ArrayPool, ItemPipe, LabelIndex, Pool, known_source
 from fastai_mixmatch.rng import rng_state, same_state
+from fastai_mixmatch.streams import LabeledDL, check_labels, unlabeled_dl
 from helpers import *
 from torch.utils.data import ConcatDataset
 

@@ -11,7 +11,7 @@ from fastai_mixmatch.all import EMA, Batch, ImageError, ImageList, draw_labeled,
 bench = Path(__file__).resolve().parent.parent/'bench'
 sys.path.append(str(bench))
 from common import append, read
-from reproduce.__main__ import main
+from reproduce.__main__ import main, parser
 from reproduce.data import load_data
 from reproduce.experiments import Ablation, archs, experiments
 from reproduce.run import run
@@ -205,3 +205,14 @@ def test_committed_results():
         assert f.suffix=='.jsonl' and f.name.isascii() and '=' not in f.name, f.name
         for row in read(f):
             assert {'command','commit','date','python','torch','cpu'} <= row.keys(), f.name
+
+def test_commands_of_stored_rows_are_those_of_today():
+    "Their files are there, and their experiments take the arguments"
+    root = Path(__file__).parent.parent
+    commands = {r['command'] for f in (root/'bench/results').glob('*.jsonl') for r in read(f) if 'command' in r}
+    for c in commands:
+        python,file,*args = shlex.split(c)
+        assert python=='python' and (root/file.rstrip(',')).exists(), c
+        if file=='bench/reproduce':
+            a = parser().parse_args(args)
+            assert {*(a.only or ())}<={*experiments[a.name].variants}, c

@@ -3,8 +3,9 @@ import copy, pytest, torch
 from fastai.vision.all import (SGD, Callback, CancelBatchException, CancelEpochException, CancelFitException, CancelTrainException, DataLoader,
     DataLoaders, ProgressCallback, nn, set_seed)
 from fastai_mixmatch import learner as module
-from fastai_mixmatch.all import MixMatch, ReMixMatch, compile_whole, digits_arrays, small_cnn, ssl_learner
+from fastai_mixmatch.all import MixMatch, ReMixMatch, digits_arrays, small_cnn, ssl_learner
 from fastai_mixmatch.finite import Finite
+from fastai_mixmatch.speed import compile_whole
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import TensorDataset
 from types import SimpleNamespace

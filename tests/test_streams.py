@@ -4,6 +4,7 @@ from fastai.callback.data import WeightedDL
 from fastai.vision.all import (Callback, CategoryBlock, DataBlock, DataLoader as FastaiDL, ImageBlock, IntToFloatTensor,
     Normalize, PILImage, Pipeline, RandomResizedCrop, RandTransform, TensorImage, aug_transforms)
 from fastai_mixmatch.rng import rng_state, set_rng_state
+from fastai_mixmatch.streams import IterableDL, LabeledDL, UnlabeledDL, unlabeled_dl
 from fastai_mixmatch.views import BatchViews
 from torch.utils.data import WeightedRandomSampler, default_collate
 from helpers import *

@@ -12,6 +12,7 @@ from typing import Callable
 import torch
 from fastai.vision.all import ConvLayer, nn
 from fastai_mixmatch.all import *
+from fastai_mixmatch.batch import refuse_unless
 
 # --- MixMatch taken apart
 
