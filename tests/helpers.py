@@ -339,6 +339,16 @@ def train(learn, epochs=1, **kw):
     with learn.no_bar(), learn.no_logging(): learn.fit(epochs, **kw)
     return learn
 
+def row_of(learn, epoch=-1):
+    "An epoch of fastai's results table: values by the names of their columns, without those of the epoch and the time"
+    return dict(zip(learn.recorder.metric_names[1:-1], learn.recorder.values[epoch]))
+
+def column_of(learn, name): return [row_of(learn, i)[name] for i in range(len(learn.recorder.values))]
+
+def validated(learn):
+    "What `validate` gives, by name"
+    return dict(zip(['valid_loss', *learn.metrics.attrgot('name')], learn.validate(), strict=True))
+
 def method_of(learn): return next(o for o in learn.cbs if isinstance(o, SemiSupervised))
 
 def state_of(learn): return {k: v.detach().clone() for k,v in learn.model.state_dict().items()}

@@ -99,7 +99,7 @@ def test_no_image_twice(both):
 def test_metrics_are_those_of_the_whole_validation_set(both, one):
     for o in both:
         o = o['ordinary']
-        assert o['rows'][-1]['accuracy']==o['validated'][1]==pytest.approx(o['accuracy'], abs=1/202), 'fastai repeats an image where their number is odd'
+        assert o['rows'][-1]['accuracy']==o['validated']['accuracy']==pytest.approx(o['accuracy'], abs=1/202), 'fastai repeats an image where their number is odd'
         assert same(o['buffers'], both[0]['ordinary']['buffers']), 'running statistics of the average'
     assert both[0]['given']['rows'][-1]['accuracy']==pytest.approx(one['rows'][-1]['accuracy'], abs=1e-6), 'exact where it is even'
 

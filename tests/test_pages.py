@@ -4,7 +4,7 @@ from fastai.vision.all import ClassificationInterpretation, Image, Interpretatio
 from fastai_mixmatch import learner
 from fastai_mixmatch.all import *
 from fastprogress import fastprogress
-from helpers import IL, core_dls, core_learner, forks, from_folder
+from helpers import IL, column_of, core_dls, core_learner, forks, from_folder
 
 repository = Path(__file__).resolve().parent.parent
 
@@ -63,8 +63,7 @@ def test_live_plot(monkeypatch):
     monkeypatch.setattr(learner, 'has_bars', lambda: True)
     monkeypatch.setattr(fastprogress.ConsoleMasterBar, 'update_graph', lambda self, graphs, *bounds: seen.append([list(y) for _,y in graphs]))
     learn.fit(2, cbs=ShowGraphCallback())
-    i = list(learn.recorder.metric_names).index('valid_loss')-1
-    assert [len(o[0]) for o in seen]==[4, 8] and seen[1]==[list(learn.recorder.losses), [o[i] for o in learn.recorder.values]]
+    assert [len(o[0]) for o in seen]==[4, 8] and seen[1]==[list(learn.recorder.losses), column_of(learn, 'valid_loss')]
 
 def test_a_first_run_is_quiet(tmp_path):
     "A first training in a process of its own: nothing on stderr but what fastai says while it is imported"
