@@ -684,6 +684,13 @@ def test_ctrl_c_in_validation():
         assert learn.train_iter == last
     assert result(program(partial(learner, checkpoint='cp', every='9 hours'))) == whole()
 
+def test_ctrl_c_while_the_clock_is_read(clock):
+    "Between two steps, when it was just decided that there is nothing to do: the next step is the last"
+    learn,clock.stop = learner(checkpoint='cp', every='1min'),.7
+    with pytest.raises(KeyboardInterrupt): learn.fit_one_cycle(3)
+    assert clock.t<2 and 1<learn.train_iter<6
+    assert len(list(Path('cp').glob('fit1-*.pt')))==1
+
 def test_ctrl_c_in_a_print(monkeypatch, capfd):
     "Python lets no second `print` into one that a signal came in: the message goes to the standard error, and what is held is saved"
     class Press(io.RawIOBase):
