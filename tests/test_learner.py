@@ -460,30 +460,6 @@ def test_classes_of_the_user_remain():
     learn = core_learner(dls)
     assert learn.dls is dls and isinstance(learn.loss_func, CrossEntropyLossFlat)
 
-def test_no_reads_from_the_device(monkeypatch):
-    "A training step outside of fastai's own meters asks for no value; a read of one would wait for a GPU."
-    learn, reads = core_learner(), []
-    mm, inside = learn.mix_match, []
-    def wrap(f):
-        def g(*args):
-            inside.append(1)
-            try: return f(*args)
-            finally: inside.pop()
-        return g
-    monkeypatch.setattr(Finite, 'look', lambda self: None)
-    monkeypatch.setattr(mm, 'make_batch', wrap(mm.make_batch))
-    monkeypatch.setattr(mm, 'losses', wrap(mm.losses))
-    monkeypatch.setattr(mm, 'weight', wrap(mm.weight))
-    monkeypatch.setattr(learn.ema, 'update', wrap(learn.ema.update))
-    for op in ('item', 'tolist', '__float__', '__bool__', '__int__', 'numpy', 'cpu', '__index__'):
-        real = getattr(torch.Tensor, op)
-        def spy(self, *args, real=real, op=op, **kw):
-            if inside: reads.append((op, traceback.extract_stack(limit=2)[0]))
-            return real(self, *args, **kw)
-        monkeypatch.setattr(torch.Tensor, op, spy)
-    learn.fit(1)
-    assert reads == [] and learn.train_iter == 4
-
 def test_default_network_warns_of_large_images():
     x = (np.arange(12*72*72*3)%251).reshape(12, 72, 72, 3).astype(np.uint8)
     il = ImageList.from_arrays(x, np.arange(12)%2)

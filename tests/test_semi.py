@@ -4,7 +4,7 @@ from fastai.callback.all import CSVLogger, EarlyStoppingCallback, GradientAccumu
 from fastai.vision.all import (Callback, CancelBatchException, CancelEpochException, CancelFitException, ProgressCallback, Transform,
     CancelStepException, CancelTrainException, DataLoader, DataLoaders, Learner, RandomResizedCrop, Resize, accuracy, noop, set_seed)
 from fastai_mixmatch.all import *
-from helpers import (IL, NAMES, SCRIPT, SMALL, At, X, alike, column_of, copied, core_dls, core_learner, forks, interrupt, method_learner,
+from helpers import (IL, NAMES, SCRIPT, SMALL, At, X, alike, column_of, copied, core_dls, core_learner, forks, in_group, interrupt, method_learner,
     own_env, quiet, row_of, same, state_of, tensors, train, validated)
 from dataclasses import dataclass
 from functools import partial
@@ -636,20 +636,17 @@ def test_a_copy_of_a_trained_method_is_no_new_one():
         with pytest.raises(ValueError, match='this MixMatch belongs to another learner; make a new one'): make(o)
     copy.deepcopy(first).fit(1)
 
-def test_joined_ranks(monkeypatch):
+def test_joined_ranks():
     "Both streams are told; no fewer images than processes."
-    m = core_learner().mix_match
+    learn = core_learner()
+    m = learn.mix_match
     m.dl.device = m.labeled_dl.device = 'its own'
     m.join_ranks()
     assert (m.rank, m.world, m.dl.device, m.labeled_dl.device) == (0, 1, 'its own', 'its own')
-    monkeypatch.setattr('fastai_mixmatch.semi.ranks', lambda model: (0, 2))
-    m.join_ranks()
-    assert [(o.rank, o.world, o.device) for o in (m.dl, m.labeled_dl)] == [(0, 2, torch.device('cpu'))]*2
-    monkeypatch.setattr('fastai_mixmatch.semi.ranks', lambda model: (1, 128))
-    m.join_ranks()
-    assert [(o.rank, o.world, o.device) for o in (m.dl, m.labeled_dl)] == [(1, 128, torch.device('cpu'))]*2
-    monkeypatch.setattr('fastai_mixmatch.semi.ranks', lambda model: (1, 129))
-    with pytest.raises(ValueError, match='128 unlabeled images cannot be divided among 129 processes'): m.join_ranks()
+    for rank,world in ((0,2), (1,128)):
+        with in_group(learn, rank, world): m.join_ranks()
+        assert [(o.rank, o.world, o.device) for o in (m.dl, m.labeled_dl)] == [(rank, world, torch.device('cpu'))]*2
+    with in_group(learn, 1, 129), pytest.raises(ValueError, match='128 unlabeled images cannot be divided among 129 processes'): m.join_ranks()
 
 def test_averages_are_over_processes():
     m = core_learner(adapt=False, prior='uniform').mix_match

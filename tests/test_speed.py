@@ -4,8 +4,8 @@ from fastai.vision.all import (SGD, Callback, CancelBatchException, CancelEpochE
     DataLoaders, ProgressCallback, nn, set_seed)
 from fastai_mixmatch import learner as module
 from fastai_mixmatch.all import MixMatch, ReMixMatch, compile_whole, digits_arrays, small_cnn, ssl_learner
-from fastai_mixmatch.finite import Finite
 from helpers import column_of
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import TensorDataset
 from types import SimpleNamespace
@@ -116,15 +116,26 @@ class InSteps(Callback):
         if self.training and self.train_iter: self.numbers.__enter__(); self.on = True
     def after_train(self): self.leave()
 
+class Reads(TorchFunctionMode):
+    "Counts calls that read values of a tensor, also those that are no operation on a CPU"
+    n,names = 0,{'item','tolist','numpy','cpu','__float__','__bool__','__int__','__index__'}
+    def __torch_function__(self, f, types, args=(), kwargs=None):
+        self.n += getattr(f, '__name__', '') in self.names
+        return f(*args, **(kwargs or {}))
+
+class Asks(MixMatch):
+    "Reads a number of the device in each step"
+    def weight(self): return 1. if self.step.trust>2 else 0.
+
+@pytest.mark.parametrize('what', [Numbers, Reads])
 @pytest.mark.parametrize('ask', [False, True])
-def test_a_step_asks_for_no_number(monkeypatch, ask):
-    "On a GPU each is a wait. Without the look at the losses, which is at each step on a CPU only, and the check of labels by `one_hot`, which is on a CPU only, too."
-    monkeypatch.setattr(Finite, 'look', lambda self: None)
+def test_a_step_asks_for_no_number(monkeypatch, ask, what):
+    """On a GPU each is a wait. On a CPU only, the losses are looked at in each of the four steps (by `tolist`), and `one_hot` of PyTorch, which is replaced
+    here, checks labels."""
     monkeypatch.setattr(torch.nn.functional, 'one_hot', lambda y, c: torch.eye(c)[y])
-    if ask: monkeypatch.setattr(MixMatch, 'weight', lambda self: 1. if self.step.trust>2 else 0.)
-    learn = learner(lambda o: o.to_fast(bf16=True), cbs=InSteps(), cache=True)
+    learn = learner(lambda o: o.to_fast(bf16=True), method=Asks() if ask else MixMatch(), cbs=InSteps(what), cache=True)
     fit(learn)
-    assert learn.in_steps.numbers.n == (4 if ask else 0)
+    assert learn.in_steps.numbers.n == 4*ask + 4*(what is Reads)
 
 @pytest.mark.parametrize('method', [MixMatch(), MixMatch(adapt=False, prior='labeled'), ReMixMatch()])
 def test_a_step_copies_no_constant(method):

@@ -208,12 +208,11 @@ def test_steps_of_a_learner(root):
 
 def test_parts_of_steps(root, monkeypatch):
     "Two processes take halves of the batches that one would have"
-    monkeypatch.setattr('fastai_mixmatch.streams.from_first', lambda t, world: t)
     def seen(rank, world, bs):
         torch.manual_seed(0)
         dl = unlabeled_dl(root / 'unlabeled', from_folder(root), bs=bs, steps=4)
         dl.pool.load()
-        dl.rank, dl.world = rank, world
+        on_rank(dl, rank, world, monkeypatch)
         return [dl.now.tolist() for _ in range(3) for _ in dl]
     one, a, b = seen(0, 1, 20), seen(0, 2, 10), seen(1, 2, 10)
     assert [x + y for x, y in zip(a, b)] == one and len(one) == 12
