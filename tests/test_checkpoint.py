@@ -9,7 +9,6 @@ from fastai.vision.all import (SGD, AttrDict, Callback, DataLoaders, Normalize, 
     TensorImage, WeightedDL, accuracy, aug_transforms, noop, ranger, set_seed)
 from fastai_mixmatch.all import *
 from fastai_mixmatch.checkpoint import loader_rngs, training_state
-from fastai_mixmatch import files as files_room
 from fastai_mixmatch.files import lock_folder, sha256_of
 from fastai_mixmatch.rng import rng_state, set_rng_state
 from functools import cache, partial
@@ -605,14 +604,16 @@ def test_interrupt_while_writing(n, monkeypatch):
 
 def test_a_disk_that_drops_a_part_is_noticed(monkeypatch):
     "What is written is read back before it takes its name"
-    def short(file, mode, **kwargs):
-        f = open(file, mode, **kwargs)
+    real = open
+    def short(file, mode='r', *args, **kwargs):
+        f = real(file, mode, *args, **kwargs)
         if mode=='x+b':
             whole = f.write
             f.write = lambda b: whole(bytes(b)[:-700])
         return f
-    monkeypatch.setattr(files_room, 'open', short, raising=False)
-    with pytest.raises(CheckpointError, match='cannot write the checkpoint cp/fit1-000000002'): learner(checkpoint='cp', every='2 steps').fit(1)
+    with monkeypatch.context() as m:
+        m.setattr('builtins.open', short)
+        with pytest.raises(CheckpointError, match='cannot write the checkpoint cp/fit1-000000002'): learner(checkpoint='cp', every='2 steps').fit(1)
     assert not files() and not list(Path('cp').glob('.*'))
 
 SCRIPT = """

@@ -1,9 +1,8 @@
 "The average of the weights: one a learner, in the model however training ends."
 import pytest, re, torch
 from fastai.vision.all import Callback, Learner
-from fastai_mixmatch import ema as module
 from fastai_mixmatch.all import EMA, ema_decay, guess_labels
-from helpers import core_dls, core_learner as learner, same, state_of as weights
+from helpers import core_dls, core_learner as learner, in_group, same, state_of as weights
 
 def test_two_are_refused():
     "A second one would take the first one's averages for trained weights"

@@ -1,5 +1,5 @@
 "The learner that the factory gives is an ordinary fastai learner: every use of one, on real digits."
-import numpy as np, os, pty, pytest, re, textwrap, torch, traceback, warnings
+import numpy as np, os, pty, pytest, re, textwrap, torch, warnings
 import matplotlib.pyplot as plt
 from fastai.vision.all import (ClassificationInterpretation, CrossEntropyLossFlat, DataLoaders, FocalLossFlat, Image,
     ImageDataLoaders, LabelSmoothingCrossEntropy, Normalize, PILImage, PILImageBW, Resize, get_image_files,
@@ -7,7 +7,6 @@ from fastai.vision.all import (ClassificationInterpretation, CrossEntropyLossFla
 from fastai.vision.models.xresnet import xresnet18
 from fastai_mixmatch.all import *
 from fastai_mixmatch.distributed import lost
-from fastai_mixmatch.finite import Finite
 from fastai_mixmatch.frozen import linear_head
 from fastai_mixmatch.heads import last_linear
 from helpers import IL, NAMES, RGB, SCRIPT, SMALL, At, X, Y, alike, core_dls, core_learner, forks, own_env, quiet, row_of, same, state_of, torch_sets, validated
