@@ -29,7 +29,7 @@ def run(name, path, batch_tfms=None, **kw):
     with learn.no_bar(), learn.no_logging():
         steps = 40 if 'Match' not in name or name in ('MixMatch','ReMixMatch') else 6
         learn.fit_one_cycle(1 if steps==40 else 7)
-    return dict(digest=digest(learn.model), accuracy=round(float(learn.validate()[1]), 4))
+    return dict(digest=digest(learn.model), accuracy=round(learn.report.rows[-1]['accuracy'], 4))
 
 def main(file=None):
     warnings.simplefilter('ignore')

@@ -34,7 +34,7 @@ def run(labels, seed, method, epochs):
         set_seed(seed)
         learn,start = learner(path, method),time.perf_counter()
         with learn.no_logging(): learn.fit_one_cycle(epochs)
-        accuracy = float(learn.recorder.values[-1][2])
+        accuracy = learn.report.rows[-1]['accuracy']
     return dict(labels=labels, method=method, seed=seed, epochs=epochs, accuracy=round(accuracy, 4),
                 seconds=round(time.perf_counter()-start, 1))
 

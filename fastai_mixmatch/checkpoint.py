@@ -271,7 +271,7 @@ def between(self:Checkpoint, last:bool, cut:bool=False):
     elif last and fit.wait:
         torch.save(self.state(cut=cut), buf := io.BytesIO())
         fit.held = buf
-    if fit.stop: self.leave()
+    if fit.stop and fit.held: self.leave()
 
 @patch
 def leave(self:Checkpoint):

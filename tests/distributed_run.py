@@ -91,7 +91,7 @@ def ordinary(rank, world, folder):
     learn.model.eval()
     xs,ys = zip(*[(x,y) for x,y in dls.valid])
     with torch.no_grad(): acc = (learn.model(torch.cat(xs).as_subclass(torch.Tensor)).argmax(1)==torch.cat(ys)).float().mean()
-    return dict(state(learn), seen=learn.watch.seen, out=out.getvalue(), accuracy=float(acc), validated=list(map(float, res)),
+    return dict(state(learn), seen=learn.watch.seen, out=out.getvalue(), accuracy=float(acc), validated=dict(zip(['valid_loss',*learn.metrics.attrgot('name')], map(float, res))),
                 skipped=learn.mix_match.dl.pool.skipped, marginals=learn.mix_match.learned.seen)
 
 def broken(rank, folder):

@@ -1,15 +1,16 @@
 "What tests share: digits in every form, learners of them, and callbacks that look and stop."
-import atexit, collections, io, itertools, numpy as np, os, pandas as pd, pytest, sys, torch, warnings
+import atexit, collections, io, itertools, math, numpy as np, os, pandas as pd, pytest, signal, sys, time, torch, warnings
 from fastai.vision.all import (Callback, Categorize, DataLoaders, Datasets, Image, ImageDataLoaders, ItemGetter, L,
     Path, PILImageBW, ProgressCallback, Resize, TfmdLists, ToTensor, get_image_files, noop, set_seed)
 from fastai_mixmatch.all import *
 from fastai_mixmatch import fingerprint
 from fastai_mixmatch.describe import Unknown, plain
 from fastai_mixmatch.distributed import warn_once
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from fastai.callback.fp16 import MixedPrecision
 from functools import cache, partial
 from sklearn.datasets import load_digits
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, SubsetRandomSampler, TensorDataset
 
 sys.path.append(str(Path(__file__).parent.parent/'tools'))
@@ -339,6 +340,16 @@ def train(learn, epochs=1, **kw):
     with learn.no_bar(), learn.no_logging(): learn.fit(epochs, **kw)
     return learn
 
+def row_of(learn, epoch=-1):
+    "An epoch of fastai's results table: values by the names of their columns, without those of the epoch and the time"
+    return dict(zip(learn.recorder.metric_names[1:-1], learn.recorder.values[epoch]))
+
+def column_of(learn, name): return [row_of(learn, i)[name] for i in range(len(learn.recorder.values))]
+
+def validated(learn):
+    "What `validate` gives, by name"
+    return dict(zip(['valid_loss', *learn.metrics.attrgot('name')], learn.validate(), strict=True))
+
 def method_of(learn): return next(o for o in learn.cbs if isinstance(o, SemiSupervised))
 
 def state_of(learn): return {k: v.detach().clone() for k,v in learn.model.state_dict().items()}
@@ -367,6 +378,80 @@ class At(Callback):
         if self.learn.iter==self.n and self.learn.training: self.f(self.learn)
 
 def interrupt(learn): raise KeyboardInterrupt
+
+# --- what a test looks at or stops from outside: files, the clock, other processes
+
+_told = []
+
+@cache
+def _audit(): sys.addaudithook(lambda event, args: [f(event, args) for f in [*_told]])
+
+@contextmanager
+def events(f):
+    "Call `f(event, args)` at Python's audit events in this process: files that are opened, renamed, … A hook stays until Python ends, so that there is one"
+    _audit()
+    pid,busy = os.getpid(),[]
+    def here(*args):
+        if busy or os.getpid()!=pid: return # `f` itself may open files
+        busy.append(1)
+        try: f(*args)
+        finally: busy.clear()
+    _told.append(here)
+    try: yield
+    finally: _told.remove(here)
+
+@contextmanager
+def opened(folder, end='.jpg'):
+    "A list of the files below `folder` that are opened, as often as they are"
+    res = []
+    def note(event, args):
+        if event=='open' and str(args[0]).startswith(str(folder)) and str(args[0]).endswith(end): res.append(Path(args[0]))
+    with events(note): yield res
+
+@contextmanager
+def ctrl_c_at(event, name):
+    "Ctrl-C when a file is about to be opened (or what else `event` says) the first time: by a part of its path, or a function that tells which"
+    left,which = [1],name if callable(name) else lambda o: name in o
+    def press(e, args):
+        if e==event and left and which(str(args[0])):
+            left.clear()
+            signal.raise_signal(signal.SIGINT)
+    with events(press): yield
+    assert not left, f'no {event} of {name}'
+
+class Ticks:
+    "The machine's clock, which goes on by a fifth of a second when it is read: what else runs there plays no part. Ctrl-C when it shows `stop`"
+    t,stop = 0.,math.inf
+    def monotonic(self):
+        self.t += .2
+        if self.t>=self.stop:
+            self.stop = math.inf
+            signal.raise_signal(signal.SIGINT)
+        return self.t
+
+@pytest.fixture
+def clock(monkeypatch):
+    res = Ticks()
+    monkeypatch.setattr(time, 'monotonic', res.monotonic)
+    return res
+
+@contextmanager
+def in_group(learn, rank, world):
+    "`learn` as in process `rank` of `world`. There are no others: PyTorch's own backend for tests stands for the network between them"
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+    net = learn.model
+    torch.distributed.init_process_group('fake', rank=rank, world_size=world, store=FakeStore())
+    learn.model = DistributedDataParallel(net)
+    try: yield
+    finally:
+        learn.model = net
+        torch.distributed.destroy_process_group()
+
+def on_rank(dl, rank, world, monkeypatch):
+    "`dl` as process `rank` of `world`. PyTorch sends nothing: what process 0 would send is what this one drew, by the same seed"
+    monkeypatch.setattr(torch.distributed, 'broadcast_object_list', noop)
+    dl.rank,dl.world = rank,world
+    return dl
 
 SCRIPT = '''
 import warnings; warnings.simplefilter('ignore')

@@ -9,6 +9,7 @@ from pathlib import Path
 from fastai.vision.all import (ActivationStats, BnFreeze, CancelFitException, Callback, CSVLogger, EarlyStoppingCallback, GradientAccumulation, GradientClip,
     PILImageBW, ReduceLROnPlateau, set_seed)
 from fastai_mixmatch.all import *
+from fastai_mixmatch.distributed import same_on_all
 
 SIGNALS = dict(killed='SIGKILL', stopped='SIGSTOP')
 
@@ -61,14 +62,25 @@ def learner(folder, rank, what):
     return ssl_learner(il[:40].dataloaders(il[120:], bs=8), il[40:n], small_cnn, method=method, bs=16, cbs=callbacks(folder, what, rank),
                        checkpoint=folders(folder, what, other))
 
+def numbers(rank):
+    "What is said of values that differ by process, in turn"
+    def said(**kw):
+        try: same_on_all(kw)
+        except RuntimeError as e: return str(e)
+        return ''
+    return '\n'.join(said(**o) for o in ({'globals.__main__.rank': rank}, {'globals.__main__.K': [rank+1]}, {'globals.__main__.rank': 1-rank}, {'lambda_u': rank}))
+
 def main(folder, *whats):
     rank = int(os.environ['RANK'])
     importlib.import_module('fastai.distributed') # Gives a learner its `distrib_ctx`
     for what in whats:
         learn,lr = learner(folder, rank, what),3e-3 if rank and what=='lr' else 2e-3
         try:
-            with learn.no_logging(), learn.distrib_ctx(sync_bn=False, cpu=True): learn.fit(1, lr)
-            said = f'{learn.train_iter} steps'
+            with learn.no_logging(), learn.distrib_ctx(sync_bn=False, cpu=True):
+                if what=='numbers': said = numbers(rank)
+                else:
+                    learn.fit(1, lr)
+                    said = f'{learn.train_iter} steps'
         except RuntimeError as e: said = str(e)
         (folder/f'{what} {rank}').write_text(said)
     os._exit(0) # Who is left alone doesn't wait for the other

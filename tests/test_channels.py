@@ -5,7 +5,7 @@ from fastai.vision.all import (CategoryBlock, DataBlock, GrandparentSplitter, Im
 from fastai_mixmatch.all import *
 from fastai_mixmatch.images import as_image
 from fastai_mixmatch.streams import LabeledDL, unlabeled_dl
-from helpers import SMALL
+from helpers import SMALL, validated
 
 N = dict(labeled=12, test=24, unlabeled=64)
 
@@ -69,7 +69,7 @@ def test_end_to_end(case, tfms, method, tmp_path):
     learn.logger = noop
     assert learn.model[0][0].in_channels == channels
     with learn.no_bar(): learn.fit_one_cycle(6)
-    assert learn.validate()[1] > .85
+    assert validated(learn)['accuracy'] > .85
     save_predictor(learn, tmp_path/'p.safetensors')
     pred = load_predictor(tmp_path/'p.safetensors')
     with learn.no_bar(): p = learn.get_preds(dl=dls.test_dl(test.items))[0]

@@ -9,7 +9,6 @@ from fastai.vision.all import (SGD, AttrDict, Callback, DataLoaders, Normalize, 
     TensorImage, WeightedDL, accuracy, aug_transforms, noop, ranger, set_seed)
 from fastai_mixmatch.all import *
 from fastai_mixmatch.checkpoint import loader_rngs, training_state
-from fastai_mixmatch import files as files_room
 from fastai_mixmatch.files import lock_folder, sha256_of
 from fastai_mixmatch.rng import rng_state, set_rng_state
 from fastai_mixmatch.streams import PoolDL, Walk
@@ -606,14 +605,16 @@ def test_interrupt_while_writing(n, monkeypatch):
 
 def test_a_disk_that_drops_a_part_is_noticed(monkeypatch):
     "What is written is read back before it takes its name"
-    def short(file, mode, **kwargs):
-        f = open(file, mode, **kwargs)
+    real = open
+    def short(file, mode='r', *args, **kwargs):
+        f = real(file, mode, *args, **kwargs)
         if mode=='x+b':
             whole = f.write
             f.write = lambda b: whole(bytes(b)[:-700])
         return f
-    monkeypatch.setattr(files_room, 'open', short, raising=False)
-    with pytest.raises(CheckpointError, match='cannot write the checkpoint cp/fit1-000000002'): learner(checkpoint='cp', every='2 steps').fit(1)
+    with monkeypatch.context() as m:
+        m.setattr('builtins.open', short)
+        with pytest.raises(CheckpointError, match='cannot write the checkpoint cp/fit1-000000002'): learner(checkpoint='cp', every='2 steps').fit(1)
     assert not files() and not list(Path('cp').glob('.*'))
 
 SCRIPT = """
@@ -684,6 +685,13 @@ def test_ctrl_c_in_validation():
         assert files()[-1].name.startswith(f'fit1-{last:09d}') and signal.getsignal(signal.SIGINT) is signal.default_int_handler
         assert learn.train_iter == last
     assert result(program(partial(learner, checkpoint='cp', every='9 hours'))) == whole()
+
+def test_ctrl_c_while_the_clock_is_read(clock):
+    "Between two steps, when it was just decided that there is nothing to do: the next step is the last"
+    learn,clock.stop = learner(checkpoint='cp', every='1min'),.7
+    with pytest.raises(KeyboardInterrupt): learn.fit_one_cycle(3)
+    assert clock.t<2 and 1<learn.train_iter<6
+    assert len(list(Path('cp').glob('fit1-*.pt')))==1
 
 def test_ctrl_c_in_a_print(monkeypatch, capfd):
     "Python lets no second `print` into one that a signal came in: the message goes to the standard error, and what is held is saved"

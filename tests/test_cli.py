@@ -1,21 +1,22 @@
 "The commands, in real processes: help, mistakes, a training that is stopped and goes on, broken files."
-import csv, inspect, io, itertools, json, os, re, shlex, shutil, signal, subprocess, sys, tempfile, time
+import csv, html, inspect, io, json, os, re, shlex, shutil, signal, subprocess, sys, tempfile, time
 from subprocess import PIPE
-from types import SimpleNamespace
+from contextlib import contextmanager
+from functools import cache
 import numpy as np, pandas as pd, pytest
 from pathlib import Path
 from PIL import Image
 import timm, torch
-from fastai.callback.core import Callback
+from fastai.vision.all import CancelFitException, PILImageBW
 from safetensors.torch import load_file
-from fastai_mixmatch import cli, collect, learner, plan, program, summary
+from fastai_mixmatch import cli, collect, plan, program
 from fastai_mixmatch.checkpoint import read_checkpoint
 from fastai_mixmatch.collect import survey
 from fastai_mixmatch.files import lock_folder
-from fastai_mixmatch.export import predict_files
+from fastai_mixmatch.lists import ImageList
 from fastai_mixmatch.predictor import load_predictor
 from fastai_mixmatch.samples import sample_photos
-from helpers import forks, own_env
+from helpers import IL, X, Y, At, core_learner, ctrl_c_at, forks, opened, own_env
 
 def start(*args):
     return forks().start('-m', 'fastai_mixmatch', *args, stdout=PIPE, stderr=PIPE, env=own_env(PYTHONUNBUFFERED='1'))
@@ -27,20 +28,15 @@ def run(*args):
     return p.returncode,out,err
 
 @pytest.fixture(scope='module')
-def photos(tmp_path_factory): return sample_photos(tmp_path_factory.mktemp('photos'), 60, 16)
+def photos(tmp_path_factory): return sample_photos(tmp_path_factory.mktemp('my photos'), 60, 16)
 
 SMALL = '--model','small_cnn','--size','32'
-
-@pytest.fixture
-def no_report(monkeypatch):
-    "Trainings whose page a test does not read write none, which takes as long as a short training; other tests read it"
-    monkeypatch.setattr(cli, '_write_report', lambda learn, file, plan, run: Path(file).touch())
 
 @pytest.fixture(scope='module')
 def trained(photos, tmp_path_factory):
     "A training that was stopped by Ctrl-C and started again, with what both told"
     out = tmp_path_factory.mktemp('cli')/'my run'
-    args = 'train',photos/'labels.csv',*SMALL,'--epochs','12','--out',out
+    args = 'train',photos/'labels.csv',*SMALL,'--scratch','--epochs','12','--out',out
     p = start(*args)
     lines = []
     while not any('epoch 3/' in o for o in lines): # In the middle
@@ -78,71 +74,51 @@ def test_other_settings_are_refused(trained, main):
     rc,text,err = main(*args, '--lr', '0.5')
     assert rc==1 and 'lr is 0.5, and was None' in err and 'Traceback' not in err
 
-class Ticks:
-    "A clock that goes on by a fifth of a second when it is read: what else the machine does plays no part"
-    t = 0.
-    def monotonic(self):
-        self.t += .2
-        return self.t
-
-def test_budget(photos, tmp_path, main, monkeypatch):
-    clock = Ticks()
-    for o in (cli,plan): monkeypatch.setattr(o, 'time', clock)
-    monkeypatch.setattr(cli, 'EpochLines', Callback) # What is shown reads the clock, too
+def test_budget(photos, tmp_path, main, clock):
     args = 'train',photos/'labels.csv','--model','small_cnn','--size','16','--bs','4' # Few images are read in a step
     rc,text,err = main(*args, '--minutes', '1', '--out', tmp_path/'run', '--json')
     made,end = json.loads((tmp_path/'run'/'plan.json').read_text()),json.loads(text)
     assert rc==0 and end['steps'] == sum(made['steps']) and len(made['steps']) == made['epochs'] > 5
-    assert 40 < end['seconds'] < 60-made['after']+1 # All of what the report leaves
+    assert 40 < end['seconds'] < 60-made['after']+2 # All of what the report leaves
 
-def test_too_few_minutes_are_told_with_how_many_it_takes(photos, tmp_path, main, monkeypatch):
+def test_too_few_minutes_are_told_with_how_many_it_takes(photos, tmp_path, main, clock):
     "In the numbers that were measured"
-    clock = Ticks()
-    for o in (cli,plan): monkeypatch.setattr(o, 'time', clock)
-    monkeypatch.setattr(cli, 'EpochLines', Callback)
     rc,_,err = main('train', photos/'labels.csv', '--model', 'small_cnn', '--size', '16', '--minutes', '0.24', '--out', tmp_path/'run')
     told = re.search(r'a training has 0.24 minutes, enough for (\d+) steps of [\d.]+ s; give ([\d.]+) \(--minutes\), or a smaller --size, --bs or --model\n', err)
     assert rc==1 and told and int(told[1])<20 and float(told[2])>.24, err
 
-@pytest.mark.parametrize('each', [.001, .02, .3])
 @pytest.mark.parametrize('valid', [0, 40, 2000])
-def test_the_minutes_that_are_told_are_enough(each, valid, monkeypatch):
-    monkeypatch.setattr(plan, 'method_of', lambda learn: SimpleNamespace(dl=SimpleNamespace(items=range(3000))))
-    learn,start = SimpleNamespace(dls=SimpleNamespace(valid_ds=range(valid), bs=16)),20
-    def planned(minutes): return plan.planned(dict(minutes=minutes), learn, 60*minutes-start, each)
-    with pytest.raises(ValueError) as e: planned(.5)
-    assert planned(float(re.search(r'give ([\d.e+]+) ', str(e.value))[1]))['epochs']>=2
+def test_the_minutes_that_are_told_are_enough(valid):
+    il = ImageList.from_arrays(np.concatenate([X]*3), np.concatenate([Y]*3), img_cls=PILImageBW)
+    learn = core_learner(il[:20].dataloaders(il[20:20+valid] if valid else None, bs=16), il[-3000:], bs=16)
+    def planned(minutes, each): return plan.planned(dict(minutes=minutes), learn, 60*minutes-20, each)
+    for each in (.001,.02,.3):
+        with pytest.raises(ValueError) as e: planned(.5, each)
+        assert planned(float(re.search(r'give ([\d.e+]+) ', str(e.value))[1]), each)['epochs']>=2
 
-class StopAt(Callback):
-    "Ctrl-C after a step"
-    order,in_checkpoint,step = 95,False,None
-    def after_batch(self):
-        if self.learn.train_iter==self.step: signal.raise_signal(signal.SIGINT)
-
-def test_the_budget_holds_over_pieces(photos, tmp_path, main, monkeypatch, no_report):
+def test_the_budget_holds_over_pieces(photos, tmp_path, main, clock):
     "Stopped twice in the first epoch and once later: what was used before counts, with all starts"
-    clock = Ticks()
-    for o in (cli,plan): monkeypatch.setattr(o, 'time', clock)
-    args = 'train',photos/'labels.csv','--model','small_cnn','--size','16','--minutes','1','--out',tmp_path/'run'
-    monkeypatch.setattr(cli, 'EpochLines', StopAt)
-    for StopAt.step in (2,4,30):
+    args,at = ('train',photos/'labels.csv','--model','small_cnn','--size','16','--bs','4','--minutes','1','--out',tmp_path/'run'),[]
+    def steps(): return json.loads((tmp_path/'run'/'plan.json').read_text())['steps']
+    for clock.stop in (4.5,6.5,25):
         rc,_,err = main(*args)
         assert rc==130, err
+        at.append(len(steps()))
         spent = json.loads((tmp_path/'run'/'plan.json').read_text())['spent']
         assert 0 <= clock.t-spent < 1, 'all that the clock has shown'
-    StopAt.step = None
+    print(at)
+    assert at[:2]==[1,1] and at[2]>1, at
     assert main(*args)[0]==0 and clock.t < 62
 
-def test_what_needs_no_images_is_told_before_they_are_opened(photos, weights, tmp_path, main, monkeypatch):
+def test_what_needs_no_images_is_told_before_they_are_opened(photos, weights, tmp_path, main):
     "Minutes that the start and a report take, weights of another network, a folder without any, a file of something else"
     (tmp_path/'empty').mkdir()
     (tmp_path/'odd.pth').write_text('weights')
-    monkeypatch.setattr(collect, 'look_at', lambda *args: pytest.fail('images were opened'))
     start = 'train',photos/'labels.csv','--out',tmp_path/'run'
     for says,*args in (('--minutes must be more than 0.', '--minutes', '0.05'), ('belong to another network', '--model', 'resnet34', '--weights', weights),
                        ('no weights file', '--weights', tmp_path/'empty'), ('odd.pth is not a file of weights', '--weights', tmp_path/'odd.pth')):
-        rc,_,err = main(*start, *args)
-        assert rc==1 and says in err, (args, err)
+        with opened(photos) as images: rc,_,err = main(*start, *args)
+        assert rc==1 and says in err and not images, (args, err)
 
 PRETRAINED = '--model','test_resnet','--size','32','--epochs','1','--weights'
 
@@ -154,19 +130,33 @@ def weights(tmp_path_factory):
     torch.save(timm.create_model('test_resnet').state_dict(), f)
     return f
 
-def test_the_start_is_fitted_once(photos, weights, tmp_path, main, monkeypatch):
-    fitted,real,out = [],learner.linear_start,tmp_path/'run'
-    monkeypatch.setattr(learner, 'linear_start', lambda o: (fitted.append(o), real(o)))
+class Slow:
+    "A slow machine: by the clock, each image that a network looks at takes `each` seconds"
+    def __init__(self, clock, each): self.clock,self.each = clock,each
+    def __call__(self, module, inputs, output):
+        if isinstance(module, torch.nn.Conv2d) and module.in_channels==3: self.clock.t += self.each*len(inputs[0])
+
+@contextmanager
+def slow(clock, each):
+    hook = torch.nn.modules.module.register_module_forward_hook(Slow(clock, each))
+    try: yield
+    finally: hook.remove()
+
+def test_the_start_is_fitted_once(photos, weights, tmp_path, main):
+    "And read by each later command"
+    out = tmp_path/'run'
     args = 'train',photos/'labels.csv',*PRETRAINED,weights,'--out',out
-    rc,text,err = main(*args)
-    assert rc==0 and len(fitted)==1 and (out/'start.pt').is_file(), err
-    assert 'looking at 61 images with the frozen network\n' in text and text.count('to beat: accuracy ')==2
-    said = re.search(r'\ncomparison  (.*the best baseline, [\d.]+%.*)\n', text)[1]
-    assert re.search('(±|up to )49 points', said) and said in (out/'report.html').read_text()
-    made = {o: (out/o).read_bytes() for o in ('predictor.safetensors','start.pt')}
-    (out/'predictor.safetensors').unlink() # As if it was stopped at the very end
-    assert main(*args)[0]==0 and {o: (out/o).read_bytes() for o in made}==made
-    assert all(main(o, out)[0]==0 for o in ('report','next')) and len(fitted)==1
+    with opened(out, '.tmp') as written:
+        rc,text,err = main(*args)
+        assert rc==0 and (out/'start.pt').is_file(), err
+        assert 'looking at 61 images with the frozen network\n' in text and text.count('to beat: accuracy ')==2
+        said = re.search(r'\ncomparison  (.*the best baseline, [\d.]+%.*)\n', text)[1]
+        assert re.search('(±|up to )49 points', said) and said in (out/'report.html').read_text()
+        made = {o: (out/o).read_bytes() for o in ('predictor.safetensors','start.pt')}
+        (out/'predictor.safetensors').unlink() # As if it was stopped at the very end
+        assert main(*args)[0]==0 and {o: (out/o).read_bytes() for o in made}==made
+        assert all(main(o, out)[0]==0 for o in ('report','next'))
+    assert sum('start.pt' in o.name for o in written)==1
 
 def test_strangers_are_left_out(photos, weights, tmp_path, main):
     out,args = tmp_path/'run',('train',photos/'labels.csv',*PRETRAINED,weights,'--leave-out-strangers','--out',tmp_path/'run')
@@ -192,29 +182,31 @@ def test_a_saved_dataset_from_train_to_next(photos, tmp_path, main):
     assert main('predict', out, f'hf:{tmp_path}/saved', '--out', tmp_path/'p.csv')[0]==0
     assert pd.read_csv(tmp_path/'p.csv').file.tolist()==[f'train[{i}]' for i in range(len(ds))]
 
-def test_frozen_rows_that_take_too_long_are_left_out(photos, weights, tmp_path, main, monkeypatch, no_report):
-    monkeypatch.setattr(cli, 'pace', lambda learn: 10.)
-    monkeypatch.setattr(cli, 'planned', lambda *args: dict(epochs=1, steps=[1], after=0))
+def test_frozen_rows_that_take_too_long_are_left_out(weights, tmp_path, main, clock):
+    "On a slow machine, where a training of small batches fits into the time"
+    photos = sample_photos(tmp_path/'photos', 300, 16)
     args = [o for o in PRETRAINED if o not in ('--epochs','1')]
-    rc,text,err = main('train', photos/'labels.csv', *args, weights, '--out', tmp_path/'run')
-    assert rc==0 and 'no accuracy to beat: 61 images with the frozen network would take 10:10, more than' in text
+    with slow(clock, .5): rc,text,err = main('train', photos/'labels.csv', *args, weights, '--bs', '2', '--minutes', '9.8', '--out', tmp_path/'run')
+    assert rc==0 and 'no accuracy to beat: 301 images with the frozen network would take 02:32, more than' in text, text+err
     assert 'to beat: accuracy' not in text and json.loads((tmp_path/'run'/'plan.json').read_text())['frozen']=={}
 
-@pytest.mark.parametrize('pretrained, steps, lr, want', [(True, [5], None, 5e-4), (True, None, None, 2.5e-4), (False, None, None, None), (True, None, .1, .1)])
-def test_a_short_training_takes_a_smaller_rate(monkeypatch, pretrained, steps, lr, want):
+@pytest.mark.parametrize('pretrained, steps, lr, want', [(True, [5], None, 5e-4), (True, None, None, 2.5e-4), (False, None, None, 1e-3), (True, None, .1, .1)])
+def test_a_short_training_takes_a_smaller_rate(pretrained, steps, lr, want):
     "Twice 5 steps, or with a budget about 20: a quarter or half of the rate for 40 and more, unless one is given"
-    got = []
-    monkeypatch.setattr(plan, 'method_of', lambda learn: SimpleNamespace(dl=range(5)))
-    learn = SimpleNamespace(lr=1e-3, fit_one_cycle=lambda epochs, lr: got.append(lr))
+    learn,got = core_learner(unlabeled=IL[200:280], bs=16, lr=1e-3),[]
+    def note(learn):
+        got.append(learn.param_scheduler.scheds['lr'](.25).max()) # The largest
+        raise CancelFitException
+    learn.add_cb(At('before_batch', note, n=0))
     plan.fit_plan(learn, dict(args=dict(seed=0, lr=lr), pretrained=pretrained, steps=steps, epochs=2))
-    assert got==[want and pytest.approx(want)]
+    assert got==[pytest.approx(want)]
 
-def test_a_short_budget_is_read_back(photos, weights, tmp_path, main, monkeypatch, no_report):
+def test_a_short_budget_is_read_back(photos, weights, tmp_path, main, clock):
     "The rate of few steps is that of the plan, also in the process that made the plan"
-    monkeypatch.setattr(cli, 'planned', lambda *args: dict(epochs=2, steps=[4], after=600)) # No time is left: the second epoch is a step
     args = [o for o in PRETRAINED if o not in ('--epochs','1')]
-    rc,text,err = main('train', photos/'labels.csv', *args, weights, '--out', tmp_path/'run')
-    assert rc==0, err
+    with slow(clock, .05): rc,text,err = main('train', photos/'labels.csv', *args, weights, '--minutes', '6', '--out', tmp_path/'run')
+    made = json.loads((tmp_path/'run'/'plan.json').read_text())
+    assert rc==0 and made['epochs']*2*made['steps'][0]<40, err
     rc,text,err = main('next', tmp_path/'run', '--n', '2')
     assert rc==0 and len(text.splitlines())==2, err
 
@@ -224,7 +216,7 @@ def test_a_label_a_class_and_none_to_validate_on(photos, tmp_path, main):
     (photos/'few.csv').unlink()
     assert rc==0 and '\nno image to validate on\n' in text and 'There are no validation images' in (tmp_path/'run'/'report.html').read_text(), err
 
-def test_each_fold(photos, tmp_path, main, no_report):
+def test_each_fold(photos, tmp_path, main):
     out = tmp_path/'run'
     rc,text,err = main('train', photos/'labels.csv', *SMALL, '--epochs', '1', '--folds', '3', '--each-fold', '--out', out, '--json')
     end = json.loads(text)
@@ -232,20 +224,19 @@ def test_each_fold(photos, tmp_path, main, no_report):
     assert all((out/o/'predictor.safetensors').is_file() for o in ('.','fold1','fold2'))
     assert abs(end['accuracy']*16-round(end['accuracy']*16))<1e-6
 
-def test_each_fold_says_once_what_is_common(photos, tmp_path, main, monkeypatch, no_report):
-    rc,text,err = main('train', photos/'labels.csv', *SMALL, '--epochs', '1', '--folds', '3', '--each-fold', '--out', tmp_path/'run')
+def test_each_fold_says_once_what_is_common(photos, tmp_path, main):
+    with opened(photos, 'broken.jpg') as once: survey(photos/'labels.csv', progress=False)
+    with opened(photos, 'broken.jpg') as looks: rc,text,err = main('train', photos/'labels.csv', *SMALL, '--epochs', '1', '--folds', '3', '--each-fold', '--out', tmp_path/'run')
     assert rc==0 and all(text.count(o)==1 for o in ('images      62', 'unreadable', 'duplicates  1', 'note: columns', 'Ctrl-C', '6 of them at a time for validation')), text
     assert re.findall(r'fold (\d) of 3: accuracy [\d.]+% on (\d) val', text)==[('1','6'),('2','5'),('3','5')] and 'may be off' not in text and '--each-fold' not in text
-    with monkeypatch.context() as m:
-        m.setattr(cli, 'survey', lambda *args, **kw: pytest.fail('a second look') if kw.get('fold') else survey(*args, **kw))
+    with opened(photos, 'broken.jpg') as again:
         assert main('train', photos/'labels.csv', *SMALL, '--epochs', '1', '--folds', '3', '--each-fold', '--out', tmp_path/'run')[0]==0, 'it goes on'
+    assert once==looks==again!=[]
     rc,text,err = main('next', tmp_path/'run'/'fold1', '--n', '1')
     assert rc==0 and 'trained on' not in err, err
 
-def test_weights_are_fetched_for_the_first_fold(photos, tmp_path, main, monkeypatch, no_report):
-    def unused(*args, **kwargs): return learner.ssl_learner(*args, **{**kwargs, 'pretrained': False})
-    monkeypatch.setattr(plan, 'ssl_learner', unused)
-    monkeypatch.setattr(cli, '_first_look', lambda *args, **kwargs: ({}, None))
+def test_weights_are_fetched_for_the_first_fold(photos, tmp_path, main, monkeypatch):
+    monkeypatch.setattr('timm.models._builder.load_pretrained', lambda *args, **kwargs: None) # There is no network: weights stay as they are
     rc,text,err = main('train', photos/'labels.csv', '--model', 'test_resnet', '--size', '32', '--epochs', '1', '--folds', '2', '--each-fold', '--out', tmp_path/'run')
     assert rc==0 and text.count('fetching the weights of test_resnet, once')==1, err
 
@@ -256,14 +247,12 @@ def test_each_fold_needs_a_label_in_each(photos, tmp_path, main):
 
 # --- images that moved, labels that were added
 
-def test_moved_images_and_added_labels(photos, tmp_path, main, monkeypatch):
+def test_moved_images_and_added_labels(photos, tmp_path, main):
     "A training goes on where its images are now; of other labels it says what to do; reading it goes on with them, and as validation images that it never saw"
     old,new,out = tmp_path/'old',tmp_path/'new',tmp_path/'run'
     shutil.copytree(photos, old)
     args = *SMALL,'--epochs','2','--out',out
-    with monkeypatch.context() as m:
-        stop_at(m, plan.EpochLines, 'after_train')
-        assert main('train', old/'labels.csv', *args)[0]==130
+    with ctrl_c_at('open', validated_in(out)): assert main('train', old/'labels.csv', *args)[0]==130
     old.rename(new)
     rc,text,err = main('next', out)
     assert rc==1 and f'no file or folder {old}/labels.csv; name its new place: --source for next and report, or train it with --out {out}' in err.replace('`', ''), err
@@ -349,7 +338,7 @@ def test_images_named_with_their_folder_move(photos, tmp_path, main):
     rc,text,err = main('next', out, '--n', '1')
     assert rc==0 and 'trained on' not in err
 
-def test_strangers_stay_left_out_where_their_folder_is_named_otherwise(photos, weights, tmp_path, main, monkeypatch, no_report):
+def test_strangers_stay_left_out_where_their_folder_is_named_otherwise(photos, weights, tmp_path, main, monkeypatch):
     here,out = tmp_path/'here',tmp_path/'run'
     shutil.copytree(photos, here)
     df = pd.read_csv(here/'labels.csv')
@@ -369,7 +358,7 @@ def label(folder, name, n):
     df.loc[df.index[df.label.isna()][:n],'label'] = name
     df.to_csv(folder/'labels.csv', index=False)
 
-def test_strangers_stay_left_out_when_labels_were_added(photos, weights, tmp_path, main, no_report):
+def test_strangers_stay_left_out_when_labels_were_added(photos, weights, tmp_path, main):
     here,out = tmp_path/'here',tmp_path/'run'
     shutil.copytree(photos, here)
     assert main('train', here/'labels.csv', *PRETRAINED, weights, '--leave-out-strangers', '--out', out)[0]==0
@@ -393,23 +382,19 @@ def test_export_needs_no_images(trained, photos, tmp_path, main, moved):
     assert a['class'].equals(b['class']) and abs(a.probability-b.probability).max()<1e-3
     assert f'there is no predictor {tmp_path}/predictor' in main('export', tmp_path)[2]
 
-def test_a_count_of_steps_of_an_epoch_that_goes_on(photos, tmp_path, main, monkeypatch, no_report):
+def test_a_count_of_steps_of_an_epoch_that_goes_on(photos, tmp_path, main, clock):
     "With a budget, epochs have other lengths: the count belongs to the epoch that goes on"
-    monkeypatch.setattr(cli, 'planned', lambda *args: dict(epochs=3, steps=[4,12,2], after=0))
-    args = 'train',photos/'labels.csv',*SMALL,'--minutes','60','--out',tmp_path/'run'
-    with monkeypatch.context() as m:
-        count = iter(range(100))
-        m.setattr(plan.EpochLines, 'after_batch', lambda self: next(count)==10 and signal.raise_signal(signal.SIGINT))
-        assert main(*args)[0]==130
+    args,clock.stop = ('train',photos/'labels.csv','--model','small_cnn','--size','16','--bs','4','--minutes','1','--out',tmp_path/'run'),14
+    assert main(*args)[0]==130
+    steps = json.loads((tmp_path/'run'/'plan.json').read_text())['steps']
     rc,text,err = main(*args)
-    assert rc==0 and 'continues in epoch 2 of 3, after 7 of 12 batches' in text, text+err
+    epoch,done,all = map(int, re.search(r'continues in epoch (\d+) of \d+, after (\d+) of (\d+) batches', text).groups())
+    assert rc==0 and epoch>1 and 0<done<=all==steps[epoch-1]!=steps[0], text+err
 
-def test_other_images_before_the_first_checkpoint(photos, tmp_path, main, monkeypatch):
+def test_other_images_before_the_first_checkpoint(photos, tmp_path, main):
     "The plan alone tells that they are others"
     args = *SMALL,'--epochs','1','--out',tmp_path/'run'
-    with monkeypatch.context() as m:
-        stop_at(m, cli, 'fit_plan')
-        assert main('train', photos/'labels.csv', *args)[0]==130
+    with ctrl_c_at('os.mkdir', 'checkpoints'): assert main('train', photos/'labels.csv', *args)[0]==130
     other = sample_photos(tmp_path/'other', 60, 20, seed=1)
     rc,text,err = main('train', other/'labels.csv', *args)
     assert rc==1 and 'holds a training with other settings: images is ' in err
@@ -484,37 +469,23 @@ def test_a_training_is_read_while_it_goes_on(photos, tmp_path, main):
 
 # --- stopped, and in the way
 
-@pytest.fixture(autouse=True)
-def own_patches(monkeypatch):
-    "These tests stop commands by patches of the package, which are no part of the program that goes on"
-    monkeypatch.setattr('fastai_mixmatch.describe.Unknown.patched', lambda *args: None)
+def validated_in(run):
+    "Tells the file of an image to validate on, once the training in `run` has begun"
+    @cache
+    def names(): return json.loads((run/'plan.json').read_text())['valid']
+    return lambda file: (run/'checkpoints').is_dir() and Path(file).name in names()
 
-def stop_at(monkeypatch, owner, name, then=None):
-    "Ctrl-C when `name` is called the first time, or when it is `then` done"
-    real,calls = getattr(owner, name),[]
-    def f(*args, **kw):
-        calls.append(name)
-        if len(calls)>1: return real(*args, **kw)
-        if then: real(*args, **kw)
-        signal.raise_signal(signal.SIGINT)
-    monkeypatch.setattr(owner, name, f)
-
-LATE = [(cli,'write_plan'),(cli,'fit_plan'),(plan.EpochLines,'after_train'),(cli,'save_predictor'),(summary,'_write','done')]
-
-def test_ctrl_c_at_each_stage(photos, tmp_path, main, monkeypatch):
+def test_ctrl_c_at_each_stage(photos, tmp_path, main):
     "Before the training, before its first step, while it validates, and after it: the same command ends it"
     out = tmp_path/'run'
     args = 'train',photos/'labels.csv','--model','small_cnn','--size','16','--epochs','1','--out',out
-    for stage in LATE:
-        with monkeypatch.context() as m:
-            stop_at(m, *stage)
-            rc,text,err = main(*args)
+    for stage in (('open','.plan.json.'), ('os.mkdir','checkpoints'), ('open',validated_in(out)), ('open','.predictor.'), ('os.remove','.report.')):
+        with ctrl_c_at(*stage): rc,text,err = main(*args)
         told = [o for o in err.splitlines() if not o.startswith('note:')]
         assert rc==130 and told==['fastai-mixmatch train: stopped; the same command continues'], (stage, err)
     assert main(*args)[0]==0 and not [*out.rglob('*.tmp')] # Nothing half written
-    with monkeypatch.context() as m:
-        stop_at(m, cli, 'export_onnx')
-        assert main('export', out)==(130, '', 'fastai-mixmatch export: stopped\n') and not (out/'model.onnx').exists()
+    with ctrl_c_at('open', '.model.onnx.'): assert main('export', out)==(130, '', 'fastai-mixmatch export: stopped\n')
+    assert not (out/'model.onnx').exists()
 
 @pytest.mark.skipif(sys.platform=='win32', reason='Windows has no limit on the size of a file')
 def test_a_full_disk_is_one_sentence(photos, weights, tmp_path, main):
@@ -603,7 +574,7 @@ def test_predictions_of_a_folder(trained, photos, tmp_path, main):
     assert len(good)==61 and good.probability.between(0, 1).all() and (good.margin<=good.probability).all()
     assert '61 of 62 images' in text
 
-def test_predictions_of_deep_turned_and_transparent_images(photos, tmp_path, main, no_report):
+def test_predictions_of_deep_turned_and_transparent_images(photos, tmp_path, main):
     "What `check` can read, a classifier can, too, also one that was trained on 8 bits: it sees what a viewer shows"
     for i in range(12): # None of them is turned or transparent
         to = tmp_path/'plain'/(['labeled/a','labeled/b','unlabeled'][i%3])/f'{i}.jpg'
@@ -730,7 +701,7 @@ def test_messages_name_options_that_there_are():
             "remove them, or pass `on_error='skip'`:\nx": 'remove them:\nx', 'or pass `per_class`': 'or pass --per-class'}.items():
         assert cli._options(text)==want
 
-def test_train_on_from_a_network_trained_from_scratch(photos, tmp_path, main, no_report):
+def test_train_on_from_a_network_trained_from_scratch(photos, tmp_path, main):
     "With all its weights, head and batch norms, and images as it knows them"
     args = 'train',photos/'labels.csv','--model','resnet18','--size','32','--epochs','1','--scratch'
     assert main(*args, '--out', tmp_path/'one')[0]==0
@@ -756,23 +727,26 @@ def test_the_evening_of_the_readme(photos, tmp_path, main, monkeypatch):
         assert rc==(args[0] in ('check','predict')), f'{line}: {err}' # One file is broken
     assert all(Path(o).stat().st_size for o in ('run/report.html','predictions.csv','run/model.onnx'))
 
-def test_a_harmful_training_is_told(photos, tmp_path, main, monkeypatch):
-    monkeypatch.setattr(collect, 'uncertainty', lambda n: 1.)
-    out,more = tmp_path/'run',sample_photos(tmp_path/'more', 40, 40, seed=1)
-    rc,text,err = main('train', photos/'labels.csv', '--valid', more/'labels.csv', *SMALL, '--epochs', '6', '--lr', '3', '--out', out)
+def test_a_harmful_training_is_told(trained, photos, tmp_path, main):
+    "A network that was trained is trained on with labels that are wrong"
+    out,more = tmp_path/'run',sample_photos(tmp_path/'more', 100, 100, seed=1)
+    df = pd.read_csv(photos/'labels.csv')
+    names = sorted(df.label.dropna().unique())
+    df.assign(label=df.label.map(dict(zip(names, np.roll(names, 1))))).to_csv(photos/'wrong.csv', index=False)
+    rc,text,err = main('train', photos/'wrong.csv', '--valid', more/'labels.csv', *SMALL, '--weights', trained[0], '--epochs', '8', '--out', out)
+    (photos/'wrong.csv').unlink()
     assert rc==0, err
     got = re.search(r'\nworse       (the training did harm: .* by another method)\n', text)
     page = (out/'report.html').read_text()
     assert got and got[1] in page
     assert '<code>--leave-out-strangers</code>' in page and 'leave_out(' not in page and 'arch=' not in page, 'options, not arguments'
 
-def test_the_command_in_a_report_can_be_typed(monkeypatch):
+def test_the_command_in_a_report_can_be_typed(trained):
     "Names with spaces are quoted"
-    told = {}
-    monkeypatch.setattr(summary, 'report', lambda *args, **kwargs: told.update(kwargs))
-    args = dict(source='my photos/labels.csv', model='small_cnn', weights='a b.pth', scratch=True, per_class=None)
-    cli._write_report(None, 'report.html', dict(args=args, pretrained=False), 'run')
-    assert shlex.split(told['note'])==['fastai-mixmatch','train','my photos/labels.csv','--model','small_cnn','--weights','a b.pth','--scratch']
+    page = html.unescape((trained[0]/'report.html').read_text())
+    program_,*told = shlex.split(re.search('fastai-mixmatch train [^<]*', page)[0])
+    (_,args,_),(_,typed,_) = program.given(told),program.given(trained[-1])
+    assert ' ' in args['source'] and args==dict(typed, out='run')
 
 def rows_of(file):
     with open(file, newline='', encoding='utf-8') as f: return list(csv.DictReader(f))
@@ -813,12 +787,8 @@ def test_hard_names_and_labels_from_check_to_next(photos, tmp_path, main):
     found = survey(folder/'done.csv', check=False).df
     assert sorted(map(str, found.file[found.label=='a']))==sorted(str(folder/o) for o in HARD)
 
-def test_predictions_that_are_stopped(trained, photos, tmp_path, main, monkeypatch):
-    def rows(file, found, **kw):
-        yield from itertools.islice(predict_files(file, found, **kw), 3)
-        raise KeyboardInterrupt
-    monkeypatch.setattr(cli, 'predict_files', rows)
-    rc,text,err = main('predict', trained[0], photos, '--out', tmp_path/'p.csv')
+def test_predictions_that_are_stopped(trained, photos, tmp_path, main):
+    with ctrl_c_at('open', 'IMG_0003.jpg'): rc,text,err = main('predict', trained[0], photos, '--num-workers', '0', '--bs', '1', '--out', tmp_path/'p.csv')
     assert rc==130 and f"stopped after 3 images, which {tmp_path/'p.csv'} holds" in err and len(pd.read_csv(tmp_path/'p.csv'))==3
 
 # --- looking
@@ -987,13 +957,11 @@ def test_stopped_while_libraries_are_imported():
 
 @pytest.mark.parametrize('options, says', [('--size 1','--size must be a whole number from 2 to 4096; got 1'), ('--size 5000','--size must be a whole number from 2 to 4096; got 5000'),
     ('--bs 9999','--bs must be a whole number from 1 to 64; got 9999')])
-def test_bad_numbers_are_refused_before_an_image_is_opened(options, says, photos, main, monkeypatch, tmp_path):
-    def opened(*args): raise AssertionError('an image was opened')
-    monkeypatch.setattr(collect, 'look_at', opened)
+def test_bad_numbers_are_refused_before_an_image_is_opened(options, says, photos, main, tmp_path):
     options = options.split()
-    rc,_,err = main('train', photos/'labels.csv', '--model', 'small_cnn', *options, '--out', tmp_path/'run')
-    assert rc==1 and says in err and err.count('\n')==1, err
-    with pytest.raises(ValueError, match=says.replace('--', '`').replace(' must', '` must')): collect.collect(photos/'labels.csv', **{options[0][2:]: int(options[1])})
+    with opened(photos) as images: rc,_,err = main('train', photos/'labels.csv', '--model', 'small_cnn', *options, '--out', tmp_path/'run')
+    assert rc==1 and says in err and err.count('\n')==1 and not images, err
+    with pytest.raises(ValueError, match=says.replace('--', '`').replace(' must', '` must')), opened(photos) as images: collect.collect(photos/'labels.csv', **{options[0][2:]: int(options[1])})
 
 def test_labels_are_counted_alike_by_check_training_and_page(trained):
     out,_,(_,text,_),_ = trained

@@ -2,6 +2,7 @@
 import contextlib, json, re, shutil, sys, unicodedata, numpy as np, pandas as pd, pytest, torch
 from pathlib import Path
 from types import SimpleNamespace
+from helpers import opened
 from PIL import Image, ImageDraw
 from functools import partial
 from fastai.vision.all import L, PILImage, first, get_image_files
@@ -454,18 +455,18 @@ def test_folds_deal_out_each_label_once():
         n = [sum(k==i and l==c for k,l in zip(p, y)) for i in range(5)]
         assert max(n)-min(n) <= 1 and max(n) < y.count(c)
 
-def test_all_folds_are_read_once(photos, monkeypatch, capsys):
+def test_all_folds_are_read_once(photos, capsys):
     "The survey is printed once, for all of them, and each fold is what `fold` gives"
-    room,opened = sys.modules['fastai_mixmatch.collect'],[]
-    real = room.look_at
-    monkeypatch.setattr(room, 'look_at', lambda items, *args: (opened.append(len(items)), real(items, *args))[1])
+    with opened(photos) as once: survey(photos/'labels.csv')
+    assert len({*once})==62
+    capsys.readouterr()
     seen = []
     def make(dls, u):
         seen.append({o[0] for o in dls.valid_ds.items})
         return SimpleNamespace(no_bar=contextlib.nullcontext, get_preds=lambda: (torch.eye(4)[[0]*len(dls.valid_ds)], [0]*len(dls.valid_ds)))
-    each_fold(photos/'labels.csv', make, folds=3, size=16)
+    with opened(photos, 'broken.jpg') as looks: each_fold(photos/'labels.csv', make, folds=3, size=16) # Which no training opens
     text = capsys.readouterr().out
-    assert opened==[62] and text.count('images      62')==1 and '; 6 of them at a time for validation' in text and 'may be off' not in text
+    assert len(looks)==sum(o.name=='broken.jpg' for o in once) and text.count('images      62')==1 and '; 6 of them at a time for validation' in text and 'may be off' not in text
     assert seen==[{*survey(photos/'labels.csv', folds=3, fold=i, check=False).of('valid').file} for i in range(3)]
 
 def test_strangers_of_a_fold_stay_in_it(photos):
@@ -741,8 +742,8 @@ def test_what_a_training_can_read_is_not_called_unreadable(mode, tmp_path):
     assert look_at([tmp_path/'x.tif'], progress=False).error[0] is None
 
 def test_no_memory_is_no_broken_file(photos, monkeypatch):
-    def fail(*args): raise MemoryError
-    monkeypatch.setattr(sys.modules['fastai_mixmatch.collect'], 'thumb', fail)
+    def fail(*args, **kwargs): raise MemoryError
+    monkeypatch.setattr(Image.Image, 'load', fail)
     with pytest.raises(MemoryError): survey(photos/'labels.csv')
 
 def test_without_datasets(hub_free):

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import numpy as np, pytest, torch
 from fastai.vision.all import PILImageBW
 from torch.utils.data import IterableDataset, get_worker_info
-from fastai_mixmatch import distributed, streams
+from fastai_mixmatch import distributed
 from fastai_mixmatch.all import ImageList, digits_sample
 from fastai_mixmatch.distributed import meet
 from fastai_mixmatch.streams import LabeledDL, PoolDL, Walk, unlabeled_dl
-from helpers import forks
+from helpers import forks, on_rank
 
 root = Path(__file__).resolve().parent.parent
 needs_accelerate = pytest.mark.skipif(importlib.util.find_spec('accelerate') is None, reason='accelerate is not installed: pip install -e .[dev]')
@@ -99,7 +99,7 @@ def test_no_image_twice(both):
 def test_metrics_are_those_of_the_whole_validation_set(both, one):
     for o in both:
         o = o['ordinary']
-        assert o['rows'][-1]['accuracy']==o['validated'][1]==pytest.approx(o['accuracy'], abs=1/202), 'fastai repeats an image where their number is odd'
+        assert o['rows'][-1]['accuracy']==o['validated']['accuracy']==pytest.approx(o['accuracy'], abs=1/202), 'fastai repeats an image where their number is odd'
         assert same(o['buffers'], both[0]['ordinary']['buffers']), 'running statistics of the average'
     assert both[0]['given']['rows'][-1]['accuracy']==pytest.approx(one['rows'][-1]['accuracy'], abs=1e-6), 'exact where it is even'
 
@@ -166,7 +166,7 @@ def ended(pair):
 def differing(tmp_path_factory):
     "Folder of what the processes said, and the end of the first"
     folder = tmp_path_factory.mktemp('ranks')
-    ended(two('ranks_run.py', folder, 'nothing', 'again', 'images', 'labels', 'number', 'lr', 'folder', 'file', 'checkpoint', 'accumulation', 'clip', 'plateau',
+    ended(two('ranks_run.py', folder, 'numbers', 'nothing', 'again', 'images', 'labels', 'number', 'lr', 'folder', 'file', 'checkpoint', 'accumulation', 'clip', 'plateau',
         'only', 'early', 'logs', 'name', 'killed'))
     return folder, (folder/'killed 0').read_text()
 
@@ -222,14 +222,12 @@ def test_who_does_not_come_is_named(rank, world, says, monkeypatch):
     with pytest.raises(RuntimeError, match=says): meet(cpu=True)
     assert not torch.distributed.is_initialized()
 
-def test_a_process_knows_its_number(monkeypatch):
+@needs_accelerate
+def test_a_process_knows_its_number(differing):
     "A global `rank` of the program is no difference; any other value is one, and so is a setting that happens to be 0 and 1"
-    def compare(*each):
-        monkeypatch.setattr(distributed, '_each', lambda _: [{k: json.dumps(v) for k,v in o.items()} for o in each])
-        distributed.same_on_all(each[0])
-    compare({'globals.__main__.rank': 0}, {'globals.__main__.rank': 1})
-    for k,vs in (('globals.__main__.K', ([1],[2])), ('globals.__main__.rank', (1,0)), ('lambda_u', (0,1))):
-        with pytest.raises(RuntimeError, match=k): compare(*({k: v} for v in vs))
+    for r in range(2):
+        own,*others = (differing[0]/f'numbers {r}').read_text().split('\n')
+        assert own=='' and [o.split('same thing. ')[1].split(': ')[0] for o in others]==['globals.__main__.K','globals.__main__.rank','lambda_u']
 
 def test_a_process_alone_meets_nobody():
     meet()
@@ -258,12 +256,6 @@ class Plain:
     "As much of a pool as a walk over it needs"
     def __init__(self, n): self.x = range(n)
     def __len__(self): return len(self.x)
-
-def on_rank(dl, rank, world, monkeypatch, order=None):
-    "`dl` as process `rank` of `world`; the order, which process 0 would send, is taken as drawn"
-    monkeypatch.setattr(streams, 'from_first', lambda t, world: t)
-    dl.rank,dl.world = rank,world
-    return dl
 
 @pytest.mark.parametrize('n, bs, world', [(30,10,1), (31,5,2), (97,8,3), (64,8,8), (65,8,8), (71,8,8), (72,8,8), (5,8,4), (3,64,3), (1,8,1)])
 def test_parts_of_an_epoch(n, bs, world, monkeypatch):

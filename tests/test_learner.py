@@ -1,5 +1,5 @@
 "The learner that the factory gives is an ordinary fastai learner: every use of one, on real digits."
-import numpy as np, os, pty, pytest, re, textwrap, torch, traceback, warnings
+import numpy as np, os, pty, pytest, re, textwrap, torch, warnings
 import matplotlib.pyplot as plt
 from fastai.vision.all import (ClassificationInterpretation, CrossEntropyLossFlat, DataLoaders, FocalLossFlat, Image,
     ImageDataLoaders, LabelSmoothingCrossEntropy, Normalize, PILImage, PILImageBW, Resize, get_image_files,
@@ -7,11 +7,10 @@ from fastai.vision.all import (ClassificationInterpretation, CrossEntropyLossFla
 from fastai.vision.models.xresnet import xresnet18
 from fastai_mixmatch.all import *
 from fastai_mixmatch.distributed import lost
-from fastai_mixmatch.finite import Finite
 from fastai_mixmatch.frozen import linear_head
 from fastai_mixmatch.heads import last_linear
 from fastai_mixmatch.learner import linear_start
-from helpers import IL, NAMES, RGB, SCRIPT, SMALL, At, X, Y, alike, core_dls, core_learner, forks, own_env, quiet, same, state_of, torch_sets
+from helpers import IL, NAMES, RGB, SCRIPT, SMALL, At, X, Y, alike, core_dls, core_learner, forks, own_env, quiet, row_of, same, state_of, torch_sets, validated
 from pathlib import Path
 from torch import nn
 from torchvision.models import mobilenet_v3_small, resnet18
@@ -186,7 +185,7 @@ def test_get_preds_and_test_dl(folders):
     order = [files.index(f) for f in learn.dls.valid_ds.items]
     assert none is None and torch.allclose(preds, again[order], atol=1e-6)
     assert list(learn.metrics) == metrics
-    loss, acc = learn.validate()
+    loss, acc = validated(learn).values()
     assert acc == pytest.approx((preds.argmax(1) == ys).float().mean().item())
     assert learn.tta(n=2)[0].shape == (40, 10)
 
@@ -289,7 +288,7 @@ def test_loaded_learner_trains_again(folders, tmp_path):
     learn.dls = folder_dls(folders)
     learn.mix_match.unlabeled = folders / 'unlabeled'
     learn.fit(1)
-    assert len(learn.recorder.values[0]) == 7
+    assert [*row_of(learn)] == NAMES[1:-2], 'of these images no label is known'
 
 # --- what is printed
 
@@ -371,7 +370,7 @@ def test_torch_loaders():
     learn = core_learner(dls, x)
     learn.fit(1)
     assert learn.train_iter == 4
-    assert 0 <= learn.validate()[1] <= 1
+    assert 0 <= validated(learn)['accuracy'] <= 1
     learn.lr_find(num_it=10, show_plot=False)
 
 def test_pretrained_with_torch_loaders(monkeypatch):
@@ -391,7 +390,7 @@ def test_without_validation_set():
         learn.fit(1)
         assert len(dls.loaders) == n and learn.train_iter > 1
         assert len(learn.recorder.values[0]) == len(learn.recorder.metric_names) - 2
-        assert learn.recorder.values[0][1] is None
+        assert row_of(learn)['valid_loss'] is None
 
 def test_fewer_labels_than_a_batch():
     dls = core_dls(bs=64)
@@ -450,8 +449,7 @@ def test_other_loss_functions():
         assert learn.loss_func is loss
     learn = core_learner(loss_func=Halved(), lr=0.)
     learn.fit(1)
-    got = learn.recorder.values[0][1]
-    assert got == pytest.approx(F.cross_entropy(*learn.get_preds(act=noop)).item() / 2, rel=1e-4)
+    assert row_of(learn)['valid_loss'] == pytest.approx(F.cross_entropy(*learn.get_preds(act=noop)).item() / 2, rel=1e-4)
     for loss in (F.cross_entropy, nn.CrossEntropyLoss(), CrossEntropyLossFlat(), None):
         with warnings.catch_warnings():
             warnings.simplefilter('error')
@@ -461,30 +459,6 @@ def test_classes_of_the_user_remain():
     dls = core_dls()
     learn = core_learner(dls)
     assert learn.dls is dls and isinstance(learn.loss_func, CrossEntropyLossFlat)
-
-def test_no_reads_from_the_device(monkeypatch):
-    "A training step outside of fastai's own meters asks for no value; a read of one would wait for a GPU."
-    learn, reads = core_learner(), []
-    mm, inside = learn.mix_match, []
-    def wrap(f):
-        def g(*args):
-            inside.append(1)
-            try: return f(*args)
-            finally: inside.pop()
-        return g
-    monkeypatch.setattr(Finite, 'look', lambda self: None)
-    monkeypatch.setattr(mm, 'make_batch', wrap(mm.make_batch))
-    monkeypatch.setattr(mm, 'losses', wrap(mm.losses))
-    monkeypatch.setattr(mm, 'weight', wrap(mm.weight))
-    monkeypatch.setattr(learn.ema, 'update', wrap(learn.ema.update))
-    for op in ('item', 'tolist', '__float__', '__bool__', '__int__', 'numpy', 'cpu', '__index__'):
-        real = getattr(torch.Tensor, op)
-        def spy(self, *args, real=real, op=op, **kw):
-            if inside: reads.append((op, traceback.extract_stack(limit=2)[0]))
-            return real(self, *args, **kw)
-        monkeypatch.setattr(torch.Tensor, op, spy)
-    learn.fit(1)
-    assert reads == [] and learn.train_iter == 4
 
 def test_default_network_warns_of_large_images():
     x = (np.arange(12*72*72*3)%251).reshape(12, 72, 72, 3).astype(np.uint8)

@@ -3,7 +3,7 @@ import numpy as np, pytest, torch
 from fastai.vision.all import set_seed
 from fastai_mixmatch.all import *
 from functools import partial
-from helpers import method_of
+from helpers import method_of, validated
 
 EPOCHS,SMALL = 15,partial(small_cnn, width=16)
 
@@ -19,7 +19,7 @@ def test_beats_supervised():
             set_seed(seed)
             learn = make()
             with learn.no_logging(): learn.fit_one_cycle(EPOCHS)
-            acc.append(learn.validate()[1])
+            acc.append(validated(learn)['accuracy'])
         gains.append(acc[1]-acc[0])
         better += acc[1] > acc[0]
         h = history(learn)

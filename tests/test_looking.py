@@ -1,10 +1,9 @@
 "What shows in a notebook while a learner trains: fastai's live plot draws our losses, with and without bars."
-import pytest
+import pytest, sys
 from fastai.callback import progress
 from fastai.callback.progress import ShowGraphCallback
 from fastai.vision.all import error_rate
 from fastprogress.fastprogress import NBMasterBar, NBProgressBar
-from fastai_mixmatch import learner
 from fastai_mixmatch.all import *
 from fastai_mixmatch.samples import digits_lists
 from helpers import SMALL, forks, own_env
@@ -14,7 +13,7 @@ from helpers import SMALL, forks, own_env
 def test_live_plot(method, bars, monkeypatch):
     graphs = []
     if bars:
-        monkeypatch.setattr(learner, 'has_bars', lambda: True)
+        monkeypatch.setattr(sys.stdout, 'isatty', lambda: True) # As on a terminal
         monkeypatch.setattr(progress, 'master_bar', NBMasterBar)
         monkeypatch.setattr(progress, 'progress_bar', NBProgressBar)
         for o in ('show','on_iter_end'): monkeypatch.setattr(NBMasterBar, o, lambda self: None) # Outside of a notebook there is nothing to write to

@@ -4,7 +4,7 @@ import copy, math, numpy as np, oracle, oracle_methods as om, pandas as pd, pick
 from fastai.vision.all import Callback, DataLoader, DataLoaders, load_learner, set_seed
 from fastai_mixmatch.all import *
 from fastai_mixmatch.methods import fairness_loss, kl_loss, quarter_turns
-from helpers import IL, METHODS, SMALL, At, core_dls, method_learner, method_of, train
+from helpers import IL, METHODS, SMALL, At, core_dls, method_learner, method_of, train, validated
 from torch import nn
 from pathlib import Path
 from types import SimpleNamespace
@@ -477,7 +477,7 @@ def test_learns_from_unlabeled(name):
         assert watch.lu[-1]!=0 and (watch.lu[-1]>0 or name in ('free','defix'))
         for (n,p),g in zip(learn.model.named_parameters(), watch.grads):
             assert g is not None and (g.abs().sum()>0 or 'bias' in n and name=='mean_teacher'), n
-    assert 0<=learn.validate()[1]<=1
+    assert 0<=validated(learn)['accuracy']<=1
     if isinstance(m, Confident): assert 0<learn.report.rows[-1]['mask_rate']<=1
 
 @methods

@@ -5,6 +5,7 @@ import pytest, torch
 from fastai.vision.all import Callback, load_learner, set_seed
 from fastai_mixmatch.all import Batch, Step, StrongView, Supervised, WeakView, digits_lists, load_predictor, save_predictor, small_cnn, ssl_learner
 from fastai_mixmatch.heads import Heads
+from helpers import validated
 from torch import nn
 
 root = Path(__file__).resolve().parent.parent
@@ -54,7 +55,7 @@ def test_short(): assert len(source.strip().splitlines()) <= 30
 def test_learns():
     gains = []
     for seed in range(2):
-        base, ours = [fit(make(m, seed), 10).validate()[1] for m in (Supervised(), own())]
+        base, ours = [validated(fit(make(m, seed), 10))['accuracy'] for m in (Supervised(), own())]
         gains.append(ours-base)
     assert min(gains) > 0 and sum(gains)/len(gains) > .05, gains
 

@@ -1,10 +1,9 @@
 "What stands beside training: fastai's tools on the unlabeled images, a live plot, a quiet first run, and the page that needs Gradio."
 import json, os, pytest, re, subprocess, sys
 from fastai.vision.all import ClassificationInterpretation, Image, Interpretation, Path, PILImageBW, ShowGraphCallback
-from fastai_mixmatch import learner
 from fastai_mixmatch.all import *
 from fastprogress import fastprogress
-from helpers import IL, core_dls, core_learner, forks, from_folder
+from helpers import IL, column_of, core_dls, core_learner, forks, from_folder
 
 repository = Path(__file__).resolve().parent.parent
 
@@ -60,11 +59,10 @@ def test_pool_of_files(root): assert len(on_pool(core_learner(from_folder(root),
 def test_live_plot(monkeypatch):
     "The losses so far, and those on the validation set, whatever other columns the table has"
     learn,seen = core_learner(noisy=True),[]
-    monkeypatch.setattr(learner, 'has_bars', lambda: True)
+    monkeypatch.setattr(sys.stdout, 'isatty', lambda: True) # As on a terminal
     monkeypatch.setattr(fastprogress.ConsoleMasterBar, 'update_graph', lambda self, graphs, *bounds: seen.append([list(y) for _,y in graphs]))
     learn.fit(2, cbs=ShowGraphCallback())
-    i = list(learn.recorder.metric_names).index('valid_loss')-1
-    assert [len(o[0]) for o in seen]==[4, 8] and seen[1]==[list(learn.recorder.losses), [o[i] for o in learn.recorder.values]]
+    assert [len(o[0]) for o in seen]==[4, 8] and seen[1]==[list(learn.recorder.losses), column_of(learn, 'valid_loss')]
 
 def test_a_first_run_is_quiet(tmp_path):
     "A first training in a process of its own: nothing on stderr but what fastai says while it is imported"
@@ -73,7 +71,6 @@ import warnings
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')
     from fastai.vision.all import *
-from fastai_mixmatch import learner
 from fastai_mixmatch.all import *
 set_seed(42)
 path = digits_sample('digits')

@@ -4,8 +4,8 @@ from fastai.callback.all import CSVLogger, EarlyStoppingCallback, GradientAccumu
 from fastai.vision.all import (Callback, CancelBatchException, CancelEpochException, CancelFitException, ProgressCallback, Transform,
     CancelStepException, CancelTrainException, DataLoader, DataLoaders, Learner, RandomResizedCrop, Resize, accuracy, noop, set_seed)
 from fastai_mixmatch.all import *
-from helpers import (IL, NAMES, SCRIPT, SMALL, At, X, alike, copied, core_dls, core_learner, forks, interrupt, method_learner,
-    own_env, quiet, same, state_of, tensors, train)
+from helpers import (IL, NAMES, SCRIPT, SMALL, At, X, alike, column_of, copied, core_dls, core_learner, forks, in_group, interrupt, method_learner,
+    own_env, quiet, row_of, same, state_of, tensors, train, validated)
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,14 +22,14 @@ def test_save_model_callback():
     learn, epochs = core_learner(), []
     class Note(Callback):
         order = 55
-        def after_epoch(self): epochs.append((self.recorder.values[-1][2], state_of(self.learn), tensors(self.learn.ema.avg)))
+        def after_epoch(self): epochs.append((row_of(self.learn)['accuracy'], state_of(self.learn), tensors(self.learn.ema.avg)))
     learn.fit(4, 1e-2, cbs=[Note(), SaveModelCallback(monitor='accuracy', fname='best')])
     best = max(range(4), key=lambda i: epochs[i][0])
     accs = [e[0] for e in epochs]
     assert same(state_of(learn), epochs[accs.index(max(accs))][1]) and len(set(accs)) > 1
     names = [k for k, _ in [*learn.model.named_parameters(), *learn.model.named_buffers()]]
     for _, w, avg in epochs: assert alike(avg, [w[k] for k in names if w[k].is_floating_point()])
-    assert learn.validate()[1] == pytest.approx(accs[best])
+    assert validated(learn)['accuracy'] == pytest.approx(accs[best])
     learn.fit(1)
 
 def test_early_stopping():
@@ -139,8 +139,7 @@ def test_schedules(fit):
     assert learn.train_iter == 12 and learn.ema.n == 12
     assert not any(torch.equal(start[k], v) for k, v in state_of(learn).items() if v.is_floating_point())
     assert len(learn.recorder.values) == 3 and all(np.isfinite(v).all() for v in learn.recorder.values)
-    i = learn.recorder.metric_names.index('lambda_u') - 1
-    assert [v[i] for v in learn.recorder.values] == pytest.approx([75 * (e * 4 + 1.5) / 12 for e in range(3)])
+    assert column_of(learn, 'lambda_u') == pytest.approx([75 * (e * 4 + 1.5) / 12 for e in range(3)])
 
 def test_second_fit_goes_on():
     "From the trained weights, not from the averages, and the averages go on: in two fits and in one, the same."
@@ -193,7 +192,7 @@ def test_interrupt(cb, tmp_path):
     assert torch.isfinite(p).all() and learn.get_preds()[0].shape == (60, 10)
     n = learn.ema.n
     learn.fit(1)
-    assert learn.ema.n == n + 4 and list(learn.recorder.metric_names) == NAMES and len(learn.recorder.values[0]) == 8
+    assert learn.ema.n == n + 4 and list(learn.recorder.metric_names) == NAMES and [*row_of(learn)] == NAMES[1:-1]
 
 @pytest.mark.parametrize('bar', [True, False])
 def test_csv_logger_after_an_interrupt(bar, tmp_path):
@@ -228,7 +227,7 @@ def test_interrupt_of_a_plain_learner(event):
     quiet(learn)
     loss, metrics = learn.loss_func, list(learn.metrics)
     with pytest.raises(KeyboardInterrupt): learn.fit(2, cbs=At(event, interrupt))
-    assert learn.validate()[0] == pytest.approx(float(loss(*learn.get_preds(act=noop))), rel=1e-4)
+    assert validated(learn)['valid_loss'] == pytest.approx(float(loss(*learn.get_preds(act=noop))), rel=1e-4)
     n = learn.ema.n
     learn.fit(1)
     assert learn.ema.n == n + 4 and learn.loss_func is loss and list(learn.metrics) == metrics
@@ -404,7 +403,7 @@ def test_gradients_reach_every_parameter():
     learn = core_learner(cbs=At('before_step', lambda l: seen.append({n: p.grad.abs().sum().item() for n, p in l.model.named_parameters()}), n=3), adapt=False, ramp=0)
     learn.fit(1)
     assert len(seen[0]) == len(list(learn.model.parameters())) and all(g > 0 for g in seen[0].values())
-    assert dict(zip(learn.recorder.metric_names[1:], learn.recorder.values[0]))['loss_u'] > 0
+    assert row_of(learn)['loss_u'] > 0
 
 # --- long runs
 
@@ -637,20 +636,17 @@ def test_a_copy_of_a_trained_method_is_no_new_one():
         with pytest.raises(ValueError, match='this MixMatch belongs to another learner; make a new one'): make(o)
     copy.deepcopy(first).fit(1)
 
-def test_joined_ranks(monkeypatch):
+def test_joined_ranks():
     "Both streams are told; no fewer images than processes."
-    m = core_learner().mix_match
+    learn = core_learner()
+    m = learn.mix_match
     m.dl.device = m.labeled_dl.device = 'its own'
     m.join_ranks()
     assert (m.rank, m.world, m.dl.device, m.labeled_dl.device) == (0, 1, 'its own', 'its own')
-    monkeypatch.setattr('fastai_mixmatch.semi.ranks', lambda model: (0, 2))
-    m.join_ranks()
-    assert [(o.rank, o.world, o.device) for o in (m.dl, m.labeled_dl)] == [(0, 2, torch.device('cpu'))]*2
-    monkeypatch.setattr('fastai_mixmatch.semi.ranks', lambda model: (1, 128))
-    m.join_ranks()
-    assert [(o.rank, o.world, o.device) for o in (m.dl, m.labeled_dl)] == [(1, 128, torch.device('cpu'))]*2
-    monkeypatch.setattr('fastai_mixmatch.semi.ranks', lambda model: (1, 129))
-    with pytest.raises(ValueError, match='128 unlabeled images cannot be divided among 129 processes'): m.join_ranks()
+    for rank,world in ((0,2), (1,128)):
+        with in_group(learn, rank, world): m.join_ranks()
+        assert [(o.rank, o.world, o.device) for o in (m.dl, m.labeled_dl)] == [(rank, world, torch.device('cpu'))]*2
+    with in_group(learn, 1, 129), pytest.raises(ValueError, match='128 unlabeled images cannot be divided among 129 processes'): m.join_ranks()
 
 def test_averages_are_over_processes():
     m = core_learner(adapt=False, prior='uniform').mix_match

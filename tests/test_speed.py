@@ -1,14 +1,13 @@
 "The fast path: the plain path's numbers, bfloat16 where it should be and only there, and no step that asks the device for a number."
-import copy, pytest, torch
+import copy, pytest, sys, time, torch
 from fastai.vision.all import (SGD, Callback, CancelBatchException, CancelEpochException, CancelFitException, CancelTrainException, DataLoader,
     DataLoaders, ProgressCallback, nn, set_seed)
-from fastai_mixmatch import learner as module
 from fastai_mixmatch.all import MixMatch, ReMixMatch, digits_arrays, small_cnn, ssl_learner
-from fastai_mixmatch.finite import Finite
 from fastai_mixmatch.speed import compile_whole
+from helpers import column_of
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import TensorDataset
-from types import SimpleNamespace
 
 X, Y = map(torch.from_numpy, digits_arrays())
 X = X[:, None].float()/255
@@ -37,7 +36,7 @@ def test_same_numbers(to):
     assert len(losses(a)) == 1 and (weights(a)-weights(b)).abs().max() < 1e-5
     a, b = fit(learner(), 2), fit(learner(to), 2)
     assert len(losses(a)) == 10 and (losses(a)-losses(b)).abs().max() < 1e-4
-    assert torch.as_tensor([r[:2] for r in a.recorder.values]).sub(torch.as_tensor([r[:2] for r in b.recorder.values])).abs().max() < 1e-3
+    for o in ('train_loss','valid_loss'): assert column_of(a, o) == pytest.approx(column_of(b, o), abs=1e-3)
 
 class Types(Callback):
     "Types of what the layers give, and of what leaves the network"
@@ -116,15 +115,26 @@ class InSteps(Callback):
         if self.training and self.train_iter: self.numbers.__enter__(); self.on = True
     def after_train(self): self.leave()
 
+class Reads(TorchFunctionMode):
+    "Counts calls that read values of a tensor, also those that are no operation on a CPU"
+    n,names = 0,{'item','tolist','numpy','cpu','__float__','__bool__','__int__','__index__'}
+    def __torch_function__(self, f, types, args=(), kwargs=None):
+        self.n += getattr(f, '__name__', '') in self.names
+        return f(*args, **(kwargs or {}))
+
+class Asks(MixMatch):
+    "Reads a number of the device in each step"
+    def weight(self): return 1. if self.step.trust>2 else 0.
+
+@pytest.mark.parametrize('what', [Numbers, Reads])
 @pytest.mark.parametrize('ask', [False, True])
-def test_a_step_asks_for_no_number(monkeypatch, ask):
-    "On a GPU each is a wait. Without the look at the losses, which is at each step on a CPU only, and the check of labels by `one_hot`, which is on a CPU only, too."
-    monkeypatch.setattr(Finite, 'look', lambda self: None)
+def test_a_step_asks_for_no_number(monkeypatch, ask, what):
+    """On a GPU each is a wait. On a CPU only, the losses are looked at in each of the four steps (by `tolist`), and `one_hot` of PyTorch, which is replaced
+    here, checks labels."""
     monkeypatch.setattr(torch.nn.functional, 'one_hot', lambda y, c: torch.eye(c)[y])
-    if ask: monkeypatch.setattr(MixMatch, 'weight', lambda self: 1. if self.step.trust>2 else 0.)
-    learn = learner(lambda o: o.to_fast(bf16=True), cbs=InSteps(), cache=True)
+    learn = learner(lambda o: o.to_fast(bf16=True), method=Asks() if ask else MixMatch(), cbs=InSteps(what), cache=True)
     fit(learn)
-    assert learn.in_steps.numbers.n == (4 if ask else 0)
+    assert learn.in_steps.numbers.n == 4*ask + 4*(what is Reads)
 
 @pytest.mark.parametrize('method', [MixMatch(), MixMatch(adapt=False, prior='labeled'), ReMixMatch()])
 def test_a_step_copies_no_constant(method):
@@ -150,8 +160,8 @@ def test_the_whole_network_is_one_graph():
 def test_bars_move_ten_times_a_second(monkeypatch):
     "To show the loss is to wait for the device. With a clock that stands still: at the very first batch, and at the end of each pass."
     drawn = []
-    monkeypatch.setattr(module, 'has_bars', lambda: True)
-    monkeypatch.setattr(module, 'time', SimpleNamespace(monotonic=lambda: 5.))
+    monkeypatch.setattr(sys.stdout, 'isatty', lambda: True) # As on a terminal
+    monkeypatch.setattr(time, 'monotonic', lambda: 5.)
     monkeypatch.setattr(ProgressCallback, 'after_batch', lambda self: drawn.append((self.training, self.iter)))
     learn = learner()
     with learn.no_logging(): learn.fit(2)

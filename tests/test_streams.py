@@ -43,8 +43,7 @@ def test_labels_of_unlabeled_images_never_reach_training(root, kw):
     (none, w), (right, w1), (wrong, w2) = run(None), run(list(map(str, UY))), run([str((i + 1) % 10) for i in UY])
     assert equal(w, w1) and equal(w, w2)
     assert 'guess_acc' not in none.recorder.metric_names
-    col = right.recorder.metric_names.index('guess_acc') - 1
-    accs = [[v[col] for v in o.recorder.values] for o in (right, wrong)]
+    accs = [column_of(o, 'guess_acc') for o in (right, wrong)]
     assert accs[0] != accs[1] and all(0 <= o <= 1 for a in accs for o in a)
 
 def test_guess_acc_is_the_accuracy_of_the_guesses(root):
@@ -57,8 +56,7 @@ def test_guess_acc_is_the_accuracy_of_the_guesses(root):
             q, truth = self.mix_match.step.guess, self.mix_match.step.batch.truth
             hits.append((q.argmax(1) == truth)[truth >= 0])
     learn.fit(1, 2e-3, cbs=Spy())
-    got = learn.recorder.values[-1][learn.recorder.metric_names.index('guess_acc') - 1]
-    assert sum(map(len, hits)) == (UY < 5).sum() and got == pytest.approx(torch.cat(hits).float().mean().item())
+    assert sum(map(len, hits)) == (UY < 5).sum() and row_of(learn)['guess_acc'] == pytest.approx(torch.cat(hits).float().mean().item())
 
 @pytest.mark.parametrize('n,bs', [(50, 25), (50, 16), (49, 16), (17, 16), (5, 16), (2, 1), (1, 4)])
 @pytest.mark.parametrize('cache', [True, False])
@@ -211,12 +209,11 @@ def test_steps_of_a_learner(root):
 
 def test_parts_of_steps(root, monkeypatch):
     "Two processes take halves of the batches that one would have"
-    monkeypatch.setattr('fastai_mixmatch.streams.from_first', lambda t, world: t)
     def seen(rank, world, bs):
         torch.manual_seed(0)
         dl = unlabeled_dl(root / 'unlabeled', from_folder(root), bs=bs, steps=4)
         dl.pool.load()
-        dl.rank, dl.world = rank, world
+        on_rank(dl, rank, world, monkeypatch)
         return [dl.now.tolist() for _ in range(3) for _ in dl]
     one, a, b = seen(0, 1, 20), seen(0, 2, 10), seen(1, 2, 10)
     assert [x + y for x, y in zip(a, b)] == one and len(one) == 12

@@ -1,5 +1,6 @@
 "The report of a training: what it says is right, it opens in a real browser without an error, and nothing in it can run code."
-import json, numpy as np, pandas as pd, pytest, re, shutil, subprocess
+import json, numpy as np, pandas as pd, pytest, re, shutil, subprocess, torch
+from contextlib import contextmanager
 from fastai.vision.all import Image, ImageDataLoaders, Path, PILImage, Resize, set_seed
 from fastai_mixmatch import summary
 from fastai_mixmatch.all import *
@@ -51,17 +52,24 @@ def test_it_opens_in_a_browser_without_an_error(made):
     dom, says = browse(made[3], '--dump-dom')
     assert not says and 'What to label next' in dom
 
-def test_a_folder_that_cannot_be_made_is_found_first(made, monkeypatch):
-    monkeypatch.setattr(summary, 'look', lambda *a, **k: pytest.fail('the images were looked at'))
-    with pytest.raises(OSError, match='page.html'): report(made[1], made[3]/'page.html'/'report.html')
+@contextmanager
+def at_once():
+    "Without a look of any network at an image"
+    asked = []
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(lambda *args: asked.append(1))
+    try: yield
+    finally: hook.remove()
+    assert not asked
 
-def test_a_file_of_the_user_is_not_replaced(made, tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_made_is_found_first(made):
+    with at_once(), pytest.raises(OSError, match='page.html'): report(made[1], made[3]/'page.html'/'report.html')
+
+def test_a_file_of_the_user_is_not_replaced(made, tmp_path):
     "Told before the work; an earlier report makes room"
     own, old = tmp_path/'page.html', shutil.copy(made[3], tmp_path)
     own.write_text('<!doctype html><title>Mine</title>')
     assert report(made[1], old)==Path(old)
-    monkeypatch.setattr(summary, 'look', lambda *a, **k: pytest.fail('the images were looked at'))
-    with pytest.raises(FileExistsError, match='page.html is there already, and would be lost'): report(made[1], own)
+    with at_once(), pytest.raises(FileExistsError, match='page.html is there already, and would be lost'): report(made[1], own)
     assert 'Mine' in own.read_text()
 
 def test_the_browser_would_tell_an_error(made):
