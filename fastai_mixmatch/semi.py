@@ -152,6 +152,12 @@ def forget(self:SemiSupervised):
     "Forget what training has changed"
     self.learned = AttrDict(expect(self, 'fresh', self.fresh()))
 
+@patch(as_prop=True)
+def rank(self:SemiSupervised): return getattr(self.dl, 'rank', 0)
+
+@patch(as_prop=True)
+def world(self:SemiSupervised): return getattr(self.dl, 'world', 1)
+
 @patch
 def average(self:SemiSupervised,
     name:str, # Its name in `averages`
@@ -300,8 +306,6 @@ def join_ranks(self:SemiSupervised):
         if world>1: dl.device = one_param(self.learn.model).device
     if not self.dl.iterable and (n := len(self.dl.pool))<world:
         raise ValueError(f"{n} unlabeled images cannot be divided among {world} processes; start fewer")
-
-for o in (('rank',0),('world',1)): setattr(SemiSupervised, o[0], property(lambda self, o=o: getattr(self.dl, *o)))
 
 @patch
 def tidy(self:SemiSupervised):

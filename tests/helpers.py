@@ -9,7 +9,6 @@ from fastai_mixmatch.distributed import warn_once
 from contextlib import contextmanager, nullcontext
 from fastai.callback.fp16 import MixedPrecision
 from functools import cache, partial
-from sklearn.datasets import load_digits
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, SubsetRandomSampler, TensorDataset
 
@@ -18,9 +17,7 @@ from forks import Server # chkstyle: ignore
 
 torch.set_num_threads(1)
 
-DIGITS = load_digits()
-
-X, Y = (DIGITS.images * 255 / 16).round().astype(np.uint8), DIGITS.target
+X, Y = digits_arrays()
 
 N = 50                                            # unlabeled images: two batches of 25
 
