@@ -284,7 +284,7 @@ def test_moved_images_and_added_labels(photos, tmp_path, main):
     assert rc==1 and err==f'fastai-mixmatch next: {out} has other classes than the labels now: moon; `train` with another --out\n'
 
 @pytest.mark.parametrize('beside', [True, False])
-def test_the_loop_with_a_table_of_own_names(photos, tmp_path, main, beside, no_report):
+def test_the_loop_with_a_table_of_own_names(photos, tmp_path, main, beside):
     "Train, next, fill in, add to the table, train: the columns are those of the table, and names mean the same files, also in folders that have some in common"
     own,out = tmp_path/'Meine Bäume',tmp_path/'run'
     for part in 'ab': shutil.copytree(photos, own/part)
