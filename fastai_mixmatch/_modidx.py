@@ -1190,8 +1190,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                        'fastai_mixmatch/semi.py'),
                                       'fastai_mixmatch.semi.SemiSupervised.prepared': ( 'semi.html#semisupervised.prepared',
                                                                                         'fastai_mixmatch/semi.py'),
-                                      'fastai_mixmatch.semi.SemiSupervised.rank': ( 'semi.html#semisupervised.rank',
-                                                                                    'fastai_mixmatch/semi.py'),
                                       'fastai_mixmatch.semi.SemiSupervised.state_dict': ( 'semi.html#semisupervised.state_dict',
                                                                                           'fastai_mixmatch/semi.py'),
                                       'fastai_mixmatch.semi.SemiSupervised.step_loss': ( 'semi.html#semisupervised.step_loss',

@@ -48,7 +48,7 @@ class Settings:
         base = super(cls, cls)
         for k,v in vars(cls).items():
             value,code = not (callable(v) or hasattr(v, '__get__')),getattr(v, '__code__', None)
-            if k in (*base._stateattrs,'learned','rank','world') or value and inspect.isroutine(getattr(base, k, None)):
+            if k in (*base._stateattrs,'learned','world') or value and inspect.isroutine(getattr(base, k, None)):
                 raise TypeError(f"`{k}` of {cls.__name__} hides a method or attribute; rename it")
             if code and k in base._needed and k not in code.co_names:
                 raise TypeError(f"`{k}` of {cls.__name__} must call that of its base: `super().{k}()`")

@@ -190,7 +190,7 @@ class FlexMatch(FixMatch):
         "`picked` with the guesses `guess` `(B_u,)` for the images `idx`, and with those of the other processes"
         n = len(picked)
         sent = idx.new_zeros(self.world, 2, self.dl.bs) # Each process fills its part; the sum brings them together
-        sent[self.rank,:,:len(idx)] = torch.stack([idx-n, guess])
+        sent[self.dl.rank,:,:len(idx)] = torch.stack([idx-n, guess])
         idx,guess = self.sum_ranks(sent).unbind(1)
         # What was not filled goes to place n
         return F.pad(picked, (0,1)).index_copy(0, (idx+n).flatten(), guess.flatten())[:n]

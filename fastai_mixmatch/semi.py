@@ -153,9 +153,6 @@ def forget(self:SemiSupervised):
     self.learned = AttrDict(expect(self, 'fresh', self.fresh()))
 
 @patch(as_prop=True)
-def rank(self:SemiSupervised): return getattr(self.dl, 'rank', 0)
-
-@patch(as_prop=True)
 def world(self:SemiSupervised): return getattr(self.dl, 'world', 1)
 
 @patch
@@ -398,6 +395,6 @@ class Supervised(SemiSupervised):
 
 def method_of(learn, needed=False):
     "The method that `learn` trains with; without one, None, or a `ValueError` where it is `needed`"
-    for o in learn.cbs:
-        if isinstance(o, SemiSupervised): return o
-    if needed: raise ValueError("this learner has no unlabeled images; make it with `ssl_learner`")
+    found = first(o for o in learn.cbs if isinstance(o, SemiSupervised))
+    if needed and not found: raise ValueError("this learner has no unlabeled images; make it with `ssl_learner`")
+    return found

@@ -47,7 +47,7 @@ class Watch(Callback):
     order,run_valid = 21,False
     def __init__(self, draws): self.draws,self.seen,self.losses = draws,[],[]
     def before_train(self):
-        torch.manual_seed(self.learn.epoch+1000*self.learn.mix_match.rank)
+        torch.manual_seed(self.learn.epoch+1000*self.learn.mix_match.dl.rank)
         self.draws.step,self.draws.call = self.learn.train_iter,0
     def after_batch(self): self.draws.step,self.draws.call = self.draws.step+1,0 # The next batch is drawn after this
     def after_loss(self): self.losses.append(self.learn.loss.item())
@@ -103,7 +103,7 @@ def broken(rank, folder):
     class Spoil(Callback):
         order = 21
         def before_batch(self):
-            if self.learn.mix_match.rank==1 and self.learn.train_iter==1:
+            if self.learn.mix_match.dl.rank==1 and self.learn.train_iter==1:
                 learn.mix_match.dl.pool.items = [folder/'digits/no such file.png']*64
     with shared(learn, 2): learn.fit(2, cbs=Spoil())
 

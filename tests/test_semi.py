@@ -615,7 +615,7 @@ def test_copy_of_a_learner():
 def test_settings_of_the_base():
     m = SemiSupervised()
     assert (m.lambda_u, m.ramp, m.k, m.ks, m.mu, m.strong, m.guesses, m.order, m.run_valid) == (1., 0, 1, 0, 1, None, True, 20, False)
-    assert (m.averages, m.columns, m.heads, m.rank, m.world, m.fitting, m.step) == ({}, (), {}, 0, 1, None, None) and m.loss_x is soft_cross_entropy
+    assert (m.averages, m.columns, m.heads, m.world, m.fitting, m.step) == ({}, (), {}, 1, None, None) and m.loss_x is soft_cross_entropy
     for kw in (dict(lambda_u=-.1), dict(ramp=1.5), dict(ramp=-1)):
         with pytest.raises(ValueError): SemiSupervised(**kw)
     assert SemiSupervised(lambda_u=0.).lambda_u == 0.
@@ -642,7 +642,7 @@ def test_joined_ranks():
     m = learn.mix_match
     m.dl.device = m.labeled_dl.device = 'its own'
     m.join_ranks()
-    assert (m.rank, m.world, m.dl.device, m.labeled_dl.device) == (0, 1, 'its own', 'its own')
+    assert (m.dl.rank, m.world, m.dl.device, m.labeled_dl.device) == (0, 1, 'its own', 'its own')
     for rank,world in ((0,2), (1,128)):
         with in_group(learn, rank, world): m.join_ranks()
         assert [(o.rank, o.world, o.device) for o in (m.dl, m.labeled_dl)] == [(rank, world, torch.device('cpu'))]*2
