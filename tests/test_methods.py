@@ -22,7 +22,7 @@ class Seat:
 
 def alone(m, pct=.3, model=None):
     "A method with nothing around it but what its losses ask for, in the step of a batch of `BU` images"
-    m.dl,m.learn = SimpleNamespace(pool=range(N), bs=BU),Seat(pct, model)
+    m.dl,m.learn = SimpleNamespace(pool=range(N), bs=BU, rank=0, world=1),Seat(pct, model)
     m.step = Step(Batch(None, None, (), (), None, None, None, None))
     return m
 
