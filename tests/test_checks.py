@@ -272,7 +272,7 @@ def test_a_method_that_must_go_on_with_its_bases(name):
     train(method_learner(Fine(), 60))
     assert Fine.events
 
-@pytest.mark.parametrize('name', ['view','step','dl','source','fitting','learned','rank','class_counts'])
+@pytest.mark.parametrize('name', ['view','step','dl','source','fitting','learned','world','class_counts'])
 def test_a_name_of_the_base_is_not_taken(name):
     for v in (3, lambda self, x: x):
         with pytest.raises(TypeError, match=f'`{name}` of Own hides a method or attribute; rename it'): own(**{name: v})
