@@ -131,7 +131,7 @@ def outcome(learn):
     rows = [{k: v for k,v in o.items() if k!='time'} for o in learn.report.rows]
     parts = dict(weights=learn.model.state_dict(), averages=ema and [ema.avg, ema.raw, ema.n, ema.active],
         optimizer=pack(learn.opt.state_dict()), losses=rec.losses, table=rows, recorder=rec.values,
-        rates=[rec.lrs, getattr(rec, 'hps', None), rec.iters], learned={k: pack(v) for k,v in method.adaptive().items()},
+        rates=[rec.lrs, getattr(rec, 'hps', None), rec.iters], learned={k: pack(v) for k,v in method.changed().items()},
         generators=[random.getstate(), np.random.get_state(), torch.get_rng_state(), learn.dls.train.rng.getstate()])
     return {k: digest(v) for k,v in parts.items()}
 

@@ -12,12 +12,13 @@ import contextlib, io, os, statistics, subprocess, sys, tempfile, time
 from types import SimpleNamespace
 import torch, torch.nn.functional as F
 from fastai.vision.all import (
-    Adam, DataLoader, DataLoaders, IntToFloatTensor, Normalize, Path, Pipeline, Resize, TensorImage, aug_transforms,
-    imagenet_stats, noop, np, parent_label, set_seed, tensor)
+    Adam, DataLoader, DataLoaders, IntToFloatTensor, Learner, Normalize, Path, Pipeline, Resize, TensorImage,
+    aug_transforms, imagenet_stats, noop, np, parent_label, set_seed, tensor)
 from PIL import Image, ImageEnhance, ImageOps
 from torchvision.models import mobilenet_v3_small
 from fastai_mixmatch.all import *
 from fastai_mixmatch.choose import look
+from fastai_mixmatch.learner import SemiSupervisedLearner
 from fastai_mixmatch.streams import UnlabeledDL
 from fastai_mixmatch.views import shift_draws, shift_gather
 from common import append, begin, parser
@@ -396,6 +397,13 @@ def tried(a):
     step = lambda m: lambda: [m(x).sum().backward() for _ in range(5)]
     secs = turns({'contiguous': step(nets[1]), 'channels last': step(nets[0])}, a.runs, warm=True)
     rows.append(row('tried', 'contiguous', secs, 'channels last', of='step of small_cnn, 192 images'))
+    names = "fastai's dispatch",'events that a callback has'
+    labeled,rest = digits_lists()[0].split(20)
+    learns = [mixmatch_learner(labeled.dataloaders(), rest, arch=small_cnn) for _ in names]
+    learns[0].__class__ = type('Dispatching', (SemiSupervisedLearner,), dict(__call__=Learner.__call__))
+    with contextlib.redirect_stdout(io.StringIO()):
+        secs = turns({k: lambda o=o: o.fit(5) for k,o in zip(names, learns)}, a.runs, warm=True)
+    rows.append(row('tried', names[0], secs, names[1], of='a fit of digits, small_cnn'))
     ps = [list(wrn_28_2().parameters()) for _ in range(2)]
     for p in ps[0]+ps[1]: p.grad = torch.randn_like(p)
     opts = {'Adam of fastai': Adam(ps[0], 2e-3), 'FastAdam': FastAdam(ps[1], 2e-3)}

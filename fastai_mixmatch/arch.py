@@ -10,7 +10,7 @@ from fastai.vision.all import *
 from fastai.vision.learner import _add_norm,_default_meta
 from torchvision import models
 
-from .batch import like
+from .batch import hint
 from .checks import probe
 from .distributed import *
 from .lists import quietly
@@ -46,7 +46,7 @@ def network(
         except ImportError as e: raise ImportError(
             f"`arch={arch!r}` needs timm: `pip install timm`, or pass a module or function") from e
         if ':' not in arch and not timm.is_model(arch): raise ValueError(
-            f"timm has no network {arch!r}{like(arch, timm.list_models())}")
+            f"timm has no network {arch!r}{hint(arch, timm.list_models())}")
         if n_out: model,cfg = create_timm_model(arch, n_out, default_split, fetch, n_in=n_in, **kwargs)
         else: cfg = (model := timm.create_model(arch, pretrained=fetch, in_chans=n_in)).default_cfg
         return model, default_split, (cfg['mean'],cfg['std'])

@@ -141,7 +141,8 @@ def begin(self:Checkpoint):
                               f"{', '.join(type(o).__name__ for o in self.cbs)}. Make it with `ssl_learner`")
     values,unknown = settings(self.learn, method)
     self.this_fit = fit = AttrDict(n=self.fits+1, settings=values, world=method.world, since=time.monotonic(),
-        lock=None, state=None, done=False, exact=True, diff={}, gate=None, wait=None, stop=0, held=True, timer=None)
+        lock=None, state=None, done=False, exact=True, diff={}, gate=None, wait=None, stop=0, timer=None,
+        held=True) # Is the last step saved? Between epochs its state; None in a step
     file,fit.state = self.look(method.dl.rank, method.world)
     if unknown: warn_once(f"a later start cannot compare {', '.join(unknown)} with what it is now; do not change it")
     mine = fit.state and fit.state['fit']==fit.n

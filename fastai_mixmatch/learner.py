@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ssl_learner', 'mixmatch_learner', 'remixmatch_learner', 'mean_teacher_learner', 'fixmatch_learner',
-           'flexmatch_learner', 'freematch_learner', 'softmatch_learner', 'adamatch_learner', 'uda_learner', 'comments',
-           'with_arguments', 'factory', 'KeepNorm', 'linear_start', 'SemiSupervisedLearner']
+           'flexmatch_learner', 'freematch_learner', 'softmatch_learner', 'adamatch_learner', 'uda_learner', 'factory',
+           'SemiSupervisedLearner']
 
 # %% ../nbs/20_learner.ipynb #126aaf0c
 import importlib, linecache
@@ -211,7 +211,7 @@ class SemiSupervisedLearner(Learner):
         if isinstance(cb, (EMA,SemiSupervised)): cb.alone(self.cbs)
         return super().add_cb(cb)
 
-    def __call__(self, event_name): # Calls only callbacks that have the event: much faster
+    def __call__(self, event_name): # Calls only callbacks that have the event
         for name in listify(event_name):
             cbs = [cb for cb in self.cbs if name=='after_fit' or hasattr(type(cb), name) or name in vars(cb)]
             for cb in sorted(cbs, key=operator.attrgetter('order')): cb(name)

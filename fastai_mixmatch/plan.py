@@ -32,9 +32,9 @@ def find_arch(
     if name in known: return known[name]
     try: import timm
     except ImportError as e:
-        raise ImportError(f"no network {name} in torchvision; timm's need `pip install timm`{like(name, known)}") from e
+        raise ImportError(f"no network {name} in torchvision; timm's need `pip install timm`{hint(name, known)}") from e
     if timm.is_model(name): return name
-    raise ValueError(f"no network {name} in torchvision or timm{like(name, [*known, *timm.list_models()])}")
+    raise ValueError(f"no network {name} in torchvision or timm{hint(name, [*known, *timm.list_models()])}")
 
 def find_method(
     name:str, # Such as 'fixmatch'
@@ -44,7 +44,7 @@ def find_method(
     known = {o.__name__.lower(): o for o in (MixMatch, *vars(methods).values()) if inspect.isclass(o)
              and issubclass(o, SemiSupervised) and o not in bases}
     if name.lower() in known: return known[name.lower()]
-    raise ValueError(f"no method {name}; there are {', '.join(known)}{like(name, known)}")
+    raise ValueError(f"no method {name}; there are {', '.join(known)}{hint(name, known)}")
 
 # %% ../nbs/31_plan.ipynb #3d5ec88b
 class EpochLines(Callback):

@@ -8,7 +8,7 @@ __all__ = ['published', 'recipe', 'cosine_decay']
 # %% ../nbs/21_recipes.ipynb #de888f2e
 from fastai.vision.all import *
 from .augment import CTAugment, StrongView
-from .batch import like, refuse_unless
+from .batch import hint, refuse_unless
 from .ema import EMA
 from .methods import *
 from .mixmatch import MixMatch
@@ -36,7 +36,7 @@ def recipe(
 )->dict: # Arguments of the method's factory
     "A published training on CIFAR-10, for labeled batches of 64: optimizer, average, views, and the method's settings"
     known = {m.__name__.lower(): k for k,(m,_) in published.items() if k!='article'} | {k: k for k in published}
-    meant = like(str(name).lower(), known, lambda o: repr(known[o]))
+    meant = hint(str(name).lower(), known, lambda o: repr(known[o]))
     refuse_unless(name in published, f"recipes are {', '.join(published)}{meant}", name)
     common = dict(ema=EMA(0.999, warmup=False), weak=WeakView(4/32, flip=0.5))
     adam = dict(opt_func=partial(FastAdam, sqr_mom=0.999, eps=1e-8), lr=2e-3, wd=0.02, mu=1)

@@ -75,6 +75,40 @@ class SemiSupervised(Settings, FitCallback):
         super()._init_state()
         if 'learned' not in vars(self): self.forget() # A copy keeps it
 
+# %% ../nbs/14_semi.ipynb #026f9e73
+@patch
+def fresh(self:SemiSupervised)->dict: return {} # What is learned besides network and `averages`, before training
+
+@patch
+def forget(self:SemiSupervised):
+    "Forget what training has changed"
+    self.learned = AttrDict(expect(self, 'fresh', self.fresh()))
+
+@patch(as_prop=True)
+def world(self:SemiSupervised): return getattr(self.dl, 'world', 1)
+
+@patch
+def average(self:SemiSupervised,
+    name:str, # Its name in `averages`
+    new:Tensor, # Value of this step
+    start:float|None=None, # Average before the first step; default: `new`
+)->Tensor: # The average
+    "Move a running average towards `new`, which is averaged over processes"
+    check_use(self, 'averages', name)
+    new = self.mean_ranks(new.detach())
+    old = self.learned.get(name)
+    if old is None: old = new if start is None else torch.full_like(new, start)
+    momentum = self.averages[name] if isinstance(self.averages, dict) else self.momentum
+    self.learned[name] = old.to(new.device).lerp(new, 1-momentum)
+    return self.learned[name]
+
+@patch
+def constant(self:SemiSupervised, name, like):
+    "Attribute `name` as a tensor like `like`, moved once a fit: at each copy to a GPU the CPU waits"
+    kept,key = getattr(self.fitting, 'constants', {}),(name, like.dtype)
+    if key not in kept: kept[key] = getattr(self, name).to(like)
+    return kept[key]
+
 # %% ../nbs/14_semi.ipynb #2caa48a7
 @patch
 def make_batch(self:SemiSupervised,
@@ -142,40 +176,6 @@ def head(self:SemiSupervised,
     check_use(self, 'heads', name)
     self.step.asked.add(name)
     return next(o for o in self.learn.cbs if isinstance(o, Heads) and o.method is self)[name]
-
-# %% ../nbs/14_semi.ipynb #026f9e73
-@patch
-def fresh(self:SemiSupervised)->dict: return {} # What is learned besides network and `averages`, before training
-
-@patch
-def forget(self:SemiSupervised):
-    "Forget what training has changed"
-    self.learned = AttrDict(expect(self, 'fresh', self.fresh()))
-
-@patch(as_prop=True)
-def world(self:SemiSupervised): return getattr(self.dl, 'world', 1)
-
-@patch
-def average(self:SemiSupervised,
-    name:str, # Its name in `averages`
-    new:Tensor, # Value of this step
-    start:float|None=None, # Average before the first step; default: `new`
-)->Tensor: # The average
-    "Move a running average towards `new`, which is averaged over processes"
-    check_use(self, 'averages', name)
-    new = self.mean_ranks(new.detach())
-    old = self.learned.get(name)
-    if old is None: old = new if start is None else torch.full_like(new, start)
-    momentum = self.averages[name] if isinstance(self.averages, dict) else self.momentum
-    self.learned[name] = old.to(new.device).lerp(new, 1-momentum)
-    return self.learned[name]
-
-@patch
-def constant(self:SemiSupervised, name, like):
-    "Attribute `name` as a tensor like `like`, moved once a fit: at each copy to a GPU the CPU waits"
-    kept,key = getattr(self.fitting, 'constants', {}),(name, like.dtype)
-    if key not in kept: kept[key] = getattr(self, name).to(like)
-    return kept[key]
 
 # %% ../nbs/14_semi.ipynb #fdd9f51c
 @patch
@@ -270,7 +270,7 @@ class Fit:
         learn = method.learn
         self.device = one_param(learn.model).device
         self.labeled,self.searching = iter(method.labeled_dl),'lr_finder' in learn.__dict__
-        self.before,self.constants = deepcopy(method.adaptive()) if self.searching else None,{}
+        self.before,self.constants = deepcopy(method.changed()) if self.searching else None,{}
         self.had,self.states = held(method),states(method) # Before the first step; then None
 
 @patch
@@ -307,7 +307,7 @@ def join_ranks(self:SemiSupervised):
 @patch
 def tidy(self:SemiSupervised):
     if isinstance(self.learn.loss_func, StepLoss): self.learn.loss_func = self.learn.loss_func.own
-    if self.fitting and self.fitting.searching: self.adapt_to(self.fitting.before)
+    if self.fitting and self.fitting.searching: self.put_back(self.fitting.before)
     self.fitting,self.step = None,None
 
 # %% ../nbs/14_semi.ipynb #c755a095
@@ -356,20 +356,20 @@ def after_loss(self:SemiSupervised):
 
 # %% ../nbs/14_semi.ipynb #c7a8eba2
 @patch
-def adaptive(self:SemiSupervised)->dict:
+def changed(self:SemiSupervised)->dict:
     "What training changes besides the model; a strong view only if it learns"
     return dict(self.learned, **({'strong': self.strong} if hasattr(self.strong, 'state_dict') else {}))
 
 @patch
-def adapt_to(self:SemiSupervised, state:dict):
-    "Take what `adaptive` gave"
+def put_back(self:SemiSupervised, state:dict):
+    "Take what `changed` gave"
     if 'strong' in state: self.strong = state.pop('strong')
     self.learned = AttrDict(state)
 
 @patch
 def state_dict(self:SemiSupervised)->dict:
     "What training has moved, and the positions of both streams, as plain data"
-    return dict(method=type(self).__name__, learned={k: pack(v) for k,v in self.adaptive().items()},
+    return dict(method=type(self).__name__, learned={k: pack(v) for k,v in self.changed().items()},
                 labeled=self.labeled_dl.state_dict(), unlabeled=self.dl.state_dict())
 
 @patch
@@ -380,8 +380,8 @@ def load_state_dict(self:SemiSupervised,
     "Continue from `state`; `ValueError` where it is another method's"
     if state['method']!=type(self).__name__:
         raise ValueError(f"the state of a {state['method']} does not fit a {type(self).__name__}")
-    mine = self.adaptive()
-    self.adapt_to({k: unpack(v, mine.get(k)) for k,v in state['learned'].items()})
+    mine = self.changed()
+    self.put_back({k: unpack(v, mine.get(k)) for k,v in state['learned'].items()})
     if not streams: return
     self.labeled_dl.load_state_dict(state['labeled'])
     self.dl.load_state_dict(state['unlabeled'])

@@ -154,7 +154,8 @@ def refuse_labels(
     nums = pd.to_numeric(pd.Series(texts, dtype=object), errors='coerce')
     if kinds and nums.notna().all() and ((nums%1>0).any() or (len(kinds)>20 and 2*len(kinds)>len(labels))):
         refuse(f"the labels are numbers, such as {'; '.join(sorted(kinds)[:3])}", 'numbers')
-    if several := first(o for o in kinds if re.match(r'\[.*]$|{.*}$', o)): refuse(f"a label is a list, {several}", 'several')
+    several = first(o for o in kinds if re.match(r'\[.*]$|{.*}$', o))
+    if several: refuse(f"a label is a list, {several}", 'several')
     for sep in '|;, ':
         split = {o: [*map(str.strip, o.split(sep))] for o in sorted(kinds) if sep in o}
         parts = Counter(p for o in kinds for p in split.get(o, [o]))

@@ -128,7 +128,7 @@ METHODS = dict({o.__name__: o for o in (MixUpLabeled,EntropyMin,PiModel,MeanTeac
     ReMixMatch=lambda: ReMixMatch(ks=1), DeFixMatch=lambda: DeFixMatch(threshold=.2),
     **{o.__name__: o for o in (FlexMatch,FreeMatch,SoftMatch,AdaMatch)})
 
-def tensors(m): return {k: v for k,v in m.adaptive().items() if isinstance(v, torch.Tensor)}
+def tensors(m): return {k: v for k,v in m.changed().items() if isinstance(v, torch.Tensor)}
 
 def relatives(rank, world):
     "A few steps of every method, with batch norm: weights, and what adapts"

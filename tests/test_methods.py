@@ -505,7 +505,7 @@ def test_state_dict(name):
     learn = train(method_learner(METHODS[name](), 100, mu=1))
     m,other = method_of(learn),method_of(method_learner(METHODS[name](), 100, mu=1))
     sd = pickle.loads(pickle.dumps(m.state_dict()))
-    assert set(sd['learned'])==set(m.adaptive()) and set(m.averages)<=set(sd['learned'])
+    assert set(sd['learned'])==set(m.changed()) and set(m.averages)<=set(sd['learned'])
     other.load_state_dict(sd)
     assert same_state(other.state_dict()['learned'], m.state_dict()['learned'])
     train(learn)
