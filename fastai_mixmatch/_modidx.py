@@ -1411,7 +1411,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'fastai_mixmatch.tables._named': ('tables.html#_named', 'fastai_mixmatch/tables.py'),
                                         'fastai_mixmatch.tables._names_image': ('tables.html#_names_image', 'fastai_mixmatch/tables.py'),
                                         'fastai_mixmatch.tables._records': ('tables.html#_records', 'fastai_mixmatch/tables.py'),
-                                        'fastai_mixmatch.tables._row_part': ('tables.html#_row_part', 'fastai_mixmatch/tables.py'),
                                         'fastai_mixmatch.tables._validated': ('tables.html#_validated', 'fastai_mixmatch/tables.py'),
                                         'fastai_mixmatch.tables.csv_line': ('tables.html#csv_line', 'fastai_mixmatch/tables.py'),
                                         'fastai_mixmatch.tables.encoding_of': ('tables.html#encoding_of', 'fastai_mixmatch/tables.py'),

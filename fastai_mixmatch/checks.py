@@ -73,7 +73,7 @@ def _losses(m, o):
 _expected = dict( # Name → what is expected, and is it that?
     k=("a whole number of weak views, at least 1", lambda m, o: isinstance(o, int) and o>0),
     ks=("a whole number of strong views; some methods need one", lambda m, o: isinstance(o, int) and o>=m.least_ks),
-    lambda_u=("a weight of at least 0", lambda m, o: o>=0),
+    lambda_u=("a finite weight of at least 0", lambda m, o: 0<=o<math.inf),
     ramp=("a float from 0.0 to 1.0 (fraction of training) or an int of 0 or more (steps)", _ramp),
     strong=("an object with a method `view`, such as `StrongView()`", lambda m, o: o.view and not isinstance(o, type)),
     columns=("names, each once, such as ('mask_rate',)", lambda m, o: _named(o, list, tuple)),

@@ -106,7 +106,7 @@ def _up_to_255(x):
     top = 1 if x.dtype.kind in 'fb' else 255 if x.dtype==np.uint8 else 65535
     if x.size and not 0<=x.min()<=x.max()<=top: raise ValueError(
         f"its pixels run from {x.min()} to {x.max()}; expected 0 to {top}: 8 or 16 bits, or floats in [0,1]")
-    if x.dtype.itemsize>4 and x.dtype.kind!='f': raise TypeError(
+    if x.dtype.kind=='i' or x.dtype.kind=='u' and x.dtype.itemsize>2: raise TypeError(
         f"its pixels are {x.dtype}: 8 or 16 bits? Convert them to uint8 or uint16")
     return np.multiply(x, np.float32(255/top), dtype=np.float32)
 
@@ -180,6 +180,7 @@ class ImageStack(TensorImage):
         elif is_file(fn):
             with open_file(fn) as im: return cls.create(im)
         else: x = np.asarray(fn.convert(fn.palette.mode) if shown and fn.mode[0]=='P' else fn)
+        if shown and x.dtype==np.int32 and 0<=x.min() and x.max()<=65535: x = x.astype(np.uint16) # Pillow's mode I
         if x.ndim==2: x = x[None]
         elif x.ndim==3 and (shown or x.shape[2]<x.shape[0]): x = x.transpose(2,0,1)
         if x.ndim!=3: raise ValueError(f"an image must be (H,W), (C,H,W) or (H,W,C); got shape {x.shape}")
@@ -243,16 +244,16 @@ def remarks(
     img_cls:type=PILImage, # Class that opens it
 )->list: # Texts
     "What reading an image changes about it"
-    if not issubclass(img_cls, PILBase): return []
-    plain = not issubclass(img_cls, PILImageShown)
+    if is_path(item) and str(item).endswith('.npy'): return []
+    plain,pil = not issubclass(img_cls, PILImageShown),issubclass(img_cls, PILBase)
     with open_file(item) as im:
         frames = getattr(im, 'n_frames', 1)
         return [text for text,holds in {
             f"only the first of {frames} frames is read": frames>1,
             "a single pixel": im.size==(1,1),
-            "CMYK, converted": im.mode=='CMYK',
+            "CMYK, converted": pil and im.mode=='CMYK',
             "its EXIF data turn it, and it is read unturned": plain and im.getexif().get(274, 1)!=1,
-            "its transparency is dropped": plain and im.has_transparency_data}.items() if holds]
+            "its transparency is dropped": (plain and pil or im.mode=='P') and im.has_transparency_data}.items() if holds]
 
 # %% ../nbs/00_images.ipynb #83dd5072
 _real = functools.lru_cache(4096)(os.path.realpath)

@@ -64,7 +64,7 @@ class ItemPipe(ImagePipe):
         img_cls = type(img) if opened else PILImage if isinstance(img, Image.Image) else None
         super().__init__(img_cls, loader_tfms(dl, 'after_item', split_idx))
         x = self.tensor(img)
-        self.cls,self.shape,self.dtype = type(x),tuple(x.shape),x.dtype
+        self.cls,self.shape,self.dtype,self.top = type(x),tuple(x.shape),x.dtype,float(x.max())
         if x.ndim!=3 or x.shape[2]==3<min(x.shape[:2]): # Channels last
             raise ValueError(f"a labeled image must become a tensor (channels, height, width); got shape {self.shape}")
 
@@ -134,7 +134,7 @@ class Pool:
     def look(self, idxs, k, known, same=False):
         "Learn from the images at `idxs` what all are like"
         x,self.first_label = self.read(idxs[0])
-        self.cls,self.shape,self.dtype = type(x),tuple(x.shape),x.dtype
+        self.cls,self.shape,self.dtype,self.top = type(x),tuple(x.shape),x.dtype,float(x.max())
         drew = draws(partial(self.read, idxs[0]))
         some = filter(self.can, idxs) if drew or not known else idxs[:1]
         known,looks = known or same,4 if known else 12

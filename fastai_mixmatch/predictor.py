@@ -103,9 +103,12 @@ def _describe(dls):
     dl = dls.valid
     norm,div = [first(f for f in dl.after_batch.fs if isinstance(f, o)) for o in (Normalize, IntToFloatTensor)]
     mean,std = (None,None) if norm is None else [o.flatten().tolist() for o in (norm.mean, norm.std)]
-    late = [*itertools.dropwhile(lambda f: f.name not in OPENERS, dl.dataset.tls[0].tfms.fs)][1:] # After the opening
+    fs = dl.dataset.tls[0].tfms.fs
+    late = [*itertools.dropwhile(lambda f: f.name not in OPENERS, fs)]
+    _need(late or not fs, f"images are opened by {fs and fs[-1].name}, which cannot be stored in a predictor; "
+          "`learn.export` keeps it, as a pickle")
     def used(fs): return [_described(f) for f in fs if not isinstance(f, ToTensor) and getattr(f, 'split_idx', None)!=0]
-    return dict(items=used([*late, *dl.after_item.fs]),
+    return dict(items=used([*late[1:], *dl.after_item.fs]),
                 batch=[o for o in used(f for f in dl.after_batch.fs if f not in (norm,div)) if o[1]['size']],
                 divide=div and float(div.div), mean=mean, std=std)
 
@@ -182,12 +185,15 @@ def check_meta(m:dict):
     _need(type(m['classes']) is list and all(type(o) is str for o in m['classes']), "its classes are not texts")
     for name,kw in m['tfms']['items']+m['tfms']['batch']:
         _need(name in _known and _is_known(name, kw), f"it names the transform {name} with {kw}; no predictor has it")
+    fits = dict(L=1, RGB=3, PILImageShown=3).get(m['mode'], c := m['shape'][0])==c
+    _need(fits, f"images of mode {m['mode']} do not have {c} channels")
     _check_cost(*m['shape'], **m['tfms'])
 
 # %% ../nbs/24_predictor.ipynb #931a6d0d
 def _check_cost(c, h, w, items, batch, mean, std, **_):
     "Refuse transforms that make far more of an image than the sample is"
     def area(size): return math.prod(size if isinstance(size, list) else [size]*2)
+    _need(len(items+batch)<=8, "it has more transforms than a predictor")
     _need(not items or area(items[-1][1]['size'])==h*w, "its transforms give images of another size than its sample")
     _need(all(c*area(kw['size'])<=16*c*h*w+2**16 for _,kw in batch), "its batch transforms enlarge images too much")
     few = all(o is None or len(o) in (1,c) or c==1 and len(o)<=16 for o in (mean,std)) # More color gray images

@@ -9,7 +9,7 @@ __all__ = ['OPENERS', 'pair', 'raw_items', 'source_name', 'image_tfms', 'loader_
 # %% ../nbs/01_sources.ipynb #284deba9
 import bisect
 from fastai.vision.all import *
-from torch.utils.data import ConcatDataset, Subset, SubsetRandomSampler
+from torch.utils.data import ConcatDataset, RandomSampler, SequentialSampler, Subset, SubsetRandomSampler
 from .images import *
 from .lists import *
 
@@ -142,7 +142,11 @@ def as_items(
         raise TypeError("`unlabeled` is a `DataLoaders`; pass one of its datasets, such as `.train_ds`")
     sampler = getattr(o, 'sampler', None)
     if isinstance(sampler, SubsetRandomSampler): return Subset(o.dataset, list(sampler.indices))
-    if isinstance(o, (DataLoader, torch.utils.data.DataLoader)): return as_items(o.dataset, dls)
+    if isinstance(o, (DataLoader, torch.utils.data.DataLoader)):
+        usual = isinstance(sampler, (SequentialSampler,RandomSampler,type(None))) or isinstance(o.dataset, IterableDataset)
+        if usual and (not (n := getattr(o, 'n', None)) or n==len(o.dataset)): return as_items(o.dataset, dls)
+        raise TypeError("`unlabeled` is a `DataLoader` that chooses its images, and a stream would not: pass a dataset "
+                        "of those that you mean, such as a `Subset`")
     if isinstance(o, pd.DataFrame):
         raise TypeError(f"`unlabeled` is a data frame; pass its column of file names: `df[{o.columns[0]!r}]`")
     if isinstance(o, pd.Series): return ImageList(_column_files(o, dls))

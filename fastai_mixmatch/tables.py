@@ -29,8 +29,10 @@ def read_table(
             told = re.fullmatch('"?sep=(.)"?\n', head := f.readline(), re.I)
             if told: head = f.readline()
         sep = told[1] if told else max(',;\t', key=head.count)
-        df = pd.read_csv(file, sep=sep, dtype=str, header=None if any(map(_names_image, head.split(sep))) else 0,
-                         encoding=kind, skipinitialspace=True, skiprows=int(bool(told))).dropna(how='all')
+        df = pd.read_csv(file, sep=sep, header=None if any(map(_names_image, head.split(sep))) else 0, dtype=str,
+            encoding=kind, skipinitialspace=True, skiprows=int(bool(told)), keep_default_na=False,
+            na_values=['','nan','NaN','None'])
+        df = df.dropna(how='all') # A class may be named NA
     except pd.errors.EmptyDataError: df = ()
     except ValueError as e:
         do = "give each row as many cells","save a sheet as 'CSV UTF-8', and unpack an archive"
@@ -216,10 +218,6 @@ def part_of(
     "What a folder's name says about its images"
     return first(k for k,v in _parts.items() if str(name).lower().replace('-', '_').replace(' ', '_') in v.split())
 
-def _row_part(o):
-    part = 'valid' if str(o).lower() in ('true','1','1.0','yes') else part_of(o)
-    return 'valid' if part=='test' else part or 'labeled'
-
 def image_table(rows): return pd.DataFrame(rows, columns=['file','label','part'], dtype=object)
 
 def folder_table(
@@ -312,9 +310,13 @@ def _named(df, root, file, label, say):
     for n,o,f in moved[:1]:
         if n<-1: raise FileNotFoundError(f"{o} is not there, and {f}, of its name, is another row's")
         say(f"files found in other folders: {len(moved)}, such as {o}: {os.path.relpath(f, find.root)}")
-    parts = [_row_part(o) for o in df[part]] if part else ['labeled']*len(df)
-    if part and 'valid' not in parts: say(f"no {part!r} is valid or test, but {', '.join(map(str, df[part].unique()))}")
-    return [(f, one_label(l), p) for f,l,p in zip(found, df[label], parts) if f is not None], (file,label)
+    words = df[part].astype(str) if part else ['train']*len(df)
+    parts = ['valid' if o.lower() in ('true','t','1','1.0','yes','y') else part_of(o) for o in words]
+    odd,rest = dict.fromkeys(o for o,p in zip(words, parts) if not p),None if 'labeled' in parts else 'labeled'
+    if odd: say(f"rows whose {part!r} is {', '.join(odd)}: {rest or 'not read'}")
+    rows = [(f, None if p=='unlabeled' else one_label(l), p or rest)
+            for f,l,p in zip(found, df[label], parts) if f is not None and (p or rest)]
+    return [*_validated(image_table(rows)).itertuples(index=False)], (file,label)
 
 def source_rows(
     source, # Folder, table, data frame or dataset, as for `survey`

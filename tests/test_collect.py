@@ -186,7 +186,7 @@ def test_other_words_for_validation(photos, column, held):
     found = survey(df, root=photos)
     assert found.given and len(found.of('valid')) == sum(df.label.notna() & (df[column]==held))
     found = survey(df.rename(columns={column: 'split'}).replace({held: 'later'}), root=photos)
-    assert "no 'split' is valid or test, but later, 0" in found.notes
+    assert "rows whose 'split' is later, 0: labeled" in found.notes
 
 def test_addresses_of_files(photos):
     df = answers(photos)
