@@ -27,7 +27,7 @@ class Checkpoint(FitCallback):
         every:str='5min', # How often: '30s', '5min', '1 epoch', '500 steps'
         override:bool=False, # Continue although settings differ?
     ):
-        self.folder,self.every,self.override = Path(folder).absolute(),every,override
+        self.folder,self.every,self.override = Path(folder),every,override
         self.fits,self.replaced = 0,0 # How many are complete; which has a later one's result
         self.damaged,self.starts,self.this_fit = set(),{},None
     def __setattr__(self, k, v): super().__setattr__(k, parse_every(v) if k=='every' else v) # Later, too
@@ -363,8 +363,7 @@ class CheckpointError(RuntimeError):
 
 _format = 3
 _parts = {int: 'fit epoch batch step world threads', dict: 'settings model buffers opt cbs learn rngs',
-    list: 'grads metrics', bool: 'ended cut',
-    (float,type(None)): 'pct elapsed', (dict,type(None)): 'scaler'}
+    list: 'grads metrics', bool: 'ended cut', (float,type(None)): 'pct elapsed', (dict,type(None)): 'scaler'}
 
 def write_checkpoint(state:dict, folder, stem:str)->Path:
     "Write plain data to `folder/stem.<digest>.pt`, the whole file or none. Raises `CheckpointError`"

@@ -305,7 +305,8 @@ def survey(
     _refuse_sizes(len(rows), *sized)
     df = image_table(rows)
     refuse_labels(labels := df.label.dropna())
-    if odd := sorted((names := {*labels}) & {'-','?','todo','unknown','unlabeled','unlabelled'}):
+    signs = {'-','?','NA','N/A','n/a','null','todo','unknown','unlabeled','unlabelled'}
+    if odd := sorted((names := {*labels}) & signs):
         notes.append(f"{', '.join(odd)} counts as a class; empty these cells if it means no label")
     notes += [f"{o} counts as one class, though its words are labels, too"
               for o in sorted(names) if ' ' in o and {*o.split()}<=names][:5]

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ssl_learner', 'mixmatch_learner', 'remixmatch_learner', 'mean_teacher_learner', 'fixmatch_learner',
-           'flexmatch_learner', 'freematch_learner', 'softmatch_learner', 'adamatch_learner', 'uda_learner', 'factory',
-           'SemiSupervisedLearner']
+           'flexmatch_learner', 'freematch_learner', 'softmatch_learner', 'adamatch_learner', 'uda_learner', 'comments',
+           'with_arguments', 'factory', 'KeepNorm', 'linear_start', 'SemiSupervisedLearner']
 
 # %% ../nbs/20_learner.ipynb #126aaf0c
 import importlib, linecache

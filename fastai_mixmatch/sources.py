@@ -143,8 +143,9 @@ def as_items(
     sampler = getattr(o, 'sampler', None)
     if isinstance(sampler, SubsetRandomSampler): return Subset(o.dataset, list(sampler.indices))
     if isinstance(o, (DataLoader, torch.utils.data.DataLoader)):
-        usual = isinstance(sampler, (SequentialSampler,RandomSampler,type(None))) or isinstance(o.dataset, IterableDataset)
-        if usual and (not (n := getattr(o, 'n', None)) or n==len(o.dataset)): return as_items(o.dataset, dls)
+        usual,data = isinstance(sampler, (SequentialSampler,RandomSampler,type(None))),o.dataset
+        if isinstance(data, IterableDataset) or usual and getattr(o, 'n', None) in (None,len(data)):
+            return as_items(data, dls)
         raise TypeError("`unlabeled` is a `DataLoader` that chooses its images, and a stream would not: pass a dataset "
                         "of those that you mean, such as a `Subset`")
     if isinstance(o, pd.DataFrame):

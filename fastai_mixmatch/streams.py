@@ -224,9 +224,9 @@ class UnlabeledDL(PoolDL):
             "to one size, as with `item_tfms=Resize(224)`, and open both as `PILImage` or `PILImageBW`")
         if pool.dtype!=self.pipe.dtype:
             raise TypeError(f"labeled images are {self.pipe.dtype}, unlabeled ones {pool.dtype}; convert them alike")
-        low,high = sorted((self.pipe.top, pool.top))
-        if pool.dtype.is_floating_point and low<=1 and high>50: warn(f"labeled images reach {self.pipe.top:.4g}, unlabeled "
-            f"ones {pool.top:.4g}: bring both to one range, as by `/255`")
+        tops = self.pipe.top,pool.top
+        if pool.dtype.is_floating_point and min(tops)<=1 and max(tops)>50: warn(
+            "labeled images reach {:.4g}, unlabeled ones {:.4g}: bring both to one range, as by `/255`".format(*tops))
 
     def make_pool(self, u, vocab, n, **kwargs):
         "What to read; `n` images an epoch, where it is given"

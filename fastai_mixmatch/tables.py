@@ -318,6 +318,7 @@ def _named(df, root, file, label, say):
             for f,l,p in zip(found, df[label], parts) if f is not None and (p or rest)]
     return [*_validated(image_table(rows)).itertuples(index=False)], (file,label)
 
+# %% ../nbs/29_tables.ipynb #924126de
 def source_rows(
     source, # Folder, table, data frame or dataset, as for `survey`
     root, # Folder of the files

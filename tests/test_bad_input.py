@@ -267,6 +267,7 @@ def test_iterables_are_not_kept():
     (dict(k=0), ValueError, ['k', 'at least 1', '0']), (dict(k=-2), ValueError, ['k', '-2']), (dict(k=1.5), ValueError, ['k', '1.5']),
     (dict(T=0), ValueError, ['T', 'above 0']), (dict(T=-1.), ValueError, ['T', '-1']), (dict(T=float('nan')), ValueError, ['T', 'nan']),
     (dict(alpha=-.1), ValueError, ['alpha', 'at least 0', '-0.1']), (dict(lambda_u=-1), ValueError, ['lambda_u', '-1']), (dict(lambda_u=float('nan')), ValueError, ['lambda_u', 'nan']),
+    (dict(lambda_u=float('inf')), ValueError, ['finite', 'inf']),
     (dict(ramp=1.5), ValueError, ['ramp', '1.5']), (dict(ramp=-.1), ValueError, ['ramp', '-0.1']), (dict(ramp=-5), ValueError, ['ramp', '-5']),
     (dict(ramp=True), ValueError, ['ramp', 'True']), (dict(ramp='all'), ValueError, ['ramp', 'all']),
     (dict(ramp=float('nan')), ValueError, ['ramp', 'nan']), (dict(bs=0), ValueError, ['batch size', '0']), (dict(bs=-3), ValueError, ['batch size', '-3']),

@@ -1,5 +1,6 @@
 "Decoded images on disk: taken when they are right, made again, with a line that says so, when they are not."
-import fcntl, json, os, numpy as np, pytest, random, time, torch
+import fcntl, json, os, numpy as np, pytest, random, re, subprocess, sys, time, torch
+from pathlib import Path
 from concurrent.futures import ThreadPoolExecutor
 from fastai.vision.all import Image, ImageDataLoaders, PILImage, PILImageBW, ProgressCallback, RandomResizedCrop, Resize, Transform, noop, set_seed
 from fastai_mixmatch import pool as pool_module
@@ -273,3 +274,17 @@ def test_two_programs_at_once(root, made):
         os.close(fd)
         a, b = (o.result() for o in jobs)
     assert torch.equal(a.x, b.x) and made == ['unlabeled']
+
+LIMITED = '''
+import resource, sys
+from pathlib import Path
+sys.path[:0] = [sys.argv[1]]
+from test_cache import load
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+load(Path(sys.argv[2]))
+'''
+def test_no_room_names_the_file(root):
+    "A limit on the size of files stands for a full disk"
+    res = subprocess.run([sys.executable, '-W', 'ignore', '-c', LIMITED, str(Path(__file__).parent), str(root)], capture_output=True, text=True)
+    assert res.returncode and re.search(r"OSError: \[Errno 27\] .*images\.npy", res.stderr), res.stderr
+    assert not [*(root/'kept').glob('*.npy')] and not [*(root/'kept').glob('.*.tmp')]

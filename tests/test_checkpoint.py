@@ -441,7 +441,7 @@ FORGED = dict(list=lambda s: saved([1]), empty=lambda s: saved({}), format=lambd
     kind=lambda s: saved(dict(s, rngs=[1])), number=lambda s: saved(dict(s, batch='3')), ended=lambda s: saved(dict(s, ended='x')),
     grads=lambda s: saved(dict(s, grads={})), settings=lambda s: saved(dict(s, settings=[])),
     epoch=lambda s: saved(dict(s, epoch=-1)), step=lambda s: saved(dict(s, step=-5)), pct=lambda s: saved(dict(s, pct=math.nan)),
-    elapsed=lambda s: saved(dict(s, elapsed=math.inf)),
+    elapsed=lambda s: saved(dict(s, elapsed=math.inf)), share=lambda s: saved(dict(s, pct={})), cut=lambda s: saved(dict(s, cut=None)),
     much=lambda s: saved(dict(s, pct=1e9)), many=lambda s: saved(dict(s, step=10**300)), fit=lambda s: saved(dict(s, fit=9)),
     **{f'setting {v}': lambda s, v=v: saved(put(s, 'settings', value={**s['settings'], **v})) for v in (dict(k=torch.zeros(3)), dict(k=b'x'), dict(k={1}), {3: 1}, {(1, 2): 1})},
     **{f'shared {k}': lambda s, k=k: saved(dict(s, **{k: {**s[k], 'x': shared()}})) for k in ('settings', 'opt', 'cbs', 'learn', 'rngs')}, itself=lambda s: saved(put(s, 'settings', value={**s['settings'], 'k': itself()})),

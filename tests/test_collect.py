@@ -748,3 +748,31 @@ def test_no_memory_is_no_broken_file(photos, monkeypatch):
 
 def test_without_datasets(hub_free):
     with pytest.raises(ImportError, match='pip install datasets'): survey('hf:owner/name')
+
+@pytest.mark.parametrize('name', ['NA', 'null', 'n/a'])
+def test_a_class_that_pandas_takes_for_blank(photos, name):
+    "Such as Namibia, beside DE and FR"
+    df = answers(photos).replace(dict(label=dict(ball=name)))
+    df.to_csv(photos/'na.csv', index=False)
+    assert set(survey(photos/'na.csv').classes()) == {name,'diamond','star','tent'}
+
+def test_images_for_testing_are_not_for_validation(photos):
+    df = answers(photos)
+    df['split'] = [('train','val','test')[i%3] for i in range(len(df))]
+    found = survey(df, root=photos)
+    assert len(found.of('valid')) == sum(df.label.notna() & (df.split=='val'))
+    assert len(found.good) < len(survey(photos/'labels.csv').good)
+
+def test_unknown_words_beside_train_are_not_read(photos):
+    df = answers(photos)
+    df['split'] = [('train','val','holdout')[i%3] for i in range(len(df))]
+    found = survey(df, root=photos)
+    assert "rows whose 'split' is holdout: not read" in found.notes
+    assert len(found.of('labeled')) == sum(df.label.notna() & (df.split=='train'))
+
+def test_rows_marked_as_unlabeled_are(photos):
+    "With images for validation or without"
+    df = answers(photos)
+    df['split'] = ['unlabeled' if i%2 else 'train' for i in range(len(df))]
+    found = survey(df, root=photos)
+    assert len(found.of('labeled'))+len(found.of('valid')) == sum(df.label.notna() & (df.split=='train'))

@@ -266,3 +266,20 @@ def test_batches_made_in_its_own_way_are_refused(make, request):
     pairs = [(torch.rand(1, 8, 8), i%2) for i in range(12)]
     with pytest.raises(ValueError, match=f'`{request.node.callspec.id}` of the labeled loader would not be used'): LabeledDL(DataLoaders(make(pairs)))
     assert LabeledDL(DataLoaders(torch.utils.data.DataLoader(pairs, 4))).c==2
+
+OWN_CHOICE = dict(
+    weights=lambda ds: torch.utils.data.DataLoader(ds, 8, sampler=WeightedRandomSampler([0.]*60+[1.]*20, 80)),
+    positions=lambda ds: torch.utils.data.DataLoader(ds, 8, sampler=[0,1,2,3]),
+    part=lambda ds: FastaiDL(ds, bs=8, n=20))
+@pytest.mark.parametrize('kind', OWN_CHOICE)
+def test_an_unlabeled_loader_that_chooses_its_images_is_refused(kind, root):
+    ds = TensorDataset(torch.rand(80, 1, 8, 8), torch.zeros(80, dtype=torch.long))
+    with pytest.raises(TypeError, match='chooses its images.*`Subset`'): UnlabeledDL(OWN_CHOICE[kind](ds), tensor_dls())
+    assert len(UnlabeledDL(torch.utils.data.DataLoader(ds, 8, shuffle=True), tensor_dls()).items) == 80
+
+def test_images_of_another_range_are_named(root):
+    with pytest.warns(UserWarning, match='labeled images reach 1, unlabeled ones 2..*: bring both to one range'):
+        UnlabeledDL(torch.rand(80, 1, 8, 8)*255, tensor_dls())
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        UnlabeledDL(torch.rand(80, 1, 8, 8)*.01, tensor_dls())
