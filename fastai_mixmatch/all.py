@@ -14,9 +14,7 @@ from .report import Report
 from .ema import EMA
 from .models import WideResNet, load_weights, small_cnn, wrn, wrn_28_2
 from .optim import FastAdam, FastSGD
-from .learner import (SemiSupervisedLearner, adamatch_learner, factory, fixmatch_learner, flexmatch_learner,
-    freematch_learner, mean_teacher_learner, mixmatch_learner, remixmatch_learner, softmatch_learner, ssl_learner,
-    uda_learner)
+from .learner import *
 from .recipes import *
 from .samples import *
 from .collect import collect, near_duplicates, survey

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ssl_learner', 'mixmatch_learner', 'remixmatch_learner', 'mean_teacher_learner', 'fixmatch_learner',
-           'flexmatch_learner', 'freematch_learner', 'softmatch_learner', 'adamatch_learner', 'uda_learner', 'comments',
-           'with_arguments', 'factory', 'KeepNorm', 'linear_start', 'SemiSupervisedLearner']
+           'flexmatch_learner', 'freematch_learner', 'softmatch_learner', 'adamatch_learner', 'uda_learner', 'factory',
+           'KeepNorm', 'linear_start', 'SemiSupervisedLearner']
 
 # %% ../nbs/20_learner.ipynb #126aaf0c
 import importlib, linecache
@@ -99,7 +99,7 @@ def _take_given(dls, unlabeled, method, stream, checkpoint, every):
 def _args(f)->dict:
     return {k: p for k,p in inspect.signature(f).parameters.items() if k not in ('kwargs','source','unlabeled')}
 
-def comments(
+def _comments(
     o, # Function or class
 )->dict:
     "Comments of the parameters of a function or settings of a class, by name"
@@ -111,7 +111,7 @@ def _take(kwargs, f):
     "Take the arguments of `f` out of `kwargs`"
     return {k: kwargs.pop(k) for k in _args(f) if k in kwargs}
 
-def with_arguments(
+def _with_arguments(
     f:Callable, # Function of `**kwargs`
     sources, # Where its keyword arguments go; the first that has a name describes it
     doc:str, # First line of its docstring
@@ -119,10 +119,10 @@ def with_arguments(
     **defaults # Other defaults
 )->Callable: # `f`, with a signature and a docstring that name every argument
     "Show the arguments of `sources` as those of `f`"
-    params,docs,lead = {},comments(ssl_learner),('dls','unlabeled','arch')
+    params,docs,lead = {},_comments(ssl_learner),('dls','unlabeled','arch')
     for o in sources:
         for k,p in _args(o).items(): params.setdefault(k, p)
-        docs = comments(o) | docs
+        docs = _comments(o) | docs
     ps = [inspect.signature(ssl_learner).parameters[k] for k in lead] + [
         p.replace(kind=p.KEYWORD_ONLY, default=defaults.get(k, p.default))
         for k,p in params.items() if k not in (*but,*lead)]
@@ -145,9 +145,9 @@ def factory(
     make.__name__ = make.__qualname__ = f"{method.__name__.lower().replace('teacher', '_teacher')}_learner"
     doc = f'A `Learner` that trains on the labeled `dls` and on `unlabeled` with {method.__doc__}'
     bases = [c for c in method.__mro__ if issubclass(c, SemiSupervised)]
-    return with_arguments(make, [*bases, Unlabeled, ssl_learner, Learner], doc, ('method','model'), mu=method.mu)
+    return _with_arguments(make, [*bases, Unlabeled, ssl_learner, Learner], doc, ('method','model'), mu=method.mu)
 
-ssl_learner = with_arguments(ssl_learner, [ssl_learner, Unlabeled, Learner], ssl_learner.__doc__, ('model',))
+ssl_learner = _with_arguments(ssl_learner, [ssl_learner, Unlabeled, Learner], ssl_learner.__doc__, ('model',))
 mixmatch_learner,remixmatch_learner,mean_teacher_learner = map(factory, (MixMatch,ReMixMatch,MeanTeacher))
 fixmatch_learner,flexmatch_learner,freematch_learner = map(factory, (FixMatch,FlexMatch,FreeMatch))
 softmatch_learner,adamatch_learner,uda_learner = map(factory, (SoftMatch,AdaMatch,UDA))
