@@ -8,17 +8,17 @@ from .targets import *
 from .mixup import *
 from .losses import *
 from .batch import Batch, Step, Unlabeled
-from .semi import SemiSupervised, Supervised, method_of
+from .semi import *
 from .mixmatch import *
 from .report import Report
 from .ema import EMA
-from .models import WideResNet, load_weights, small_cnn, wrn, wrn_28_2
-from .optim import FastAdam, FastSGD
+from .models import *
+from .optim import *
 from .learner import *
 from .recipes import *
 from .samples import *
 from .collect import collect, near_duplicates, survey
-from .inspect import guess_counts, history, on_pool, plot_history, show_guesses, show_source
+from .inspect import *
 from .frozen import frozen_baseline
 from .choose import label_issues, label_next, leave_out, strangers
 from .summary import report

@@ -104,9 +104,7 @@ def _describe(dls):
     norm,div = [first(f for f in dl.after_batch.fs if isinstance(f, o)) for o in (Normalize, IntToFloatTensor)]
     mean,std = (None,None) if norm is None else [o.flatten().tolist() for o in (norm.mean, norm.std)]
     fs = dl.dataset.tls[0].tfms.fs
-    late = [*itertools.dropwhile(lambda f: f.name not in OPENERS, fs)]
-    _need(late or not fs, f"images are opened by {fs and fs[-1].name}, which cannot be stored in a predictor; "
-          "`learn.export` keeps it, as a pickle")
+    late = [*itertools.dropwhile(lambda f: f.name not in OPENERS, fs)] or [None,*fs] # A way of its own is refused
     def used(fs): return [_described(f) for f in fs if not isinstance(f, ToTensor) and getattr(f, 'split_idx', None)!=0]
     return dict(items=used([*late[1:], *dl.after_item.fs]),
                 batch=[o for o in used(f for f in dl.after_batch.fs if f not in (norm,div)) if o[1]['size']],
@@ -185,8 +183,7 @@ def check_meta(m:dict):
     _need(type(m['classes']) is list and all(type(o) is str for o in m['classes']), "its classes are not texts")
     for name,kw in m['tfms']['items']+m['tfms']['batch']:
         _need(name in _known and _is_known(name, kw), f"it names the transform {name} with {kw}; no predictor has it")
-    fits = dict(L=1, RGB=3, PILImageShown=3).get(m['mode'], c := m['shape'][0])==c
-    _need(fits, f"images of mode {m['mode']} do not have {c} channels")
+    _need(m['mode']=='ImageStack' or m['shape'][0]==1+2*(m['mode']!='L'), "its images have other channels")
     _check_cost(*m['shape'], **m['tfms'])
 
 # %% ../nbs/24_predictor.ipynb #931a6d0d

@@ -146,8 +146,7 @@ def as_items(
         usual,data = isinstance(sampler, (SequentialSampler,RandomSampler,type(None))),o.dataset
         if isinstance(data, IterableDataset) or usual and getattr(o, 'n', None) in (None,len(data)):
             return as_items(data, dls)
-        raise TypeError("`unlabeled` is a `DataLoader` that chooses its images, and a stream would not: pass a dataset "
-                        "of those that you mean, such as a `Subset`")
+        raise TypeError("`unlabeled` is a `DataLoader` that chooses its images; pass a dataset of these, as a `Subset`")
     if isinstance(o, pd.DataFrame):
         raise TypeError(f"`unlabeled` is a data frame; pass its column of file names: `df[{o.columns[0]!r}]`")
     if isinstance(o, pd.Series): return ImageList(_column_files(o, dls))
