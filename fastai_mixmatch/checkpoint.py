@@ -142,7 +142,7 @@ def begin(self:Checkpoint):
     values,unknown = settings(self.learn, method)
     self.this_fit = fit = AttrDict(n=self.fits+1, settings=values, world=method.world, since=time.monotonic(),
         lock=None, state=None, done=False, exact=True, diff={}, gate=None, wait=None, stop=0, timer=None,
-        held=True) # Is the last step saved? Between epochs its state; None in a step
+        held=True) # Is all saved? Or the state to save; None in a step
     file,fit.state = self.look(method.dl.rank, method.world)
     if unknown: warn_once(f"a later start cannot compare {', '.join(unknown)} with what it is now; do not change it")
     mine = fit.state and fit.state['fit']==fit.n

@@ -305,8 +305,7 @@ def survey(
     _refuse_sizes(len(rows), *sized)
     df = image_table(rows)
     refuse_labels(labels := df.label.dropna())
-    signs = {'-','?','NA','N/A','n/a','null','todo','unknown','unlabeled','unlabelled'}
-    if odd := sorted((names := {*labels}) & signs):
+    if odd := sorted((names := {*labels}) & {'-','?','NA','null','todo','unknown','unlabeled','unlabelled'}):
         notes.append(f"{', '.join(odd)} counts as a class; empty these cells if it means no label")
     notes += [f"{o} counts as one class, though its words are labels, too"
               for o in sorted(names) if ' ' in o and {*o.split()}<=names][:5]

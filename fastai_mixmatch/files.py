@@ -37,7 +37,7 @@ def atomic_write(file, mode:str='wb'):
         os.replace(temp, file)
         _sync_folder(file.parent)
     except OSError as e:
-        if not e.errno or e.filename not in (temp,None): raise # None: the disk is full
+        if not e.errno or e.filename not in (temp,None): raise
         raise OSError(e.errno, e.strerror, str(file)) from e
     finally:
         with suppress(OSError): os.unlink(temp) # It has the name of `file`, or was never made

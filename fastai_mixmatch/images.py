@@ -244,17 +244,16 @@ def remarks(
     img_cls:type=PILImage, # Class that opens it
 )->list: # Texts
     "What reading an image changes about it"
-    if is_path(item) and str(item).endswith('.npy'): return []
-    plain,stack = not issubclass(img_cls, PILImageShown),not issubclass(img_cls, PILBase)
+    if str(item).endswith('.npy'): return []
+    plain = not issubclass(img_cls, PILImageShown)
     with open_file(item) as im:
-        lost = plain and im.has_transparency_data and (im.mode=='P' or not stack)
         frames = getattr(im, 'n_frames', 1)
         return [text for text,holds in {
             f"only the first of {frames} frames is read": frames>1,
             "a single pixel": im.size==(1,1),
-            "CMYK, converted": not stack and im.mode=='CMYK',
+            "CMYK, converted": im.mode=='CMYK',
             "its EXIF data turn it, and it is read unturned": plain and im.getexif().get(274, 1)!=1,
-            "its transparency is dropped": lost}.items() if holds]
+            "its transparency is dropped": plain and im.has_transparency_data}.items() if holds]
 
 # %% ../nbs/00_images.ipynb #83dd5072
 _real = functools.lru_cache(4096)(os.path.realpath)

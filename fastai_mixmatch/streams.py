@@ -226,7 +226,7 @@ class UnlabeledDL(PoolDL):
             raise TypeError(f"labeled images are {self.pipe.dtype}, unlabeled ones {pool.dtype}; convert them alike")
         tops = self.pipe.top,pool.top
         if pool.dtype.is_floating_point and min(tops)<=1 and max(tops)>50: warn(
-            "labeled images reach {:.4g}, unlabeled ones {:.4g}: bring both to one range, as by `/255`".format(*tops))
+            "labeled images reach {:.4g}, unlabeled ones {:.4g}: scale them alike".format(*tops))
 
     def make_pool(self, u, vocab, n, **kwargs):
         "What to read; `n` images an epoch, where it is given"
