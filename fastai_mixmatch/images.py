@@ -178,7 +178,9 @@ class ImageStack(TensorImage):
         if is_path(fn) and str(fn).endswith('.npy'):
             x = np.load(_content(fn), mmap_mode='r', allow_pickle=False)
         elif is_file(fn):
-            with open_file(fn) as im: return cls.create(im)
+            with open_file(fn) as im:
+                if getattr(im, 'n_frames', 1)>1: raise ValueError("it has several frames; save them as one `.npy` file")
+                return cls.create(im)
         else: x = np.asarray(fn.convert(fn.palette.mode) if shown and fn.mode[0]=='P' else fn)
         if shown and x.dtype==np.int32 and 0<=x.min() and x.max()<=65535: x = x.astype(np.uint16) # Pillow's mode I
         if x.ndim==2: x = x[None]
@@ -244,7 +246,7 @@ def remarks(
     img_cls:type=PILImage, # Class that opens it
 )->list: # Texts
     "What reading an image changes about it"
-    if str(item).endswith('.npy'): return []
+    if not issubclass(img_cls, PILBase): return []
     plain = not issubclass(img_cls, PILImageShown)
     with open_file(item) as im:
         frames = getattr(im, 'n_frames', 1)
