@@ -378,6 +378,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                           'fastai_mixmatch.describe._methods': ('describe.html#_methods', 'fastai_mixmatch/describe.py'),
                                           'fastai_mixmatch.describe._modules': ('describe.html#_modules', 'fastai_mixmatch/describe.py'),
                                           'fastai_mixmatch.describe._names': ('describe.html#_names', 'fastai_mixmatch/describe.py'),
+                                          'fastai_mixmatch.describe._odd': ('describe.html#_odd', 'fastai_mixmatch/describe.py'),
                                           'fastai_mixmatch.describe._of_class': ('describe.html#_of_class', 'fastai_mixmatch/describe.py'),
                                           'fastai_mixmatch.describe._own': ('describe.html#_own', 'fastai_mixmatch/describe.py'),
                                           'fastai_mixmatch.describe._package': ('describe.html#_package', 'fastai_mixmatch/describe.py'),

@@ -176,13 +176,19 @@ class Unknown(list):
         return res
 
 # %% ../nbs/82_describe.ipynb #f0c1d2d2
+def _odd(f, name, k):
+    "Does this package hold one of its own functions under a name that is not its own?"
+    if name in sys.modules: return _full(f)[:15]=='fastai_mixmatch' and f.__name__ not in k
+    at = f.__qualname__.rpartition('.')[0]
+    return name[:15]=='fastai_mixmatch' and not (name.endswith(f'.{at}') or re.match('_|encodes$', k))
+
 @patch
 def patched(self:Unknown, name, held):
     "Note what the program put into a module or class of a package"
     for k,o in [*held.items()]:
         cls = issubclass(type(o), type)
         for f in [o] if cls else _functions(o):
-            if self.ours(_home(f), False): self.add(f'{name}.{k}', f)
+            if self.ours(_home(f), False) or _odd(f, name, k): self.add(f'{name}.{k}', f)
         if cls and o.__module__==name: self.patched(_full(o), vars(o))
 
 @patch
