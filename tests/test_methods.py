@@ -17,7 +17,7 @@ methods = pytest.mark.parametrize('name', list(METHODS))
 # --- against the oracle, on given logits
 
 class Seat:
-    "As much of a learner as the losses of a method ask for"
+    "As much of a learner as losses ask for: the oracle's logits are compared, and no network could be made to give them"
     def __init__(self, pct=.3, model=None): self.pct_train,self.model = pct,model
 
 def alone(m, pct=.3, model=None):
