@@ -403,7 +403,7 @@ def tried(a):
     learns[0].__class__ = type('Dispatching', (SemiSupervisedLearner,), dict(__call__=Learner.__call__))
     for o in learns: o.logger = noop
     with contextlib.redirect_stdout(io.StringIO()):
-        secs = turns({k: lambda o=o: o.fit(5) for k,o in zip(names, learns)}, a.runs, warm=True)
+        secs = turns({k: lambda o=o: o.fit(3) for k,o in zip(names, learns)}, a.runs*3, warm=True)
     rows.append(row('tried', names[0], secs, names[1], of='a fit of digits, small_cnn'))
     ps = [list(wrn_28_2().parameters()) for _ in range(2)]
     for p in ps[0]+ps[1]: p.grad = torch.randn_like(p)
