@@ -711,7 +711,7 @@ def test_settings_that_are_changed_between_fits_count():
     m.unlabeled.steps = 0 # It would have no end
     with pytest.raises(ValueError, match='steps, batches in an epoch, must be a whole number of at least 1; got 0'): train(learn)
     m.unlabeled.steps,m.lambda_u = None,-1
-    with pytest.raises(ValueError, match='MixMatch.lambda_u: expected a weight of at least 0; got -1'): train(learn)
+    with pytest.raises(ValueError, match='MixMatch.lambda_u: expected a finite weight of at least 0; got -1'): train(learn)
 
 def test_strong_views_are_checked_where_there_are_any():
     "They need images in [0,1]; weak ones do not."

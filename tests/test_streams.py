@@ -278,7 +278,7 @@ def test_an_unlabeled_loader_that_chooses_its_images_is_refused(kind, root):
     assert len(UnlabeledDL(torch.utils.data.DataLoader(ds, 8, shuffle=True), tensor_dls()).items) == 80
 
 def test_images_of_another_range_are_named(root):
-    with pytest.warns(UserWarning, match='labeled images reach 1, unlabeled ones 2..*: bring both to one range'):
+    with pytest.warns(UserWarning, match='labeled images reach 1, unlabeled ones 2..*: scale them alike'):
         UnlabeledDL(torch.rand(80, 1, 8, 8)*255, tensor_dls())
     with warnings.catch_warnings():
         warnings.simplefilter('error')
