@@ -277,6 +277,10 @@ def test_a_name_of_the_base_is_not_taken(name):
     for v in (3, lambda self, x: x):
         with pytest.raises(TypeError, match=f'`{name}` of Own hides a method or attribute; rename it'): own(**{name: v})
 
+def test_fewer_views_than_none():
+    class Under(Own): ks = -1
+    with pytest.raises(ValueError, match='Under.ks: expected a whole number of strong views.*got -1'): Under()
+
 def test_settings_without_annotation():
     class Plain(Own): alpha = .5
     class Typed(Plain): alpha:float = .6
