@@ -103,8 +103,8 @@ def _describe(dls):
     dl = dls.valid
     norm,div = [first(f for f in dl.after_batch.fs if isinstance(f, o)) for o in (Normalize, IntToFloatTensor)]
     mean,std = (None,None) if norm is None else [o.flatten().tolist() for o in (norm.mean, norm.std)]
-    fs = dl.dataset.tls[0].tfms.fs
-    late = [*itertools.dropwhile(lambda f: f.name not in OPENERS, fs)] or [None,*fs] # A way of its own is refused
+    fs = [f for f in dl.dataset.tls[0].tfms.fs if f.name!='noop']
+    late = [*itertools.dropwhile(lambda f: f.name not in OPENERS, fs)] or [None,*fs] # Others are refused
     def used(fs): return [_described(f) for f in fs if not isinstance(f, ToTensor) and getattr(f, 'split_idx', None)!=0]
     return dict(items=used([*late[1:], *dl.after_item.fs]),
                 batch=[o for o in used(f for f in dl.after_batch.fs if f not in (norm,div)) if o[1]['size']],

@@ -65,9 +65,10 @@ class Upright(PILImageBW):
 def text(f): return str(f)
 def turned(f): return f.parent/f'{(int(f.stem)+1)%200:04d}.png'
 
-@pytest.mark.parametrize('opening, good', [([same], False), ([half], False), ([Upright.create], False), ([turned, PILImageBW.create], False),
-    ([text, PILImageBW.create], True)], ids=['a function', 'a part', 'a class', 'another file', 'a text'])
-def test_files_opened_in_a_way_of_their_own(opening, good, tmp_path):
+@pytest.mark.parametrize('opening, says', [([same], 'the transform same cannot be stored'), ([half], 'the transform half cannot be stored'),
+    ([Upright.create], 'the transform .*create cannot be stored'), ([turned, PILImageBW.create], 'would not give what'),
+    ([text, PILImageBW.create], None)], ids=['a function', 'a part', 'a class', 'another file', 'a text'])
+def test_files_opened_in_a_way_of_their_own(opening, says, tmp_path):
     "What the loaders do to a file before it is an image, a predictor does not know: written are only those that open it alike"
     files = [tmp_path/f'{i:04d}.png' for i in range(200)]
     for f, x in zip(files, X): Image.fromarray(x).save(f)
@@ -75,9 +76,9 @@ def test_files_opened_in_a_way_of_their_own(opening, good, tmp_path):
     block = DataBlock((image, CategoryBlock), get_y=lambda f: Y[int(f.stem)], splitter=IndexSplitter(range(160, 200)))
     learn = learner(block.dataloaders(files, bs=10, num_workers=0), files)
     learn.fit(1)
-    if good: assert all(agree(*o) for o in both(learn, files[:5]))
+    if not says: assert all(agree(*o) for o in both(learn, files[:5]))
     else:
-        with pytest.raises(PredictorError, match='would not give what|the transform .* cannot be stored'): save_predictor(learn, 'p.safetensors')
+        with pytest.raises(PredictorError, match=says): save_predictor(learn, 'p.safetensors')
         assert not Path('p.safetensors').exists()
 
 def test_architectures(folder):

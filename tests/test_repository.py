@@ -180,7 +180,7 @@ def test_too_long():
 
 def test_lines_are_short():
     scripts = [p for d in ('tools','bench/reproduce') for p in (root/d).glob('*.py')]
-    files = {p.name: re.sub(r'^__all__ = \[.*?\]', '', read(p), flags=re.M|re.S) for p in [*rooms, *scripts]}
+    files = {p.relative_to(root): re.sub(r'^__all__ = \[.*?\]', '', read(p), flags=re.M|re.S) for p in [*rooms, *scripts]}
     long = [f'{k}: {o.strip()}' for k,text in files.items() for o in text.split('\n') if too_long(o)]
     assert not long, f'more than {WIDTH} columns:\n'+'\n'.join(long)
 

@@ -272,12 +272,12 @@ OWN_CHOICE = dict(
     positions=lambda ds: torch.utils.data.DataLoader(ds, 8, sampler=[0,1,2,3]),
     part=lambda ds: FastaiDL(ds, bs=8, n=20))
 @pytest.mark.parametrize('kind', OWN_CHOICE)
-def test_an_unlabeled_loader_that_chooses_its_images_is_refused(kind, root):
+def test_an_unlabeled_loader_that_chooses_its_images_is_refused(kind):
     ds = TensorDataset(torch.rand(80, 1, 8, 8), torch.zeros(80, dtype=torch.long))
     with pytest.raises(TypeError, match='chooses its images; pass a dataset'): UnlabeledDL(OWN_CHOICE[kind](ds), tensor_dls())
     assert len(UnlabeledDL(torch.utils.data.DataLoader(ds, 8, shuffle=True), tensor_dls()).items) == 80
 
-def test_images_of_another_range_are_named(root):
+def test_images_of_another_range_are_named():
     with pytest.warns(UserWarning, match='labeled images reach 1, unlabeled ones 2..*: scale them alike'):
         UnlabeledDL(torch.rand(80, 1, 8, 8)*255, tensor_dls())
     with warnings.catch_warnings():
