@@ -71,7 +71,10 @@ class Settings:
             if k not in known and hasattr(type(self), k): raise TypeError(
                 f"`{k}` of {cls} is not an argument, as it has no annotation, such as `{k}:float = 0.5`, or no use")
         check_names(given, known, cls)
-        for k,p in known.items(): setattr(self, k, given.get(k, p.default))
+        for k,p in known.items():
+            v = given.get(k, p.default)
+            refuse_unless(v is p.default or p.annotation is not float or isinstance(v, Real), f'{k} must be a number', v)
+            setattr(self, k, v)
 
 # %% ../nbs/13_batch.ipynb #41fd298a
 def refuse_unless(
