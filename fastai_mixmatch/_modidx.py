@@ -1021,6 +1021,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'fastai_mixmatch.pool.Pool.sample': ('pool.html#pool.sample', 'fastai_mixmatch/pool.py'),
                                       'fastai_mixmatch.pool.Pool.stays': ('pool.html#pool.stays', 'fastai_mixmatch/pool.py'),
                                       'fastai_mixmatch.pool.Pool.try_read': ('pool.html#pool.try_read', 'fastai_mixmatch/pool.py'),
+                                      'fastai_mixmatch.pool._form': ('pool.html#_form', 'fastai_mixmatch/pool.py'),
                                       'fastai_mixmatch.pool.as_pool': ('pool.html#as_pool', 'fastai_mixmatch/pool.py'),
                                       'fastai_mixmatch.pool.collate_reads': ('pool.html#collate_reads', 'fastai_mixmatch/pool.py'),
                                       'fastai_mixmatch.pool.fits': ('pool.html#fits', 'fastai_mixmatch/pool.py'),

@@ -18,9 +18,7 @@ from .models import *
 from .rng import kept_rng
 
 # %% ../nbs/10_arch.ipynb #a9c76973
-def is_arch(
-    arch, # Network: function, module or timm name
-)->bool:
+def is_arch(arch)->bool:
     "Has `arch` pretrained weights: is it an architecture function of torchvision or fastai, or a name?"
     if isinstance(arch, nn.Module) or not callable(arch): return isinstance(arch, str)
     return bool({'weights','pretrained'} & {*inspect.signature(arch).parameters})
@@ -79,10 +77,7 @@ def make_model(
     return model, split, None if weights is None else load_weights(model, weights)
 
 # %% ../nbs/10_arch.ipynb #8eb3432b
-def to_channels_last(
-    model:nn.Module, # Network
-    x:Tensor, # An image for it `(1,C,H,W)`
-):
+def to_channels_last(model:nn.Module, x:Tensor): # An image for it `(1,C,H,W)`
     "Store the weights of `model` with channels last, if it works so"
     if any(map(nn.parameter.is_lazy, model.parameters())): return
     model.to(memory_format=torch.channels_last)
@@ -96,17 +91,14 @@ archs = dict(fastai_mixmatch={o.__name__: o for o in (wrn_28_2,small_cnn,WideRes
              torchvision={o: getattr(models, o) for o in models.list_models(models)})
 
 # %% ../nbs/10_arch.ipynb #e07496d2
-def arch_spec(
-    arch, # Network: function, module or timm name
-    model_args:dict|None=None, # Arguments for building it
-)->dict|None: # JSON data: source, name, arguments; None without a name
+def arch_spec(arch, model_args:dict|None=None)->dict|None: # JSON data: source, name, arguments; None without a name
     "The name of an architecture"
     kw,f = dict(model_args or {}),arch
     while isinstance(f, partial) and not f.args: kw,f = {**f.keywords, **kw},f.func
     name = getattr(f, '__name__', f)
     source = 'timm' if isinstance(f, str) else first(k for k,fs in archs.items() if fs.get(str(name)) is f)
     try: json.dumps(kw)
-    except TypeError: return None
+    except TypeError: return
     return source and dict(source=source, name=name, args=kw)
 
 def build_arch(

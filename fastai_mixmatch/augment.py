@@ -212,7 +212,6 @@ class StrongView(ViewTransform):
 
     def __repr__(self): return f'StrongView({self.aug}, {self.cutout})'
     def view(self, x:Tensor)->Tensor:
-        "One strong view of each image of the plain float tensor `x`"
         x = self.aug.view(x)
         return self.cutout.view(x) if self.cutout.size else x
 

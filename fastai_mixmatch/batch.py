@@ -73,16 +73,13 @@ class Settings:
         check_names(given, known, cls)
         for k,p in known.items():
             v = given.get(k, p.default)
-            refuse_unless(v is p.default or p.annotation is not float or isinstance(v, Real), f'{k} must be a number', v)
+            good = v is p.default or p.annotation is not float or isinstance(v, Real)
+            refuse_unless(good, f'{k} must be a number', v)
             setattr(self, k, v)
 
 # %% ../nbs/13_batch.ipynb #41fd298a
-def refuse_unless(
-    good, # Is it as it should be?
-    expected:str, # What was expected
-    got, # What was given
-):
-    "`ValueError` that says both, unless `good`"
+def refuse_unless(good, expected:str, got):
+    "`ValueError` that says what was `expected` and `got`, unless `good`"
     if not good: raise ValueError(f"{expected}; got {form(got)}")
 
 def form(o)->str:
@@ -97,11 +94,7 @@ def hint(name:str, known, write=str)->str:
     family = sorted((o for o in known if o.startswith(name) or o==short!=name[:1]), key=len)
     return ''.join(f"; did you mean {write(o)}?" for o in (family or get_close_matches(name, known, 1))[:1])
 
-def check_names(
-    given, # Names of arguments that were given
-    known, # Names that there are
-    where:str, # Whose arguments they are
-):
+def check_names(given, known, where:str): # `where`: whose arguments they are
     "`TypeError` for a name that is not known, with the one that may have been meant"
     for k in given:
         fit = "; a fit takes it: `learn.fit_one_cycle(10)`"*('epoch' in k)
@@ -129,11 +122,9 @@ class Step:
     "What a method did in one training step"
     guess = None # Its guesses `(B_u,n_classes)`
     loss_x = loss_u = weight = loss = None # Labeled loss, unlabeled loss, the weight of that one, and the sum
-    def __init__(self,
-        batch:Batch, # The images of the step
-    ):
-        self.batch,self.notes = batch,{} # What else goes into the results table, by column
-        self.asked = set()
+    def __init__(self, batch:Batch):
+        self.batch,self.asked = batch,set()
+        self.notes = {} # What else goes into the results table, by column
 
 # %% ../nbs/13_batch.ipynb #0ad8841b
 class FitCallback(Callback):

@@ -59,7 +59,7 @@ def _alone(folder):
     finally: os.close(fd)
 
 @patch
-def fill(self:DiskCache, pool, num_workers:int=0):
+def fill(self:DiskCache, pool, num_workers:int):
     "Give `pool` its images: the stored ones where they are right, else decode and store them"
     digest = self.made_from(pool)
     self.folder.mkdir(parents=True, exist_ok=True)
@@ -110,9 +110,7 @@ def make(self:DiskCache, pool, digest:str, num_workers:int):
 class KeptDL(GetAttr):
     "The loader `dl`, which reads its items in the first pass only"
     _default = 'dl'
-    def __init__(self,
-        dl:DataLoader, # fastai `DataLoader` that `can` be kept
-    ): self.dl,self.kept = dl,None
+    def __init__(self, dl): self.dl,self.kept = dl,None # One that `can` be kept
 
     @staticmethod
     def can(dl)->bool:

@@ -17,10 +17,8 @@ from .state import init_names
 from .targets import frozen_stats
 
 # %% ../nbs/84_checks.ipynb #1283a290
-def label_indices(
-    ds, # Labeled dataset
-)->list: # Label index of each item
-    "Label of each item, without opening images where that is possible"
+def label_indices(ds)->list:
+    "Label index of each item of a dataset, without opening images where that is possible"
     if hasattr(ds, 'tls') and len(ds.tls)>1: return [int(o) for o in ds.tls[-1]]
     targets = getattr(ds, 'targets', None)
     change = getattr(ds, 'target_transform', None) or noop # Of torchvision's datasets
@@ -112,12 +110,8 @@ def tried(f):
         except Exception as e: return e
 
 # %% ../nbs/84_checks.ipynb #2301b356
-def probe(
-    model:nn.Module, # Left as it was
-    x:Tensor, # Images `(B,C,H,W)`
-    training:bool=False, # In training mode?
-): # Its output
-    "Output of `model` for `x`, without gradient"
+def probe(model:nn.Module, x:Tensor, training:bool=False):
+    "Output of `model`, which is left as it was, for images `(B,C,H,W)`, without gradient"
     modes = {m: m.training for m in model.modules()}
     try:
         model.train(training)

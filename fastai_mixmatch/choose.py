@@ -101,7 +101,7 @@ def _joined(parts):
     return Looked([f for o in parts for f in o.names], *map(both, ('x','p','y')), bits=both('bits'))
 
 # %% ../nbs/32_choose.ipynb #e31bea91
-def _near(x, of, own=False, k=1):
+def _near(x, of, own, k=1):
     if own and len(of)<2: return np.full((1,1), np.inf),np.zeros((1,1), dtype=int)
     return NearestNeighbors(n_neighbors=min(k, len(of)-own), algorithm='brute').fit(of).kneighbors(None if own else x)
 

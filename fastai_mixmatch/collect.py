@@ -16,10 +16,8 @@ from .sources import *
 from .tables import *
 
 # %% ../nbs/30_collect.ipynb #1170d688
-def thumb(
-    img, # PIL image
-)->bytes: # 81 gray pixels
-    "`img` as 9×9 gray pixels"
+def thumb(img)->bytes:
+    "A PIL image as 9×9 gray pixels"
     if max(img.size)>216: img = img.resize((216,216), Image.NEAREST)
     return img.convert('L').resize((9,9), Image.BOX).tobytes()
 
@@ -37,7 +35,7 @@ def near_pairs(
 )->list: # `(i, j, distance)`: positions in `a` and `b`
     "Pairs of near hashes, which share three of four bits that either has"
     own,res = b is None,[]
-    a,b = (torch.from_numpy(o).float() for o in (a, a if own else b))
+    a,b = (torch.from_numpy(o).float() for o in (a, ifnone(b, a)))
     x,y,half = a-.5,(2*b-1).T,a.shape[1]/2
     for at in range(0, len(a), 256):
         start = at*own
@@ -91,33 +89,21 @@ def deal(
     return [part.get(i, -1) for i in range(len(labels))]
 
 # %% ../nbs/30_collect.ipynb #d4eceb83
-def drawn(
-    n:int, # Number of images
-    most:int|None, # Largest number to draw; None: all
-): # Positions, in order
-    "At most `most` of `n` images, at random, the same ones each time"
+def drawn(n:int, most:int|None): # Positions, in order
+    "At most `most` of `n` images (None: all), at random, the same ones each time"
     return range(n) if most is None or n<=most else sorted(random.Random(0).sample(range(n), most))
 
-def uncertainty(
-    n:int, # Validation images
-)->float: # Points, such as 9.8 for 100 images
+def uncertainty(n:int)->float: # Such as 9.8 for 100 images
     "By how many points an accuracy on `n` images may be off, at most (95 %)"
     return 98/math.sqrt(n)
 
-def verdict(
-    own, # Accuracy after training
-    best, # Accuracy to beat
-    n, # Number of validation images
-)->str:
-    "How an accuracy compares"
+def verdict(own, best, n)->str:
+    "How an accuracy on `n` validation images compares with the `best` one to beat"
     d,m = 100*float(own-best),uncertainty(n)
     return (f"{abs(d):.1f} points {'below' if d<0 else 'above'} the best baseline, {best:.1%}: {'no '*(abs(d)<=m)}more "
             f"than chance explains (±{m:.0f} points)"+"; train longer (more epochs) or by another method"*(d<0))
 
-def setback(
-    accs, # Accuracy after each epoch
-    n, # Number of validation images
-)->str: # Empty where they are alike
+def setback(accs, n)->str: # Accuracy after each epoch on `n` images; empty where they are alike
     "What to do about a training that ended clearly below its best"
     if not accs or 100*((best := max(accs))-accs[-1])<=uncertainty(n): return ''
     return (f"the training did harm: {best:.1%} before, {accs[-1]:.1%} at its end. Train again with a smaller learning "

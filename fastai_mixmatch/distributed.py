@@ -38,10 +38,7 @@ def rank0_print(msg):
     "Print `msg`, in the first of several processes"
     if not rank_distrib(): print(msg, flush=True)
 
-def listed(
-    names, # Texts
-    n:int=10, # How many to show
-)->str:
+def listed(names, n:int=10)->str:
     "One name a line, the first `n` of them"
     names = list(names)
     return '\n'.join(names[:n]) + f"\n… and {len(names)-n} more"*(len(names)>n)
@@ -156,9 +153,9 @@ def _silent(store, rank, world)->list:
 
 def meet(cpu:bool=False):
     "Let all processes meet within `MIXMATCH_TIMEOUT` seconds; `RuntimeError` names those that do not come"
-    env,needed = os.environ,('RANK','WORLD_SIZE','MASTER_ADDR','MASTER_PORT')
-    if dist.is_initialized() or 'TORCHELASTIC_RUN_ID' in env or not all(o in env for o in needed): return
-    rank,world,host,port = int(env['RANK']),int(env['WORLD_SIZE']),env['MASTER_ADDR'],int(env['MASTER_PORT'])
+    told = [*map(os.environ.get, ('RANK','WORLD_SIZE','MASTER_PORT','MASTER_ADDR'))]
+    if dist.is_initialized() or 'TORCHELASTIC_RUN_ID' in os.environ or None in told: return
+    (rank,world,port),host = map(int, told[:3]),told[3]
     backend,limit,absent,store = 'gloo' if cpu or not torch.cuda.is_available() else 'nccl',_limit(),[0],None
     try:
         store = dist.TCPStore(host, port, world, rank==0, limit, wait_for_workers=False)
@@ -177,8 +174,8 @@ def meet(cpu:bool=False):
 # %% ../nbs/83_distributed.ipynb #b7d40c21
 def lost(e:BaseException)->str|None:
     "Which processes are missing, if an exchange between them failed with `e`"
-    if not (dist.is_available() and dist.is_initialized() and isinstance(e, RuntimeError)): return None
-    if not any(o in str(e) for o in ('gloo','timeout','Timed out')): return None
+    if not (dist.is_available() and dist.is_initialized() and isinstance(e, RuntimeError)): return
+    if not any(o in str(e) for o in ('gloo','timeout','Timed out')): return
     rank,world,store = dist.get_rank(),dist.get_world_size(),dist.distributed_c10d._get_default_store()
     silent = _listed(_silent(store, rank, world))
     return f"process {rank} ends, since " + (

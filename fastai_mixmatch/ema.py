@@ -165,10 +165,6 @@ def sync_buffers(self:EMA):
     torch._foreach_copy_(bufs, [o.view_as(b).to(b.dtype) for o,b in zip(s.split([b.numel() for b in bufs]), bufs)])
 
 # %% ../nbs/18_ema.ipynb #f524f0ff
-def ema_decay(
-    t:int, # Updates made so far
-    decay:float=0.999, # Largest decay
-    warmup:bool=True, # Grow up to `decay`?
-)->float: # Weight of the old average
-    "Decay of the next update"
+def ema_decay(t:int, decay:float=0.999, warmup:bool=True)->float:
+    "Weight of the old average after `t` updates: `decay`, or, with `warmup`, what grows up to it"
     return min(decay, (1+t)/(10+t)) if warmup else decay

@@ -68,8 +68,8 @@ def file_stamp(file)->bytes:
 def array_bytes(x)->bytes:
     "The values of an array or tensor in memory order; `TypeError` for objects"
     if isinstance(x, torch.Tensor):
-        x = x.detach().cpu().contiguous().flatten()
-        x = (x.view(torch.uint8) if x.numel() else x.byte()).numpy()
+        x = x.detach().cpu().contiguous()
+        x = x.as_strided((x.numel(),), (1,)).view(torch.uint8).numpy() # One value may have any stride
     x = np.asarray(x)
     if x.dtype==object: raise TypeError("an array of objects has no bytes to compare")
     return x.tobytes()
@@ -96,7 +96,7 @@ def _locked(f):
 
 def lock_folder(folder, held=None):
     "Lock `folder` until the returned file is closed, which `held` may be; `OSError` names who has it. Not on Windows"
-    folder,file = Path(folder),Path(folder)/'lock'
+    file = Path(folder)/'lock'
     if held and file.exists() and os.path.samestat(file.stat(), os.fstat(held.fileno())): return held
     os.makedirs(folder, exist_ok=True)
     def no_links(path, flags): return os.open(path, flags|getattr(os, 'O_NOFOLLOW', 0), 0o666)

@@ -119,10 +119,7 @@ def _fitted(head, x, y):
         warnings.filterwarnings('ignore', 'The number of unique classes') # Few labels are usual
         return head.fit(x, y)
 
-def linear_head(
-    x, # L2-normed features `(N,n_features)`
-    y, # Labels `(N,)`
-): # scikit-learn's `LogisticRegression`, fitted
+def linear_head(x, y): # Of L2-normed features and labels, scikit-learn's `LogisticRegression`, fitted
     "Logistic regression; from two labels a class on, cross-validation chooses its strength"
     fit = LogisticRegression(C=10., max_iter=1000, solver='newton-cg') # Faster than 'lbfgs'
     n = min(5, int(np.bincount(y)[np.unique(y)].min()))

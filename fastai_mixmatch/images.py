@@ -21,20 +21,15 @@ def is_file(o): return isinstance(o, (str,Path,bytes))
 class ImageError(OSError):
     "An image that cannot be read; the message names it"
 
-def item_name(
-    item, # Path, bytes, array or image
-    i=None, # Position in its list
-)->str: # What an error message calls it
-    "Name of an image item, safe to print"
+def item_name(item, i=None)->str:
+    "What an error message calls an `item`, number `i` of its list: a name that is safe to print"
     item = getattr(item, 'place', item) # Of bytes that have a name
     if not is_path(item): return type(item).__name__ + f' number {i}'*(i is not None)
     return ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in str(item))
 
 @contextmanager
-def reading(
-    name:Callable, # Gives the name of the image
-):
-    "Turn what goes wrong while an image is read into an `ImageError`"
+def reading(name:Callable):
+    "Turn what goes wrong while an image is read into an `ImageError` with its `name()`"
     try: yield
     except (ImageError,MemoryError): raise
     except Exception as e: raise ImageError(f"cannot read image {name()}: {type(e).__name__}: {e}") from e
@@ -57,16 +52,16 @@ def to_uint8(
 def as_nchw(
     x, # Images `(N,H,W)`, `(N,H,W,C)` or `(N,C,H,W)`, array or tensor
     shape:tuple|None=None, # `(C,H,W)` of one image, which settles the order of the axes
-)->Tensor: # `(N,C,H,W)`
+)->Tensor:
     "Images as a tensor `(N,C,H,W)`; `ValueError` where the axes cannot be told"
     got,last = tuple(x.shape),isinstance(x, ndarray) and x.ndim==4 # Where both may be: last in arrays
     x = torch.as_tensor(x).as_subclass(Tensor)
     if x.ndim==3: x = x[:,None]
     if x.ndim!=4: raise ValueError(f"expected images (N,H,W), (N,H,W,C) or (N,C,H,W); got shape {got}")
-    if shape is not None and x.shape[1:]==shape: return x
+    if x.shape[1:]==shape: return x
     ways = [o for o in (x, x.permute(0,3,1,2)) if o.shape[1] in (1,3)]
     if not ways: raise ValueError(f"expected 1 or 3 channels, first or last; got images of shape {got}")
-    return ways[-1 if last else 0]
+    return ways[-last]
 
 # %% ../nbs/00_images.ipynb #4f16f4fc
 FORMATS = 'JPEG PNG GIF BMP DIB TIFF WEBP PPM JPEG2000 AVIF HEIF'.split() # Pillow's; an ICO is decoded when opened
@@ -78,10 +73,8 @@ def _register():
     Image.init()
     with suppress(ImportError): __import__('pillow_heif').register_heif_opener()
 
-def open_file(
-    item, # Path, or bytes of a file
-): # PIL image, not yet decoded
-    "Open an image file of one of `FORMATS` and at most `MAX_PIXELS`"
+def open_file(item): # PIL image, not yet decoded
+    "Open an image file, by path or as bytes, of one of `FORMATS` and at most `MAX_PIXELS`"
     _register()
     try: im = Image.open(_content(item), formats=[o for o in FORMATS if o in Image.OPEN])
     except Image.DecompressionBombError as e: raise ValueError(f"{e}{_less} and `PIL.Image.MAX_IMAGE_PIXELS`") from e
@@ -110,11 +103,8 @@ def _up_to_255(x):
         f"its pixels are {x.dtype}: 8 or 16 bits? Convert them to uint8 or uint16")
     return np.multiply(x, np.float32(255/top), dtype=np.float32)
 
-def color_mode(
-    im, # PIL image
-    img_cls:type=PILImage, # fastai image class
-)->str: # Color mode of `img_cls`
-    "Mode to which `im` is converted; `ValueError` where that would clip its pixels"
+def color_mode(im, img_cls)->str:
+    "Color mode of `img_cls`, to which `im` is converted; `ValueError` where that would clip its pixels"
     mode = getattr(img_cls, '_open_args', {}).get('mode', 'RGB')
     if im.mode==mode or im.mode[0] not in 'IF': return mode
     raise ValueError(f"its pixels have more than 8 bits (mode {im.mode}) and would be clipped; convert it to 8 bits, "
@@ -138,9 +128,7 @@ def as_image(
         return img_cls(item.convert(color_mode(item, img_cls)))
 
 # %% ../nbs/00_images.ipynb #b3507e4b
-def as_shown(
-    im, # PIL image
-): # PIL image, of 8 bits a channel, without transparency
+def as_shown(im): # PIL image, of 8 bits a channel, without transparency
     "`im` as a viewer shows it: turned as its EXIF data say, 16 bits scaled to 8, over white"
     if im.getexif().get(274, 1)!=1: im = ImageOps.exif_transpose(im)
     if im.mode[0] in 'IF':

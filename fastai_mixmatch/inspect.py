@@ -87,7 +87,7 @@ def show_views(self:SemiSupervised,
     us,p = self.sample_views(n)
     return _grid(us, {0: [f"{class_name(self.learn.dls, c)}  {conf:.0%}" for conf,c in zip(*p.max(1))]})
 
-def _show(x, ax, title=None): show_image(picture(x), ctx=ax, cmap='gray', title=title)
+def _show(x, ax, title): show_image(picture(x), ctx=ax, cmap='gray', title=title)
 
 def _grid(rows, titles):
     "Rows of images, and axes; `titles` by number of the row"

@@ -99,9 +99,7 @@ def _take_given(dls, unlabeled, method, stream, checkpoint, every):
 def _args(f)->dict:
     return {k: p for k,p in inspect.signature(f).parameters.items() if k not in ('kwargs','source','unlabeled')}
 
-def _comments(
-    o, # Function or class
-)->dict:
+def _comments(o)->dict:
     "Comments of the parameters of a function or settings of a class, by name"
     text = ''.join(linecache.getlines(getattr(sys.modules.get(o.__module__), '__file__', None) or ''))
     body = re.search(rf'^(class|def) {o.__name__}\b.*\n((?:[ )].*\n?|\n)*)', text, re.M)
@@ -115,7 +113,7 @@ def _with_arguments(
     f:Callable, # Function of `**kwargs`
     sources, # Where its keyword arguments go; the first that has a name describes it
     doc:str, # First line of its docstring
-    but=(), # Names to leave out
+    but, # Names to leave out
     **defaults # Other defaults
 )->Callable: # `f`, with a signature and a docstring that name every argument
     "Show the arguments of `sources` as those of `f`"
@@ -180,11 +178,8 @@ def linear_start(
         mark_computed(p)
 
 # %% ../nbs/20_learner.ipynb #cbeca2e8
-def _own_dls(
-    dls, # `DataLoaders`
-    add_tfms:bool=False, # Copy the loaders, so that batch transforms can be added?
-)->DataLoaders: # With at least one training batch, and a validation loader, perhaps empty
-    "The `DataLoaders` of a learner, without changing the user's"
+def _own_dls(dls, add_tfms)->DataLoaders: # With a training batch and a validation loader, perhaps empty
+    "The `DataLoaders` of a learner, without changing the user's: copies, where transforms are to be added"
     loaders = [*dls.loaders]
     if len(loaders[0])==0 and isinstance(loaders[0], DataLoader): loaders[0] = loaders[0].new(drop_last=False)
     if len(loaders)==1: loaders.append(_empty(loaders[0]))

@@ -100,9 +100,7 @@ def found(cls:Files, path, recurse:bool=True, folders=None): # As in `ImageList.
 # %% ../nbs/01_lists.ipynb #6be0a7f3
 def _composed(o): return unicodedata.normalize('NFC', o.strip()) # A Mac may write ü as u and ¨
 
-def label_text(
-    o, # Label, one value
-)->str|None:
+def label_text(o)->str|None:
     "A label as text, such as '3' for 3.0; None for a blank one"
     if o is None or o is pd.NA or o!=o: return None
     return re.sub(r'^(-?\d+)\.0+$', r'\1', _composed(str(o))) or None
@@ -133,8 +131,7 @@ class ImageList(L):
     def __getitem__(self, idx):
         if isinstance(idx, (int, np.integer)): return self.items[idx] if self.pipe is None else self.emit(idx)
         if not isinstance(idx, slice): idx = list(mask2idxs(idx))
-        def part(o):
-            "As an array or as `Files`, if it is one"
+        def part(o): # As an array or as `Files`, if it is one
             return o[idx] if isinstance(idx, slice) or is_array(o) or isinstance(o, Files) else [o[i] for i in idx]
         return self._new(part(self.items), labels=self.labels and part(self.labels))
 

@@ -40,7 +40,7 @@ def labeled_loss(
         raise ValueError("a function takes no `weight`, `smoothing` or `gamma`; build them into it")
     refuse_unless(kind in ('ce','focal'), "the loss must be 'ce', 'focal' or a function", kind)
     refuse_unless(0<=smoothing<1, "smoothing must be in [0,1)", smoothing)
-    if gamma is None: gamma = 2. if kind=='focal' else 0.
+    if gamma is None: gamma = 2.*(kind=='focal')
     refuse_unless(gamma>=0, "gamma must be at least 0", gamma)
     if weight is not None:
         with suppress(RuntimeError, TypeError, ValueError):

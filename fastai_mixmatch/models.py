@@ -57,13 +57,10 @@ class WideResNet(nn.Module):
         super().__init__()
         n,rest = divmod(depth-4, 6)
         if n<1 or rest: raise ValueError(f"depth must be 6n+4 (10, 16, 22, 28, ...); got {depth!r}")
-        layers,ni = [_conv(n_in, 16)],16
-        for i in range(3*n):
-            nf = 16*width<<i//n
-            layers.append(WideBlock(ni, nf, 2 if i and i%n==0 else 1, i==0, bn_momentum))
-            ni = nf
-        self.body = nn.Sequential(*layers, _bn_act(ni, bn_momentum))
-        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), _linear(ni, n_out))
+        ns = [16, *(16*width<<i//n for i in range(3*n))]
+        blocks = (WideBlock(ns[i], ns[i+1], 1+(i in (n,2*n)), i==0, bn_momentum) for i in range(3*n))
+        self.body = nn.Sequential(_conv(n_in, 16), *blocks, _bn_act(ns[-1], bn_momentum))
+        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), _linear(ns[-1], n_out))
 
     def forward(self, x): return self.head(self.body(x))
 

@@ -125,10 +125,8 @@ def fit_plan(learn, plan):
     learn.fit_one_cycle(plan['epochs'], learn.lr*n/40 if short else a['lr'])
 
 # %% ../nbs/31_plan.ipynb #b4c3c0bf
-def pace(
-    learn, # Learner of `plan_learner`
-)->float: # Seconds
-    "How long a view of an image and its prediction take"
+def pace(learn)->float:
+    "How many seconds a view of an image and its prediction take"
     m = method_of(learn)
     pool,device = m.labeled_dl.pool,m.labeled_dl.device or 'cpu'
     learn.model.to(device).eval()

@@ -30,16 +30,13 @@ def known_tfms(
         name = getattr(f, 'name', '')
         if getattr(f, 'split_idx', None)==1-split_idx: continue
         if item is not None: item = None if name in OPENERS else f(item)
-        known = f is noop or name in OPENERS|{'noop'} or type(f) in _same
-        known = known or (split_idx and type(f).__module__.startswith('fastai.') and type(f) is not RandTransform)
-        if not (known or is_path(item)): return False
+        known = f is noop or name in OPENERS|{'noop'} or type(f) in _same or is_path(item)
+        if not (known or split_idx and type(f).__module__.startswith('fastai.') and type(f) is not RandTransform):
+            return False
     return True
 
-def known_source(
-    ds, # Dataset or list
-    split_idx:int=0, # 0 in training, 1 in validation
-)->bool:
-    "Is reading an item of `ds` known to use no generator but the global ones?"
+def known_source(ds, split_idx:int=0)->bool:
+    "Is reading an item of a dataset or list known to use no generator but the global ones?"
     kind = type(ds) # A subclass may do anything
     if kind is Subset: return known_source(ds.dataset, split_idx)
     if kind is ConcatDataset: return all(known_source(o, split_idx) for o in ds.datasets)
@@ -53,6 +50,8 @@ def known_source(
     return all(o.__name__ in _torchvision and o.__module__.startswith('torchvision.') for o in kinds)
 
 # %% ../nbs/02_pool.ipynb #3fc052e9
+def _form(x): return type(x),tuple(x.shape),x.dtype,float(x.max())
+
 class ItemPipe(ImagePipe):
     "What a loader does to one image: open it, apply the item transforms, give a tensor `(C,H,W)`"
     def __init__(self,
@@ -64,7 +63,7 @@ class ItemPipe(ImagePipe):
         img_cls = type(img) if opened else PILImage if isinstance(img, Image.Image) else None
         super().__init__(img_cls, loader_tfms(dl, 'after_item', split_idx))
         x = self.tensor(img)
-        self.cls,self.shape,self.dtype,self.top = type(x),tuple(x.shape),x.dtype,float(x.max())
+        self.cls,self.shape,self.dtype,self.top = _form(x)
         if x.ndim!=3 or x.shape[2]==3<min(x.shape[:2]): # Channels last
             raise ValueError(f"a labeled image must become a tensor (channels, height, width); got shape {self.shape}")
 
@@ -134,7 +133,7 @@ class Pool:
     def look(self, idxs, k, known, same=False):
         "Learn from the images at `idxs` what all are like"
         x,self.first_label = self.read(idxs[0])
-        self.cls,self.shape,self.dtype,self.top = type(x),tuple(x.shape),x.dtype,float(x.max())
+        self.cls,self.shape,self.dtype,self.top = _form(x)
         drew = draws(partial(self.read, idxs[0]))
         some = filter(self.can, idxs) if drew or not known else idxs[:1]
         known,looks = known or same,4 if known else 12

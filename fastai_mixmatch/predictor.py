@@ -38,7 +38,7 @@ def save_predictor(
         raise PredictorError(f"cannot write {file}: {e}. An older file of this name is as it was") from e
     return sha256_of([b])
 
-def _samples(dls, n=8):
+def _samples(dls, n):
     "Up to `n` images, evenly spaced: opened, and as the files that they come from, if any"
     ds = dls.valid.dataset if len(dls.valid.dataset) else dls.train_ds
     _need(hasattr(ds, 'tls') and hasattr(dls, 'vocab'), "the loaders do not open images themselves, so a predictor "
@@ -121,8 +121,7 @@ class Predictor:
         device=None, # Device; default: the CPU
     ):
         def tfms(part):
-            def given(kw): return {k: tuple(v) if isinstance(v, list) else v for k,v in kw.items()}
-            return [_known[n][0](**given(kw)) for n,kw in part]
+            return [_known[n][0](**{k: tuple(v) if isinstance(v, list) else v for k,v in kw.items()}) for n,kw in part]
         t = meta['tfms']
         self.meta,self.classes,self.device = meta,meta['classes'],torch.device(device or 'cpu')
         self.model = model.eval().to(self.device)

@@ -66,7 +66,7 @@ def add(self:Report, name, total, weight=1):
 
 @patch
 def mean(self:Report, name):
-    total,weight = map(float, self.sums.get(name, (0.,0.)))
+    total,weight = map(float, self.sums.get(name, (0,0)))
     return total/weight if weight else None
 
 @patch

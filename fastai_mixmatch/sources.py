@@ -9,7 +9,7 @@ __all__ = ['OPENERS', 'pair', 'raw_items', 'source_name', 'image_tfms', 'loader_
 # %% ../nbs/01_sources.ipynb #284deba9
 import bisect
 from fastai.vision.all import *
-from torch.utils.data import ConcatDataset, RandomSampler, SequentialSampler, Subset, SubsetRandomSampler
+from torch.utils.data import ConcatDataset, Subset, SubsetRandomSampler
 from .images import *
 from .lists import *
 
@@ -27,10 +27,8 @@ def pair(
 
 _plain = list,tuple,ndarray,Tensor,Files
 
-def raw_items(
-    ds, # Dataset or list
-): # Sequence of paths, arrays or images; `(id, position)` where that is unknown
-    "The files or arrays that a dataset opens"
+def raw_items(ds): # Sequence of paths, arrays or images; `(id, position)` where that is unknown
+    "The files or arrays that a dataset or list opens"
     if isinstance(ds, Subset): return [*map(raw_items(ds.dataset).__getitem__, map(int, ds.indices))]
     if isinstance(ds, ConcatDataset): return [o for part in ds.datasets for o in raw_items(part)]
     items = ds if isinstance(ds, _plain) else ifnone(getattr(ds, 'items', None), getattr(ds, 'samples', None))
@@ -47,9 +45,7 @@ def source_name(ds, i):
 # fastai's names of transforms that open an image, and do no more
 OPENERS = {f'{o}.create' for o in ('PILBase','PILImageShown','ImageStack')}
 
-def image_tfms(
-    ds, # Dataset
-)->TfmdLists|None:
+def image_tfms(ds)->TfmdLists|None:
     "The part of a fastai dataset that gives its images"
     tl = ds.tls[0] if hasattr(ds, 'tls') else ds
     return tl if isinstance(tl, TfmdLists) else None
@@ -88,21 +84,16 @@ def check_files(ds):
     for i in range(len(ds)):
         with reading(lambda: source_name(ds, i)): _check_file(ds, i)
 
-def get_item(
-    ds, # Dataset or list
-    i:int, # Position
-):
-    "Item `i` of `ds`; `ImageError` names the image that cannot be read"
+def get_item(ds, i:int):
+    "Item `i` of a dataset or list; `ImageError` names the image that cannot be read"
     if type(ds) in _plain: return ds[i]
     with reading(lambda: source_name(ds, i)):
         _check_file(ds, i)
         return ds[i]
 
 # %% ../nbs/01_sources.ipynb #c7d385f2
-def class_names(
-    ds, # Dataset
-)->list|None: # Class of each label index, if the dataset knows
-    "The classes of a dataset"
+def class_names(ds)->list|None:
+    "Class of each label index, if the dataset `ds` knows"
     while isinstance(ds, Subset): ds = ds.dataset
     if isinstance(ds, ConcatDataset):
         parts = [o for o in map(class_names, ds.datasets) if o]
@@ -173,7 +164,7 @@ def nothing_in(source, items)->str:
 def overlap(
     items, # Unlabeled items
     dls, # `DataLoaders`, whose validation set is looked at
-)->int: # How many images are in both
+)->int:
     "Number of unlabeled images that are also in the validation set"
     valid = dls.valid.dataset if len(dls.loaders)>1 else ()
     if len(valid)==0 or not hasattr(items, '__len__'): return 0

@@ -19,8 +19,8 @@ from .files import array_bytes
 # %% ../nbs/82_state.ipynb #d699218f
 def _array(o):
     if o.dtype.kind not in 'biufcUSMm': raise TypeError(f"an array of {o.dtype} cannot be saved as plain data")
-    b = bytearray(array_bytes(o))
-    return [torch.frombuffer(b, dtype=torch.uint8) if b else torch.empty(0, dtype=torch.uint8), o.dtype.str, [*o.shape]]
+    b = np.frombuffer(bytearray(array_bytes(o)), np.uint8)
+    return [torch.from_numpy(b), o.dtype.str, [*o.shape]]
 
 def _to_array(v): return np.frombuffer(v[0].numpy().tobytes(), v[1]).reshape(v[2]).copy()
 
@@ -73,7 +73,7 @@ _kinds = dict( # Name → which objects, what of them is packed, and the way bac
              lambda o: torch.stack([v.detach().as_subclass(Tensor) for v in o]), lambda v: list(v.unbind())))
 
 def _alike(o, cls):
-    return type(o) is list and len(o)>0 and isinstance(o[0], cls) and len({type(v) for v in o})==1
+    return type(o) is list and o and isinstance(o[0], cls) and len({type(v) for v in o})==1
 
 # %% ../nbs/82_state.ipynb #002a8dac
 _keys = bool,int,float,str,bytes,torch.Size,type(None)

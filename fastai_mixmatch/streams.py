@@ -155,9 +155,7 @@ def check_label(y):
     if floats: raise TypeError(f"regression targets ({got} of floats) are not supported: labels must be classes; for "
                                "numbers use fastai's `vision_learner` with `RegressionBlock`")
 
-def check_labels(
-    dls, # `DataLoaders`
-)->int: # Number of classes
+def check_labels(dls)->int: # Number of classes
     "Refuse what is not single-label classification with at least two classes"
     ds = dls.train.dataset
     if isinstance(ds, IterableDataset):

@@ -127,10 +127,7 @@ _instead = dict(several="fastai's `MultiCategoryBlock` with `vision_learner`",
     boxes="a detector, such as those of `torchvision.models.detection`",
     numbers="fastai's `RegressionBlock` with `vision_learner`; for a few grades, name them: `grade 1`")
 
-def refuse(
-    found:str, # What was found
-    task:str, # Which task that is: 'several', 'boxes' or 'numbers'
-):
+def refuse(found:str, task:str): # 'several', 'boxes' or 'numbers'
     "`ValueError` for a task other than one class per image"
     raise ValueError(f"{found}. Here each image has one class; for that use {_instead[task]}")
 
@@ -212,9 +209,7 @@ def label_studio(
 _parts = dict(labeled='labeled labelled train training', valid='valid validation val dev', test='test testing',
               unlabeled='unlabeled unlabelled unsupervised unlabeled_images no_label')
 
-def part_of(
-    name, # Name of a folder
-)->str|None: # 'labeled', 'valid', 'test', 'unlabeled', or None for a class
+def part_of(name)->str|None: # 'labeled', 'valid', 'test', 'unlabeled', or None for a class
     "What a folder's name says about its images"
     return first(k for k,v in _parts.items() if str(name).lower().replace('-', '_').replace(' ', '_') in v.split())
 

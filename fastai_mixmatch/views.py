@@ -16,8 +16,8 @@ from .rng import draws, varies
 def shift_draws(
     n:int, # Images
     max_shift:tuple, # Largest shift in pixels `(vertical, horizontal)`
-    flip:float=0., # Probability of a left-right flip
-    device=None, # Device
+    flip:float, # Probability of a left-right flip
+    device=None,
 )->tuple: # Shifts `(n,)` of rows and of columns, and flips `(n,)`, bool
     "Draw the random numbers of a weak view: all `2*max_shift+1` offsets are equally likely"
     dy,dx = (torch.randint(-m, m+1, (n,), device=device) for m in max_shift)
@@ -145,7 +145,7 @@ def views(self:BatchViews,
 def _pair(self:BatchViews, x, f):
     "Images, and stand-ins for labels where a transform takes both, after `f`"
     if x.is_floating_point(): x = x.clone() # fastai divides in place
-    if issubclass(self.cls, Tensor) and self.cls is not Tensor: x = x.as_subclass(self.cls)
+    x = x.as_subclass(self.cls)
     return f((x,TensorCategory(_stand_ins(x))) if self.pairs else (x,))
 
 @patch
