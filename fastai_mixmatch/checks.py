@@ -25,11 +25,8 @@ def label_indices(ds)->list:
     if is_listy(targets) or isinstance(targets, (Tensor,ndarray)): return [int(change(o)) for o in targets]
     return [int(ds[i][1]) for i in range(len(ds))]
 
-def class_counts(
-    dl, # `LabeledDL`
-    dls, # Its `DataLoaders`
-)->Tensor: # `(n_classes,)`
-    "Labeled images of each class; `ValueError` for a class without one"
+def class_counts(dl, dls)->Tensor: # `(n_classes,)`
+    "Labeled images of each class of the `LabeledDL` of `dls`; `ValueError` for a class without one"
     if dl.cache: dl.pool.load(dl.num_workers)
     ys = torch.as_tensor(dl.pool.y if dl.pool.y is not None else label_indices(dls.train.dataset))
     if ys.min()<0 or ys.max()>=dl.c: raise ValueError(

@@ -302,9 +302,7 @@ def survey(
                   check, num_workers, progress)
 
 # %% ../nbs/30_collect.ipynb #e647b870
-def usual_size(
-    sizes, # Sizes `(width, height)` of images
-)->int: # Pixels
+def usual_size(sizes)->int: # Of images' `(width, height)`
     "A multiple of 32 that most images reach, at most 224, or 128 without a GPU; small images keep their size"
     short = int(np.median([min(o) for o in sizes]))
     return short if short<64 else min(224 if torch.cuda.is_available() else 128, short//32*32)

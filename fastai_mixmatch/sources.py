@@ -115,8 +115,8 @@ def class_name(dls, i)->str:
 # %% ../nbs/01_sources.ipynb #12cda6a6
 def _column_files(col, dls=None)->list:
     "Paths of names: completed as the labeled set of `dls` does, below the folder of `dls`, or as they are"
-    tl = image_tfms(nested_attr(dls, 'train.dataset'))
-    reader = None if tl is None else first(f for f in tl.tfms.fs if isinstance(f, ColReader))
+    fs = nested_attr(image_tfms(nested_attr(dls, 'train.dataset')), 'tfms.fs', ())
+    reader = first(f for f in fs if isinstance(f, ColReader))
     ways = [lambda o: Path(f'{reader.pref}{o}{reader.suff}')] if reader else []
     ways += [lambda o: Path(getattr(dls, 'path', '.'))/str(o), lambda o: Path(str(o))]
     return [*map(first(f for f in ways if any(f(o).is_file() for o in col[:1])) or ways[0], col)]

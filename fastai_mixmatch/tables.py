@@ -89,12 +89,8 @@ def _column(df, given, what):
     if str(given).isdigit() and int(given)<len(cols): return cols[int(given)]
     raise ValueError(f"there is no column {given!r}; `{what}` may be {', '.join(map(repr, cols))}")
 
-def file_column(
-    df, # Data frame
-    find:Finder,
-    given=None, # Name or position, if known
-): # Name
-    "The column that names files"
+def file_column(df, find:Finder, given=None): # Name, or position, if known
+    "The name of the column that names files"
     if given is not None: return _column(df, given, 'file')
     refuse_columns(df, ())
     def hits(c): return sum((1+_names_image(o))*bool(find(o)) for o in df[c].iloc[:50] if is_path(o))
@@ -102,12 +98,8 @@ def file_column(
     raise FileNotFoundError(f"no column names files in {find.root} (columns {', '.join(map(repr, df.columns))}; first "
                             f"row {', '.join(map(repr, df.iloc[:1].values.ravel()))}); `root=` sets their folder")
 
-def label_column(
-    df, # Data frame
-    file, # Column of the files
-    given=None, # Name or position, if known
-): # Name
-    "The column of the labels"
+def label_column(df, file, given=None): # As in `file_column`, which gives `file`
+    "The name of the column of the labels"
     if given is not None: return _column(df, given, 'label')
     cols = [c for c in df.columns if c!=file]
     usual = [c for c in cols if str(c).strip().lower() in label_names]
@@ -143,9 +135,7 @@ def one_label(o):
     if isinstance(o, (list,tuple,set,dict,np.ndarray)): refuse(f"a label is a list, {o!r}", 'several')
     return label_text(o) # pandas writes 3.0 beside a blank cell
 
-def refuse_labels(
-    labels, # Texts
-):
+def refuse_labels(labels): # Texts
     "Refuse labels that are numbers to predict, or several in one text"
     kinds = set(labels)
     point = ',.'[any({*o.split(',')}-kinds for o in kinds)]
