@@ -52,8 +52,6 @@ def known_source(ds, split_idx:int=0)->bool:
 # %% ../nbs/02_pool.ipynb #3fc052e9
 def _form(x): return type(x),tuple(x.shape),x.dtype,float(x.max())
 
-def _form(x): return type(x),tuple(x.shape),x.dtype,float(x.max())
-
 class ItemPipe(ImagePipe):
     "What a loader does to one image: open it, apply the item transforms, give a tensor `(C,H,W)`"
     def __init__(self,
