@@ -94,12 +94,12 @@ def _bounded(w, h):
     if w*h>MAX_PIXELS: raise ValueError(f"it has {w}×{h} pixels, more than {MAX_PIXELS}.{_less}")
 
 # %% ../nbs/00_images.ipynb #6148bb38
-def _up_to_255(x):
-    "Pixels as floats from 0 to 255, so that nothing is lost"
+def _up_to_255(x, shown):
+    "Pixels as floats from 0 to 255, so that nothing is lost; a picture is `shown`, whose int32 are 16 bits"
     top = 1 if x.dtype.kind in 'fb' else 255 if x.dtype==np.uint8 else 65535
     if x.size and not 0<=x.min()<=x.max()<=top: raise ValueError(
         f"its pixels run from {x.min()} to {x.max()}; expected 0 to {top}: 8 or 16 bits, or floats in [0,1]")
-    if x.dtype.kind=='i' or x.dtype.kind=='u' and x.dtype.itemsize>2: raise TypeError(
+    if x.dtype.kind=='i' and not shown or x.dtype.kind=='u' and x.dtype.itemsize>2: raise TypeError(
         f"its pixels are {x.dtype}: 8 or 16 bits? Convert them to uint8 or uint16")
     return np.multiply(x, np.float32(255/top), dtype=np.float32)
 
@@ -170,12 +170,11 @@ class ImageStack(TensorImage):
                 if getattr(im, 'n_frames', 1)>1: raise ValueError("it has several frames; save them as one `.npy` file")
                 return cls.create(im)
         else: x = np.asarray(fn.convert(fn.palette.mode) if shown and fn.mode[0]=='P' else fn)
-        if shown and x.dtype==np.int32 and 0<=x.min() and x.max()<=65535: x = x.astype(np.uint16) # Pillow's mode I
         if x.ndim==2: x = x[None]
         elif x.ndim==3 and (shown or x.shape[2]<x.shape[0]): x = x.transpose(2,0,1)
         if x.ndim!=3: raise ValueError(f"an image must be (H,W), (C,H,W) or (H,W,C); got shape {x.shape}")
         _bounded(*x.shape[:0:-1])
-        return cls(torch.from_numpy(np.ascontiguousarray(_up_to_255(x))))
+        return cls(torch.from_numpy(np.ascontiguousarray(_up_to_255(x, shown))))
 
     def show(self, ctx=None, **kwargs):
         "Show three channels, or one where there are two"
