@@ -156,7 +156,7 @@ def run(self:RandAugment, x:Tensor, draw:Callable)->tuple:
     "Strong views `(B,C,H,W)`, and the notes of `draw` `(n,B)`, -1 for images left alone"
     if not x.is_floating_point():
         raise TypeError(f"{type(self).__name__} needs float images in [0,1]; got {x.dtype}; "
-                        "put it after `IntToFloatTensor`")
+            "put it after `IntToFloatTensor`")
     back,notes = torch.arange(len(x), device=x.device),torch.full((self.n,len(x)), -1, device=x.device)
     for i in range(self.n):
         perm = torch.randperm(len(x), device=x.device)

@@ -110,7 +110,7 @@ def find(self:Checkpoint)->tuple:
         warn(f"{msg}. Fit {n} begins again, from the end of fit {n-1}")
         return None,None
     raise CheckpointError(f"{msg}: {', '.join(f.name for f in found)}. Bring back a copy of one, or, to begin again, "
-                          "name another folder or delete them")
+        "name another folder or delete them")
 
 # %% ../nbs/23_checkpoint.ipynb #03c695ee
 @patch
@@ -138,7 +138,7 @@ def begin(self:Checkpoint):
     method = method_of(self.learn)
     if not method:
         raise CheckpointError("`Checkpoint` needs a method of this package beside it; the learner's callbacks are "
-                              f"{', '.join(type(o).__name__ for o in self.cbs)}. Make it with `ssl_learner`")
+            f"{', '.join(type(o).__name__ for o in self.cbs)}. Make it with `ssl_learner`")
     values,unknown = settings(self.learn, method)
     self.this_fit = fit = AttrDict(n=self.fits+1, settings=values, world=method.world, since=time.monotonic(),
         lock=None, state=None, done=False, exact=True, diff={}, gate=None, wait=None, stop=0, timer=None,

@@ -184,7 +184,7 @@ def ask(method, hook, *args):
     except (IndexError,RuntimeError,ValueError) as e:
         if not re.search('to unpack|tuple index|non-empty|at least one view', str(e)): raise
         raise ValueError(f"{type(method).__name__}.{hook}: {e}. The class declares k = {method.k} weak and "
-                         f"ks = {method.ks} strong views; declare as many as it uses") from e
+            f"ks = {method.ks} strong views; declare as many as it uses") from e
 
 # %% ../nbs/84_checks.ipynb #5b1f3a02
 def _data(v):

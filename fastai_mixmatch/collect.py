@@ -227,7 +227,7 @@ def duplicates(self:Survey)->pd.DataFrame:
     "Pairs of images, of which at least one has a label, that show the same picture"
     d = self.df
     return pd.DataFrame([(self.name(i), d.part[i], self.name(j), d.part[j], n) for i,j,n in self.pairs],
-                        columns=['file','part','other','other part','distance'])
+        columns=['file','part','other','other part','distance'])
 @patch
 def twins(self:Survey)->list:
     def of(i): return f"{self.name(i)} ({self.df.part[i]} {item_name(self.df.label[i] or '')}".rstrip()+')'
@@ -332,9 +332,9 @@ def loaders(
                          root=found.root)
     labeled,valid,unlabeled = map(images, ('labeled','valid','unlabeled'))
     dls = labeled.dataloaders(valid, bs=bs, drop_last=bs<=len(labeled),
-                              num_workers=ifnone(workers, usual_workers(len(df))),
-                              item_tfms=ifnone(item_tfms, Resize(size)),
-                              batch_tfms=ifnone(batch_tfms, aug_transforms(max_lighting=.2, max_warp=.1)))
+        num_workers=ifnone(workers, usual_workers(len(df))),
+        item_tfms=ifnone(item_tfms, Resize(size)),
+        batch_tfms=ifnone(batch_tfms, aug_transforms(max_lighting=.2, max_warp=.1)))
     return Collected(dls, unlabeled, found)
 
 # %% ../nbs/30_collect.ipynb #a389f990

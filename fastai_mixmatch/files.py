@@ -106,7 +106,7 @@ def lock_folder(folder, held=None):
         if not _locked(f):
             f.seek(0)
             raise BlockingIOError(f"{folder} is in use by process {f.read()}, this is process {os.getpid()}; "
-                                  "let that end first, or name another folder")
+                "let that end first, or name another folder")
     if os.fstat(f.fileno()).st_nlink>1: raise OSError(f"{file} is a link to another file; delete it")
     f.truncate(0)
     f.write(str(os.getpid()))

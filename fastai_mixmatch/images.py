@@ -108,7 +108,7 @@ def color_mode(im, img_cls)->str:
     mode = getattr(img_cls, '_open_args', {}).get('mode', 'RGB')
     if im.mode==mode or im.mode[0] not in 'IF': return mode
     raise ValueError(f"its pixels have more than 8 bits (mode {im.mode}) and would be clipped; convert it to 8 bits, "
-                     "or open it as an `ImageStack`")
+        "or open it as an `ImageStack`")
 
 def as_image(
     item, # Path, bytes, PIL image, or array or tensor of one image

@@ -68,7 +68,7 @@ def ssl_learner(
         extra.append(checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint, every))
     lr = ifnone(lr, 1e-3 if start else 2e-3)
     learn = SemiSupervisedLearner(dls, model, loss_func=loss_func, lr=lr, wd=wd, opt_func=opt_func, metrics=metrics,
-                                  splitter=ifnone(splitter, split), cbs=extra, **kwargs)
+        splitter=ifnone(splitter, split), cbs=extra, **kwargs)
     learn.arch_spec,learn.head_fitted = arch_spec(arch, model_args),start
     with kept_rng(): x = method.example()
     if torch.device(getattr(dls, 'device', None) or default_device()).type=='cpu': to_channels_last(learn.model, x)

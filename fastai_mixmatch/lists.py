@@ -55,7 +55,7 @@ def draw_labeled(
     for c in classes:
         if len(groups[c]) < want[c]:
             raise ValueError(f"class {c!r} has {len(groups[c])} images, and {n} balanced labels need {want[c]}; "
-                             "pass `balanced=False` or a smaller n")
+                "pass `balanced=False` or a smaller n")
     return sorted(i for c in classes for i in rng.sample(groups[c], want[c]))
 
 # %% ../nbs/01_lists.ipynb #773ad57b
@@ -216,7 +216,7 @@ def all_labeled(self:ImageList):
     "Refuse blank labels"
     blank = [i for i,o in enumerate(self.labels) if _blank(o)]
     if blank: raise ValueError(f"{len(blank)} of {len(self)} images have no label, the first is {self.name(blank[0])}; "
-                               "leave them out: `il[[o==o and o not in ('',None) for o in il.labels]]`")
+        "leave them out: `il[[o==o and o not in ('',None) for o in il.labels]]`")
 
 @patch
 def choose(self:ImageList, n:int, balanced:bool=True, seed:int=0)->Split:
@@ -236,7 +236,7 @@ def split(self:ImageList,
     if not isinstance(by, Split): by = Split.load(by)
     if (by.total, by.digest) == (len(self), self.digest()): return self[by.labeled], self[by.rest]
     raise ValueError(f"this split was made for {by.total} other images (digest {by.digest}); "
-                     f"the list has {len(self)} (digest {self.digest()})")
+        f"the list has {len(self)} (digest {self.digest()})")
 
 # %% ../nbs/01_lists.ipynb #4d10b7a6
 @patch
@@ -298,7 +298,7 @@ def by_workers(
     batches = chunked(items, bs)
     if progress: batches = list(batches)
     dl = torch.utils.data.DataLoader(_Calls(f), batch_sampler=batches, collate_fn=collate, num_workers=num_workers,
-                                     generator=torch.Generator())
+        generator=torch.Generator())
     try: yield from progress_bar(dl, leave=False) if progress and has_bars() else dl
     except RuntimeError as e:
         if msg := unguarded(e): raise RuntimeError(msg) from None

@@ -47,7 +47,7 @@ def labeled_loss(
             if not hasattr(weight, 'items'): weight = torch.as_tensor(weight) # A series has an order of its own
         good = isinstance(weight, Tensor) and weight.ndim==1 and (weight>=0).all() and 0<weight.sum()<math.inf
         refuse_unless(good, "`weight` must hold a finite number of at least 0 for each class, in the order of "
-                      "`dls.vocab`, not all 0, as a list or tensor", weight)
+            "`dls.vocab`, not all 0, as a list or tensor", weight)
     elif not gamma and not smoothing: return soft_cross_entropy
     return partial(_weighted_loss, weight=weight, smoothing=smoothing, gamma=gamma)
 

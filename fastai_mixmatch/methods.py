@@ -151,7 +151,7 @@ class UDA(FixMatch):
         super().check()
         refuse_unless(self.tsa in (None,'linear','log','exp'), "tsa must be None, 'linear', 'log' or 'exp'", self.tsa)
         refuse_unless(not self.tsa or self.loss_x is soft_cross_entropy,
-                      "tsa anneals cross entropy; loss_x must be 'ce'", self.loss_x)
+            "tsa anneals cross entropy; loss_x must be 'ce'", self.loss_x)
 
     def targets(self, q, q_x): return sharpen(q, self.T), super().targets(q, q_x)[1]
 

@@ -137,7 +137,7 @@ def load_weights(
     else:
         at = f'{rest[0]} {tuple(given[rest[0]].shape)}' if rest else 'no tensor'
         raise ValueError(f"the weights belong to another network: {len(pairs)} of {len(given)} tensors fit, then comes "
-                         f"{at}; pass the file of the network that `arch` names")
+            f"{at}; pass the file of the network that `arch` names")
     with torch.no_grad():
         for k,g in pairs.items(): own[k].copy_(given[g])
     return [k for k in own if k not in pairs]

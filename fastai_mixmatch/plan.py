@@ -103,8 +103,8 @@ def plan_learner(
     if pre and not (weights or a.get('fold')): print(f"fetching the weights of {a['model']}, once; or pass --weights")
     with contextlib.redirect_stdout(io.StringIO()): # The command itself says how long it takes
         learn = ssl_learner(dls, Unlabeled(unlabeled, steps=steps), find_arch(a['model']), find_method(a['method'])(),
-                            pretrained=pre and not weights, weights=None if whole else weights, cbs=cbs,
-                            checkpoint=checkpoint or Checkpoint(start.parent/'checkpoints', '2min'))
+            pretrained=pre and not weights, weights=None if whole else weights, cbs=cbs,
+            checkpoint=checkpoint or Checkpoint(start.parent/'checkpoints', '2min'))
     if whole: load_weights(learn.model, whole)
     if again: learn.model.load_state_dict(torch.load(start, 'cpu', weights_only=True))
     elif pre:
@@ -212,5 +212,5 @@ def same_plan(plan, a, run):
     old = dict(plan['args'], **{k: a[k] for k in ('source','unlabeled','valid','root') if k in a})
     diff = [f"{k} is {v}, and was {old.get(k)}" for k,v in a.items() if v!=old.get(k)]
     if diff: raise ValueError(f"{run} holds a training with other settings: {'; '.join(diff)}. Give the same to go "
-                              f"on, or begin a new one: `train` with another --out, and --weights {run} to build on it")
+        f"on, or begin a new one: `train` with another --out, and --weights {run} to build on it")
     return dict(plan, args=a)

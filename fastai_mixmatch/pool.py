@@ -89,7 +89,7 @@ class ItemPipe(ImagePipe):
         if self.img_cls is not None: return as_image(item, self.img_cls, i)
         if isinstance(item, (Tensor, ndarray)): return torch.as_tensor(item)
         raise TypeError(f"the labeled set gives tensors {self.shape}, but unlabeled {item_name(item, i)} "
-                        f"is a {type(item).__name__}: give it the same transform")
+            f"is a {type(item).__name__}: give it the same transform")
 
 # %% ../nbs/02_pool.ipynb #8d42c517
 @patch
@@ -297,7 +297,7 @@ class LabelIndex:
         "Warn, once, of labels that are no class"
         def some(names): return ', '.join(map(str, names[:10])) + '…'*(len(names)>10)
         if not self.told: warn(f"unlabeled images have labels that are not classes of `dls`: {some(names)}; "
-                               f"`dls` has {some([o for o in self.index if isinstance(o, str)])}; {how}")
+            f"`dls` has {some([o for o in self.index if isinstance(o, str)])}; {how}")
         self.told = True
 
     def __call__(self, i, item)->int:

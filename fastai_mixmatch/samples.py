@@ -55,7 +55,7 @@ def _clear(path, mark, patterns):
     old = [f for o in patterns for f in path.glob(o)]
     if old and not (path/mark).exists():
         raise FileExistsError(f"{path} holds what this function did not write ({', '.join(o.name for o in old[:3])}); "
-                              "name another folder")
+            "name another folder")
     for o in old: shutil.rmtree(o) if o.is_dir() else o.unlink()
 
 # %% ../nbs/27_samples.ipynb #d701e299

@@ -100,7 +100,7 @@ def class_names(ds)->list|None:
         other = first(o for o in parts if o!=parts[0])
         if not other: return first(parts)
         raise ValueError(f"the parts of a `ConcatDataset` number their classes differently: {parts[0]} and "
-                         f"{other}; give all one list")
+            f"{other}; give all one list")
     features = getattr(ds, 'features', None)
     hf = [features.get(o) for o in ('label','labels')] if isinstance(features, dict) else []
     places = [(ds,'vocab'), (ds,'classes'), *((o,'names') for o in hf)]

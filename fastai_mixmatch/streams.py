@@ -153,7 +153,7 @@ def check_label(y):
     if isinstance(y, str):
         raise TypeError(f"labels must be indices of classes; got {y!r}: use `CategoryBlock`, or number the classes")
     if floats: raise TypeError(f"regression targets ({got} of floats) are not supported: labels must be classes; for "
-                               "numbers use fastai's `vision_learner` with `RegressionBlock`")
+        "numbers use fastai's `vision_learner` with `RegressionBlock`")
 
 def check_labels(dls)->int: # Number of classes
     "Refuse what is not single-label classification with at least two classes"

@@ -289,7 +289,7 @@ def _issues(p):
     rows = [([r.file], says(r)) for r in df.itertuples()]
     n = sum(len(s) for k,s in p.seen.items() if k!='unlabeled')
     return _tiles_of(p, rows, f'{len(df)} of {n} labels look wrong to a classifier that has not seen them. In trials '
-                     'with one wrong label in ten, 26 to 47% of these were wrong: look before you change one.')
+        'with one wrong label in ten, 26 to 47% of these were wrong: look before you change one.')
 
 def _twice(p):
     df = near_duplicates_by_features(p.seen)
@@ -300,14 +300,14 @@ def _twice(p):
     rows.sort(key=lambda o: o[1][0]!='<')
     held = sum('valid' in o for o in df['where'])
     return _tiles_of(p, rows, f'Pairs that look the same to the network: {len(df)}; with a validation image: {held}. '
-                     'In trials with changed copies, 96% of the pairs were right. Pairs with two labels come first.')
+        'In trials with changed copies, 96% of the pairs were right. Pairs with two labels come first.')
 
 def _strange(p):
     df = strangers(p.seen)
     out = '--leave-out-strangers' if p.command else 'leave_out(source, strangers(learn))'
     return _tiles_of(p, [([f], '') for f in df.file], f'Unlabeled images that seem to belong to no class: {len(df)}, '
-                     'the strangest first. In trials with photographs of other things, '
-                     f'56% were strangers; with one more class, 17 to 31%. <code>{out}</code> leaves them out.')
+        'the strangest first. In trials with photographs of other things, '
+        f'56% were strangers; with one more class, 17 to 31%. <code>{out}</code> leaves them out.')
 
 def _next(p):
     rows = [([f], escape(why)) for f,why in label_next(p.seen, _most, classes=p.classes)]

@@ -96,7 +96,7 @@ def file_column(df, find:Finder, given=None): # Name, or position, if known
     def hits(c): return sum((1+_names_image(o))*bool(find(o)) for o in df[c].iloc[:50] if is_path(o))
     if len(df.columns) and hits(best := max(df.columns, key=hits)): return best
     raise FileNotFoundError(f"no column names files in {find.root} (columns {', '.join(map(repr, df.columns))}; first "
-                            f"row {', '.join(map(repr, df.iloc[:1].values.ravel()))}); `root=` sets their folder")
+        f"row {', '.join(map(repr, df.iloc[:1].values.ravel()))}); `root=` sets their folder")
 
 def label_column(df, file, given=None): # As in `file_column`, which gives `file`
     "The name of the column of the labels"
@@ -128,7 +128,7 @@ def refuse_columns(df, cols):
     if _boxes & {str(c).lower() for c in df.columns}: refuse("the table holds boxes", 'boxes')
     yes = [c for c in cols if set(df[c].dropna().astype(str)) <= {'0','1','0.0','1.0','True','False'}]
     if len(yes)>1: refuse(f"the columns {', '.join(map(str, yes[:5]))} say yes or no to several classes; "
-                          "if one of them is yes, `df[columns].idxmax(axis=1)` is the label", 'several')
+        "if one of them is yes, `df[columns].idxmax(axis=1)` is the label", 'several')
 
 def one_label(o):
     "A label as text, None for a missing one; refuse a list"
@@ -323,7 +323,7 @@ def source_rows(
         return rows, ('file','label')
     if isinstance(source, pd.DataFrame): df = source
     elif path is None: raise TypeError("`source` must be a CSV, TSV or JSON file, a data frame, a folder, or a Hugging "
-                                     f"Face dataset; got {type(source).__name__}")
+        f"Face dataset; got {type(source).__name__}")
     elif not path.is_file(): raise FileNotFoundError(f"there is no file or folder {source}")
     else: df = label_studio(path, say) if path.suffix.lower()=='.json' else read_table(path)
     return _named(df, root, file, label, say)

@@ -160,7 +160,7 @@ def _check_labels(self:BatchViews, like):
     x,*y = self._pair(like, self.after)
     if len(y)!=1 or not torch.equal(_bare(y[0]), _stand_ins(like)):
         raise TypeError(f"a batch transform changes labels, and unlabeled images have none: {self.after}. "
-                        "Take it out; `MixUp` and `CutMix` are callbacks")
+            "Take it out; `MixUp` and `CutMix` are callbacks")
 
 # %% ../nbs/05_views.ipynb #b611540e
 @patch
