@@ -171,6 +171,7 @@ def status_of(run, *args):
         print(e.code, file=sys.stderr)
         return 1
     except BaseException as e:
+        sys.last_exc,sys.last_type,sys.last_value,sys.last_traceback = e,type(e),e,e.__traceback__
         sys.excepthook(type(e), e, e.__traceback__)
         return -signal.SIGINT if isinstance(e, KeyboardInterrupt) else 1
     return 0
