@@ -216,6 +216,7 @@ def test_a_label_a_class_and_none_to_validate_on(photos, tmp_path, main):
     (photos/'few.csv').unlink()
     assert rc==0 and '\nno image to validate on\n' in text and 'There are no validation images' in (tmp_path/'run'/'report.html').read_text(), err
 
+@pytest.mark.nightly # By commit: what is said, and going on
 def test_each_fold(photos, tmp_path, main):
     out = tmp_path/'run'
     rc,text,err = main('train', photos/'labels.csv', *SMALL, '--epochs', '1', '--folds', '3', '--each-fold', '--out', out, '--json')
@@ -283,7 +284,7 @@ def test_moved_images_and_added_labels(photos, tmp_path, main):
     rc,text,err = main('next', out)
     assert rc==1 and err==f'fastai-mixmatch next: {out} has other classes than the labels now: moon; `train` with another --out\n'
 
-@pytest.mark.parametrize('beside', [True, False])
+@pytest.mark.parametrize('beside', [True, pytest.param(False, marks=pytest.mark.nightly)])
 def test_the_loop_with_a_table_of_own_names(photos, tmp_path, main, beside):
     "Train, next, fill in, add to the table, train: the columns are those of the table, and names mean the same files, also in folders that have some in common"
     own,out = tmp_path/'Meine Bäume',tmp_path/'run'
@@ -338,6 +339,7 @@ def test_images_named_with_their_folder_move(photos, tmp_path, main):
     rc,text,err = main('next', out, '--n', '1')
     assert rc==0 and 'trained on' not in err
 
+@pytest.mark.nightly # The same when labels were added runs by commit
 def test_strangers_stay_left_out_where_their_folder_is_named_otherwise(photos, weights, tmp_path, main, monkeypatch):
     here,out = tmp_path/'here',tmp_path/'run'
     shutil.copytree(photos, here)
@@ -368,7 +370,7 @@ def test_strangers_stay_left_out_when_labels_were_added(photos, weights, tmp_pat
     df = pd.read_csv(here/'labels.csv')
     assert left=={*df.file[df.label.isna()]}-gone-{'broken.jpg'} and gone & {*df.file[df.label.isna()]}
 
-@pytest.mark.parametrize('moved', [False, True])
+@pytest.mark.parametrize('moved', [pytest.param(False, marks=pytest.mark.nightly), True])
 def test_export_needs_no_images(trained, photos, tmp_path, main, moved):
     pytest.importorskip('onnxscript')
     out = tmp_path/'run'
@@ -382,6 +384,7 @@ def test_export_needs_no_images(trained, photos, tmp_path, main, moved):
     assert a['class'].equals(b['class']) and abs(a.probability-b.probability).max()<1e-3
     assert f'there is no predictor {tmp_path}/predictor' in main('export', tmp_path)[2]
 
+@pytest.mark.nightly # By commit: the budget over pieces
 def test_a_count_of_steps_of_an_epoch_that_goes_on(photos, tmp_path, main, clock):
     "With a budget, epochs have other lengths: the count belongs to the epoch that goes on"
     args,clock.stop = ('train',photos/'labels.csv','--model','small_cnn','--size','16','--bs','4','--minutes','1','--out',tmp_path/'run'),14
@@ -921,7 +924,7 @@ def test_an_output_that_ends_early_is_no_mistake(args, photos):
     os.close(write)
     assert p.communicate(timeout=100)[1]=='' and p.returncode in (0,1) # argparse does not mind
 
-@pytest.mark.parametrize('code', ['from fastai_mixmatch.all import *; from fastai.vision.all import *', pytest.param('from fastai_mixmatch import collect', marks=pytest.mark.nightly), 'import sys; sys.argv[1:] = ["export","."]; from fastai_mixmatch.__main__ import main; main()'])
+@pytest.mark.parametrize('code', ['from fastai_mixmatch.all import *; from fastai.vision.all import *', pytest.param('from fastai_mixmatch import collect', marks=pytest.mark.nightly), pytest.param('import sys; sys.argv[1:] = ["export","."]; from fastai_mixmatch.__main__ import main; main()', marks=pytest.mark.nightly)])
 def test_imports_are_quiet(code, tmp_path):
     "fastai calls what PyTorch warns of, and a user can do nothing about it"
     p = subprocess.run([sys.executable, '-c', code], text=True, capture_output=True, env=own_env(), cwd=tmp_path)

@@ -166,7 +166,7 @@ def test_quick_reading_gives_the_same_bits(cls, tmp_path):
 
 NETS = dict(wrn=wrn(10, 1), small_cnn=SMALL, resnet18=torchvision.models.resnet18, mobilenet=torchvision.models.mobilenet_v3_small,
             timm='test_resnet', timm_vit='test_vit', lite0='tf_efficientnet_lite0')
-SLOW = {'mobilenet', 'timm_vit', 'lite0', 'small_cnn'} # Half a minute each, or exported by all other tests here
+SLOW = {'mobilenet', 'timm_vit', 'lite0', 'resnet18', 'small_cnn'} # Up to half a minute each, or exported by all other tests here
 
 @pytest.fixture
 def onnx():

@@ -33,7 +33,7 @@ small = ['--limit', '60', '--steps', '4', '--arch', 'small_cnn', '--bs', '6', '-
 @pytest.mark.parametrize('words', [
     ['cifar10-supervised'], ['cifar10-labels-only', '--labels', '9'], ['cifar10-mixmatch', '--labels', '9', '--recipe', 'article'],
     ['cifar10-mixmatch', '--labels', '9', '--recipe', 'paper'], ['cifar10-mixmatch', '--labels', '9', '--recipe', 'fast', '--fast'], ['ablation-cifar10', '--labels', '9', '--only', 'K=3', 'ICT'],
-    ['cifar10-methods', '--labels', '9', '--only', *experiments['cifar10-methods'].variants]], ids=lambda o: ' '.join(o[:5]))
+    pytest.param(['cifar10-methods', '--labels', '9', '--only', *experiments['cifar10-methods'].variants], marks=pytest.mark.nightly)], ids=lambda o: ' '.join(o[:5]))
 def test_cifar_commands(words, cifar, tmp_path):
     main([*words, *small, '--data', str(cifar), '--out', str(tmp_path), '--seed', '3'])
     file = tmp_path/f'{words[0]}.jsonl'
