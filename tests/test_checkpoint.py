@@ -8,7 +8,7 @@ from fastai.callback.all import CSVLogger, EarlyStoppingCallback, GradientAccumu
 from fastai.vision.all import (SGD, AttrDict, Callback, DataLoaders, Normalize, OptimWrapper, PILImageBW, RandomCrop, RandomResizedCrop,
     TensorImage, WeightedDL, accuracy, aug_transforms, noop, ranger, set_seed)
 from fastai_mixmatch.all import *
-from fastai_mixmatch.checkpoint import loader_rngs, training_state
+from fastai_mixmatch.checkpoint import loader_rngs, training_state, write_checkpoint
 from fastai_mixmatch.files import lock_folder, sha256_of
 from fastai_mixmatch.rng import rng_state, set_rng_state
 from fastai_mixmatch.streams import PoolDL, Walk
@@ -858,6 +858,12 @@ def test_plain_data_only():
         else: yield o
     state = torch.load(files()[-1], weights_only=True)
     assert {type(o) for o in leaves(state)} <= {torch.Tensor, int, float, str, bool, type(None)}
+
+@pytest.mark.parametrize('x', [torch.arange(10)[::3][:1], torch.zeros(0, 3), torch.ones(1).expand(4), torch.arange(6).view(2, 3).t()], ids=str)
+def test_tensors_of_any_stride(x, tmp_path):
+    "Written, read back and compared"
+    file = write_checkpoint(dict(x=x), tmp_path, 'fit1-000000001')
+    assert torch.equal(torch.load(file)['x'], x)
 
 # --- settings
 
