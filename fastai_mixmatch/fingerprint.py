@@ -93,7 +93,7 @@ def loader_rngs(dls)->list:
 def _batches(dl, unknown, name, *apart):
     "How a loader chooses its images, and makes batches"
     made = {k: getattr(dl, k) for k in ('collate_fn','drop_last') if hasattr(dl, k)}
-    if made.get('drop_last'): made['drop_last'] = getattr(dl, 'bs', None) or dl.batch_size
+    made['batch size'] = getattr(dl, 'bs', None) or getattr(dl, 'batch_size', None)
     if 'collate_fn' in made: dl = dl.sampler if dl.batch_size else dl.batch_sampler
     made = {'': type(dl), **getattr(dl, '__dict__', {'items': dl}), **made}
     return {k: plain(getattr(v, 'fs', v), unknown, f'{name}.{k}'.rstrip('.')) for k,v in made.items()
@@ -108,9 +108,9 @@ def _data(learn, method, unknown):
         return label_indices(ds) if y is None and (hasattr(ds, 'tls') or hasattr(ds, 'targets')) else y
     return ({'classes': plain(class_names(ldl.pool.items) or ldl.c), 'labels of a class': plain(method.class_counts),
             'labeled images': described(ldl.pool.items, labels(ldl.pool.items, ldl.pool.y), x=ldl.pool.x),
-            'unlabeled images': described(dl.items, x=dl.pool.x),
+            'unlabeled images': described(dl.items, dl.pool.y, x=dl.pool.x),
             'image shape': list(dl.pool.shape), 'batches in an epoch': len(dl),
-            'labeled order': _batches(own_loader(learn.dls.train), unknown, 'labeled order', 'drop_last',
+            'labeled order': _batches(own_loader(learn.dls.train), unknown, 'labeled order', 'drop_last', 'batch size',
                                       'after_item', 'before_batch', 'after_batch'),
             **{f'{o.pool.kind} {k}': v for o in (dl,ldl) for k,v in
                {'batch size': o.bs*o.world, 'images in memory': o.pool.x is not None}.items()},
@@ -145,17 +145,16 @@ def _training(learn, unknown):
             'weights in training': _groups(learn),
             **{k: plain([h[k] for h in hypers]) for k in hypers[0] if k not in scheds},
             **{f'schedule of {k}': _schedule(f) for k,f in scheds.items()},
-            'device': one_param(model).device.type}
+            'device': one_param(model).device.type, 'memory format': _of_repr([p.stride() for p in model.parameters()])}
 
 # %% ../nbs/22_fingerprint.ipynb #e0b9148c
-_apart = CSVLogger,ParamScheduler,SemiSupervised # Callbacks that are not compared
 # Of callbacks that all processes need; fastai's others log and draw
 _training_cbs = r'fastai(_mixmatch)?\.(?!callback\.(azureml|captum|comet|data|hook|neptune|progress|tensorb|wandb))'
 
 def _callbacks(learn, unknown, all_cbs):
     "Which callbacks, made with what"
     cbs = [o for o in named_cbs(learn).values() if all_cbs or re.match(_training_cbs, type(o).__module__)
-           if not (isinstance(o, _apart) or isinstance(vars(o).get('method'), SemiSupervised)
+           if not (type(o) in (CSVLogger,ParamScheduler) or isinstance(vars(o).get('method', o), SemiSupervised)
                    or type(o).__module__=='fastai.distributed')] # Their number may change
     return [('callbacks', [type(o).__name__ for o in L(cbs).sorted('order')]),
             *((o.name, plain(given(o) if isinstance(o, Recorder) else o, unknown, o.name)) for o in cbs)]

@@ -1,6 +1,7 @@
 "Whatever a result depends on is in the fingerprint of the run, under its name."
 import functools, json, numpy as np, os, pandas as pd, pytest, shutil, sys, time, torch, types
 from datetime import date
+from fastai.callback.all import CSVLogger, ParamScheduler, SchedCos
 from fastai.vision.all import (AccumMetric, Callback, CategoryBlock, CrossEntropyLossFlat, DataBlock, DataLoaders, GradientClip, Image,
     ImageBlock, IndexSplitter, IntToFloatTensor, ParamScheduler, PartialDL, PILImageBW, Resize, TensorImage, ToTensor, Transform, TransformBlock, WeightedDL,
     accuracy, error_rate, get_image_files, params, set_seed)
@@ -194,6 +195,11 @@ def seeded_order(seed, n=20):
     return dict(dls=lambda: DataLoaders(torch.utils.data.DataLoader(ds, 10, sampler=sampler()), torch.utils.data.DataLoader(ds, 10)), unlabeled=ds.tensors[0])
 
 class Twin(Callback): pass
+class Decays(ParamScheduler):
+    def __init__(self, k): super().__init__(dict(wd=SchedCos(.1, .01))); self.k = k
+class Logs(CSVLogger):
+    def __init__(self, k): super().__init__(); self.k = k
+def other_truth(n): return ImageList.from_arrays(X[200:328], [*Y[200:200+n][::-1], *Y[200+n:328]], img_cls=PILImageBW)
 class Other(Callback): pass
 
 def strong(**kw): return lambda: FixMatch(strong=StrongView(RandAugment(**kw)))
@@ -213,6 +219,9 @@ CASES = dict(
     metric_value=(dict(metrics=AccumMetric(accuracy, flatten=False)), dict(metrics=AccumMetric(accuracy, flatten=True)), 'metric accuracy.flatten'),
     closure=(dict(metrics=closure(1.)), dict(metrics=closure(2.)), 'metric <lambda>.func'),
     weights_of_loss=(dict(loss_func=weighted(1.)), dict(loss_func=weighted(2.)), 'loss function'), slots=(dict(loss_func=Slotted(1)), dict(loss_func=Slotted(2)), 'loss function.weight'),
+    scheduler=(dict(cbs=Decays(1.)), dict(cbs=Decays(.5)), 'decays.k'), logger=(dict(cbs=Logs(1.)), dict(cbs=Logs(.5)), 'logs.k'),
+    truth=(dict(unlabeled=other_truth(0)), dict(unlabeled=other_truth(9)), 'unlabeled images.labels'),
+    memory_format=(dict(fit=lambda o: o.fit(1)), dict(fit=lambda o: o.to_contiguous().fit(1)), 'memory format'),
     smoothing=(dict(loss_func=nn.CrossEntropyLoss()), dict(loss_func=nn.CrossEntropyLoss(label_smoothing=.1)), 'loss function'),
     other_name=(dict(cbs=Penalty(1)), dict(cbs=Penalty(2)), 'globals of callbacks.penalty._s'), class_value=(dict(cbs=Fixed()), dict(cbs=FixedMore()), 'callbacks'),
     clip=(dict(cbs=GradientClip(.4)), dict(cbs=GradientClip(.2)), 'gradient_clip.max_norm'),
@@ -309,8 +318,8 @@ VALID = dict( # chkstyle: ignore-node (one case a line)
     create=(valid_loader(create_batch=pairs(1.)), valid_loader(create_batch=pairs(.5)), 'create_batch'),
     drop=(valid_loader(), valid_loader(drop_last=True), 'drop_last'),
     no_library=(plain_loader(1.), plain_loader(.5), 'k'),
-    drop_size=(valid_loader(drop_last=True, bs=16), valid_loader(drop_last=True, bs=20), 'drop_last'),
-    torch_drop=(torch_valid(drop_last=True, batch_size=3), torch_valid(drop_last=True, batch_size=6), 'drop_last'),
+    size=(valid_loader(bs=16), valid_loader(bs=20), 'batch size'),
+    torch_size=(torch_valid(batch_size=3), torch_valid(batch_size=6), 'batch size'),
     torch_list=(torch_valid(sampler=[1, 2, 3]), torch_valid(sampler=[1, 2, 4]), 'items'),
     collate=(torch_valid(collate_fn=pairs(1.)), torch_valid(collate_fn=pairs(.5)), 'collate_fn'))
 
