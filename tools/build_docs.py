@@ -61,7 +61,7 @@ called = {
     '21_*': ['recipe', 'Learner.fit_cosine'], '23_*': ['Checkpoint', 'CheckpointError'],
     '24_*': ['save_predictor', 'load_predictor', 'Predictor'], '25_*': ['frozen_baseline', 'FrozenFeatures'],
     '26_*': ['plot_history', 'history', 'guess_counts', 'SemiSupervised.show_views', 'MixMatch.show_mixes',
-             'show_guesses', 'on_pool', 'show_source'],
+             'show_guesses', 'on_pool'],
     '27_*': ['digits_sample', 'sample_photos', 'digits_lists', 'digits_arrays'], '28_*': ['Learner.to_fast'],
     '29_*': ['read_table', 'label_studio', 'folder_table', 'source_rows'],
     '30_*': ['collect', 'survey', 'each_fold', 'loaders', 'near_duplicates'], '31_*': ['plan_learner', 'fit_plan'],
