@@ -1056,6 +1056,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                            'fastai_mixmatch.predictor._samples': ( 'predictor.html#_samples',
                                                                                    'fastai_mixmatch/predictor.py'),
                                            'fastai_mixmatch.predictor._within': ('predictor.html#_within', 'fastai_mixmatch/predictor.py'),
+                                           'fastai_mixmatch.predictor.check_decodes': ( 'predictor.html#check_decodes',
+                                                                                        'fastai_mixmatch/predictor.py'),
                                            'fastai_mixmatch.predictor.check_meta': ( 'predictor.html#check_meta',
                                                                                      'fastai_mixmatch/predictor.py'),
                                            'fastai_mixmatch.predictor.load_predictor': ( 'predictor.html#load_predictor',

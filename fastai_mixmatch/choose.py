@@ -48,7 +48,7 @@ class Looked:
 def _pass(learn, pool, view, bs, thumb, most):
     "Send a pool through the model: its `Looked`"
     parts,thumbs,grays = [],[],[]
-    for x,y,i,_,*hz in pool_features(learn.model, pool, drawn(len(pool), most), view, learn.dls.c, bs):
+    for x,y,i,_,*hz in pool_features(learn.model, pool, drawn(len(pool), most), view, get_c(learn.dls) or None, bs):
         parts.append((y,i,*hz))
         ims = [picture(o).convert('RGB') for o in x]
         grays += map(gray_thumb, ims)
@@ -93,7 +93,7 @@ def _seen(o, kw, arrays):
     if kw: raise TypeError(f"{', '.join(kw)}: only `look` takes these, for a learner; got {type(o).__name__}")
     return o if isinstance(o, dict) else arrays()
 
-def _kinds(o, classes, p): return ifnone(classes, o.dls.vocab if isinstance(o, Learner) else range(p.shape[1]))
+def _kinds(o, classes, p): return ifnone(ifnone(classes, nested_attr(o, 'dls.vocab')), range(p.shape[1]))
 
 def _joined(parts):
     "The images of several kinds as one"

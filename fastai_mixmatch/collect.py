@@ -273,11 +273,11 @@ def survey(
     root = Path(ifnone(root, _home(source)))
     rows,columns = source_rows(source, root, file, label, notes.append)
     if not rows: raise FileNotFoundError(f"there is no image in {source}")
-    rows = [(f, l, p if l is not None else 'unlabeled') for f,l,p in rows]
+    rows = [(f, l, p if l is not None or not p else 'unlabeled') for f,l,p in rows]
     if valid is not None:
         more,_ = source_rows(valid, _home(valid, root), file, label, notes.append)
         if not any(l for _,l,_ in more): raise ValueError(f"no image of `valid`, {item_name(valid)}, has a label")
-        rows = [(f,l,'valid') for f,l,_ in more if l is not None] + [o for o in rows if o[2]!='valid']
+        rows = [(f,l,'valid') for f,l,p in more if p and l is not None] + [(f,l,p*(p!='valid')) for f,l,p in rows]
     if unlabeled is not None:
         rows += (more := [(o,None,'unlabeled') for o in as_items(unlabeled).items])
         if not more: raise FileNotFoundError(f"there is no image in {unlabeled}")
@@ -288,10 +288,12 @@ def survey(
         keep = {i for c in sorted(by) for i in rng.sample(by[c], min(per_class, len(by[c])))}
         rows = [o if i in keep or o[2]!='labeled' else (o[0],None,'unlabeled') for i,o in enumerate(rows)]
     else: rows += [(o,None,'unlabeled') for o in _extra(source, root, rows, notes.append)]
+    rows = [o for o in rows if o[2]]
     _refuse_sizes(len(rows), *sized)
     df = image_table(rows)
     refuse_labels(labels := df.label.dropna())
-    if odd := sorted((names := {*labels}) & {'-','?','NA','null','todo','unknown','unlabeled','unlabelled'}):
+    names = {*labels}
+    if odd := sorted(o for o in names if re.fullmatch(r'\W|-1|n/?a|none|null|tbd|todo|unknown|unlabell?ed', o.lower())):
         notes.append(f"{', '.join(odd)} counts as a class; empty these cells if it means no label")
     notes += [f"{o} counts as one class, though its words are labels, too"
               for o in sorted(names) if ' ' in o and {*o.split()}<=names][:5]

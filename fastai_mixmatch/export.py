@@ -44,11 +44,13 @@ def _of_learner(learn):
     if not hasattr(dl.dataset, 'tls'): raise TypeError(
         "the loaders of this learner do not open images themselves, so they cannot tell how to read a file")
     device,tfms = one_param(model).device,Pipeline(dl.after_batch.fs, split_idx=1)
-    act,read = getattr(learn.loss_func, 'activation', partial(torch.softmax, dim=-1)),ValidPipe(dl)
+    act,read = getattr(loss := learn.loss_func, 'activation', partial(torch.softmax, dim=-1)),ValidPipe(dl)
+    classes = [*map(str, class_names(dl.dataset))]
+    if hasattr(loss, 'decodes'): check_decodes(loss, len(classes))
 
     @torch.no_grad()
     def output(x): return act(model(tfms((x.to(device),))[0].as_subclass(Tensor)).float()).cpu()
-    return read,output,[*map(str, class_names(dl.dataset))]
+    return read,output,classes
 
 def _parts(o):
     if is_path(o): o = (load_onnx if Path(o).suffix=='.onnx' else load_predictor)(o)

@@ -40,9 +40,9 @@ def report(
     refuse_place(file, 'report')
     try: rows = history(learn)
     except ValueError: rows = pd.DataFrame()
-    classes = [*map(str, ifnone(getattr(dls, 'vocab', None), range(dls.c)))]
     if learn.opt is None: learn.create_opt()
     method.prepare()
+    classes = [*map(str, ifnone(getattr(dls, 'vocab', None), range(method.labeled_dl.c)))]
     lrs = nested_attr(learn, 'recorder.hps', {}).get('lr', [])
     how = flat(settings(learn, method)[0]) | ({'highest learning rate': float(max(lrs))} if len(lrs) else {})
     seen = look(learn, arch, weights, cache, thumb=96, most=most)

@@ -225,8 +225,8 @@ def folder_table(
     return _validated(df.fillna(dict(part='labeled')))
 
 def _validated(df):
-    "Rows whose images for testing are left out or, without any for validation, take their place"
-    return df[df.part!='test'] if (df.part=='valid').any() else df.replace(dict(part=dict(test='valid')))
+    "Images for testing get the part '', which is not read, or, without any for validation, take their place"
+    return df.replace(dict(part=dict(test='' if (df.part=='valid').any() else 'valid')))
 
 # %% ../nbs/29_tables.ipynb #5e03cd3e
 def hub_open(
@@ -299,8 +299,8 @@ def _named(df, root, file, label, say):
     parts = ['valid' if o.lower() in ('true','t','1','1.0','yes','y') else part_of(o) for o in words]
     odd,rest = dict.fromkeys(o for o,p in zip(words, parts) if not p),None if 'labeled' in parts else 'labeled'
     if odd: say(f"rows whose {part!r} is {', '.join(odd)}: {rest or 'not read'}")
-    rows = [(f, None if p=='unlabeled' else one_label(l), p or rest)
-            for f,l,p in zip(found, df[label], parts) if f is not None and (p or rest)]
+    rows = [(f, None if p=='unlabeled' else one_label(l), p or rest or '')
+            for f,l,p in zip(found, df[label], parts) if f is not None]
     return [*_validated(image_table(rows)).itertuples(index=False)], (file,label)
 
 # %% ../nbs/29_tables.ipynb #924126de
