@@ -135,10 +135,8 @@ def typical(
     return np.array(res, dtype=int).reshape(-1, 2).T
 
 # %% ../nbs/32_choose.ipynb #1d988717
-def margin(
-    p, # Probabilities `(N,n_classes)`
-)->np.ndarray: # `(N,)`
-    "How far the best class is ahead of the second"
+def margin(p)->np.ndarray: # `(N,)`
+    "How far the best class is ahead of the second, by probabilities `(N,n_classes)`"
     top = np.sort(p, axis=1)
     return top[:,-1]-top[:,-2]
 

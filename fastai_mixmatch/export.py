@@ -156,10 +156,8 @@ _steps = dict(crop=f'm = min(W/w, H/h): cut out {_at}', pad=f'm = max(W/w, H/h):
               resize="to w × h, bilinear, antialiased: Pillow's `resize((w,h), BILINEAR)`",
               center='cut out, or pad by `fill`, w × h at (W-w)//2, (H-h)//2') # Of a picture W × H
 
-def preprocessing(
-    meta:dict, # `meta` of a `Predictor`
-)->dict: # JSON data
-    "How a program that has only the ONNX file prepares a picture"
+def preprocessing(meta:dict)->dict: # JSON data
+    "How a program that has only the ONNX file prepares a picture, by the `meta` of a `Predictor`"
     steps,t,mode = [],meta['tfms'],meta['mode']
     for name,kw in t['items']:
         h,w = kw['size']

@@ -113,9 +113,7 @@ def _by_order(own, given):
     "Pairs of names, in order, as long as shapes agree"
     return dict(takewhile(lambda o: own[o[0]].shape==given[o[1]].shape, zip(own, given)))
 
-def read_weights(
-    file, # Of `torch.save` or safetensors; no code of it is run
-)->dict:
+def read_weights(file)->dict: # Of `torch.save` or safetensors; no code of it is run
     "What a file of weights holds"
     if str(file).endswith('.safetensors'): from safetensors.torch import load_file as load
     else: load = partial(torch.load, map_location='cpu', weights_only=True)

@@ -24,10 +24,8 @@ from .semi import *
 from .describe import *
 
 # %% ../nbs/31_plan.ipynb #b1426a21
-def find_arch(
-    name:str, # Such as 'resnet18'
-): # Function of this package or of torchvision; the name itself for timm
-    "The network that a name means"
+def find_arch(name:str): # Function of this package or of torchvision; the name itself for timm
+    "The network that a name such as 'resnet18' means"
     known = merge(*archs.values())
     if name in known: return known[name]
     try: import timm
@@ -36,10 +34,8 @@ def find_arch(
     if timm.is_model(name): return name
     raise ValueError(f"no network {name} in torchvision or timm{hint(name, [*known, *timm.list_models()])}")
 
-def find_method(
-    name:str, # Such as 'fixmatch'
-)->type:
-    "The method that a name means"
+def find_method(name:str)->type:
+    "The method that a name such as 'fixmatch' means"
     bases = SemiSupervised,methods.StrongViews,methods.Confident,methods.NoisyStudent
     known = {o.__name__.lower(): o for o in (MixMatch, *vars(methods).values()) if inspect.isclass(o)
              and issubclass(o, SemiSupervised) and o not in bases}
@@ -173,10 +169,8 @@ class Budget(Callback):
         self.tidy()
 
 # %% ../nbs/31_plan.ipynb #93ea99dd
-def read_plan(
-    run, # Folder of a training
-)->dict:
-    "The plan of a training"
+def read_plan(run)->dict:
+    "The plan of a training in the folder `run`"
     f = Path(run)/'plan.json'
     try: return dict(plan := json.loads(f.read_text()), args=dict(plan['args']))
     except (ValueError,TypeError,KeyError) as e: raise ValueError(
