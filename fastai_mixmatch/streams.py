@@ -140,7 +140,7 @@ def check_batches(dl):
     "Refuse a labeled loader that makes batches in its own way, since the stream would not, or leaves images out"
     part = getattr(sampler := getattr(dl, 'sampler', 0), 'indices', sampler)
     if isinstance(part, (list,range,Tensor)) and len({*map(int, part)})<len(dl.dataset): raise ValueError(
-        "the sampler of the labeled loader leaves out images, whose labels would count; load a `Subset` of the dataset")
+        "the sampler of the labeled loader leaves images out; load a `Subset` of the dataset")
     usual = (None,default_collate,default_convert)
     for k in ('collate_fn','create_batch','before_batch'):
         if vars(dl).get(k) not in usual and getattr(vars(dl)[k], 'fs', True): raise ValueError(
