@@ -137,8 +137,8 @@ def check_classes(dls):
         "Give both one list")
 
 def check_batches(dl):
-    "Refuse a labeled loader that makes batches in its own way, since the stream would not, or leaves images out"
-    part = getattr(sampler := getattr(dl, 'sampler', 0), 'indices', sampler)
+    "Refuse a labeled loader that leaves images out, or makes batches as the stream would not"
+    part = nested_attr(dl, 'sampler.indices', getattr(dl, 'sampler', 0))
     if isinstance(part, (list,range,Tensor)) and len({*map(int, part)})<len(dl.dataset): raise ValueError(
         "the sampler of the labeled loader leaves images out; load a `Subset` of the dataset")
     usual = (None,default_collate,default_convert)
