@@ -83,8 +83,9 @@ def test_numbers_as_names_of_classes(photos):
 
 def test_a_sign_that_may_mean_no_label_is_named(photos):
     df = answers(photos)
-    df.fillna('-').to_csv(photos/'signs.csv', index=False)
-    assert '- counts as a class; empty these cells if it means no label' in survey(photos/'signs.csv').notes
+    for sign in ('-', '?', -1, 'N/A', 'NULL', 'UNLABELED', 'tbd'):
+        df.astype(object).fillna(sign).to_csv(photos/'signs.csv', index=False)
+        assert f'{sign} counts as a class; empty these cells if it means no label' in survey(photos/'signs.csv').notes
     assert 'counts as a class' not in ' '.join(survey(photos/'labels.csv').notes)
 
 def test_files_beside_a_table_of_labels_only(photos):
@@ -98,6 +99,20 @@ def test_a_column_of_parts(photos):
     df['split'] = ['test' if i%3==0 else 'train' for i in range(len(df))]
     found = survey(df, root=photos)
     assert found.given and len(found.of('valid')) == sum(df.label.notna() & (df.split=='test'))
+
+@pytest.mark.parametrize('given', [False, True])
+def test_images_for_testing_are_never_unlabeled_ones(photos, given):
+    "Nor those of a word that means nothing; named by the table, they are not beside it"
+    df = answers(photos)
+    df = df[df.label.notna()].assign(split=['train','valid','test','holdout']*4).sort_values('file')
+    df.to_csv(photos/'split.csv', index=False)
+    out = {*df.file[df.split.isin(['test','holdout'])]}
+    found = survey(photos/'split.csv', unlabeled=photos if given else None)
+    assert parts(found) == dict(labeled=4, valid=4, unlabeled=parts(survey(photos/'labels.csv'))['unlabeled']) and len(out)==8
+    assert not out & {Path(o).name for o in found.df.file} and "rows whose 'split' is holdout: not read" in found.notes
+    other = survey(photos/'split.csv', valid=df[df.split=='test'].assign(file=[photos/o for o in df.file[df.split=='test']]))
+    assert {Path(o).name for o in other.of('valid').file} == {*df.file[df.split=='test']}
+    assert not {*df.file[df.split!='train']} & {Path(o).name for o in other.of('unlabeled').file}
 
 def test_what_is_missing_is_named(photos, tmp_path):
     df = answers(photos)

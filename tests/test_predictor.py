@@ -394,3 +394,14 @@ class Odd(CrossEntropyLossFlat):
 
 def test_a_loss_that_decodes_otherwise_is_refused():
     with pytest.raises(PredictorError, match='does not give the likeliest class'): save_predictor(learner(arch=SMALL, loss_func=Odd()), 'p.safetensors')
+
+class Careful(CrossEntropyLossFlat):
+    "As the likeliest class, unless the second is likely, too"
+    def decodes(self, x): return torch.where(x[:,1]>.4, 1, x.argmax(-1))
+
+def test_a_loss_with_a_threshold_is_refused_whatever_the_images_are(folder):
+    "Sample images alone may all be clear"
+    learn = learner(arch=SMALL, loss_func=Careful())
+    with torch.no_grad(): learn.model[-1].weight.zero_(); learn.model[-1].bias.zero_()[2] = 9. # All are class 2
+    for f in (lambda: save_predictor(learn, 'p.safetensors'), lambda: list(predict_files(learn, sorted(folder.glob('*/*/*.png'))[:3]))):
+        with pytest.raises(PredictorError, match='does not give the likeliest class'): f()

@@ -277,6 +277,15 @@ def test_an_unlabeled_loader_that_chooses_its_images_is_refused(kind):
     with pytest.raises(TypeError, match='chooses its images; pass a dataset'): UnlabeledDL(OWN_CHOICE[kind](ds), tensor_dls())
     assert len(UnlabeledDL(torch.utils.data.DataLoader(ds, 8, shuffle=True), tensor_dls()).items) == 80
 
+@pytest.mark.parametrize('sampler', [SubsetRandomSampler(range(30)), SubsetRandomSampler(torch.arange(30)), [0, 1, 2, 3]], ids=['subset','tensor','positions'])
+def test_a_labeled_loader_that_leaves_images_out_is_refused(sampler):
+    "Or all labels of the dataset would count, those of validation images among them"
+    ds = TensorDataset(torch.rand(40, 1, 8, 8), torch.arange(40)%4)
+    valid = torch.utils.data.DataLoader(ds, 10, sampler=SubsetRandomSampler(range(30, 40)))
+    with pytest.raises(ValueError, match='leaves images out; load a `Subset` of the dataset'): LabeledDL(DataLoaders(torch.utils.data.DataLoader(ds, 10, sampler=sampler), valid))
+    for o in (dict(sampler=SubsetRandomSampler(range(40))), dict(sampler=WeightedRandomSampler(torch.ones(40), 80)), dict(shuffle=True)):
+        assert LabeledDL(DataLoaders(torch.utils.data.DataLoader(ds, 10, **o), valid)).c==4
+
 def test_images_of_another_range_are_named():
     with pytest.warns(UserWarning, match='labeled images reach 1, unlabeled ones 2..*: scale them alike'):
         UnlabeledDL(torch.rand(80, 1, 8, 8)*255, tensor_dls())
