@@ -1,10 +1,7 @@
 # Written by tools/arguments.py, for editors
 from pathlib import Path
 from typing import Any, Callable
-from fastai.callback.core import Callback
-from fastai.data.core import DataLoaders
-from fastai.learner import Learner
-from fastcore.foundation import L
+from fastai.learner import Callback, DataLoaders, L, Learner
 from numpy import ndarray
 from pandas import Series
 from torch import Tensor

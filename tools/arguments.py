@@ -139,8 +139,7 @@ def stub():
     _,learner = public()
     lines = ['# Written by tools/arguments.py, for editors',
              'from pathlib import Path', 'from typing import Any, Callable',
-             'from fastai.callback.core import Callback', 'from fastai.data.core import DataLoaders',
-             'from fastai.learner import Learner', 'from fastcore.foundation import L', 'from numpy import ndarray',
+             'from fastai.learner import Callback, DataLoaders, L, Learner', 'from numpy import ndarray',
              'from pandas import Series',
              'from torch import Tensor', 'from torch.nn import Module', 'from torch.utils.data import Dataset',
              'from .batch import Unlabeled', 'from .checkpoint import Checkpoint', 'from .ema import EMA',
