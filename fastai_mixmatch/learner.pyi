@@ -1,10 +1,7 @@
 # Written by tools/arguments.py, for editors
-from pathlib import Path
 from typing import Any, Callable
-from fastai.learner import Callback, DataLoaders, L, Learner
-from numpy import ndarray
+from fastai.learner import Callback, DataLoaders, L, Learner, Path, Tensor, ndarray
 from pandas import Series
-from torch import Tensor
 from torch.nn import Module
 from torch.utils.data import Dataset
 from .batch import Unlabeled

@@ -138,10 +138,9 @@ def stub():
     "Text of `learner.pyi`: what users call, with the signatures that the module makes while it is imported"
     _,learner = public()
     lines = ['# Written by tools/arguments.py, for editors',
-             'from pathlib import Path', 'from typing import Any, Callable',
-             'from fastai.learner import Callback, DataLoaders, L, Learner', 'from numpy import ndarray',
-             'from pandas import Series',
-             'from torch import Tensor', 'from torch.nn import Module', 'from torch.utils.data import Dataset',
+             'from typing import Any, Callable',
+             'from fastai.learner import Callback, DataLoaders, L, Learner, Path, Tensor, ndarray',
+             'from pandas import Series', 'from torch.nn import Module', 'from torch.utils.data import Dataset',
              'from .batch import Unlabeled', 'from .checkpoint import Checkpoint', 'from .ema import EMA',
              'from .semi import SemiSupervised', '']
     def argument(k, p):
