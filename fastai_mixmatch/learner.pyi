@@ -39,8 +39,7 @@ def ssl_learner(
     wd_bn_bias: bool = False,
     train_bn: bool = True,
     moms: tuple = (0.95, 0.85, 0.95),
-    default_cbs: bool = True) -> SemiSupervisedLearner:
-    """`help` says what it does, and what each argument means"""
+    default_cbs: bool = True) -> SemiSupervisedLearner: ...
 
 def mixmatch_learner(
     dls: DataLoaders,
@@ -80,8 +79,7 @@ def mixmatch_learner(
     wd_bn_bias: bool = False,
     train_bn: bool = True,
     moms: tuple = (0.95, 0.85, 0.95),
-    default_cbs: bool = True) -> SemiSupervisedLearner:
-    """`help` says what it does, and what each argument means"""
+    default_cbs: bool = True) -> SemiSupervisedLearner: ...
 
 def remixmatch_learner(
     dls: DataLoaders,
@@ -122,8 +120,7 @@ def remixmatch_learner(
     wd_bn_bias: bool = False,
     train_bn: bool = True,
     moms: tuple = (0.95, 0.85, 0.95),
-    default_cbs: bool = True) -> SemiSupervisedLearner:
-    """`help` says what it does, and what each argument means"""
+    default_cbs: bool = True) -> SemiSupervisedLearner: ...
 
 def mean_teacher_learner(
     dls: DataLoaders,
@@ -157,8 +154,7 @@ def mean_teacher_learner(
     wd_bn_bias: bool = False,
     train_bn: bool = True,
     moms: tuple = (0.95, 0.85, 0.95),
-    default_cbs: bool = True) -> SemiSupervisedLearner:
-    """`help` says what it does, and what each argument means"""
+    default_cbs: bool = True) -> SemiSupervisedLearner: ...
 
 def fixmatch_learner(
     dls: DataLoaders,
@@ -195,8 +191,7 @@ def fixmatch_learner(
     wd_bn_bias: bool = False,
     train_bn: bool = True,
     moms: tuple = (0.95, 0.85, 0.95),
-    default_cbs: bool = True) -> SemiSupervisedLearner:
-    """`help` says what it does, and what each argument means"""
+    default_cbs: bool = True) -> SemiSupervisedLearner: ...
 
 def flexmatch_learner(
     dls: DataLoaders,
@@ -233,8 +228,7 @@ def flexmatch_learner(
     wd_bn_bias: bool = False,
     train_bn: bool = True,
     moms: tuple = (0.95, 0.85, 0.95),
-    default_cbs: bool = True) -> SemiSupervisedLearner:
-    """`help` says what it does, and what each argument means"""
+    default_cbs: bool = True) -> SemiSupervisedLearner: ...
 
 def freematch_learner(
     dls: DataLoaders,
@@ -273,8 +267,7 @@ def freematch_learner(
     wd_bn_bias: bool = False,
     train_bn: bool = True,
     moms: tuple = (0.95, 0.85, 0.95),
-    default_cbs: bool = True) -> SemiSupervisedLearner:
-    """`help` says what it does, and what each argument means"""
+    default_cbs: bool = True) -> SemiSupervisedLearner: ...
 
 def softmatch_learner(
     dls: DataLoaders,
@@ -313,8 +306,7 @@ def softmatch_learner(
     wd_bn_bias: bool = False,
     train_bn: bool = True,
     moms: tuple = (0.95, 0.85, 0.95),
-    default_cbs: bool = True) -> SemiSupervisedLearner:
-    """`help` says what it does, and what each argument means"""
+    default_cbs: bool = True) -> SemiSupervisedLearner: ...
 
 def adamatch_learner(
     dls: DataLoaders,
@@ -352,8 +344,7 @@ def adamatch_learner(
     wd_bn_bias: bool = False,
     train_bn: bool = True,
     moms: tuple = (0.95, 0.85, 0.95),
-    default_cbs: bool = True) -> SemiSupervisedLearner:
-    """`help` says what it does, and what each argument means"""
+    default_cbs: bool = True) -> SemiSupervisedLearner: ...
 
 def uda_learner(
     dls: DataLoaders,
@@ -392,8 +383,7 @@ def uda_learner(
     wd_bn_bias: bool = False,
     train_bn: bool = True,
     moms: tuple = (0.95, 0.85, 0.95),
-    default_cbs: bool = True) -> SemiSupervisedLearner:
-    """`help` says what it does, and what each argument means"""
+    default_cbs: bool = True) -> SemiSupervisedLearner: ...
 
 class SemiSupervisedLearner(Learner): ...
 

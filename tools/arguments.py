@@ -153,8 +153,8 @@ def stub():
         for a,p in inspect.signature(f).parameters.items():
             if p.kind is p.KEYWORD_ONLY and not star: args,star = args+['*'],True
             args.append(argument(a, p))
-        args,doc = ',\n    '.join(args),'`help` says what it does, and what each argument means'
-        return f'def {k}(\n    {args}) -> SemiSupervisedLearner:\n    """{doc}"""'
+        args = ',\n    '.join(args)
+        return f'def {k}(\n    {args}) -> SemiSupervisedLearner: ...'
     for k in [o for o in learner.__all__ if o.endswith('_learner')]: lines += [function(k, getattr(learner, k)), '']
     lines += ['class SemiSupervisedLearner(Learner): ...', '',
               'def factory(method: type) -> Callable[..., SemiSupervisedLearner]: ...', '',
