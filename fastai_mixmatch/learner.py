@@ -74,7 +74,7 @@ def ssl_learner(
     if torch.device(getattr(dls, 'device', None) or default_device()).type=='cpu': to_channels_last(learn.model, x)
     if arch is wrn_28_2 and min(x.shape[2:])>64: warn(
         f"`wrn_28_2` is made for images of 32×32 pixels; at {x.shape[2]}×{x.shape[3]} a CPU takes seconds a step. Pass "
-        "`resnet18, pretrained=True` or another network, or a smaller `Resize`")
+        "`resnet18, pretrained=True` or a smaller `Resize`")
     if start: learn.add_cb(KeepNorm)
     elif pretrained: learn.freeze()
     if start and new!=[]: linear_start(learn) # A file may hold a trained head

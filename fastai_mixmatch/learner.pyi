@@ -1,4 +1,4 @@
-# Written by tools/arguments.py, for editors
+# Made by tools/arguments.py
 from typing import Any, Callable
 from fastai.learner import Callback, DataLoaders, L, Learner, Path, Tensor, ndarray
 from pandas import Series

@@ -137,7 +137,7 @@ settings are on the page about [methods](17_methods.md)."""]
 def stub():
     "Text of `learner.pyi`: what users call, with the signatures that the module makes while it is imported"
     _,learner = public()
-    lines = ['# Written by tools/arguments.py, for editors',
+    lines = ['# Made by tools/arguments.py',
              'from typing import Any, Callable',
              'from fastai.learner import Callback, DataLoaders, L, Learner, Path, Tensor, ndarray',
              'from pandas import Series', 'from torch.nn import Module', 'from torch.utils.data import Dataset',
