@@ -293,7 +293,7 @@ def survey(
     df = image_table(rows)
     refuse_labels(labels := df.label.dropna())
     names = {*labels}
-    if odd := sorted(o for o in names if re.fullmatch(r'\W|-1|n/?a|none|null|tbd|todo|unknown|unlabell?ed', o.lower())):
+    if odd := sorted(o for o in names if re.fullmatch(r'\W|-1|n/?a|none|null|todo|unknown|unlabell?ed', o.lower())):
         notes.append(f"{', '.join(odd)} counts as a class; empty these cells if it means no label")
     notes += [f"{o} counts as one class, though its words are labels, too"
               for o in sorted(names) if ' ' in o and {*o.split()}<=names][:5]

@@ -83,7 +83,7 @@ def test_numbers_as_names_of_classes(photos):
 
 def test_a_sign_that_may_mean_no_label_is_named(photos):
     df = answers(photos)
-    for sign in ('-', '?', -1, 'N/A', 'NULL', 'UNLABELED', 'tbd'):
+    for sign in ('-', '?', -1, 'N/A', 'NULL', 'UNLABELED'):
         df.astype(object).fillna(sign).to_csv(photos/'signs.csv', index=False)
         assert f'{sign} counts as a class; empty these cells if it means no label' in survey(photos/'signs.csv').notes
     assert 'counts as a class' not in ' '.join(survey(photos/'labels.csv').notes)
