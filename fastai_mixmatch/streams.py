@@ -140,7 +140,7 @@ def check_batches(dl):
     "Refuse a labeled loader that leaves images out, or makes batches in its own way"
     part = nested_attr(dl, 'sampler.indices', getattr(dl, 'sampler', 0))
     if isinstance(part, (list,range,Tensor)) and len({*map(int, part)})<len(dl.dataset): raise ValueError(
-        "the sampler of the labeled loader leaves images out; load a `Subset` of them")
+        "the sampler of the labeled loader leaves images out; load a `Subset`")
     usual = (None,default_collate,default_convert)
     for k in ('collate_fn','create_batch','before_batch'):
         if vars(dl).get(k) not in usual and getattr(vars(dl)[k], 'fs', True): raise ValueError(
