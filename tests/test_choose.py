@@ -3,7 +3,7 @@ import numpy as np, pytest, torch, warnings
 from fastai.vision.all import Learner, load_learner, set_seed
 from fastai_mixmatch.all import *
 from fastai_mixmatch.choose import *
-from helpers import Pairs, SMALL, Stream, X, Y, PILImageBW
+from helpers import Pairs, SMALL, Stream, X, Y, PILImageBW, tensor_dls
 from sklearn.neighbors import NearestNeighbors
 
 def unit(x): return x/np.linalg.norm(x, axis=1, keepdims=True)
@@ -34,6 +34,15 @@ def test_a_look_is_what_validation_sees(learn, seen):
     u = seen['unlabeled']
     np.testing.assert_allclose(np.linalg.norm(u.x, axis=1), 1, atol=1e-5)
     assert [len(seen[k]) for k in ('labeled', 'unlabeled', 'valid')]==[50, 300, 97]
+
+def test_loaders_of_pytorch(tmp_path):
+    "They know neither classes nor files: images go by their positions, classes by their numbers"
+    learn = ssl_learner(tensor_dls(), torch.tensor(X[400:460]/255.).float()[:,None], SMALL)
+    with learn.no_bar(), learn.no_logging(): learn.fit(1)
+    seen = look(learn)
+    assert [len(seen[k]) for k in ('labeled', 'unlabeled', 'valid')]==[20, 60, 30] and seen['valid'].p.shape==(30, 10)
+    assert len(label_next(learn, 3))==3 and len(label_issues(learn))<20 and len(strangers(learn))
+    assert '<td' in report(learn, tmp_path/'report.html').read_text()
 
 def test_a_look_changes_nothing(learn):
     state = {k: v.clone() for k, v in learn.model.state_dict().items()}
