@@ -288,8 +288,7 @@ def survey(
         keep = {i for c in sorted(by) for i in rng.sample(by[c], min(per_class, len(by[c])))}
         rows = [o if i in keep or o[2]!='labeled' else (o[0],None,'unlabeled') for i,o in enumerate(rows)]
     else: rows += [(o,None,'unlabeled') for o in _extra(source, root, rows, notes.append)]
-    rows = [o for o in rows if o[2]]
-    _refuse_sizes(len(rows), *sized)
+    _refuse_sizes(len(rows := [o for o in rows if o[2]]), *sized)
     df = image_table(rows)
     refuse_labels(labels := df.label.dropna())
     names = {*labels}

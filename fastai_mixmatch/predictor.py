@@ -50,6 +50,7 @@ def _samples(dls, n):
           + ', '.join(f'`{o.__name__}`' for o in _opened.values()))
     return imgs, [first(f for f in (*fs,o) if f is o or is_path(f) and os.path.isfile(f)) for fs,o in zip(ways, imgs)]
 
+# %% ../nbs/24_predictor.ipynb #24c0de01
 def check_decodes(loss, n:int):
     "Refuse a loss function that does not always find the likeliest of `n` classes"
     p = (3*torch.randn(9999, n, generator=torch.Generator().manual_seed(0))).softmax(1)

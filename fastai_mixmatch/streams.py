@@ -147,6 +147,7 @@ def check_batches(dl):
             f"`{k}` of the labeled loader would not be used, since views are made of single images; "
             "do the same in the dataset, `item_tfms` or `batch_tfms`, or for MixUp by fastai's callback")
 
+# %% ../nbs/04_streams.ipynb #5c0a7e04
 def check_label(y):
     "Refuse a label that is not the index of one class; `TypeError` says what it is"
     got,floats = type(y).__name__,np.asarray(y).dtype.kind=='f'

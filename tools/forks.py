@@ -7,7 +7,8 @@
 The package itself is imported by each program. A program is a process of its own, in a session of its own: signals,
 exit status and what is done at its end are those of Python. But its seed of hashes and numpy's random state are those
 of all others."""
-import atexit, gc, importlib, io, json, os, re, runpy, select, signal, socket, subprocess, sys, threading, types, warnings
+import atexit, gc, importlib, io, json, os, re, runpy, select, signal, socket, subprocess, sys, types, warnings
+import threading
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, STDOUT
 from threading import Thread
@@ -177,7 +178,7 @@ def status_of(run, *args):
     return 0
 
 def leave(status):
-    "End as `python` does: threads, `atexit`, what is not yet written. Only to take all modules apart is left out: 0.8 s"
+    "End as `python` does: threads, `atexit`, what is not yet written. Taking all modules apart, 0.8 s, is left out"
     threading._shutdown()
     atexit._run_exitfuncs()
     for o in filter(None, (sys.stdout, sys.stderr)):
