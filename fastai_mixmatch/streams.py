@@ -142,8 +142,9 @@ def check_batches(dl):
     if isinstance(part, (list,range,Tensor)) and len({*map(int, part)})<len(dl.dataset): raise ValueError(
         "the sampler of the labeled loader leaves images out; load a `Subset`")
     usual = (None,default_collate,default_convert)
-    for k in ('collate_fn','create_batch','before_batch'):
-        if vars(dl).get(k) not in usual and getattr(vars(dl)[k], 'fs', True): raise ValueError(
+    for k in ('collate_fn','create_batch','before_batch','batch_sampler'):
+        v = vars(dl).get(k)
+        if not (v in usual or type(v) is torch.utils.data.BatchSampler) and getattr(v, 'fs', True): raise ValueError(
             f"`{k}` of the labeled loader would not be used, since views are made of single images; "
             "do the same in the dataset, `item_tfms` or `batch_tfms`, or for MixUp by fastai's callback")
 
@@ -177,7 +178,7 @@ def check_labels(dls)->int: # Number of classes
     names = class_names(ds) or ()
     c = get_c(dls) or len(names) or 1+max(int(ds[i][1]) for i in range(len(ds)))
     if c<2: raise ValueError(f"at least 2 classes are needed; the labeled set has {c}")
-    odd = [o for o in map(str, names) if re.search('^un(lab|sup)|(un|not?)label', re.sub('[^a-z]', '', o.lower()))]
+    odd = [o for o in map(str, names) if o=='-1' or re.search('^un(lab|sup)|(un|not?)label', re.sub('[^a-z]', '', o.lower()))]
     if odd: warn_once(f"the labeled set has a class {odd[0]!r}. If its images have no label, pass them as `unlabeled`")
     return c
 
@@ -191,7 +192,7 @@ def _settings(dls, bs):
 def _order(dl):
     "Positions of one pass of a fastai or PyTorch loader"
     if hasattr(dl, 'get_idxs'): return list(dl.get_idxs())
-    return list(dl.sampler if dl.batch_size else itertools.chain.from_iterable(dl.batch_sampler))
+    return list(dl.sampler)
 
 class LabeledDL(PoolDL):
     "Endless stream of the labeled training set of `dls`"

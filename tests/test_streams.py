@@ -93,8 +93,6 @@ def test_labeled_order_is_the_loader_s_own(root):
     t = Pairs(grey(X[:200]).float() / 255, Y[:200])
     dls = DataLoaders(DataLoader(t, 25, sampler=WeightedRandomSampler(w, 200)), DataLoader(t, 25))
     assert abs(share(dls) - expected) < .05
-    dls = DataLoaders(DataLoader(t, batch_sampler=[[0, 1], [1, 2]]), DataLoader(t, 25))
-    assert torch.cat([y for _, y in itertools.islice(LabeledDL(dls, bs=2), 4)]).tolist() == Y[[0, 1, 1, 2, 0, 1, 1, 2]].tolist()
 
 def test_the_user_s_dls_is_left_alone(root):
     dls = from_folder(root, item_tfms=[Resize(8)], batch_tfms=[*aug_transforms(size=8), Normalize.from_stats([.5], [.2], cuda=False)], bs=7)
@@ -260,9 +258,10 @@ def test_each_batch_has_its_own_random_numbers():
 def own_batches(b): return default_collate(b)
 
 @pytest.mark.parametrize('make', [lambda x: torch.utils.data.DataLoader(x, 4, collate_fn=own_batches),
-    lambda x: FastaiDL(x, bs=4, create_batch=own_batches), lambda x: FastaiDL(x, bs=4, before_batch=lambda b: b)], ids=['collate_fn','create_batch','before_batch'])
+    lambda x: FastaiDL(x, bs=4, create_batch=own_batches), lambda x: FastaiDL(x, bs=4, before_batch=lambda b: b),
+    lambda x: torch.utils.data.DataLoader(x, batch_sampler=[[0, 1], [1, 2]])], ids=['collate_fn','create_batch','before_batch','batch_sampler'])
 def test_batches_made_in_its_own_way_are_refused(make, request):
-    "The stream makes views of single images, so such a function would act in validation only"
+    "The stream makes views of single images, so such a function would act in validation only, and batches of a sampler would be cut anew"
     pairs = [(torch.rand(1, 8, 8), i%2) for i in range(12)]
     with pytest.raises(ValueError, match=f'`{request.node.callspec.id}` of the labeled loader would not be used'): LabeledDL(DataLoaders(make(pairs)))
     assert LabeledDL(DataLoaders(torch.utils.data.DataLoader(pairs, 4))).c==2
