@@ -178,7 +178,8 @@ def check_labels(dls)->int: # Number of classes
     names = class_names(ds) or ()
     c = get_c(dls) or len(names) or 1+max(int(ds[i][1]) for i in range(len(ds)))
     if c<2: raise ValueError(f"at least 2 classes are needed; the labeled set has {c}")
-    odd = [o for o in map(str, names) if o=='-1' or re.search('^un(lab|sup)|(un|not?)label', re.sub('[^a-z]', '', o.lower()))]
+    odd = [o for o in map(str, names)
+        if o=='-1' or re.search('^un(lab|sup)|(un|not?)label', re.sub('[^a-z]', '', o.lower()))]
     if odd: warn_once(f"the labeled set has a class {odd[0]!r}. If its images have no label, pass them as `unlabeled`")
     return c
 
