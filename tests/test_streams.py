@@ -285,6 +285,11 @@ def test_a_labeled_loader_that_leaves_images_out_is_refused(sampler):
     for o in (dict(sampler=SubsetRandomSampler(range(40))), dict(sampler=WeightedRandomSampler(torch.ones(40), 80)), dict(shuffle=True)):
         assert LabeledDL(DataLoaders(torch.utils.data.DataLoader(ds, 10, **o), valid)).c==4
 
+@pytest.mark.parametrize('name', ['unlabeled', 'no-label', '-1'])
+def test_a_class_that_may_mean_no_label_is_named(name):
+    dls = ImageList.from_arrays(X[:40], [name if y>4 else str(y) for y in Y[:40]], img_cls=PILImageBW).dataloaders(bs=10)
+    with pytest.warns(UserWarning, match=f"the labeled set has a class '{name}'. If its images have no label"): LabeledDL(dls)
+
 def test_images_of_another_range_are_named():
     with pytest.warns(UserWarning, match='labeled images reach 1, unlabeled ones 2..*: scale them alike'):
         UnlabeledDL(torch.rand(80, 1, 8, 8)*255, tensor_dls())
