@@ -182,6 +182,7 @@ def test_a_saved_dataset_from_train_to_next(photos, tmp_path, main):
     assert main('predict', out, f'hf:{tmp_path}/saved', '--out', tmp_path/'p.csv')[0]==0
     assert pd.read_csv(tmp_path/'p.csv').file.tolist()==[f'train[{i}]' for i in range(len(ds))]
 
+@pytest.mark.nightly
 def test_frozen_rows_that_take_too_long_are_left_out(weights, tmp_path, main, clock):
     "On a slow machine, where a training of small batches fits into the time"
     photos = sample_photos(tmp_path/'photos', 300, 16)
@@ -201,6 +202,7 @@ def test_a_short_training_takes_a_smaller_rate(pretrained, steps, lr, want):
     plan.fit_plan(learn, dict(args=dict(seed=0, lr=lr), pretrained=pretrained, steps=steps, epochs=2))
     assert got==[pytest.approx(want)]
 
+@pytest.mark.nightly
 def test_a_short_budget_is_read_back(photos, weights, tmp_path, main, clock):
     "The rate of few steps is that of the plan, also in the process that made the plan"
     args = [o for o in PRETRAINED if o not in ('--epochs','1')]
@@ -236,6 +238,7 @@ def test_each_fold_says_once_what_is_common(photos, tmp_path, main):
     rc,text,err = main('next', tmp_path/'run'/'fold1', '--n', '1')
     assert rc==0 and 'trained on' not in err, err
 
+@pytest.mark.nightly
 def test_weights_are_fetched_for_the_first_fold(photos, tmp_path, main, monkeypatch):
     monkeypatch.setattr('timm.models._builder.load_pretrained', lambda *args, **kwargs: None) # There is no network: weights stay as they are
     rc,text,err = main('train', photos/'labels.csv', '--model', 'test_resnet', '--size', '32', '--epochs', '1', '--folds', '2', '--each-fold', '--out', tmp_path/'run')
@@ -321,6 +324,7 @@ def test_next_says_what_it_does(trained, main, tmp_path):
     rc,text,err = main('report', trained[0], '--out', tmp_path/'r.html')
     assert text==f"{tmp_path/'r.html'}\n" and 'writing the report' in err
 
+@pytest.mark.nightly # By commit: images that moved, with added labels
 def test_images_named_with_their_folder_move(photos, tmp_path, main):
     "Held out are the same images, though the table names them otherwise now"
     old,new,out,table = tmp_path/'old',tmp_path/'new',tmp_path/'run',tmp_path/'table'/'labels.csv'
@@ -339,7 +343,7 @@ def test_images_named_with_their_folder_move(photos, tmp_path, main):
     rc,text,err = main('next', out, '--n', '1')
     assert rc==0 and 'trained on' not in err
 
-@pytest.mark.nightly # The same when labels were added runs by commit
+@pytest.mark.nightly # By commit: strangers are left out
 def test_strangers_stay_left_out_where_their_folder_is_named_otherwise(photos, weights, tmp_path, main, monkeypatch):
     here,out = tmp_path/'here',tmp_path/'run'
     shutil.copytree(photos, here)
@@ -360,6 +364,7 @@ def label(folder, name, n):
     df.loc[df.index[df.label.isna()][:n],'label'] = name
     df.to_csv(folder/'labels.csv', index=False)
 
+@pytest.mark.nightly # As above
 def test_strangers_stay_left_out_when_labels_were_added(photos, weights, tmp_path, main):
     here,out = tmp_path/'here',tmp_path/'run'
     shutil.copytree(photos, here)
@@ -427,6 +432,7 @@ def read_only(folder, *args):
 
 def traces(folder): return {o: (o.stat().st_mtime_ns, o.stat().st_size) for o in [folder, *folder.rglob('*')]}
 
+@pytest.mark.nightly
 def test_a_training_is_read_where_nothing_can_be_written(photos, weights, tmp_path):
     out,own = tmp_path/'run',tmp_path/'own'
     own.mkdir()
@@ -704,6 +710,7 @@ def test_messages_name_options_that_there_are():
             "remove them, or pass `on_error='skip'`:\nx": 'remove them:\nx', 'or pass `per_class`': 'or pass --per-class'}.items():
         assert cli._options(text)==want
 
+@pytest.mark.nightly
 def test_train_on_from_a_network_trained_from_scratch(photos, tmp_path, main):
     "With all its weights, head and batch norms, and images as it knows them"
     args = 'train',photos/'labels.csv','--model','resnet18','--size','32','--epochs','1','--scratch'

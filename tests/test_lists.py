@@ -176,6 +176,7 @@ def test_blank_labels_are_no_class(blank):
 
 def test_many_images_are_read_by_workers(): assert usual_workers(1000)==0 and usual_workers(1001)==min(8, defaults.cpus)
 
+@pytest.mark.nightly # By commit: workers of a loader, in test_learner
 def test_workers_that_read_images_for_an_unguarded_program(tmp_path):
     "One sentence, and no traceback of PyTorch's loader"
     for i in range(3): Image.fromarray(X[i]).save(tmp_path/f'{i}.png')

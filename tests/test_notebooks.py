@@ -13,7 +13,7 @@ from notebooks import lighter, run
 from helpers import forks
 notebooks = sorted(p for p in root.glob('nbs/**/*.ipynb') if not any(o[0] in '._' for o in p.relative_to(root).parts))
 # What trains long comes first, so that no process has it left at the end
-long = 'index','35_export','14_semi','33_summary','30_collect','03_you_asked','01_promises','23_checkpoint'
+long = 'index','02_five_minutes','09_changing_things','look','04_streams','26_inspect','32_choose'
 notebooks.sort(key=lambda o: long.index(o.stem) if o.stem in long else len(long))
 nb_ids = [p.relative_to(root/'nbs').as_posix() for p in notebooks]
 
@@ -24,11 +24,15 @@ def is_nightly(name):
     train smaller ones, and `25_frozen` asks this one. `prior`, weights of classes in `labeled_loss`, and `frozen_baseline` by balanced accuracy have
     tests in test_mixmatch, test_losses and test_frozen. Of `howto/deploy`, `howto/predict`, `tutorials/12_phone` and `tutorials/13_label_next`,
     predictors, ONNX, `distill` and `label_next` have theirs in test_predictor, test_export, test_choose and test_cli, and run on the pages
-    `24_predictor`, `35_export` and `32_choose`. `tutorials/10_your_own_photographs` goes the way of the commands in Python: test_cli trains on the same
-    photographs, and `30_collect`, `33_summary` and `35_export` make what it makes. The classes of `tutorials/06_your_own_method` train in
-    test_own_method. `tutorials/07_from_fixmatch` trains FixMatch once more, and `howto/speed` measures steps of three networks, which test_models and
+    `24_predictor` and `32_choose`. `tutorials/10_your_own_photographs` goes the way of the commands in Python: test_cli trains on the same
+    photographs. The classes of `tutorials/06_your_own_method` train in
+    test_own_method. Pages of rooms that train longest have the tests of their rooms: `14_semi`, `23_checkpoint`, `30_collect`, `33_summary`, `34_cli` and
+    `35_export`; what `start/03_you_asked`, `howto/few_classes` and `understand/01_promises` show has tests in test_learner, test_mixmatch, test_choose and
+    those that the last one names.
+    `tutorials/07_from_fixmatch` trains FixMatch once more, and `howto/speed` measures steps of three networks, which test_models and
     test_learner make. `83_distributed` starts the example by `torchrun`, and test_distributed without it, which is quicker"""
-    others = '17_methods','83_distributed','methods/','howto/deploy','howto/imbalance','howto/predict','howto/speed'
+    rooms = '14_semi','17_methods','23_checkpoint','30_collect','33_summary','34_cli','35_export','83_distributed'
+    others = *rooms,'methods/','howto/deploy','howto/few_classes','howto/imbalance','howto/predict','howto/speed','start/03_you_asked','understand/01_promises'
     tutorials = '06_your_own_method','07_from_fixmatch','10_your_own_photographs','12_phone','13_label_next','15_pretrained'
     return name.startswith((*others,*(f'tutorials/{o}' for o in tutorials))) and Path(name).stem not in ('00_map','which')
 

@@ -156,6 +156,7 @@ def test_notebook_is_small(path):
 
 def test_ruff(): run(sys.executable, '-m', 'ruff', 'check', '--no-cache', '.')
 
+@pytest.mark.nightly # `make lint` runs it, too
 def test_chkstyle(): run(Path(sys.executable).with_name('chkstyle'))
 
 # --- the house: short lines, small rooms, a walk without circles

@@ -107,6 +107,7 @@ def test_result_is_not_made_twice(tmp_path):
     b = run('mixup-digits', 'α=0', out=tmp_path/'again', steps=20)
     assert b['curves']==a['curves'] and b['accuracy']==a['accuracy'], 'the same seed gives the same result'
 
+@pytest.mark.nightly
 def test_other_steps_or_batches_are_another_training(tmp_path):
     "The row of 20 steps was once printed as that of 60"
     asked = dict(steps=60),dict(steps=120),dict(steps=120, ubs=16)

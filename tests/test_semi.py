@@ -258,6 +258,7 @@ print('done')
     assert p.returncode == 0, err
     assert line == 'interrupted' and 'done' in out
 
+@pytest.mark.nightly # As `interrupts.py`, with fewer cases
 def test_interrupt_at_any_line():
     "A part of what `python tests/interrupts.py` does: wherever a fit is interrupted, the learner can be exported, trained and asked again."
     here = Path(__file__).parent
