@@ -93,7 +93,7 @@ def loader_rngs(dls)->list:
 def _batches(dl, unknown, name, *apart):
     "How a loader chooses its images, and makes batches"
     made = {k: getattr(dl, k) for k in ('collate_fn','drop_last') if hasattr(dl, k)}
-    made['batch size'] = getattr(dl, 'bs', 0) or getattr(dl, 'batch_size', 0)
+    made['batch size'] = (getattr(dl, 'bs', 0) or getattr(dl, 'batch_size', 0) or 0)*(num_distrib() or 1)
     if 'collate_fn' in made: dl = dl.sampler if dl.batch_size else dl.batch_sampler
     made = {'': type(dl), **getattr(dl, '__dict__', {'items': dl}), **made}
     return {k: plain(getattr(v, 'fs', v), unknown, f'{name}.{k}'.rstrip('.')) for k,v in made.items()

@@ -225,7 +225,7 @@ def folder_table(
     return _validated(df.fillna(dict(part='labeled')))
 
 def _validated(df):
-    "Images for testing get the part '', which is not read, or, without any for validation, take their place"
+    "Images for testing get the part '', or, without any for validation, take their place"
     return df.replace(dict(part=dict(test='' if (df.part=='valid').any() else 'valid')))
 
 # %% ../nbs/29_tables.ipynb #5e03cd3e
