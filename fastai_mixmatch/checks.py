@@ -30,7 +30,7 @@ def class_counts(dl, dls)->Tensor: # `(n_classes,)`
     if dl.cache: dl.pool.load(dl.num_workers)
     ys = torch.as_tensor(dl.pool.y if dl.pool.y is not None else label_indices(dls.train.dataset))
     if ys.min()<0 or ys.max()>=dl.c: raise ValueError(
-        f"labels have indices {int(ys.min())} to {int(ys.max())}; expected 0 to {dl.c-1}, for {dl.c} classes")
+        f"labels have indices {int(ys.min())} to {int(ys.max())}; expected 0 to {dl.c-1}")
     counts = torch.bincount(ys, minlength=dl.c)
     missing = [class_name(dls, i) for i in (counts==0).nonzero()[:,0].tolist()]
     if missing: raise ValueError(f"{len(missing)} of {dl.c} classes have no labeled image: {', '.join(missing[:10])}. "

@@ -81,9 +81,9 @@ def _transforms(kind, tfms, unknown):
 _loading = {*('dataset data_source bs indexed pin_memory timeout rng generator num_workers offs fake_l _device '
               '_DataLoader__idxs epoch rank it').split()} # Elsewhere, or of no effect on the order
 
-def _schedule(f):
-    points = [plain(f(i/1024)) for i in range(1025)]
-    return [*points[::64], _of_repr(points)]
+def _schedule(f, n):
+    def at(k): return [plain(f(i/k)) for i in range(k+1)]
+    return [*at(16), _of_repr(at(min(n, 1024)))]
 
 def loader_rngs(dls)->list:
     "The generators that belong to loaders of fastai or PyTorch"
@@ -127,7 +127,7 @@ def _groups(learn):
     groups = [[p for p in g if p.requires_grad] for g in learn.opt.param_lists]
     return [[sum(p.numel() for p in g), _of_repr([*map(one, g)])] for g in groups]
 
-def _training(learn, unknown):
+def _training(learn, dl, unknown):
     "Loss, metrics, optimizer and schedule"
     def value(o, name): return plain(o, unknown, name)
     model,hypers,loss = plain_model(learn),learn.opt.hypers,learn.loss_func
@@ -144,7 +144,7 @@ def _training(learn, unknown):
             'optimizer': value(learn.opt_func, 'optimizer'),
             'weights in training': _groups(learn),
             **{k: plain([h[k] for h in hypers]) for k in hypers[0] if k not in scheds},
-            **{f'schedule of {k}': _schedule(f) for k,f in scheds.items()},
+            **{f'schedule of {k}': _schedule(f, learn.n_epoch*len(dl)) for k,f in scheds.items()},
             'device': one_param(model).device.type, 'memory format': _of_repr([p.stride() for p in model.parameters()])}
 
 # %% ../nbs/22_fingerprint.ipynb #e0b9148c
@@ -183,7 +183,7 @@ def settings(learn, method, all_cbs:bool=True)->tuple: # Also the program's call
     start = dict(zip(initial, (model.pop('weights'), _of_repr(plain(rngs)), _of_repr(moments))))
     args = {k: plain(v, unknown, k) for k,v in held(method).items() if k not in ('_unlabeled','learn')}
     res = numbered({'method': plain(type(method), unknown, 'method'), **args, 'model': model},
-                   *_data(learn, method, unknown), *_training(learn, unknown), _used(learn, unknown),
+                   *_data(learn, method, unknown), *_training(learn, method.dl, unknown), _used(learn, unknown),
                    _callbacks(learn, unknown, all_cbs), _used(learn, unknown, ' of callbacks'),
                    {'versions': unknown.versions(), **start})
     return json.loads(json.dumps(res)),[*dict.fromkeys(unknown)]

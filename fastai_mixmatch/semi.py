@@ -133,8 +133,8 @@ def guess(self:SemiSupervised,
     then=noop, # What to do to the guesses before they are reported
 )->Tensor: # Probabilities `(B_u,n_classes)`, without gradient
     "Guess the classes of unlabeled images, and report it"
-    good = callable(by) or by in ('model','teacher','pred')
-    refuse_unless(good, "by: expected 'model', 'teacher', 'pred' or a network", by)
+    refuse_unless(callable(by) or by in ('model','teacher','pred'),
+        "by: expected 'model', 'teacher', 'pred' or a network", by)
     if by=='pred': q = views.detach().softmax(-1)
     elif by=='teacher': q = self.teacher(L(views))
     else: q = guess_labels(self.learn.model if by=='model' else by, L(views))

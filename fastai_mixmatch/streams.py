@@ -192,8 +192,7 @@ def _settings(dls, bs):
 
 def _order(dl):
     "Positions of one pass of a fastai or PyTorch loader"
-    if hasattr(dl, 'get_idxs'): return list(dl.get_idxs())
-    return list(dl.sampler)
+    return list(dl.get_idxs() if hasattr(dl, 'get_idxs') else dl.sampler)
 
 class LabeledDL(PoolDL):
     "Endless stream of the labeled training set of `dls`"

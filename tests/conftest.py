@@ -7,7 +7,7 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 os.environ.setdefault('MPLBACKEND', 'Agg')
 os.environ.pop('PYTHONDONTWRITEBYTECODE', None) # Else each process that a test starts compiles the package again
 
-import pytest, random, signal
+import gc, pytest, random, signal
 from hypothesis import HealthCheck, Phase, settings
 
 signal.signal(signal.SIGINT, signal.default_int_handler) # A shell's background job ignores Ctrl-C, and so would what it starts
@@ -26,6 +26,11 @@ FIRST = [f'test_{o}.py' for o in ('distributed','notebooks','checkpoint','cli','
 
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda o: FIRST.index(o.path.name) if o.path.name in FIRST else len(FIRST))
+
+def pytest_collection_finish():
+    "Libraries and tests are no garbage: looking for some among them takes a twentieth of the time"
+    gc.collect()
+    gc.freeze()
 
 @pytest.fixture(autouse=True)
 def _seeded():

@@ -302,10 +302,9 @@ def not_held(f):
 
 @pytest.fixture
 def quick_settings(monkeypatch):
-    """A fit with checkpoints compares less at its start, which takes longer than the few steps of a test: it does not search packages for patches,
-    and looks at 17 points of a schedule, not at 1025. `test_fingerprint` tests both; other tests and all processes that tests start have all of it"""
+    """A fit with checkpoints compares less at its start, which takes longer than the few steps of a test: it does not search packages for patches.
+    `test_fingerprint` tests that; other tests and all processes that tests start do it"""
     monkeypatch.setattr(Unknown, 'patches', lambda self: None)
-    monkeypatch.setattr(fingerprint, '_schedule', lambda f: [plain(f(i/16)) for i in range(17)])
 
 # --- the core: learners of four steps an epoch
 

@@ -589,9 +589,9 @@ def test_what_cannot_be_compared_is_named():
     assert sorted(differences(*[identity(cbs=Holds(o))[0] for o in (odd, later)])) == ['holds.o.day', 'holds.o.frame']
 
 def test_schedules_are_compared_between_the_points_that_are_shown():
-    "Every 64th of 1025 is; a bump between two of them is another schedule"
-    def of(f): return identity(fit=lambda learn: learn.fit(1, cbs=ParamScheduler({'lr': f})))[0]
-    old,new = of(lambda pos: 1e-3),of(lambda pos: 1e-3+(.01<pos<.02))
+    "17 are; a bump that one step of 120 between two of them has is another schedule"
+    def of(f): return identity(fit=lambda learn: learn.fit(30, cbs=ParamScheduler({'lr': f})))[0]
+    old,new = of(lambda pos: 1e-3),of(lambda pos: 1e-3+(.008<pos<.009))
     assert old['schedule of lr'][:-1] == new['schedule of lr'][:-1] and 'schedule of lr' in differences(old, new)
 
 def test_norms_that_train_in_a_frozen_group():
