@@ -283,6 +283,7 @@ from test_cache import load
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 load(Path(sys.argv[2]))
 '''
+@pytest.mark.nightly
 def test_no_room_names_the_file(root):
     "A limit on the size of files stands for a full disk"
     res = subprocess.run([sys.executable, '-W', 'ignore', '-c', LIMITED, str(Path(__file__).parent), str(root)], capture_output=True, text=True)

@@ -96,6 +96,7 @@ def test_the_minutes_that_are_told_are_enough(valid):
         with pytest.raises(ValueError) as e: planned(.5, each)
         assert planned(float(re.search(r'give ([\d.e+]+) ', str(e.value))[1]), each)['epochs']>=2
 
+@pytest.mark.nightly
 def test_the_budget_holds_over_pieces(photos, tmp_path, main, clock):
     "Stopped twice in the first epoch and once later: what was used before counts, with all starts"
     args,at = ('train',photos/'labels.csv','--model','small_cnn','--size','16','--bs','4','--minutes','1','--out',tmp_path/'run'),[]
@@ -142,6 +143,7 @@ def slow(clock, each):
     try: yield
     finally: hook.remove()
 
+@pytest.mark.nightly
 def test_the_start_is_fitted_once(photos, weights, tmp_path, main):
     "And read by each later command"
     out = tmp_path/'run'
@@ -227,6 +229,7 @@ def test_each_fold(photos, tmp_path, main):
     assert all((out/o/'predictor.safetensors').is_file() for o in ('.','fold1','fold2'))
     assert abs(end['accuracy']*16-round(end['accuracy']*16))<1e-6
 
+@pytest.mark.nightly
 def test_each_fold_says_once_what_is_common(photos, tmp_path, main):
     with opened(photos, 'broken.jpg') as once: survey(photos/'labels.csv', progress=False)
     with opened(photos, 'broken.jpg') as looks: rc,text,err = main('train', photos/'labels.csv', *SMALL, '--epochs', '1', '--folds', '3', '--each-fold', '--out', tmp_path/'run')

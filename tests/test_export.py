@@ -166,7 +166,7 @@ def test_quick_reading_gives_the_same_bits(cls, tmp_path):
 
 NETS = dict(wrn=wrn(10, 1), small_cnn=SMALL, resnet18=torchvision.models.resnet18, mobilenet=torchvision.models.mobilenet_v3_small,
             timm='test_resnet', timm_vit='test_vit', lite0='tf_efficientnet_lite0')
-SLOW = {'mobilenet', 'timm_vit', 'lite0', 'resnet18', 'small_cnn'} # Up to half a minute each, or exported by all other tests here
+SLOW = {'wrn', 'mobilenet', 'timm_vit', 'lite0', 'resnet18', 'small_cnn'} # Up to half a minute each, or exported by other tests
 
 @pytest.fixture
 def onnx():
@@ -247,7 +247,7 @@ def test_the_recipe_is_all_that_pillow_needs(learn, exported, photos): check_rec
 MORE = dict(crop_pad=dict(item_tfms=CropPad((48, 64))),
     random_crop=dict(item_tfms=RandomResizedCrop((40, 32))), two=dict(item_tfms=[Resize(50), CropPad(60)]))
 
-@pytest.mark.parametrize('name', MORE)
+@pytest.mark.parametrize('name', [pytest.param(o, marks=() if o=='two' else pytest.mark.nightly) for o in MORE])
 def test_the_recipe_of_more_transforms(onnx, name, photos, tmp_path):
     learn = core_learner(photo_dls(photos, **MORE[name]), photos/'unlabeled', bs=8)
     learn.fit(1)

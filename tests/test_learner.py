@@ -313,6 +313,7 @@ ClassificationInterpretation.from_learner(learn)
     assert lines[0] == 'begin' and lines[4] == 'quiet' and lines[5] == 'again'
     assert lines[1].split() == lines[6].split() == NAMES and lines[2].split()[0] == '0' and lines[3].split()[0] == '1' and len(lines[3].split()) == 10
 
+@pytest.mark.nightly
 @pytest.mark.parametrize('start, copies', [('spawn', 100), pytest.param('forkserver', 1, marks=pytest.mark.nightly)])
 def test_workers_that_import_an_unguarded_program(start, copies, tmp_path):
     "One sentence, and no traceback of a worker; also where more is sent than a pipe holds, and the parent would wait for the dead worker"

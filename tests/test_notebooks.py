@@ -13,28 +13,29 @@ from notebooks import lighter, run
 from helpers import forks
 notebooks = sorted(p for p in root.glob('nbs/**/*.ipynb') if not any(o[0] in '._' for o in p.relative_to(root).parts))
 # What trains long comes first, so that no process has it left at the end
-long = 'index','02_five_minutes','09_changing_things','look','04_streams','26_inspect','32_choose'
+long = '02_five_minutes','32_choose','09_changing_things','04_streams'
 notebooks.sort(key=lambda o: long.index(o.stem) if o.stem in long else len(long))
 nb_ids = [p.relative_to(root/'nbs').as_posix() for p in notebooks]
 
-def is_nightly(name):
-    """`17_methods` and the pages of methods train each method on digits; by commit runs their map. There `test_learns` trains every method with the
-    settings of `17_methods`, in a third of the steps, and each has to learn; test_methods compares targets, weights and losses with formulas written
-    again. `tutorials/15_pretrained` trains a pretrained network, and `howto/imbalance` the same twice more: test_learner, test_frozen and test_cli
-    train smaller ones, and `25_frozen` asks this one. `prior`, weights of classes in `labeled_loss`, and `frozen_baseline` by balanced accuracy have
-    tests in test_mixmatch, test_losses and test_frozen. Of `howto/deploy`, `howto/predict`, `tutorials/12_phone` and `tutorials/13_label_next`,
-    predictors, ONNX, `distill` and `label_next` have theirs in test_predictor, test_export, test_choose and test_cli, and run on the pages
-    `24_predictor` and `32_choose`. `tutorials/10_your_own_photographs` goes the way of the commands in Python: test_cli trains on the same
-    photographs. The classes of `tutorials/06_your_own_method` train in
-    test_own_method. Pages of rooms that train longest have the tests of their rooms: `14_semi`, `23_checkpoint`, `30_collect`, `33_summary`, `34_cli` and
-    `35_export`; what `start/03_you_asked`, `howto/few_classes` and `understand/01_promises` show has tests in test_learner, test_mixmatch, test_choose and
-    those that the last one names.
-    `tutorials/07_from_fixmatch` trains FixMatch once more, and `howto/speed` measures steps of three networks, which test_models and
-    test_learner make. `83_distributed` starts the example by `torchrun`, and test_distributed without it, which is quicker"""
-    rooms = '14_semi','17_methods','23_checkpoint','30_collect','33_summary','34_cli','35_export','83_distributed'
-    others = *rooms,'methods/','howto/deploy','howto/few_classes','howto/imbalance','howto/predict','howto/speed','start/03_you_asked','understand/01_promises'
-    tutorials = '06_your_own_method','07_from_fixmatch','10_your_own_photographs','12_phone','13_label_next','15_pretrained'
-    return name.startswith((*others,*(f'tutorials/{o}' for o in tutorials))) and Path(name).stem not in ('00_map','which')
+# Run by night only, and what runs the same by commit
+BY_NIGHT = { # chkstyle: ignore-node (one page a line)
+    'index': 'test_repository runs the README, in one epoch',
+    '14_semi': 'test_semi', '23_checkpoint': 'test_checkpoint', '26_inspect': 'test_looking', '30_collect': 'test_collect',
+    '33_summary': 'test_summary', '34_cli': 'test_cli', '35_export': 'test_export',
+    '17_methods': 'test_learns trains each method in a third of the steps, and test_methods compares targets, weights and losses with formulas written again',
+    'methods/': 'test_learns and test_methods; the pages `00_map` and `which` run by commit',
+    '83_distributed': 'test_distributed, without `torchrun`',
+    'howto/deploy': 'test_predictor and test_export', 'howto/predict': 'test_export', 'tutorials/11_batch_job': 'test_export',
+    'tutorials/12_phone': 'test_export', 'tutorials/14_web_page': 'test_predictor',
+    'howto/few_classes': 'test_mixmatch and test_choose', 'howto/imbalance': 'test_mixmatch, test_losses and test_frozen',
+    'howto/look': 'test_looking', 'howto/resume': 'test_checkpoint', 'howto/speed': 'test_models and test_learner',
+    'howto/wrong_labels': 'test_choose', 'start/03_you_asked': 'test_learner, test_mixmatch and test_choose',
+    'tutorials/03_sharpening': 'test_targets', 'tutorials/06_your_own_method': 'test_own_method', 'tutorials/07_from_fixmatch': 'test_learns',
+    'tutorials/10_your_own_photographs': 'test_cli', 'tutorials/13_label_next': 'the page `32_choose`',
+    'tutorials/15_pretrained': 'test_learner, test_frozen, test_cli and the page `25_frozen`, with smaller networks',
+    'understand/01_promises': 'the tests that it names'}
+
+def is_nightly(name): return name.startswith((*BY_NIGHT,)) and Path(name).stem not in ('00_map','which')
 
 def code_of(path): return [''.join(c['source']) for c in json.loads(path.read_text(encoding='utf-8'))['cells'] if c['cell_type']=='code']
 

@@ -333,6 +333,14 @@ def _readme(tmp_path, text):
     (tmp_path/'README.md').write_text(text)
     return subprocess.run([sys.executable, root/'tools/run_readme.py', '--readme', tmp_path/'README.md', '--folder', tmp_path/'demo'], text=True, capture_output=True)
 
+def test_the_readme_runs(tmp_path):
+    "By commit in one of its epochs; by night all of them, as the page `index`"
+    text = read('README.md')
+    assert text.count('fit_one_cycle(15)')==1
+    (tmp_path/'README.md').write_text(text.replace('fit_one_cycle(15)', 'fit_one_cycle(1)'))
+    r = forks().run(root/'tools/run_readme.py', '--readme', tmp_path/'README.md', '--folder', tmp_path/'demo')
+    assert r.returncode==0 and 'MixMatch' in r.stdout and '% sure' in r.stdout, r.stdout+r.stderr
+
 def test_run_readme(tmp_path):
     r = _readme(tmp_path, '# T\n\n```sh\nexit 1\n```\n\n```python\na = [1, 2]\na\n```\n\n    skipped()\n\n```python\nclass B: pass\nimport pathlib, pickle\n'
                 'b = pickle.loads(pickle.dumps(B()))\npathlib.Path("made.txt").write_text("x");\n```\n\n```python\nprint(len(a)); None\n```\n')

@@ -165,6 +165,7 @@ def test_command_line_in_a_process(tmp_path):
     assert r.returncode==0, r.stderr
     for k in experiments: assert k in r.stdout
 
+@pytest.mark.nightly
 def test_killed_and_started_again(tmp_path):
     "The command goes on where it was killed, to the same numbers"
     def start(out):
