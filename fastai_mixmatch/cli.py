@@ -38,7 +38,7 @@ def _options(text):
 def _note(message, category, *args, **kwargs):
     if category is UserWarning: print(f'note: {_options(message)}', file=sys.stderr)
 
-started = None # When the program began; the imports count, too
+started = None # When the program began, with its imports
 
 @delegates(survey, but=['progress','check','sized'])
 def check(
