@@ -3,8 +3,7 @@ import atexit, collections, io, itertools, math, numpy as np, os, pandas as pd, 
 from fastai.vision.all import (Callback, Categorize, DataLoaders, Datasets, Image, ImageDataLoaders, ItemGetter, L,
     Path, PILImageBW, ProgressCallback, Resize, TfmdLists, ToTensor, get_image_files, noop, set_seed)
 from fastai_mixmatch.all import *
-from fastai_mixmatch import fingerprint
-from fastai_mixmatch.describe import Unknown, plain
+from fastai_mixmatch.describe import Unknown
 from fastai_mixmatch.distributed import warn_once
 from contextlib import contextmanager, nullcontext
 from fastai.callback.fp16 import MixedPrecision

@@ -1,6 +1,7 @@
 "The documentation site builds from the stored outputs, strictly, and holds every page."
 import ast, html, json, os, re, subprocess, sys
 import pandas as pd
+from filelock import FileLock
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,9 +14,13 @@ from helpers import forks
 
 @pytest.fixture(scope='module')
 def site(tmp_path_factory):
-    "The built site"
-    tmp = tmp_path_factory.mktemp('docs')
-    build_docs.build(tmp/'proc', tmp/'site')
+    "The site, built once for all processes that run tests"
+    tmp = tmp_path_factory.getbasetemp()
+    if 'PYTEST_XDIST_WORKER' in os.environ: tmp = tmp.parent
+    with FileLock(tmp/'site.lock'):
+        if not (tmp/'built').exists():
+            build_docs.build(tmp/'proc', tmp/'site')
+            (tmp/'built').touch()
     return tmp/'site'
 
 def test_every_notebook_is_a_page(site):
