@@ -318,7 +318,6 @@ def tidy(self:Checkpoint):
 # %% ../nbs/23_checkpoint.ipynb #48ed4364
 _of_learn = 'smooth_loss','final_record'
 def _metrics(learn): return [learn.recorder.loss, learn.recorder.smooth_loss, *learn.metrics]
-
 def training_state(learn)->dict:
     "All that training changes, as plain data"
     model,scaler = plain_model(learn),getattr(learn, 'scaler', None)
@@ -326,7 +325,7 @@ def training_state(learn)->dict:
     grads = [0 if p.grad is not None and not p.grad.any() else p.grad for p in model.parameters()]
     return dict(model=pack(weights), buffers=pack({k: v for k,v in buffers.items() if k not in weights}),
         grads=pack(grads), opt=pack(learn.opt.state_dict(), objects=False),
-        scaler=scaler and scaler.state_dict(),
+        scaler=scaler and scaler.state_dict(), trains=[p.requires_grad for p in model.parameters()],
         cbs={k: memory(cb) for k,cb in named_cbs(learn).items()}, metrics=[memory(m) for m in _metrics(learn)],
         learn={k: pack(vars(learn)[k]) for k in _of_learn if k in vars(learn)},
         elapsed=max(0, time.time()-getattr(learn.recorder, 'start_epoch', math.inf)),
@@ -342,7 +341,8 @@ def _load(learn, s, streams, args):
     model,scaler = plain_model(learn),getattr(learn, 'scaler', None)
     model.load_state_dict(unpack(s['model']))
     for k,v in unpack(s['buffers']).items(): model.get_buffer(k).data.copy_(v)
-    for p,g in zip(model.parameters(), unpack(s['grads']), strict=True):
+    for p,g,t in zip(model.parameters(), unpack(s['grads']), s['trains'], strict=True):
+        if args: p.requires_grad_(t)
         p.grad = None if g is None else g.to(p.device) if isinstance(g, Tensor) else torch.zeros_like(p)
     def numbers(): return [{k: isinstance(v, Real) for k,v in h.items()} for h in learn.opt.hypers]
     before = numbers()
@@ -361,9 +361,9 @@ def _load(learn, s, streams, args):
 class CheckpointError(RuntimeError):
     "A checkpoint that cannot be written, read or used; the message says what to do"
 
-_format = 3
+_format = 4
 _parts = {int: 'fit epoch batch step world threads', dict: 'settings model buffers opt cbs learn rngs',
-    list: 'grads metrics', bool: 'ended cut', (float,type(None)): 'pct elapsed', (dict,type(None)): 'scaler'}
+    list: 'grads trains metrics', bool: 'ended cut', (float,type(None)): 'pct elapsed', (dict,type(None)): 'scaler'}
 
 def write_checkpoint(state:dict, folder, stem:str)->Path:
     "Write plain data to `folder/stem.<digest>.pt`, the whole file or none. Raises `CheckpointError`"

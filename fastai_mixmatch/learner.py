@@ -109,14 +109,8 @@ def _take(kwargs, f):
     "Take the arguments of `f` out of `kwargs`"
     return {k: kwargs.pop(k) for k in _args(f) if k in kwargs}
 
-def _with_arguments(
-    f:Callable, # Function of `**kwargs`
-    sources, # Where its keyword arguments go; the first that has a name describes it
-    doc:str, # First line of its docstring
-    but, # Names to leave out
-    **defaults # Other defaults
-)->Callable: # `f`, with a signature and a docstring that name every argument
-    "Show the arguments of `sources` as those of `f`"
+def _with_arguments(f, sources, doc, but, **defaults):
+    "Give `f` a signature and docstring with all arguments of `sources` but `but`; the first that has one describes it"
     params,docs,lead = {},_comments(ssl_learner),('dls','unlabeled','arch')
     for o in sources:
         for k,p in _args(o).items(): params.setdefault(k, p)

@@ -97,14 +97,14 @@ def plan_learner(
     weights = start if again else a['weights'] and file_weights(a['weights'])
     whole = a['scratch'] and weights
     if pre and not (weights or a.get('fold')): print(f"fetching the weights of {a['model']}, once; or pass --weights")
-    with contextlib.redirect_stdout(io.StringIO()): # The command itself says how long it takes
+    with contextlib.redirect_stdout(io.StringIO()):
         learn = ssl_learner(dls, Unlabeled(unlabeled, steps=steps), find_arch(a['model']), find_method(a['method'])(),
             pretrained=pre and not weights, weights=None if whole else weights, cbs=cbs,
             checkpoint=checkpoint or Checkpoint(start.parent/'checkpoints', '2min'))
     if whole: load_weights(learn.model, whole)
     if again: learn.model.load_state_dict(torch.load(start, 'cpu', weights_only=True))
     elif pre:
-        for p in learn.model.parameters(): mark_computed(p, False) # Another start reads them
+        for p in learn.model.parameters(): mark_computed(p, False)
         torch.save(learn.model.state_dict(), b := io.BytesIO())
         with atomic_write(start) as f: f.write(b.getbuffer())
     learn.remove_cb(ProgressCallback)

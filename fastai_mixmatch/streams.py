@@ -191,7 +191,7 @@ def _settings(dls, bs):
                 num_workers=getattr(getattr(dl, 'fake_l', dl), 'num_workers', 0), device=getattr(dls, 'device', None))
 
 def _order(dl):
-    "Positions of one pass of a fastai or PyTorch loader"
+    "Positions of one pass of a loader"
     return list(dl.get_idxs() if hasattr(dl, 'get_idxs') else dl.sampler)
 
 class LabeledDL(PoolDL):
@@ -306,8 +306,9 @@ class IterableDL(UnlabeledDL):
 # %% ../nbs/04_streams.ipynb #478d061f
 @patch
 def has_state(self:IterableDL)->bool:
-    "Can the position in the dataset be saved?"
-    return hasattr(self.items, 'state_dict') and hasattr(self.items, 'load_state_dict') and self.num_workers==0
+    "Can its position be saved?"
+    kept = all(hasattr(self.items, o) for o in ('state_dict','load_state_dict'))
+    return kept and not (self.num_workers or self.pool.shards())
 
 @patch
 def state_dict(self:IterableDL)->dict:

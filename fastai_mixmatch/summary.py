@@ -332,7 +332,7 @@ _parts = {'Rows to beat': _beat, 'Curves': _curves, 'Confusion matrix': _confusi
           'What to label next': _next, 'Settings': _settings}
 
 def _write(file, p):
-    made = {k: f(p) for k,f in sorted(_parts.items(), key=lambda o: o[1] is not _map)} # The map numbers them
+    made = {k: f(p) for k,f in sorted(_parts.items(), key=lambda o: o[1] is not _map)}
     side,css = p.tiles.css(p.max_bytes)
     use = dict(labeled='labels for training', valid='for validation')
     counts = ', '.join(f'{len(s)} {use.get(k, k)}' for k,s in p.seen.items())

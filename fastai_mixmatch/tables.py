@@ -32,6 +32,8 @@ def read_table(
         df = pd.read_csv(file, sep=sep, header=None if any(map(_names_image, head.split(sep))) else 0, dtype=str,
             encoding=kind, skipinitialspace=True, skiprows=int(bool(told)), keep_default_na=False,
             na_values=['','nan','NaN','None'])
+        if not isinstance(df.index, pd.RangeIndex) and df.iloc[:,-1].isna().all():
+            df = df.reset_index().iloc[:,:-1].set_axis(df.columns, axis=1)
         df = df.dropna(how='all') # A class may be named NA
     except pd.errors.EmptyDataError: df = ()
     except ValueError as e:
@@ -212,13 +214,13 @@ def folder_table(
     "The images of a folder, by the names of its folders"
     rows = []
     for name in Files.found(path).names():
-        *folders,_ = name.split('/')
+        *folders,_ = _composed(name).split('/')
         part = part_of(first(folders))
         label = first(folders[part is not None:])
         if label is None or 'unlabeled' in (part, part_of(label)): part,label = 'unlabeled',None
         rows.append((Path(path)/name, label, part))
     df = image_table(rows)
-    if (df.part=='labeled').any(): # Beside `labeled`, other folders are no classes
+    if (df.part=='labeled').any():
         odd = df.label[df.part.isna()].unique()
         if len(odd): say(f"folders not read beside labeled ones: {', '.join(odd)}")
         df = df[df.part.notna()]
@@ -295,7 +297,7 @@ def _named(df, root, file, label, say):
     for n,o,f in moved[:1]:
         if n<-1: raise FileNotFoundError(f"{o} is not there, and {f}, of its name, is another row's")
         say(f"files found in other folders: {len(moved)}, such as {o}: {os.path.relpath(f, find.root)}")
-    words = df[part].astype(str) if part else ['train']*len(df)
+    words = df[part].fillna('').astype(str) if part else ['train']*len(df)
     parts = ['valid' if o.lower() in ('true','t','1','1.0','yes','y') else part_of(o) for o in words]
     odd,rest = dict.fromkeys(o for o,p in zip(words, parts) if not p),None if 'labeled' in parts else 'labeled'
     if odd: say(f"rows whose {part!r} is {', '.join(odd)}: {rest or 'not read'}")
