@@ -219,7 +219,11 @@ class StateStream(Stream):
     def state_dict(self): return dict(at=self.at)
     def load_state_dict(self, s): self.next_at = s['at']
 
-@pytest.mark.parametrize('cls', [Stream, StateStream])
+class ShardedStream(StateStream):
+    "As the streaming datasets of the Hugging Face Hub: a part is another object, so that its own position stands still"
+    def shard(self, num_shards, index): return type(self)()
+
+@pytest.mark.parametrize('cls', [Stream, StateStream, ShardedStream])
 @pytest.mark.filterwarnings('ignore:`loss_func`')
 def test_iterable_dataset(cls):
     "Exact with a state of its own; without one, a warning says what happens."
@@ -957,6 +961,28 @@ def test_override_with_more_epochs():
     with pytest.warns(UserWarning, match='epochs: 3 then, 6 now'):
         program(partial(learner, checkpoint=Checkpoint('cp', override=True), cbs=First()), fit=lambda learn: learn.fit_one_cycle(6))
     assert seen[0]==pytest.approx(6/24, abs=1/24) and len(seen)==18
+
+# --- what callbacks do to the learner inside a fit
+
+class Unfreezes(Callback):
+    "After an epoch"
+    def before_epoch(self):
+        if self.epoch == 1: self.learn.unfreeze()
+
+class SwitchesItselfOff(Callback):
+    "After two steps, which count for much"
+    def after_loss(self):
+        if self.learn.training: self.learn.loss_grad = self.learn.loss_grad*9
+    def after_step(self): self.run = self.learn.train_iter < 1
+
+@pytest.mark.parametrize('cb', [Unfreezes, SwitchesItselfOff])
+def test_what_a_callback_does_inside_a_fit_stays_done(cb):
+    def fit(learn):
+        learn.freeze()
+        learn.fit(3)
+    def make(**kw): return learner(cbs=cb(), splitter=lambda m: [list(o.parameters()) for o in (m[:4], m[4:])], **kw)
+    whole, again = both(make, 9, fit=fit)
+    assert whole == again
 
 # --- one folder, one learner
 

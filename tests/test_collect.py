@@ -254,6 +254,34 @@ def test_sixteen_bits_are_read_as_the_predictor_reads_them(tmp_path):
     x = np.asarray(loaders(found, size=64).unlabeled.img_cls.create(tmp_path/'unlabeled/deep.png'))
     assert x.shape==(64,64,3) and abs(x[...,0]-deep/257).max()<=1
 
+# --- tables and folders as programs write them
+
+@pytest.mark.parametrize('names', [['file','label','photographer'], ['file','label']])
+def test_a_separator_at_the_end_of_each_line(photos, names):
+    "Is no column: each cell is that of the name above it. A table of R, whose first line is shorter, is another"
+    rows = answers(photos).dropna().head(12)
+    cells = [[f, y, 'ann'][:len(names)] for f,y in zip(rows.file, rows.label)]
+    for end,first in (',',names), ('',names), ('',names[1:]):
+        text = '\n'.join([','.join(first), *(','.join(o)+end for o in cells)])
+        (photos/'odd.csv').write_text(text)
+        try: assert survey(photos/'odd.csv').classes()==rows.label.value_counts().to_dict()
+        finally: (photos/'odd.csv').unlink()
+
+def test_a_blank_cell_of_the_part_is_an_image_to_train_on(photos):
+    df = answers(photos)
+    df['split'] = None
+    df.loc[df.index[df.label.notna()][:4],'split'] = 'valid'
+    assert len(survey(df, root=photos).of('valid'))==4
+
+def test_a_folder_is_one_class_however_its_accent_is_written(tmp_path):
+    for i,name in enumerate((unicodedata.normalize(o, 'é') for o in ('NFC','NFD'))):
+        f = tmp_path/'labeled'/name/f'{i}.png'
+        f.parent.mkdir(parents=True)
+        Image.new('L', (8,8), 40*i).save(f)
+    (tmp_path/'labeled'/'e').mkdir()
+    for i in range(2): Image.new('L', (8,8), 150+40*i).save(tmp_path/'labeled'/'e'/f'{i}.png')
+    assert survey(tmp_path).classes()=={unicodedata.normalize('NFC', 'é'): 2, 'e': 2}
+
 # --- what is refused
 
 def test_names_in_brackets_are_no_lists():

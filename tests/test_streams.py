@@ -282,6 +282,7 @@ def test_a_labeled_loader_that_leaves_images_out_is_refused(sampler):
     ds = TensorDataset(torch.rand(40, 1, 8, 8), torch.arange(40)%4)
     valid = torch.utils.data.DataLoader(ds, 10, sampler=SubsetRandomSampler(range(30, 40)))
     with pytest.raises(ValueError, match='leaves images out; load a `Subset`'): LabeledDL(DataLoaders(torch.utils.data.DataLoader(ds, 10, sampler=sampler), valid))
+    with pytest.raises(ValueError, match='leaves images out; load a `Subset`'): LabeledDL(DataLoaders(FastaiDL(ds, bs=10, n=30), valid))
     for o in (dict(sampler=SubsetRandomSampler(range(40))), dict(sampler=WeightedRandomSampler(torch.ones(40), 80)), dict(shuffle=True)):
         assert LabeledDL(DataLoaders(torch.utils.data.DataLoader(ds, 10, **o), valid)).c==4
 
