@@ -261,8 +261,8 @@ def test_a_separator_at_the_end_of_each_line(photos, names):
     "Is no column: each cell is that of the name above it. A table of R, whose first line is shorter, is another"
     rows = answers(photos).dropna().head(12)
     cells = [[f, y, 'ann'][:len(names)] for f,y in zip(rows.file, rows.label)]
-    for end,first in (',',names), ('',names), ('',names[1:]):
-        text = '\n'.join([','.join(first), *(','.join(o)+end for o in cells)])
+    for end,head in (',',names), ('',names), ('',names[1:]):
+        text = '\n'.join([','.join(head), *(','.join(o)+end for o in cells)])
         (photos/'odd.csv').write_text(text)
         try: assert survey(photos/'odd.csv').classes()==rows.label.value_counts().to_dict()
         finally: (photos/'odd.csv').unlink()
