@@ -150,7 +150,7 @@ def memory(o)->dict:
 def remember(o, s:dict, args:bool=True, *more):
     "Give back to `o` what `memory` took; its arguments only if `args`"
     if hasattr(type(o), 'load_state_dict'): return o.load_state_dict(unpack(s), *more)
-    keep = {'learn', *(() if args else init_names(o))}
+    keep = {'learn','run'*type(o).__module__.startswith('fastai'), *(() if args else init_names(o))}
     s = {k: unpack(v, vars(o).get(k)) for k,v in s.items() if k not in keep and not callable(getattr(type(o), k, 0))}
     if not isinstance(o, CSVLogger): return vars(o).update(s)
     _csv(o).write_text(s['text'])
