@@ -308,8 +308,8 @@ class IterableDL(UnlabeledDL):
 @patch
 def has_state(self:IterableDL)->bool:
     "Can its position be saved?"
-    kept = all(hasattr(self.items, o) for o in ('state_dict','load_state_dict'))
-    return kept and not (self.num_workers or self.pool.shards())
+    has = all(hasattr(self.items, o) for o in ('state_dict','load_state_dict'))
+    return has and not (self.num_workers or self.pool.shards())
 
 @patch
 def state_dict(self:IterableDL)->dict:
