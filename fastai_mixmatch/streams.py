@@ -307,9 +307,9 @@ class IterableDL(UnlabeledDL):
 # %% ../nbs/04_streams.ipynb #478d061f
 @patch
 def has_state(self:IterableDL)->bool:
-    "Can its position be saved?"
-    has = all(hasattr(self.items, o) for o in ('state_dict','load_state_dict'))
-    return has and not (self.num_workers or self.pool.shards())
+    "Can its state be saved?"
+    kept = all(hasattr(self.items, o) for o in ('state_dict','load_state_dict'))
+    return kept and not (self.num_workers or self.pool.shards())
 
 @patch
 def state_dict(self:IterableDL)->dict:
