@@ -307,7 +307,7 @@ class IterableDL(UnlabeledDL):
 # %% ../nbs/04_streams.ipynb #478d061f
 @patch
 def has_state(self:IterableDL)->bool:
-    "Can its state be saved?"
+    "Can it be continued?"
     kept = all(hasattr(self.items, o) for o in ('state_dict','load_state_dict'))
     return kept and not (self.num_workers or self.pool.shards())
 
