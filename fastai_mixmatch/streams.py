@@ -140,7 +140,7 @@ def check_batches(dl):
     "Refuse a labeled loader that leaves images out, or makes batches in its own way"
     part,n = nested_attr(dl, 'sampler.indices', getattr(dl, 'sampler', 0)),len(dl.dataset)
     few = isinstance(part, (list,range,Tensor)) and len({*map(int, part)})<n
-    if few or getattr(dl, 'n', None) not in (None,n):
+    if few or getattr(dl, 'n', n)!=n:
         raise ValueError("the labeled loader or its sampler leaves images out; load a `Subset`")
     usual = (None,default_collate,default_convert)
     for k in ('collate_fn','create_batch','before_batch','batch_sampler'):

@@ -163,7 +163,7 @@ def test_chkstyle(): run(Path(sys.executable).with_name('chkstyle'))
 
 # Columns of a line; lines of a room; bytes of all modules, training and what is around own photographs: the aim for training is
 # 205 000, and this only keeps both from growing
-WIDTH,LINES,BUDGET,AROUND = 120,400,357_420,127_570
+WIDTH,LINES,BUDGET,AROUND = 120,400,357_400,127_570
 around = {'tables.py', 'collect.py', 'plan.py', 'choose.py', 'summary.py', 'export.py', 'cli.py', 'program.py'}
 rooms = [p for p in modules if p.name!='_modidx.py']
 
