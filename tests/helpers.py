@@ -299,6 +299,10 @@ def not_held(f):
         f()
     return [o for o in (str(o.message) for o in ws) if 'a checkpoint does not hold' in o]
 
+def representatives(names, kept):
+    "Cases of a test: those that are `kept` run by commit, the others by night"
+    return [pytest.param(o, marks=() if o in kept else pytest.mark.nightly) for o in names]
+
 @pytest.fixture
 def quick_settings(monkeypatch):
     """A fit with checkpoints compares less at its start, which takes longer than the few steps of a test: it does not search packages for patches.

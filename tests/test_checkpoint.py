@@ -16,7 +16,7 @@ from functools import cache, partial
 from pathlib import Path
 from re import RegexFlag
 from subprocess import PIPE
-from helpers import IL, METHODS as ALL, SMALL, X, Y, CpuPrecision, Scaled, core_dls as digit_dls, core_learner as learner, forks, method_of, not_held, quiet
+from helpers import IL, METHODS as ALL, SMALL, X, Y, CpuPrecision, Scaled, core_dls as digit_dls, core_learner as learner, forks, method_of, not_held, quiet, representatives
 from torch import nn
 
 root = Path(__file__).resolve().parent.parent
@@ -752,8 +752,6 @@ def learners_state(learn):
 # One of each kind by commit: before the first step, in a step before the weights move and after it, between training and validation,
 # in validation, after an epoch, after the last
 EACH_KIND = 'before_fit','after_pred','after_step','after_train','valid after_loss','after_epoch','after_fit'
-
-def representatives(names, kept): return [pytest.param(o, marks=() if o in kept else pytest.mark.nightly) for o in names]
 
 @pytest.mark.parametrize('moment', representatives(MOMENTS, EACH_KIND))
 def test_ctrl_c_at_every_event(moment):

@@ -10,7 +10,7 @@ from fastai_mixmatch.rng import rng_state, same_state
 from functools import partial
 from sklearn.datasets import load_sample_images
 from torch import nn
-from helpers import IL, SMALL, X, broken_files, core_learner, tensor_dls
+from helpers import IL, SMALL, X, broken_files, core_learner, representatives, tensor_dls
 
 STATS = [.4]*3, [.3]*3
 
@@ -174,7 +174,7 @@ def onnx():
     pytest.importorskip('onnxruntime')
     return pytest.importorskip('onnx')
 
-@pytest.mark.parametrize('name', [pytest.param(o, marks=pytest.mark.nightly if o in SLOW else ()) for o in NETS])
+@pytest.mark.parametrize('name', representatives(NETS, NETS.keys()-SLOW))
 def test_networks_as_onnx(onnx, name, photos):
     if isinstance(NETS[name], str): pytest.importorskip('timm')
     size = 160 if 'vit' in name else 64
@@ -247,7 +247,7 @@ def test_the_recipe_is_all_that_pillow_needs(learn, exported, photos): check_rec
 MORE = dict(crop_pad=dict(item_tfms=CropPad((48, 64))),
     random_crop=dict(item_tfms=RandomResizedCrop((40, 32))), two=dict(item_tfms=[Resize(50), CropPad(60)]))
 
-@pytest.mark.parametrize('name', [pytest.param(o, marks=() if o=='two' else pytest.mark.nightly) for o in MORE])
+@pytest.mark.parametrize('name', representatives(MORE, ('two',)))
 def test_the_recipe_of_more_transforms(onnx, name, photos, tmp_path):
     learn = core_learner(photo_dls(photos, **MORE[name]), photos/'unlabeled', bs=8)
     learn.fit(1)

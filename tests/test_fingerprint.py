@@ -11,7 +11,7 @@ from fastai_mixmatch.describe import Unknown, plain
 from fastai_mixmatch.sources import raw_items
 from functools import partial
 from pathlib import Path
-from helpers import IL, SMALL, X, Y, core_dls as digit_dls, forks
+from helpers import IL, SMALL, X, Y, core_dls as digit_dls, forks, representatives
 from torch import nn
 from torchvision.models.resnet import BasicBlock
 
@@ -500,7 +500,7 @@ def test_a_method_in_the_place_of_another_is_noticed(name, monkeypatch):
     assert not differences(usual, identity()[0])
 
 @pytest.mark.filterwarnings('ignore')
-@pytest.mark.parametrize('name', [pytest.param(o, marks=() if o in ('method','base','wraps','layer') else pytest.mark.nightly) for o in PATCHED])
+@pytest.mark.parametrize('name', representatives(PATCHED, ('method','base','wraps','layer')))
 def test_what_the_program_replaces_is_compared(name, monkeypatch):
     "A function or method of a package, with another one than then, or without"
     where, attr, text, expected = PATCHED[name]
